@@ -1,0 +1,1 @@
+"""Everything between files and a batch: datasets, sampler, augmentation, reading."""

@@ -1,0 +1,1 @@
+"""Spike streams as arrays: time windows, representations, simulation, reconstruction."""

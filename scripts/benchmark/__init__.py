@@ -1,0 +1,1 @@
+"""Benchmarks: every figure in docs/ is printed by one of these."""

@@ -1,0 +1,1 @@
+"""What data and models both use: options, spike files, distribution, checkpoints, logs, metrics, tiles."""
