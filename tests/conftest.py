@@ -1,0 +1,22 @@
+"""Fixtures that every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real spike streams and videos beside the checkout; skips where it is absent."""
+    path = SHARED / "data"
+    if not path.is_dir():
+        pytest.skip(f"{path} is not on this machine")
+    return path
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's root folder."""
+    return Path(__file__).resolve().parents[1]
