@@ -1,0 +1,70 @@
+"""Pixel losses for training, chosen by `train.G_lossfn_type`.
+
+Each takes the restored and the sharp clip, both (B,T,3,H,W) float32 in [0,1], and returns a scalar. Its keyword
+parameters are option keys of `train`, with KAIR's names.
+
+Charbonnier's eps is inside the root, as in KAIR: mean(sqrt(d^2 + eps)). The VRT paper's epsilon of 1e-3 is
+`G_charbonnier_eps: 1e-6` here.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.utils_registry import LOSSES
+
+PixelLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@LOSSES.register("charbonnier")
+def charbonnier(restored: Tensor, sharp: Tensor, *, G_charbonnier_eps: float = 1e-9) -> Tensor:
+    """mean(sqrt(d^2 + eps)), a smooth L1 (Charbonnier et al., 1994; Lai et al., LapSRN)."""
+    return (restored - sharp).square().add(G_charbonnier_eps).sqrt().mean()
+
+
+@LOSSES.register("l1")
+def l1(restored: Tensor, sharp: Tensor) -> Tensor:
+    """mean(|d|)."""
+    return F.l1_loss(restored, sharp)
+
+
+@LOSSES.register("l2")
+def l2(restored: Tensor, sharp: Tensor) -> Tensor:
+    """mean(d^2)."""
+    return F.mse_loss(restored, sharp)
+
+
+@LOSSES.register("l2sum")
+def l2sum(restored: Tensor, sharp: Tensor) -> Tensor:
+    """sum(d^2)."""
+    return F.mse_loss(restored, sharp, reduction="sum")
+
+
+@LOSSES.register("ssim")
+def ssim(restored: Tensor, sharp: Tensor) -> Tensor:
+    """1 - SSIM with an 11x11 Gaussian window of sigma 1.5, the border included with zero padding (Wang et al., 2004)."""
+    offsets = torch.arange(11, dtype=restored.dtype, device=restored.device) - 5
+    window = torch.softmax(-offsets.square() / (2 * 1.5**2), dim=0)
+    channels = restored.shape[-3]
+    vertical = window.view(1, 1, 11, 1).expand(channels, 1, 11, 1)
+
+    def blur(images: Tensor) -> Tensor:
+        rows = F.conv2d(images.flatten(0, -4), vertical, padding=(5, 0), groups=channels)
+        return F.conv2d(rows, vertical.transpose(2, 3), padding=(0, 5), groups=channels)
+
+    mean_x, mean_y = blur(restored), blur(sharp)
+    var_x = blur(restored.square()) - mean_x.square()
+    var_y = blur(sharp.square()) - mean_y.square()
+    covariance = blur(restored * sharp) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + 1e-4) / (mean_x.square() + mean_y.square() + 1e-4)
+    structure = (2 * covariance + 9e-4) / (var_x + var_y + 9e-4)
+    return 1 - (luminance * structure).mean()
+
+
+def define_loss(lossfn_type: str, options: Any) -> PixelLoss:
+    """The loss called `lossfn_type` with its keyword parameters taken from the attributes of `options` (`opt.train`)."""
+    return partial(LOSSES.get(lossfn_type), **{key: getattr(options, key) for key in LOSSES.parameters(lossfn_type)})

@@ -1,0 +1,251 @@
+"""What every trained model shares: the network and its moving average, one optimizer step, and one state.
+
+A model is a subclass with `compute_losses`. A step reads: learning rate, noise, gradients of every micro-batch,
+clipping, a finite check that all ranks agree on, optimizer, moving average.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from models.schedule import learning_rate
+from utils.utils_dist import Dist, any_rank
+from utils.utils_option import TrainOptions
+
+logger = logging.getLogger(__name__)
+
+Batch = Mapping[str, Any]
+
+
+class TrainingStopped(RuntimeError):
+    """Training can't go on: the loss stayed infinite or not a number."""
+
+
+class ModelBase:
+    """A network in training.
+
+    Args:
+        netG: the network; moved to the device of this rank.
+        train: the `train` section of the options.
+        dist: rank, number of ranks and device.
+        find_unused_parameters: passed to DistributedDataParallel.
+
+    Attributes:
+        netG: the bare network. netE: its moving average, or None with `E_decay` 0.
+        log: what the last step measured, as detached tensors or numbers.
+    """
+
+    def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
+        self.train_options = train
+        self.dist = dist
+        self.find_unused_parameters = find_unused_parameters
+        self.netG = netG.to(dist.device)
+        self.netE = deepcopy(self.netG).eval().requires_grad_(False) if train.E_decay > 0 else None
+        self.amp_dtype = amp_dtype(train.amp_dtype, dist.device)
+        self.scaler = torch.amp.GradScaler(dist.device.type, enabled=self.amp_dtype is torch.float16)
+        self.optimizer = self._define_optimizer()
+        self.bad_steps = 0
+        self.log: dict[str, Tensor | float] = {}
+        self._fixed: bool | None = None
+        self.network: nn.Module = self.netG
+
+    def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of the loss for a micro-batch on this rank's device, by name; their sum is minimised."""
+        raise TypeError(f"{type(self).__name__} must define compute_losses")
+
+    @property
+    def tested_network(self) -> nn.Module:
+        """The network that tests use: the moving average where there is one."""
+        return self.netG if self.netE is None else self.netE
+
+    def current_learning_rate(self) -> float:
+        """Learning rate of the first parameter group in the last step."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def optimize_parameters(self, step: int, batch: Batch) -> bool:
+        """One optimizer step on this rank's share of the global batch.
+
+        Args:
+            step: number of the step, counted from 1.
+            batch: tensors with this rank's samples first, as the loader gives them.
+
+        Returns:
+            Whether the step was taken: a loss or gradient that is not finite on any rank skips it on all.
+
+        Raises:
+            TrainingStopped: `train.max_bad_steps` steps in a row were skipped.
+        """
+        self._fix_or_release(step)
+        self._set_learning_rate(step)
+        # Drop-path noise is a function of (seed, rank, step), so a resumed run draws what the first one would have.
+        torch.manual_seed(hash((self.train_options.manual_seed, self.dist.rank, step)) % 2**63)
+        self.netG.train()
+        finite = self._accumulate_gradients(batch)
+        self.scaler.unscale_(self.optimizer)
+        limit = self.train_options.G_optimizer_clipgrad or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), limit, foreach=True)
+        self.log["grad_norm"] = norm.detach()
+        # With fp16 the scaler finds infinite gradients by itself and lowers its scale; the loss must be finite anyway.
+        finite = finite and (self.scaler.is_enabled() or bool(torch.isfinite(norm)))
+        if any_rank(not finite, self.dist):
+            self._skip(step, batch)
+            return False
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.bad_steps = 0
+        self._update_average()
+        return True
+
+    def to_device(self, batch: Batch) -> dict[str, Any]:
+        """The batch with its tensors on this rank's device."""
+        return {
+            key: value.to(self.dist.device, non_blocking=True) if isinstance(value, Tensor) else value
+            for key, value in batch.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that continuing bit for bit needs, but for the counter of samples."""
+        return {
+            "netG": self.netG.state_dict(),
+            "netE": None if self.netE is None else self.netE.state_dict(),
+            "optimizerG": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "bad_steps": self.bad_steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a state of `state_dict`; parts that KAIR's files don't have (optimizer, average) may be missing."""
+        self.netG.load_state_dict(state["netG"])
+        if self.netE is not None:
+            self.netE.load_state_dict(state.get("netE") or state["netG"])
+        if state.get("optimizerG"):
+            self.optimizer.load_state_dict(_with_current_rates(state["optimizerG"], self.optimizer))
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        self.bad_steps = state.get("bad_steps", 0)
+
+    def _define_optimizer(self) -> torch.optim.Optimizer:
+        """Adam or AdamW; parameters named by `fix_keys` get their own group with `fix_lr_mul` times the learning rate."""
+        train = self.train_options
+        slow = [p for name, p in self.netG.named_parameters() if self._is_fixable(name)]
+        normal = [p for name, p in self.netG.named_parameters() if not self._is_fixable(name)]
+        groups = [{"params": normal, "base_lr": train.G_optimizer_lr}]
+        if slow:
+            groups.append({"params": slow, "base_lr": train.G_optimizer_lr * (train.fix_lr_mul or 1.0)})
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.G_optimizer_type]
+        betas = (train.G_optimizer_betas[0], train.G_optimizer_betas[1])
+        return kind(groups, lr=train.G_optimizer_lr, betas=betas, weight_decay=train.G_optimizer_wd)
+
+    def _is_fixable(self, name: str) -> bool:
+        """Whether `fix_keys` names this parameter and `fix_iter` is in use."""
+        return bool(self.train_options.fix_iter) and any(key in name for key in self.train_options.fix_keys)
+
+    def _fix_or_release(self, step: int) -> None:
+        """Freezes the parameters of `fix_keys` before step `fix_iter`, and wraps for DDP whenever that changes.
+
+        DDP looks at `requires_grad` when it wraps. Thawing behind its back gives every rank other weights without a
+        word, and with a static graph it ends the run; so the wrapper is made anew at the switch.
+        """
+        fixed = step < (self.train_options.fix_iter or 0)
+        if fixed == self._fixed:
+            return
+        for name, parameter in self.netG.named_parameters():
+            if self._is_fixable(name):
+                parameter.requires_grad_(not fixed)
+                parameter.grad = None
+        if self._fixed is not None:
+            logger.info("Step %d: the parameters of fix_keys %s learn from here on.", step, self.train_options.fix_keys)
+        self._fixed = fixed
+        self.network = self.netG
+        if self.dist.world_size > 1:
+            self.network = DistributedDataParallel(
+                self.netG,
+                device_ids=[self.dist.device.index] if self.dist.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=self.find_unused_parameters,
+                gradient_as_bucket_view=True,
+            )
+
+    def _set_learning_rate(self, step: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, group["base_lr"], self.train_options)
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        return (p for p in self.netG.parameters() if p.grad is not None)
+
+    def _accumulate_gradients(self, batch: Batch) -> bool:
+        """Gradients of the mean loss over this rank's samples, in `accumulate_grad` parts; whether all losses are finite."""
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = self.train_options.accumulate_grad
+        totals: dict[str, Tensor] = {}
+        for index, part in enumerate(split(batch, parts)):
+            last = index == parts - 1
+            waits = not last and isinstance(self.network, DistributedDataParallel)
+            with self.network.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                terms = self.compute_losses(self.to_device(part))
+                loss = torch.stack(list(terms.values())).sum() / parts
+                self.scaler.scale(loss).backward()
+            for name, term in {"G_loss": loss * parts, **terms}.items():
+                totals[name] = totals.get(name, 0) + term.detach() / parts
+        self.log = dict(totals)
+        return bool(torch.isfinite(totals["G_loss"]))
+
+    def _skip(self, step: int, batch: Batch) -> None:
+        """Counts a step that is not finite; gives up after too many in a row."""
+        self.bad_steps += 1
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        logger.warning("Step %d skipped: loss or gradient is not finite (%d in a row).", step, self.bad_steps)
+        if self.bad_steps >= self.train_options.max_bad_steps:
+            raise TrainingStopped(
+                f"{self.bad_steps} steps in a row had a loss or gradient that is not finite; samples of the last one: "
+                f"{batch.get('key')}. Look at these files, lower train.G_optimizer_lr, or set train.G_optimizer_clipgrad."
+            )
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """netE = E_decay * netE + (1 - E_decay) * netG, all tensors at once; buffers are copied."""
+        if self.netE is None:
+            return
+        average = get_ema_multi_avg_fn(self.train_options.E_decay)
+        average(list(self.netE.parameters()), list(self.netG.parameters()), None)
+        for kept, current in zip(self.netE.buffers(), self.netG.buffers(), strict=True):
+            kept.copy_(current)
+
+
+def amp_dtype(name: str | None, device: torch.device) -> torch.dtype | None:
+    """The type of autocast called `name`: "bf16", "fp16", None, or "auto" (bf16 on GPUs that have it, else none)."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    return {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def split(batch: Batch, parts: int) -> Iterator[dict[str, Any]]:
+    """A batch cut into equal parts along its samples."""
+    size = len(next(value for value in batch.values() if isinstance(value, Tensor)))
+    if size % parts:
+        raise ValueError(
+            f"train.accumulate_grad: {parts} parts do not divide this rank's {size} samples of a step "
+            f"(datasets.train.dataloader_batch_size over all ranks)"
+        )
+    for begin in range(0, size, size // parts):
+        yield {key: value[begin : begin + size // parts] for key, value in batch.items()}
+
+
+def _with_current_rates(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer state whose groups keep this run's settings: rates come from the options, also after editing them.
+
+    KAIR's files lack our `base_lr`, and hold its own learning rate of that step.
+    """
+    groups = [
+        {**current, "params": old["params"]}
+        for current, old in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True)
+    ]
+    return {"state": saved["state"], "param_groups": groups}

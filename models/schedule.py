@@ -1,0 +1,66 @@
+"""Learning rate as a pure function of the step: nothing to save, nothing to restore.
+
+KAIR's two schedules, with one fault mended: with `G_scheduler_periods == total_iter`, KAIR's cosine restarts on the
+very last step, so the final checkpoint is written after a step at full learning rate. Here a period ends at
+`G_scheduler_eta_min` and the next one starts with the step after.
+"""
+
+import math
+from typing import Protocol
+
+
+class ScheduleOptions(Protocol):
+    """The keys of `train` that are read here."""
+
+    G_scheduler_type: str
+    G_scheduler_milestones: list[int]
+    G_scheduler_gamma: float
+    G_scheduler_periods: int | list[int]
+    G_scheduler_restart_weights: float | list[float]
+    G_scheduler_eta_min: float
+    G_scheduler_warmup_iter: int
+
+
+def learning_rate(step: int, base: float, options: ScheduleOptions) -> float:
+    """Learning rate of the optimizer step number `step`, counted from 1.
+
+    Args:
+        step: number of the step, 1 for the first.
+        base: learning rate of the parameter group at the start.
+        options: the `train` section.
+    """
+    if options.G_scheduler_type == "MultiStepLR":
+        rate = base * options.G_scheduler_gamma ** sum(step >= milestone for milestone in options.G_scheduler_milestones)
+    else:
+        rate = _cosine(step, base, options)
+    if step < options.G_scheduler_warmup_iter:
+        rate *= step / options.G_scheduler_warmup_iter
+    return rate
+
+
+def _cosine(step: int, base: float, options: ScheduleOptions) -> float:
+    """Cosine from `base` to eta_min over each period.
+
+    A single number of steps is repeated, each time `G_scheduler_restart_weights` times as long (PyTorch's T_mult, as
+    KAIR passes it). A list gives the periods one by one; a list of weights then scales the peak of each, as in BasicSR.
+    """
+    eta_min = options.G_scheduler_eta_min
+    begin, index = 0, 0
+    while True:
+        length, scale = _period(index, options)
+        if step <= begin + length:
+            break
+        if isinstance(options.G_scheduler_periods, list) and index + 1 == len(options.G_scheduler_periods):
+            return eta_min
+        begin, index = begin + length, index + 1
+    return eta_min + (base * scale - eta_min) * (1 + math.cos(math.pi * (step - begin) / length)) / 2
+
+
+def _period(index: int, options: ScheduleOptions) -> tuple[float, float]:
+    """Length in steps and peak weight of the period number `index`."""
+    periods, weights = options.G_scheduler_periods, options.G_scheduler_restart_weights
+    if isinstance(periods, list):
+        return periods[index], weights[index] if isinstance(weights, list) else 1.0
+    if isinstance(weights, list):
+        raise ValueError("train.G_scheduler_restart_weights: a list needs a list of G_scheduler_periods of the same length")
+    return periods * weights**index, 1.0
