@@ -1,0 +1,114 @@
+"""Which samples make up which batch, as a pure function of the seed and of one number: the samples consumed so far.
+
+The stream of samples is endless: epoch e is a permutation of the data set seeded by (seed, e), and the epochs follow
+each other without a gap, so a batch may begin in one epoch and end in the next and no sample is ever dropped.
+Batch n is samples [n * global_batch, (n+1) * global_batch) of the stream, and rank r takes its r-th share of them:
+the number of ranks or workers and the point of resumption never change what a step sees.
+
+    sampler = GlobalBatchSampler(len(dataset), global_batch=8, rank=rank, world_size=world, seed=seed, consumed=seen)
+    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=4, worker_init_fn=init_worker)
+"""
+
+import signal
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+
+class SampleIndex(NamedTuple):
+    """What a training data set is indexed with: the epoch seeds the sample's random choices."""
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing here uses
+
+
+class GlobalBatchSampler(Sampler[list[SampleIndex]]):
+    """Endless batches of one rank, for `DataLoader(batch_sampler=...)`.
+
+    The sampler has no state of its own: workers fetch ahead, so the trainer counts the samples it has used
+    (`global_batch` per step) and passes that number as `consumed` to go on.
+
+    Args:
+        dataset_len: number of items of the data set.
+        global_batch: samples per step, over all ranks.
+        rank: this process, 0 <= rank < world_size.
+        world_size: number of processes.
+        seed: of the order; not negative.
+        consumed: samples of the stream that earlier steps have used, over all ranks.
+        shuffle: False: every epoch runs through the data set in order.
+
+    Raises:
+        ValueError: the data set is empty, or the batch is not a multiple of the ranks.
+    """
+
+    def __init__(
+        self,
+        dataset_len: int,
+        global_batch: int,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        consumed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        assert 0 <= rank < world_size and consumed >= 0 and seed >= 0
+        if dataset_len < 1:
+            raise ValueError("The data set has no samples.")
+        if global_batch < 1 or global_batch % world_size:
+            below = global_batch // world_size * world_size
+            near = " or ".join(str(size) for size in (below, below + world_size) if size > 0)
+            raise ValueError(
+                f"datasets.train.dataloader_batch_size: {global_batch} samples per step can't be shared equally by "
+                f"{world_size} processes; it counts the samples of all of them. Nearest: {near}."
+            )
+        self.dataset_len = dataset_len
+        self.global_batch = global_batch
+        self.local_batch = global_batch // world_size
+        self.rank = rank
+        self.seed = seed
+        self.consumed = consumed
+        self.shuffle = shuffle
+        self._order_epoch = -1
+        self._order = np.empty(0, np.int64)
+
+    def sample(self, position: int) -> SampleIndex:
+        """The sample at `position` of the endless stream."""
+        epoch, offset = divmod(position, self.dataset_len)
+        if not self.shuffle:
+            return SampleIndex(epoch, offset)
+        if epoch != self._order_epoch:
+            self._order, self._order_epoch = epoch_order(self.seed, epoch, self.dataset_len), epoch
+        return SampleIndex(epoch, int(self._order[offset]))
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        position = self.consumed + self.rank * self.local_batch
+        while True:
+            yield [self.sample(position + i) for i in range(self.local_batch)]
+            position += self.global_batch
+
+
+def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
+    """Permutation of range(length) for one epoch, (length,) int64."""
+    # The spawn key keeps this stream apart from `sample_rng(seed, epoch, 0)`: SeedSequence pads with zeros.
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(0,))).permutation(length)
+
+
+def sample_rng(seed: int, sample: SampleIndex) -> np.random.Generator:
+    """The generator of all random choices of one sample; the same in every process."""
+    return np.random.default_rng(np.random.SeedSequence([seed, sample.epoch, sample.index]))
+
+
+def init_worker(worker_id: int) -> None:
+    """`worker_init_fn` of every loader: one thread per worker, and signals are the main process's business.
+
+    A worker that a scheduler's signal ended would make the loader raise in the middle of the main process's save;
+    workers end when the main process closes the loader or goes away.
+    """
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_IGN)
