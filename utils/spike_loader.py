@@ -1,0 +1,365 @@
+"""Spike streams in `.dat` files: reading, writing, geometry.
+
+A `.dat` file has no header. It holds T frames of ceil(H*W/8) bytes; pixel p of a frame (row-major) is bit p % 8,
+least significant first, of byte p // 8; 1 = the pixel fired. Rows are usually stored bottom-up (`flipud=True`), and
+some cameras record 16 more columns than the picture has (`head_columns=16`). docs/spike_format.md has the details.
+
+    stream = SpikeStream("GOPR0884_11_00/spike/000226.dat", spike_h=360, spike_w=640)
+    spikes = stream.crop(begin=0, length=len(stream), top=100, left=200, h=96, w=96)     # (88, 96, 96) uint8
+
+The functions and argument names are those of SpikeCV, so that its scripts run; SpikeCV itself is not needed.
+"""
+
+import logging
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from utils.utils_file import atomic_write
+
+logger = logging.getLogger(__name__)
+
+KNOWN_GEOMETRIES = (  # (height, width) of public cameras and data sets
+    (250, 400),  # Vidar camera, REDS_BASE
+    (360, 640),  # Spk-GoPro
+    (396, 640),
+    (180, 320),  # Spk-GoPro at a quarter of the frame's size
+    (256, 256),  # Spk-X4K1000FPS, validation
+    (384, 384),  # Spk-X4K1000FPS, training
+    (500, 800),  # SPIFT, PHM
+    (1000, 1000),  # second-generation Vidar camera, cropped
+)
+
+LABEL_DATA_TYPE = {  # SpikeCV's names and numbers of what a data set is labelled with
+    "raw": 0,
+    "reconstruction": 1,
+    "optical_flow": 2,
+    "mono_depth_estimation": 3.1,
+    "stero_depth_estimation": 3.2,
+    "detection": 4,
+    "tracking": 5,
+    "recognition": 6,
+    "bayer": 7,
+}
+
+SPIKECV_DATASETS = Path("..", "spkData", "datasets")  # where SpikeCV's own scripts look for a relative name
+
+
+class SpikeFormatError(ValueError):
+    """A spike file or its description does not hold together; the message names the file and the remedy."""
+
+
+class SpikeStream:
+    """One `.dat` file, opened at once and read only where asked.
+
+    Opening checks the size and maps the file; every read touches only the frames and rows it returns, so a block of a
+    200 MB file costs what it costs in a small one. All arrays are new, contiguous, uint8, 0 or 1.
+
+    Args:
+        filepath: the file; ".dat" is added where the name has no suffix, as in SpikeCV.
+        spike_h, spike_w: height and width of the picture in pixels. Left out (both), they come from the nearest
+            config.yaml in the file's folder or above it, else from the one known geometry that the size fits.
+        flipud: rows are stored bottom-up, and are turned so that row 0 is the top. False: as stored.
+        head_columns: columns recorded after the picture's last one and dropped on reading (16 in some recordings of
+            the 250x400 camera); the recorded width is spike_w + head_columns.
+        offline, camera_type: SpikeCV's; only files are read, so other values than the defaults are refused.
+        print_dat_detail, filelist, labeled_data_type, labeled_data_suffix, labeled_data_dir, label_root_list:
+            accepted, so that SpikeStream(**data_parameter_dict(...)) and SpikeCV's calls work; without effect here.
+
+    Raises:
+        SpikeFormatError: no such file; size not a whole number of frames; geometry unknown or ambiguous.
+    """
+
+    def __init__(
+        self,
+        filepath: str | Path,
+        spike_h: int | None = None,
+        spike_w: int | None = None,
+        flipud: bool = True,
+        head_columns: int = 0,
+        *,
+        offline: bool = True,
+        camera_type: str | None = None,
+        print_dat_detail: bool = False,
+        filelist: Sequence[str] | None = None,
+        labeled_data_type: Sequence[float] | None = None,
+        labeled_data_suffix: str | None = None,
+        labeled_data_dir: str | Sequence[str] | None = None,
+        label_root_list: str | None = None,
+    ) -> None:
+        if not offline or camera_type is not None:
+            raise SpikeFormatError(
+                f"{filepath}: offline={offline}, camera_type={camera_type!r} mean a camera or its raw line format, "
+                "which is not read here; convert the recording to a .dat of whole frames and leave both out."
+            )
+        self.filepath = Path(filepath)
+        if not self.filepath.suffix:
+            self.filepath = self.filepath.with_suffix(".dat")
+        if not self.filepath.is_file():
+            raise SpikeFormatError(f"{self.filepath}: no such spike file; check the path, or the data set's folder.")
+        self.flipud = flipud
+        self.head_columns = head_columns
+        size = self.filepath.stat().st_size
+        if size == 0:
+            raise SpikeFormatError(f"{self.filepath}: the spike file is empty (0 bytes); copy or generate it again.")
+        geometry = _resolve_geometry(self.filepath, size, spike_h, spike_w, head_columns)
+        self.spike_h, self.spike_w = geometry.spike_h, geometry.spike_w
+        self._recorded_w = self.spike_w + head_columns
+        frame_bytes = _frame_bytes(self.spike_h, self._recorded_w)
+        self._frames = np.memmap(self.filepath, np.uint8, mode="r", shape=(size // frame_bytes, frame_bytes))
+
+    def __len__(self) -> int:
+        """Number of spike frames T."""
+        return int(self._frames.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, H, W)."""
+        return len(self), self.spike_h, self.spike_w
+
+    def __repr__(self) -> str:
+        return f"SpikeStream({str(self.filepath)!r}, T={len(self)}, H={self.spike_h}, W={self.spike_w})"
+
+    def get_spike_matrix(self, flipud: bool | None = None) -> np.ndarray:
+        """The whole stream, (T, H, W) uint8. `flipud` overrides the object's."""
+        return self.crop(0, len(self), 0, 0, self.spike_h, self.spike_w, flipud)
+
+    def get_block_spikes(self, begin_idx: int, block_len: int = 1, flipud: bool | None = None) -> np.ndarray:
+        """Frames [begin_idx, begin_idx + block_len), (block_len, H, W) uint8. `flipud` overrides the object's.
+
+        Raises:
+            ValueError: a frame asked for is not in the file (SpikeCV fills with zeros there).
+        """
+        return self.crop(begin_idx, block_len, 0, 0, self.spike_h, self.spike_w, flipud)
+
+    def crop(
+        self, begin: int, length: int, top: int, left: int, h: int, w: int, flipud: bool | None = None
+    ) -> np.ndarray:
+        """A box in time and space, (length, h, w) uint8, equal to get_spike_matrix(flipud)[box].
+
+        Args:
+            begin, length: frames [begin, begin + length).
+            top, left, h, w: rows [top, top + h) and columns [left, left + w) of the picture as displayed, that is
+                after flipping.
+            flipud: overrides the object's.
+
+        Raises:
+            ValueError: the box is empty or reaches outside the stream; the message gives both ranges.
+        """
+        begin, end = self._checked_range("frames", begin, length, len(self))
+        top, bottom = self._checked_range("rows", top, h, self.spike_h)
+        left, right = self._checked_range("columns", left, w, self.spike_w)
+        flip = self.flipud if flipud is None else flipud
+        if flip:
+            top, bottom = self.spike_h - bottom, self.spike_h - top
+        if self._recorded_w % 8 == 0:
+            return self._crop_whole_bytes(begin, end, top, bottom, left, right, flip)
+        return self._crop_straddling(begin, end, top, bottom, left, right, flip)
+
+    def _crop_whole_bytes(
+        self, begin: int, end: int, top: int, bottom: int, left: int, right: int, flip: bool
+    ) -> np.ndarray:
+        """Rows start on a byte: only the bytes of the box's columns are read."""
+        rows = self._frames.reshape(len(self), self.spike_h, self._recorded_w // 8)
+        first, last = left // 8, -(-right // 8)
+        packed = rows[begin:end, top:bottom, first:last]
+        packed = np.ascontiguousarray(packed[:, ::-1] if flip else packed)
+        flat = np.unpackbits(packed.reshape(-1), bitorder="little")
+        bits = flat.reshape(end - begin, bottom - top, 8 * (last - first))
+        return np.ascontiguousarray(bits[:, :, left - 8 * first : right - 8 * first])
+
+    def _crop_straddling(
+        self, begin: int, end: int, top: int, bottom: int, left: int, right: int, flip: bool
+    ) -> np.ndarray:
+        """Rows share bytes with their neighbours: the bytes of the box's rows are read over their whole width."""
+        width = self._recorded_w
+        first = top * width // 8
+        packed = np.ascontiguousarray(self._frames[begin:end, first : -(-bottom * width // 8)])
+        bits = np.unpackbits(packed, axis=1, bitorder="little")
+        offset = top * width - 8 * first
+        rows = bits[:, offset : offset + (bottom - top) * width].reshape(end - begin, bottom - top, width)
+        return np.ascontiguousarray((rows[:, ::-1] if flip else rows)[:, :, left:right])
+
+    def _checked_range(self, what: str, begin: int, length: int, available: int) -> tuple[int, int]:
+        """(begin, end) as plain integers, inside [0, available)."""
+        begin, length = operator.index(begin), operator.index(length)
+        if begin < 0 or length < 1 or begin + length > available:
+            raise ValueError(
+                f"{self.filepath}: {what} [{begin}, {begin + length}) were asked for; it has {what} [0, {available})."
+            )
+        return begin, begin + length
+
+
+SpikeStreamSimple = SpikeStream  # the name in S-VRT's documents
+
+
+def write_spikes(path: str | Path, spikes: np.ndarray, flipud: bool = True) -> None:
+    """Writes spikes (T, H, W), bool or any integers 0/1, as a `.dat` file; whole or not at all.
+
+    Args:
+        flipud: rows are stored bottom-up, as cameras and the public data sets have them.
+
+    Raises:
+        ValueError: not three dimensions, empty, or a value other than 0 and 1.
+    """
+    spikes = np.asarray(spikes)
+    if spikes.ndim != 3 or spikes.size == 0:
+        raise ValueError(f"{path}: spikes have shape {spikes.shape}; (T, H, W) with at least one pixel is needed.")
+    if spikes.dtype != np.bool_ and not ((spikes == 0) | (spikes == 1)).all():
+        raise ValueError(f"{path}: spikes must be 0 or 1, found values from {spikes.min()} to {spikes.max()}.")
+    stored = spikes[:, ::-1] if flipud else spikes
+    frames = stored.reshape(len(spikes), -1).astype(np.bool_)
+    with atomic_write(path, "wb") as file:
+        file.write(np.packbits(frames, axis=1, bitorder="little").tobytes())
+
+
+def data_parameter_dict(data_filename: str | Path, label_type: str = "raw") -> dict[str, Any]:
+    """SpikeCV's description of a file, from its data set's config.yaml; `SpikeStream(**it)` opens the file.
+
+    Args:
+        data_filename: a `.dat` file (with or without the suffix) or a folder of them, absolute or relative to the
+            working directory, else to SpikeCV's ../spkData/datasets. Of a folder the first file by name is opened.
+        label_type: what the labels are wanted for, one of LABEL_DATA_TYPE; config.yaml must list it.
+
+    Returns:
+        `filepath, spike_h, spike_w, filelist` (None for a single file), and for a labelled data set also
+        `labeled_data_type, labeled_data_suffix, labeled_data_dir` (the label's file, or all of a folder) and
+        `label_root_list` (the folder of the labels, None for a single file). Label paths have
+        `data_field_identifier` replaced by `label_field_identifier` where config.yaml gives both.
+
+    Raises:
+        SpikeFormatError: no such file, no config.yaml with the geometry, or label type unknown or not in the data set.
+    """
+    if label_type not in LABEL_DATA_TYPE:
+        raise SpikeFormatError(f"label type {label_type!r} is unknown; choices: {', '.join(LABEL_DATA_TYPE)}.")
+    path = _existing_path(Path(data_filename))
+    found = _nearest_config(path if path.is_dir() else path.parent)
+    if found is None:
+        raise SpikeFormatError(
+            f"{path}: no config.yaml with spike_h and spike_w in its folder or above; write one (two lines), or give "
+            "spike_h and spike_w to SpikeStream."
+        )
+    config_path, config = found
+    if LABEL_DATA_TYPE[label_type] not in (config.get("labeled_data_type") or [0]):
+        raise SpikeFormatError(
+            f"{config_path}: the data set has no {label_type!r} labels (number {LABEL_DATA_TYPE[label_type]}); its "
+            f"labeled_data_type is {config['labeled_data_type']}."
+        )
+    files = sorted(path.glob("*.dat")) if path.is_dir() else [path]
+    if not files:
+        raise SpikeFormatError(f"{path}: the folder has no .dat file.")
+    parameters: dict[str, Any] = {
+        "filepath": str(files[0]),
+        "spike_h": config["spike_h"],
+        "spike_w": config["spike_w"],
+        "filelist": [str(file) for file in files] if path.is_dir() else None,
+    }
+    if config.get("is_labeled"):
+        parameters |= _label_parameters(path, config_path, config)
+    return parameters
+
+
+def find_geometry(folder: str | Path) -> tuple[int, int] | None:
+    """(spike_h, spike_w) of the nearest config.yaml in `folder` or above it; None where there is none."""
+    found = _nearest_config(Path(folder))
+    return None if found is None else (found[1]["spike_h"], found[1]["spike_w"])
+
+
+class _Geometry(NamedTuple):
+    spike_h: int
+    spike_w: int
+
+
+def _frame_bytes(height: int, width: int) -> int:
+    return -(-height * width // 8)
+
+
+def _resolve_geometry(path: Path, size: int, spike_h: int | None, spike_w: int | None, head_columns: int) -> _Geometry:
+    """The geometry given, else config.yaml's, else the one known geometry that fits the size; checked against it."""
+    if (spike_h is None) != (spike_w is None):
+        raise SpikeFormatError(f"{path}: spike_h={spike_h}, spike_w={spike_w}: give both or neither.")
+    if head_columns < 0:
+        raise SpikeFormatError(f"{path}: head_columns={head_columns} must be 0 or more.")
+    fits = [_Geometry(h, w) for h, w in KNOWN_GEOMETRIES if size % _frame_bytes(h, w + head_columns) == 0]
+    if spike_h is not None and spike_w is not None:
+        geometry, source = _Geometry(spike_h, spike_w), "spike_h, spike_w"
+    elif (found := _nearest_config(path.parent)) is not None:
+        geometry, source = _Geometry(found[1]["spike_h"], found[1]["spike_w"]), str(found[0])
+    elif len(fits) == 1:
+        logger.info("%s: %dx%d, the only known geometry of which %d bytes are whole frames", path, *fits[0], size)
+        return fits[0]
+    else:
+        raise SpikeFormatError(
+            f"{path}: {size} bytes, geometry not given and no config.yaml with spike_h and spike_w in its folder or "
+            f"above. Known geometries that fit: {_listed(fits, size, head_columns)}. Give spike_h and spike_w."
+        )
+    if geometry.spike_h < 1 or geometry.spike_w < 1:
+        raise SpikeFormatError(f"{path}: {geometry.spike_h}x{geometry.spike_w} (from {source}) is no picture size.")
+    frame_bytes = _frame_bytes(geometry.spike_h, geometry.spike_w + head_columns)
+    if size % frame_bytes:
+        head = f" with {head_columns} head columns" if head_columns else ""
+        raise SpikeFormatError(
+            f"{path}: {size} bytes are {size / frame_bytes:.2f} frames of {geometry.spike_h}x{geometry.spike_w}{head} "
+            f"({frame_bytes} bytes each; from {source}), not a whole number: the geometry is wrong or the file is "
+            f"truncated. Known geometries that fit: {_listed(fits, size, head_columns)}."
+        )
+    return geometry
+
+
+def _listed(fits: list[_Geometry], size: int, head_columns: int) -> str:
+    """Geometries for a message, each with the number of frames that `size` bytes would be."""
+    return ", ".join(f"{h}x{w} ({size // _frame_bytes(h, w + head_columns)} frames)" for h, w in fits) or "none"
+
+
+def _nearest_config(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The nearest config.yaml, in `folder` or above, that has spike_h and spike_w, and its content."""
+    folder = folder.resolve()
+    for place in (folder, *folder.parents):
+        path = place / "config.yaml"
+        if not path.is_file():
+            continue
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as fault:
+            raise SpikeFormatError(f"{path}: not readable as YAML ({fault}).") from fault
+        if isinstance(config, dict) and "spike_h" in config and "spike_w" in config:
+            for key in ("spike_h", "spike_w"):
+                if type(config[key]) is not int:
+                    raise SpikeFormatError(f"{path}: {key} is {config[key]!r}; a whole number of pixels is needed.")
+            return path, config
+    return None
+
+
+def _existing_path(path: Path) -> Path:
+    """The file or folder meant by `path`, with ".dat" added or below SpikeCV's data sets where that exists."""
+    tried = [path, path.with_name(path.name + ".dat")]
+    if not path.is_absolute():
+        tried += [SPIKECV_DATASETS / candidate for candidate in tried]
+    for candidate in tried:
+        if candidate.exists():
+            return candidate.resolve()
+    raise SpikeFormatError(f"{path}: no such file or folder; looked for {', '.join(map(str, tried))}.")
+
+
+def _label_parameters(path: Path, config_path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The label entries of data_parameter_dict, for one file or a folder."""
+    suffix = config.get("labeled_data_suffix")
+    if not suffix:
+        raise SpikeFormatError(f"{config_path}: is_labeled is true but labeled_data_suffix is missing.")
+    data_part, label_part = config.get("data_field_identifier"), config.get("label_field_identifier")
+    root = config_path.parent
+    pieces = [p.replace(data_part, label_part) if data_part and label_part else p for p in path.relative_to(root).parts]
+    labels = root.joinpath(*pieces)
+    single = path.is_file()
+    return {
+        "labeled_data_type": config["labeled_data_type"],
+        "labeled_data_suffix": suffix,
+        "labeled_data_dir": str(labels.with_suffix(f".{suffix}"))
+        if single
+        else sorted(str(label) for label in labels.glob(f"*.{suffix}")),
+        "label_root_list": None if single else str(labels),
+    }
