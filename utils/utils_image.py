@@ -1,0 +1,155 @@
+"""Pictures: read and write 8-bit RGB files, turn tensors into pictures, put pictures side by side under titles.
+
+A picture is a uint8 array, (H,W,3) in RGB order or (H,W) gray.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from utils.utils_file import atomic_write
+
+TITLE_HEIGHT = 24  # pixels of the strip above a panel's pictures
+GAP = 4  # pixels between a panel's pictures
+
+
+def imread_rgb(path: str | Path) -> np.ndarray:
+    """Reads a picture file as uint8 (H,W,3) RGB; see `decode_rgb` for what is accepted.
+
+    Raises:
+        ValueError: the file is missing, damaged, or not an 8-bit picture; the message names it.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); check the path in the options or meta file"
+        ) from error
+    return decode_rgb(content, str(path))
+
+
+def decode_rgb(content: bytes, name: str) -> np.ndarray:
+    """Decodes the bytes of a picture file (PNG, JPEG, ...) as uint8 (H,W,3) RGB.
+
+    Gray becomes three equal channels, and an alpha channel that is opaque everywhere is dropped: both lose nothing.
+    The pixels come as they are stored; a camera's EXIF rotation is not applied.
+
+    Args:
+        content: the file's bytes.
+        name: file name or key, for messages.
+
+    Raises:
+        ValueError: damaged or cut short, 16 bits per channel, or partly transparent.
+    """
+    # Some decoders fill the missing rest of a JPEG with gray instead of failing.
+    cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda")
+    picture = None if cut or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise ValueError(f"{name}: not a readable picture ({len(content)} bytes; damaged or cut short?); copy it again")
+    if picture.dtype != np.uint8:
+        raise ValueError(f"{name}: {picture.dtype} pixels; only 8 bits per channel are supported, convert it first")
+    if picture.ndim == 2:
+        return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
+    if picture.shape[2] == 4:
+        if not (picture[..., 3] == 255).all():
+            raise ValueError(f"{name}: partly transparent; flatten it to RGB first")
+        return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB)
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def imwrite_rgb(path: str | Path, picture: np.ndarray) -> None:
+    """Writes a picture in the format of the path's ending (.png is lossless), whole or not at all; makes the folder.
+
+    Args:
+        path: the file.
+        picture: uint8 (H,W,3) RGB or (H,W) gray.
+
+    Raises:
+        ValueError: not a picture, or an ending without a known format.
+        OSError: the disk is full or the folder can't be written; nothing is left behind.
+    """
+    rgb = as_rgb(picture)
+    suffix = Path(path).suffix.lower()
+    if not suffix or not cv2.haveImageWriter(f"picture{suffix}"):
+        raise ValueError(f"{path}: no picture format has the ending {suffix!r}; use .png, .jpg, .bmp or .tif")
+    stored = picture if picture.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    encoded, content = cv2.imencode(suffix, stored)
+    assert encoded, f"{path}: {stored.shape} could not be encoded as {suffix}"
+    with atomic_write(path, "wb") as file:
+        file.write(content.tobytes())
+
+
+def tensor2uint(tensor: Tensor) -> np.ndarray:
+    """A float picture (C,H,W) in [0,1], RGB, as uint8: (H,W,3) for C = 3, (H,W) for C = 1; clamped, times 255, rounded.
+
+    Raises:
+        ValueError: another shape, or values that are not numbers.
+    """
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
+        raise ValueError(f"a picture is a tensor (3,H,W) or (1,H,W), not {tuple(tensor.shape)}")
+    values = tensor.detach().float().cpu()
+    if values.isnan().any():
+        raise ValueError("a picture has values that are not numbers (NaN); the network or its input is broken")
+    # float32 as KAIR: 0.5 / 255 steps round half to even in numpy and torch alike.
+    picture = values.clamp(0, 1).mul(255).round().numpy().astype(np.uint8)
+    return np.ascontiguousarray(picture.transpose(1, 2, 0)) if len(picture) == 3 else picture[0]
+
+
+def as_rgb(picture: np.ndarray) -> np.ndarray:
+    """A uint8 picture, (H,W,3), (H,W,1) or (H,W), as (H,W,3).
+
+    Raises:
+        ValueError: not such an array, or an empty one.
+    """
+    shaped = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3))
+    if picture.dtype != np.uint8 or not shaped or picture.size == 0:
+        raise ValueError(f"a picture is uint8 (H,W,3) RGB or (H,W) gray, not {picture.dtype} {picture.shape}")
+    if picture.ndim == 3 and picture.shape[2] == 3:
+        return picture
+    return np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
+
+
+def panel(pictures: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Pictures in a row, each under its title on black: input | spikes | restored | sharp.
+
+    Smaller pictures are enlarged to the height of the highest by repeating pixels, so that spikes at the sensor's
+    resolution stay what they are.
+
+    Args:
+        pictures: titles (ASCII; long ones are set smaller) and uint8 pictures (H,W,3) or (H,W).
+
+    Returns:
+        uint8 (H + strip, W', 3) RGB.
+
+    Raises:
+        ValueError: no pictures, or something that is not one.
+    """
+    if not pictures:
+        raise ValueError("a panel needs at least one picture")
+    height = max(picture.shape[0] for _, picture in pictures)
+    columns = [_titled(title, _enlarged(as_rgb(picture), height)) for title, picture in pictures]
+    gap = np.zeros((height + TITLE_HEIGHT, GAP, 3), np.uint8)
+    parts = [part for column in columns for part in (gap, column)][1:]
+    return np.concatenate(parts, axis=1)
+
+
+def _enlarged(picture: np.ndarray, height: int) -> np.ndarray:
+    """A picture resized to a height by nearest neighbour, its shape kept."""
+    if picture.shape[0] == height:
+        return picture
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _titled(title: str, picture: np.ndarray) -> np.ndarray:
+    """A picture under a strip with its title, set as large as fits."""
+    strip = np.zeros((TITLE_HEIGHT, picture.shape[1], 3), np.uint8)
+    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, 1
+    (width, _), _ = cv2.getTextSize(title, font, 1.0, thickness)
+    size = min(0.5, (picture.shape[1] - 4) / max(width, 1))
+    if size > 0:
+        cv2.putText(strip, title, (2, TITLE_HEIGHT - 8), font, size, (255, 255, 255), thickness, cv2.LINE_AA)
+    return np.concatenate([strip, picture])

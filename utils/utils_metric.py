@@ -1,0 +1,98 @@
+"""PSNR and SSIM of 8-bit pictures, in RGB and in luma, as KAIR defines them.
+
+    PSNR = 20 log10(255 / sqrt(mean((a - b)^2)))                          over all pixels and channels, border 0
+    SSIM = mean of (2 ma mb + c1)(2 sab + c2) / ((ma^2 + mb^2 + c1)(saa + sbb + c2))     per channel, then the mean
+           local moments under an 11 x 11 Gaussian of sigma 1.5, inside the picture only;
+           c1 = (0.01 * 255)^2, c2 = (0.03 * 255)^2
+    Y    = 16 + (65.481 R + 128.553 G + 24.966 B) / 255                                   BT.601, not rounded
+
+SSIM: Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
+2004. Everything is float64; KAIR rounds its luma to float32, which moves PSNR_Y by less than 1e-5 dB (tested).
+The paper's deblurring tables come from MATLAB's `ssim`, which counts the borders too: they are not reproduced exactly.
+"""
+
+import cv2
+import numpy as np
+
+WINDOW = 11
+SIGMA = 1.5
+PEAK = 255.0
+LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966])  # of R, G, B
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of two uint8 pictures (H,W,3) RGB or (H,W); infinite for equal ones.
+
+    Raises:
+        ValueError: not uint8, or not of one shape.
+    """
+    _check_pair(a, b)
+    return _psnr(a.astype(np.float64), b.astype(np.float64))
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Structural similarity, at most 1, of two uint8 pictures (H,W,3) RGB or (H,W); the mean over channels.
+
+    Raises:
+        ValueError: not uint8, not of one shape, or smaller than the 11 x 11 window.
+    """
+    _check_pair(a, b)
+    return _ssim(a.astype(np.float64), b.astype(np.float64))
+
+
+def psnr_y(a: np.ndarray, b: np.ndarray) -> float:
+    """PSNR in dB of the luma of two uint8 RGB pictures (H,W,3); gray (H,W) is its own luma. Errors as `psnr`."""
+    _check_pair(a, b)
+    return _psnr(luma(a), luma(b))
+
+
+def ssim_y(a: np.ndarray, b: np.ndarray) -> float:
+    """SSIM of the luma of two uint8 RGB pictures (H,W,3); a gray picture (H,W) is its own luma. Errors as `ssim`."""
+    _check_pair(a, b)
+    return _ssim(luma(a), luma(b))
+
+
+def luma(picture: np.ndarray) -> np.ndarray:
+    """BT.601 luma in [16, 235], float64 (H,W), not rounded, of uint8 RGB (H,W,3); gray (H,W) keeps its values."""
+    if picture.ndim == 2:
+        return picture.astype(np.float64)
+    return picture.astype(np.float64) @ LUMA_WEIGHTS / PEAK + 16.0
+
+
+def _check_pair(a: np.ndarray, b: np.ndarray) -> None:
+    """Both must be 8-bit pictures of one shape."""
+    for picture in (a, b):
+        if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
+            raise ValueError(
+                f"metrics compare uint8 pictures (H,W,3) RGB or (H,W), not {picture.dtype} {picture.shape}; "
+                f"utils_image.tensor2uint converts a network's output"
+            )
+    if a.shape != b.shape:
+        raise ValueError(f"metrics compare pictures of one shape, not {a.shape} with {b.shape}")
+
+
+def _psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = float(np.mean((a - b) ** 2))
+    return float("inf") if error == 0 else float(20 * np.log10(PEAK / np.sqrt(error)))
+
+
+def _ssim(a: np.ndarray, b: np.ndarray) -> float:
+    if min(a.shape[:2]) < WINDOW:
+        raise ValueError(
+            f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, not {a.shape[0]} x {a.shape[1]}; "
+            f"for smaller ones only PSNR is defined"
+        )
+    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+    mean_a, mean_b = _local_mean(a), _local_mean(b)
+    product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
+    covariance = _local_mean(a * b) - product
+    # Only the sum of the two variances is needed: four filters instead of five.
+    variances = _local_mean(a**2 + b**2) - squares
+    return float(np.mean((2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))))
+
+
+def _local_mean(plane: np.ndarray) -> np.ndarray:
+    """Gaussian mean of float64 (H,W) or (H,W,C) at every place where the window lies inside: (H-10,W-10[,C])."""
+    window = cv2.getGaussianKernel(WINDOW, SIGMA)
+    border = WINDOW // 2
+    return cv2.sepFilter2D(plane, -1, window, window)[border:-border, border:-border]
