@@ -1,0 +1,157 @@
+"""Frames between the frames of a video, by dense optical flow: a video brought to the spike clock.
+
+Between frames 0 and 1, both flows F01 and F10 are estimated (DIS, Kroeger et al. 2016). Each pixel is carried along
+its own flow to the time t, weighed by how well the two flows agree there (x + F01(x) + F10(x + F01(x)) = 0), which
+leaves out what becomes hidden. That gives at every place the flow passing it at t, and how much of it came from each
+frame: where nothing came from a frame, the place is hidden in that frame and the other one's colour counts.
+The picture at t is the blend of both frames sampled along the flow. At t = 0 the frame itself is passed on unchanged.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+
+FLOW_MIN_SIDE = 32
+"""DIS needs pictures of at least this size."""
+
+AGREEMENT_SCALE = 1.0
+"""Disagreement of the two flows, in pixels, at which a pixel's weight has fallen to exp(-1)."""
+
+HIDDEN_WEIGHT = 1e-3
+"""Weight left to a pixel that the other frame does not show, so that it still counts where nothing else arrives."""
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """Flow from one frame to the other at half size, flattened, with the pixel positions and weights."""
+
+    flow: np.ndarray
+    weight: np.ndarray
+
+
+def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of each pixel, (height, width) float32."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return x, y
+
+
+def _agreement(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """(H,W) weight in [HIDDEN_WEIGHT, 1] of each pixel's flow, given the flow of the other direction."""
+    x, y = _grid(*flow.shape[:2])
+    returned = cv2.remap(back, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    miss = np.sum((flow + returned) ** 2, axis=-1)
+    # Fast motion may miss by more: 1 % of its length squared.
+    allowed = AGREEMENT_SCALE**2 + 0.01 * (np.sum(flow**2, axis=-1) + np.sum(returned**2, axis=-1))
+    return np.maximum(np.exp(-miss / allowed), HIDDEN_WEIGHT).astype(np.float32)
+
+
+def _carry(flow: np.ndarray, weight: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels moved by `time` times their flow and spread over the four nearest places.
+
+    Returns:
+        (h,w,2) sum of weight * flow and (h,w) sum of weights.
+    """
+    height, width = weight.shape
+    x, y = _grid(height, width)
+    x, y = x + time * flow[..., 0], y + time * flow[..., 1]
+    left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
+    # One column and row more on each side take what leaves the picture.
+    columns = width + 2
+    place = (np.clip(top, -1, height - 1) + 1) * columns + np.clip(left, -1, width - 1) + 1
+    inside = (left >= -1) & (left < width) & (top >= -1) & (top < height)
+    total = np.zeros((3, (height + 2) * columns))
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        share = weight * inside * np.abs(1 - dx - (x - left)) * np.abs(1 - dy - (y - top))
+        at = (place + dy * columns + dx).ravel()
+        for channel, value in enumerate((share * flow[..., 0], share * flow[..., 1], share)):
+            total[channel] += np.bincount(at, value.ravel(), total.shape[1])
+    total = total.reshape(3, height + 2, columns)[:, 1:-1, 1:-1]
+    return np.moveaxis(total[:2], 0, -1).astype(np.float32), total[2].astype(np.float32)
+
+
+def _fill(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """weighted / weight, and where the weight vanishes, the mean of ever wider surroundings; (h,w,2)."""
+    result = weighted / np.maximum(weight, 1e-12)[..., None]
+    known = weight > 1e-4
+    if known.all():
+        return result
+    coarse_size = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
+    if max(coarse_size) < 2:
+        return np.where(known[..., None], result, 0).astype(np.float32)
+    coarse = _fill(cv2.resize(weighted, coarse_size, interpolation=cv2.INTER_AREA),
+                   cv2.resize(weight, coarse_size, interpolation=cv2.INTER_AREA))
+    around = cv2.resize(coarse, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.where(known[..., None], result, around).astype(np.float32)
+
+
+class FrameInterpolator:
+    """Pictures between two pictures.
+
+    Args:
+        first, second: (H,W,3) uint8 RGB, H and W at least 32.
+    """
+
+    def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
+        self.first, self.second = first, second
+        gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
+        estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        forward = estimator.calc(gray[0], gray[1], None)
+        backward = estimator.calc(gray[1], gray[0], None)
+        # DIS computes at half size at most; so does the carrying, four times as fast.
+        self.half = ((first.shape[1] + 1) // 2, (first.shape[0] + 1) // 2)
+        self.forward, self.forward_weight = self._halve(forward, _agreement(forward, backward))
+        self.backward, self.backward_weight = self._halve(backward, _agreement(backward, forward))
+
+    def _halve(self, flow: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scale = np.array([self.half[0] / flow.shape[1], self.half[1] / flow.shape[0]], dtype=np.float32)
+        return (cv2.resize(flow, self.half, interpolation=cv2.INTER_AREA) * scale,
+                cv2.resize(weight, self.half, interpolation=cv2.INTER_AREA))
+
+    def at(self, time: float) -> np.ndarray:
+        """The picture at `time` in (0,1): (H,W,3) uint8 RGB."""
+        height, width = self.first.shape[:2]
+        flow0, weight0 = _carry(self.forward, self.forward_weight, time)
+        flow1, weight1 = _carry(self.backward, self.backward_weight, 1 - time)
+        flow = cv2.resize(_fill(flow0 - flow1, weight0 + weight1), (width, height), interpolation=cv2.INTER_LINEAR)
+        flow *= np.array([width / self.half[0], height / self.half[1]], dtype=np.float32)
+        x, y = _grid(height, width)
+        total = np.zeros((height, width, 3), dtype=np.float32)
+        total_weight = np.zeros((height, width, 1), dtype=np.float32)
+        for frame, shift, weight in ((self.first, -time, (1 - time) * np.minimum(weight0, 1)),
+                                     (self.second, 1 - time, time * np.minimum(weight1, 1))):
+            from_x, from_y = x + shift * flow[..., 0], y + shift * flow[..., 1]
+            colour = cv2.remap(frame, from_x, from_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            seen = cv2.resize(weight, (width, height), interpolation=cv2.INTER_LINEAR)
+            seen = seen * ((from_x > -1) & (from_x < width) & (from_y > -1) & (from_y < height)) + 1e-6
+            total += colour * seen[..., None]
+            total_weight += seen[..., None]
+        return np.rint(total / total_weight).astype(np.uint8)
+
+
+def to_spike_clock(frames: Iterable[np.ndarray], factor: int = GOPRO_SPIKES_PER_FRAME) -> Iterator[np.ndarray]:
+    """A video with `factor` frames for each of its own; its own frames come unchanged at multiples of `factor`.
+
+    Args:
+        frames: (H,W,3) uint8 RGB, all of one size, at least 32x32.
+
+    Yields:
+        (H,W,3) uint8 RGB: factor * (frames - 1) + 1 of them.
+
+    Raises:
+        ValueError: frames smaller than optical flow can be estimated on.
+    """
+    before: np.ndarray | None = None
+    for frame in frames:
+        if min(frame.shape[:2]) < FLOW_MIN_SIDE:
+            raise ValueError(f"optical flow needs frames of at least {FLOW_MIN_SIDE}x{FLOW_MIN_SIDE}, "
+                             f"got {frame.shape[0]}x{frame.shape[1]}")
+        if before is not None:
+            between = FrameInterpolator(before, frame)
+            for step in range(1, factor):
+                yield between.at(step / factor)
+        yield frame
+        before = frame

@@ -1,0 +1,124 @@
+"""Sharp frames read from a video file or a folder of pictures, one at a time and brought to one size."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class FrameSize:
+    """How frames are resized: by a factor, or to cover (height, width) and cut at the centre; then cut to multiples
+    of `multiple` at the right and bottom. Shrinking averages areas, enlarging is cubic."""
+
+    scale: float = 1.0
+    target: tuple[int, int] | None = None
+    multiple: int = 2
+
+    def apply(self, frame: np.ndarray) -> np.ndarray:
+        """(H,W,3) uint8 -> (h,w,3) uint8."""
+        height, width = frame.shape[:2]
+        factor = self.scale
+        if self.target is not None:
+            factor = max(self.target[0] / height, self.target[1] / width)
+        if factor != 1.0:
+            size = (max(1, round(width * factor)), max(1, round(height * factor)))
+            frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+        height, width = self.target or frame.shape[:2]
+        top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
+        height, width = height - height % self.multiple, width - width % self.multiple
+        return np.ascontiguousarray(frame[top:top + height, left:left + width])
+
+
+class FrameSource:
+    """A video file, or a folder of pictures in the order of their names.
+
+    Args:
+        path: the file or folder.
+        size: what every frame is brought to.
+        max_frames: only so many frames from the beginning, or None for all.
+
+    Attributes:
+        length: number of frames, counted by reading through the video once.
+
+    Raises:
+        ValueError: nothing there, not a video, or no pictures in the folder.
+    """
+
+    def __init__(self, path: Path, size: FrameSize, max_frames: int | None = None) -> None:
+        self.path, self.size = path, size
+        self.pictures: list[Path] = []
+        if path.is_dir():
+            self.pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+            if not self.pictures:
+                raise ValueError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder")
+            found = len(self.pictures)
+        elif path.is_file():
+            found = self._count()
+        else:
+            raise ValueError(f"{path}: no such video file or folder of frames")
+        self.length = found if max_frames is None else min(found, max_frames)
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise ValueError(f"{self.path}: cannot be decoded as a video; give a file that OpenCV's ffmpeg reads "
+                             "(mp4, avi, mov, mkv), or a folder of its frames")
+        return capture
+
+    def _count(self) -> int:
+        # The container's own count is an estimate in some files, so the frames are counted.
+        capture = self._open()
+        count = 0
+        while capture.grab():
+            count += 1
+        capture.release()
+        if count == 0:
+            raise ValueError(f"{self.path}: the video has no frame that can be decoded")
+        return count
+
+    def frames(self, begin: int, end: int) -> Iterator[np.ndarray]:
+        """Frames [begin, end): (h,w,3) uint8 RGB, all of one size.
+
+        Raises:
+            ValueError: a frame cannot be read or differs in size from the first.
+        """
+        first: tuple[int, ...] | None = None
+        for index, frame in enumerate(self._read(begin, end), start=begin):
+            first = first or frame.shape
+            if frame.shape != first:
+                name = self.pictures[index] if self.pictures else f"{self.path}, frame {index}"
+                raise ValueError(f"{name}: {frame.shape[0]}x{frame.shape[1]} pixels, but the first frame has "
+                                 f"{first[0]}x{first[1]}: frames of one clip have one size")
+            yield self.size.apply(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+
+    def _read(self, begin: int, end: int) -> Iterator[np.ndarray]:
+        """Frames [begin, end) as stored, BGR."""
+        if self.pictures:
+            for path in self.pictures[begin:end]:
+                picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+                if picture is None:
+                    raise ValueError(f"{path}: cannot be read as a picture; it may be damaged")
+                yield picture
+            return
+        capture = self._open()
+        try:
+            # Seeking is inexact in many files; skipping by decoding is not.
+            for _ in range(begin):
+                capture.grab()
+            for index in range(begin, end):
+                good, frame = capture.read()
+                if not good:
+                    raise ValueError(f"{self.path}: frame {index} cannot be decoded")
+                yield frame
+        finally:
+            capture.release()
+
+    def identity(self) -> dict[str, int | str]:
+        """What tells this source from another, without reading it."""
+        files = self.pictures or [self.path]
+        return {"name": self.path.name, "frames": self.length, "bytes": sum(file.stat().st_size for file in files)}

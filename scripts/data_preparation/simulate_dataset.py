@@ -1,0 +1,230 @@
+"""Makes a training and test set (sharp and blurred pictures, spikes, their timing) from videos or photographs.
+
+    python -m scripts.data_preparation.simulate_dataset                          # demo set in datasets/demo, seconds
+    python -m scripts.data_preparation.simulate_dataset --video clip.mp4 --root datasets/mine --scale 0.5
+    python -m scripts.data_preparation.simulate_dataset --video a.mp4 frames_b/ c.mp4 --root datasets/mine
+
+Without --video, photographs that scikit-image ships are moved by a seeded camera path. A video's frames are the
+sharp frames; optical flow gives 8 spike frames per sharp frame. Layout: data/spike/gopro_layout.py. A data set that
+is there with the same parameters is kept. Exit code 2: a mistake in what was asked for, told on stderr.
+"""
+
+import argparse
+import functools
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.spike.gopro_layout import SPLITS, Clip, is_complete, write_dataset
+from data.spike.interpolate import FLOW_MIN_SIDE, to_spike_clock
+from data.spike.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CameraScene, load_photograph
+from data.spike.simulate import ExposedFrame, Exposure, expose
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+from data.spike.video_source import FrameSize, FrameSource
+
+DEMO_SIZE = (128, 160)
+DEMO_SPEED = (1.3, 2.6)
+"""Range of the camera's top speed in the demo, in pixels per sharp frame at DEMO_SIZE."""
+
+MAKER = 1
+"""Counted up when the same parameters give other data, so that older sets are told apart."""
+
+
+def seeded(*key: int) -> np.random.Generator:
+    """A generator that depends on nothing but `key`."""
+    return np.random.default_rng(np.random.SeedSequence(key))
+
+
+def sensor_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `expose` that are options."""
+    return {"threshold": args.threshold, "spike_ratio": args.spike_ratio, "light": args.light}
+
+
+def demo_clips(args: argparse.Namespace, exposure: Exposure) -> list[Clip]:
+    """Clips of moving photographs; the test clips show photographs that no training clip shows."""
+    height, width = (side - side % args.spike_ratio for side in args.size or DEMO_SIZE)
+    speed_unit = min(height / DEMO_SIZE[0], width / DEMO_SIZE[1])
+
+    def exposed(split: str, index: int, length: int) -> Iterator[ExposedFrame]:
+        rng = seeded(args.seed, SPLITS.index(split), index)
+        photographs = TRAIN_PHOTOGRAPHS if split == "train" else TEST_PHOTOGRAPHS
+        background, foreground = (load_photograph(photographs[(index + k) % len(photographs)]) for k in (0, 1))
+        scene = CameraScene(background, foreground, (height, width), speed_unit * rng.uniform(*DEMO_SPEED), rng)
+        return expose(scene.frames(exposure.ticks(length)), exposure, start=rng, **sensor_options(args))
+
+    counts = {"train": (args.train_clips, args.train_frames), "test": (args.test_clips, args.test_frames)}
+    first = {"train": 0, "test": args.train_clips}
+    return [Clip(split, f"demo{first[split] + index:02d}_{exposure.sharp_frames:02d}_00", length,
+                 functools.partial(exposed, split, index, length))
+            for split, (clips, length) in counts.items() for index in range(clips)]
+
+
+def clip_name(path: Path, sharp_frames: int, part: int) -> str:
+    """`<file's name>_<n>_<part>`: underscores of the file's name would shift the second field, so they become '-'."""
+    stem = path.name if path.is_dir() else path.stem
+    return f"{re.sub(r'[^0-9A-Za-z-]+', '-', stem).strip('-') or 'clip'}_{sharp_frames:02d}_{part:02d}"
+
+
+def video_parts(sources: Sequence[FrameSource], args: argparse.Namespace,
+                exposure: Exposure) -> Iterator[tuple[FrameSource, str, int, int]]:
+    """Which blocks of each source go where: (source, split, first block, number of blocks).
+
+    Several sources are split by source, the last ones for testing. A single one is split in time: its last part is
+    for testing, and at least one exposure between the parts is in neither.
+    """
+    for source in sources:
+        if exposure.blocks(source.length) < 1:
+            raise ValueError(f"{source.path}: {source.length} frames are too few; one blurred picture of "
+                             f"{exposure.sharp_frames} frames needs {exposure.sharp_needed(1)} "
+                             "(the next one ends its spike stream). Lower --n, or give a longer video")
+    if args.split is not None or len(sources) > 1:
+        count = args.test_clips if args.test_clips is not None else max(1, round(args.test_fraction * len(sources)))
+        if args.split is None and not 0 <= count <= len(sources):
+            raise ValueError(f"--test_clips {count}: there are {len(sources)} videos")
+        for index, source in enumerate(sources):
+            split = args.split or ("test" if index >= len(sources) - count else "train")
+            yield source, split, 0, exposure.blocks(source.length)
+        return
+    source, = sources
+    blocks = exposure.blocks(source.length)
+    gap = -(-(exposure.sharp_frames + 1) // exposure.stride)  # so that the parts share no frame
+    test = max(1, round(args.test_fraction * blocks))
+    if blocks - gap - test < 1:
+        raise ValueError(f"{source.path}: {blocks} blurred pictures are too few to split in time "
+                         f"({test} for testing, {gap} between): lower --n or --test_fraction, give more videos, "
+                         "or send it all to one side with --split train or --split test")
+    yield source, "train", 0, blocks - gap - test
+    yield source, "test", blocks - test, test
+
+
+def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposure: Exposure) -> list[Clip]:
+    """Clips of real videos, interpolated to the spike clock."""
+
+    def exposed(source: FrameSource, first_block: int, length: int, index: int) -> Iterator[ExposedFrame]:
+        begin = first_block * exposure.stride
+        frames = source.frames(begin, begin + exposure.sharp_needed(length))
+        return expose(to_spike_clock(frames), exposure, start=seeded(args.seed, index), **sensor_options(args))
+
+    clips: list[Clip] = []
+    for index, (source, split, first, length) in enumerate(video_parts(sources, args, exposure)):
+        part = int(len(sources) == 1 and first > 0)
+        name = clip_name(source.path, exposure.sharp_frames, part)
+        if any(clip.name == name for clip in clips):
+            raise ValueError(f"{source.path}: another video gives the clip the same name {name!r}: rename one of them")
+        clips.append(Clip(split, name, length, functools.partial(exposed, source, first, length, index)))
+    return clips
+
+
+def make(args: argparse.Namespace, kind: dict[str, Any],
+         clips: Callable[[Exposure], list[Clip]]) -> None:
+    """Makes the data set at args.root, unless it is there already."""
+    exposure = Exposure(args.n, args.n if args.stride is None else args.stride)
+    parameters = {"maker": MAKER, **kind, "n": exposure.sharp_frames, "stride": exposure.stride, "seed": args.seed,
+                  "spike_frames_per_sharp": GOPRO_SPIKES_PER_FRAME, **sensor_options(args)}
+    root = args.root
+    if not args.force and is_complete(root, parameters):
+        print(f"{root} is complete and made with these parameters: kept (--force makes it again)")
+        return
+    todo = clips(exposure)
+    write_dataset(root, todo, exposure, parameters)
+    for split in SPLITS:
+        lengths = [clip.length for clip in todo if clip.split == split]
+        print(f"{split}: {len(lengths)} clips, {sum(lengths)} pictures")
+    print(f"written to {root}")
+
+
+def make_demo(args: argparse.Namespace) -> None:
+    """The data set of moving photographs."""
+    args.test_clips = 3 if args.test_clips is None else args.test_clips
+    kind = {"kind": "photographs", "size": args.size or DEMO_SIZE, "train_clips": args.train_clips,
+            "test_clips": args.test_clips, "train_frames": args.train_frames, "test_frames": args.test_frames}
+    make(args, kind, lambda exposure: demo_clips(args, exposure))
+
+
+def make_from_videos(args: argparse.Namespace) -> None:
+    """The data set of real videos."""
+    size = FrameSize(args.scale, args.size and tuple(args.size), args.spike_ratio)
+    sources = [FrameSource(path, size, args.max_frames) for path in args.video]
+    kind = {"kind": "videos", "sources": [source.identity() for source in sources], "scale": args.scale,
+            "size": args.size, "max_frames": args.max_frames, "split": args.split, "test_clips": args.test_clips,
+            "test_fraction": args.test_fraction}
+    make(args, kind, lambda exposure: video_clips(sources, args, exposure))
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.data_preparation.simulate_dataset",
+                                     description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--root", type=Path, help="folder of the data set (default: datasets/demo without --video)")
+    add("--video", type=Path, nargs="+", metavar="PATH", help="video files, or folders of a video's frames")
+    add("--n", type=int, default=7, help="sharp frames per blurred picture (default 7)")
+    add("--stride", type=int, help="sharp frames from one blurred picture to the next (default n, as in GoPro)")
+    add("--light", choices=("srgb", "linear"), default="srgb",
+        help="what is integrated and averaged: stored values, as in Spk-GoPro (default), or linear light")
+    add("--threshold", type=float, default=2.0, help="light at which a spike pixel fires (default 2: rate = gray/2)")
+    add("--spike_ratio", type=int, default=2, help="picture pixels per spike pixel and axis (default 2)")
+    add("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
+        help="size of the pictures (default 128 160 for the demo; videos: their own; covered and cut at the centre)")
+    add("--seed", type=int, default=0, help="of paths and sensor start (default 0)")
+    add("--force", action="store_true", help="make it again even if it is there")
+    video = parser.add_argument_group("with --video")
+    add = video.add_argument
+    add("--scale", type=float, default=1.0, help="resize the frames by this factor (default 1)")
+    add("--max_frames", type=int, help="read only so many frames of each video")
+    add("--split", choices=SPLITS, help="all of it to one side")
+    add("--test_fraction", type=float, default=0.2, help="share of the videos, or of a single video's time, "
+                                                         "for testing (default 0.2, at least one)")
+    demo = parser.add_argument_group("demo")
+    add = demo.add_argument
+    add("--train_clips", type=int, default=12, help="(default 12)")
+    add("--test_clips", type=int, help="(default 3); with --video: this many of the last videos are for testing")
+    add("--train_frames", type=int, default=12, help="blurred pictures per training clip (default 12)")
+    add("--test_frames", type=int, default=8, help="blurred pictures per test clip (default 8)")
+    return parser.parse_args(argv)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises ValueError for numbers out of range."""
+    limits = {"threshold": (args.threshold, 1.0), "spike_ratio": (args.spike_ratio, 1), "seed": (args.seed, 0),
+              "max_frames": (args.max_frames, 1), "train_clips": (args.train_clips, 0),
+              "test_clips": (args.test_clips, 0), "train_frames": (args.train_frames, 1),
+              "test_frames": (args.test_frames, 1)}
+    for name, (value, least) in limits.items():
+        if value is not None and not value >= least:
+            raise ValueError(f"--{name} must be at least {least}, got {value}")
+    if not 0 < args.scale <= 8:
+        raise ValueError(f"--scale must lie in (0, 8], got {args.scale}")
+    if not 0 < args.test_fraction < 1:
+        raise ValueError(f"--test_fraction must lie between 0 and 1, got {args.test_fraction}")
+    if args.size is not None and min(args.size) < FLOW_MIN_SIDE:
+        raise ValueError(f"--size {args.size[0]} {args.size[1]}: both must be at least {FLOW_MIN_SIDE}")
+    if args.size is not None and args.scale != 1.0:
+        raise ValueError("--size and --scale both resize: give one of them")
+    if args.root is None:
+        if args.video:
+            raise ValueError("--root is missing: say where the data set of these videos goes")
+        args.root = Path("datasets/demo")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    args = parse(argv)
+    try:
+        check(args)
+        if args.video:
+            make_from_videos(args)
+        else:
+            make_demo(args)
+    except ValueError as error:
+        print(f"simulate_dataset: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
