@@ -99,8 +99,9 @@ class FrameInterpolator:
         self.first, self.second = first, second
         gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
         estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        forward = estimator.calc(gray[0], gray[1], None)
-        backward = estimator.calc(gray[1], gray[0], None)
+        start = np.zeros((*gray[0].shape, 2), np.float32)
+        forward = estimator.calc(gray[0], gray[1], start.copy())
+        backward = estimator.calc(gray[1], gray[0], start.copy())
         # DIS computes at half size at most; so does the carrying, four times as fast.
         self.half = ((first.shape[1] + 1) // 2, (first.shape[0] + 1) // 2)
         self.forward, self.forward_weight = self._halve(forward, _agreement(forward, backward))

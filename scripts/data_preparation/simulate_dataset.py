@@ -27,7 +27,7 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
 
 DEMO_SIZE = (128, 160)
-DEMO_SPEED = (1.3, 2.6)
+DEMO_SPEED = (1.1, 2.2)
 """Range of the camera's top speed in the demo, in pixels per sharp frame at DEMO_SIZE."""
 
 MAKER = 1
@@ -140,7 +140,8 @@ def make(args: argparse.Namespace, kind: dict[str, Any],
 def make_demo(args: argparse.Namespace) -> None:
     """The data set of moving photographs."""
     args.test_clips = 3 if args.test_clips is None else args.test_clips
-    kind = {"kind": "photographs", "size": args.size or DEMO_SIZE, "train_clips": args.train_clips,
+    kind = {"kind": "photographs", "photographs": [TRAIN_PHOTOGRAPHS, TEST_PHOTOGRAPHS], "speed": DEMO_SPEED,
+            "size": args.size or DEMO_SIZE, "train_clips": args.train_clips,
             "test_clips": args.test_clips, "train_frames": args.train_frames, "test_frames": args.test_frames}
     make(args, kind, lambda exposure: demo_clips(args, exposure))
 
