@@ -1,0 +1,83 @@
+"""Weighted sums of spike frames, exact: every result is an integer, whatever the order of the additions.
+
+Spikes are 0 or 1, so a representation that is a weighted sum over time can be computed in integers and scaled once at
+the end. Then nothing depends on where a crop lies, on which way time or space is flipped, or on the machine: the
+properties that tests/data/spike/test_representations.py asserts bit for bit.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+EXACT_FLOAT32 = 2**24  # float32 holds every integer up to here
+FRAMES_AT_ONCE = 16  # bounds the float32 copy of the spikes in `weighted_sums`
+
+
+class BinSums(NamedTuple):
+    """Spikes per bin as integers.
+
+    Attributes:
+        sums: (S, h, w) unsigned integers.
+        frame_units: one whole frame's spike adds this much; sums / frame_units is a number of spikes.
+        bin_units: a spike in all of the bin's time gives this much; sums / bin_units is a firing rate in [0, 1].
+    """
+
+    sums: np.ndarray
+    frame_units: int
+    bin_units: int
+
+
+def equal_bin_sums(spikes: np.ndarray, bins: int) -> BinSums:
+    """Spikes (L, h, w) uint8 in `bins` bins of equal duration.
+
+    Bin i covers the time [i L / S, (i + 1) L / S). A frame on a border counts in both bins by the share of it that lies
+    in each: frame t has integer weight overlap([t S, (t + 1) S), [i L, (i + 1) L)), divided by gcd(L, S). So the bins
+    add up to the total exactly, and reversing the frames reverses the bins.
+    """
+    length = len(spikes)
+    divisor = math.gcd(length, bins)
+    frame_units, bin_units = bins // divisor, length // divisor
+    integer = np.min_scalar_type(bin_units).type
+    sums = np.empty((bins, *spikes.shape[1:]), integer)
+    for index in range(bins):
+        begin, end = index * bin_units, (index + 1) * bin_units
+        first, last = -(-begin // frame_units), end // frame_units  # whole frames [first, last)
+        bin_sum = sums[index]
+        if last < first:  # the bin lies inside one frame
+            np.multiply(spikes[last], integer(bin_units), out=bin_sum, dtype=integer)
+            continue
+        bin_sum.fill(0)
+        for frame in range(first, last):
+            np.add(bin_sum, spikes[frame], out=bin_sum)
+        np.multiply(bin_sum, integer(frame_units), out=bin_sum)
+        if first * frame_units > begin:
+            bin_sum += spikes[first - 1] * integer(first * frame_units - begin)
+        if last * frame_units < end:
+            bin_sum += spikes[last] * integer(end - last * frame_units)
+    return BinSums(sums, frame_units, bin_units)
+
+
+def integer_weights(weights: list[float]) -> np.ndarray:
+    """Non-negative weights (L,) as float32 integers that add up to at most 2^24, proportional within 2^-24 of the sum.
+
+    The exact sum of `math.fsum` makes the result of reversed weights the reverse of the result.
+    """
+    scale = (EXACT_FLOAT32 - 1) / math.fsum(weights)
+    return np.array([math.floor(weight * scale) for weight in weights], np.float32)
+
+
+def weighted_sums(spikes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """sum over t of weights[s, t] * spikes[t], (S, h, w) float32 holding exact integers.
+
+    Args:
+        spikes: (L, h, w) uint8.
+        weights: (S, L) from `integer_weights`; since all partial sums are integers up to 2^24, float32 matrix products
+            are exact and their order does not matter.
+    """
+    length, height, width = spikes.shape
+    sums = np.zeros((len(weights), height * width), np.float32)
+    for begin in range(0, length, FRAMES_AT_ONCE):
+        frames = spikes[begin : begin + FRAMES_AT_ONCE].astype(np.float32)
+        sums += weights[:, begin : begin + FRAMES_AT_ONCE] @ frames.reshape(len(frames), -1)
+    return sums.reshape(-1, height, width)

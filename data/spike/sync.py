@@ -1,0 +1,246 @@
+"""Which spike frames were recorded while an RGB frame was exposed.
+
+A clip's `sync.json` lies at <dataroot_spike>/<clip>/sync.json:
+
+    {"seq_name": "clip", "spike_fps": 1920.0,
+     "frames": [{"rgb": "000000", "spike_begin": 0, "spike_end": 81, "spike_center": 40}, ...]}
+
+Indices are half-open, into the frame's own `.dat` where the clip has one per frame
+(<dataroot_spike>/<clip>/spike/<frame>.dat), else into the clip's single `.dat`. `spike_fps` and `spike_center` may be
+left out; the centre is then the middle of the exposure. The alignment log `frame_idx,t0,t1,event_count,seq` (CSV) reads
+too. Where there is neither, `default_window` states the rule.
+"""
+
+import csv
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.utils_file import atomic_write
+
+GOPRO_CLIP = re.compile(r"GOPR\d+_(\d+)_")
+GOPRO_SPIKES_PER_FRAME = 8  # spike frames between two sharp frames of the GoPro spike set
+LOG_COLUMNS = ["frame_idx", "t0", "t1", "event_count", "seq"]
+
+
+@dataclass(frozen=True)
+class ExposureWindow:
+    """Spike frames [begin, end) of an exposure, and the one that coincides with the sharp frame.
+
+    Raises:
+        ValueError: not 0 <= begin <= center < end.
+    """
+
+    begin: int
+    end: int
+    center: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin <= self.center < self.end:
+            raise ValueError(
+                f"exposure [{self.begin}, {self.end}) with centre {self.center}: 0 <= begin <= centre < end is needed."
+            )
+
+    def __len__(self) -> int:
+        """Spike frames in the exposure."""
+        return self.end - self.begin
+
+    def reversed(self, length: int) -> "ExposureWindow":
+        """The same exposure in the time-reversed stream of `length` frames: frame t becomes length - 1 - t."""
+        self.check(length)
+        return ExposureWindow(length - self.end, length - self.begin, length - 1 - self.center)
+
+    def shifted(self, offset: int) -> "ExposureWindow":
+        """The same exposure counted from frame -offset: of a block that starts at frame b, use shifted(-b)."""
+        return ExposureWindow(self.begin + offset, self.end + offset, self.center + offset)
+
+    def check(self, length: int) -> None:
+        """
+        Raises:
+            ValueError: the exposure does not lie inside a stream of `length` frames.
+        """
+        if self.end > length:
+            raise ValueError(
+                f"exposure [{self.begin}, {self.end}) lies outside the stream, which has spike frames [0, {length}): "
+                "the sync.json belongs to another stream, or the .dat is incomplete."
+            )
+
+
+def default_window(clip: str, num_spike_frames: int) -> ExposureWindow:
+    """The exposure of a frame that has its own `.dat` and no sync.json.
+
+    GoPro spike set: n = second field of the clip's name is the number of sharp frames averaged ("GOPR0884_11_00": 11),
+    sharp frame j lies at spike frame 8 j, so a file of 8 n spike frames has the exposure from sharp frame 0 to n - 1,
+    [0, 8 (n - 1) + 1), and its middle frame n // 2 at 8 (n // 2). Any other clip, or a file of another length: the
+    whole file and its middle, num_spike_frames // 2.
+    """
+    match = GOPRO_CLIP.match(clip)
+    averaged = int(match[1]) if match else 0
+    step = GOPRO_SPIKES_PER_FRAME
+    if averaged and num_spike_frames == step * averaged:
+        return ExposureWindow(0, step * (averaged - 1) + 1, step * (averaged // 2))
+    return ExposureWindow(0, num_spike_frames, num_spike_frames // 2)
+
+
+class SyncTable:
+    """The exposure windows of one clip, by RGB frame.
+
+    Attributes:
+        path: the file they came from.
+        seq_name: the clip.
+        spike_fps: spike frames per second, None where the file does not say.
+        windows: RGB frame (name without suffix) -> ExposureWindow, in the file's order.
+    """
+
+    def __init__(
+        self, path: Path, seq_name: str, windows: Mapping[str, ExposureWindow], spike_fps: float | None = None
+    ) -> None:
+        self.path = path
+        self.seq_name = seq_name
+        self.spike_fps = spike_fps
+        self.windows = dict(windows)
+
+    def __len__(self) -> int:
+        """Number of RGB frames."""
+        return len(self.windows)
+
+    @classmethod
+    def load(cls, path: str | Path, seq_name: str | None = None) -> "SyncTable":
+        """Reads sync.json, or an alignment log where the name ends in ".csv".
+
+        Args:
+            seq_name: the clip wanted; needed for a log of several clips. A file of another clip is an error.
+
+        Raises:
+            ValueError: no such file, not in the format (names the entry and the key), or not about `seq_name`.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; write it with scripts/data_preparation/make_sync.py.")
+        if path.suffix.lower() == ".csv":
+            return _load_log(path, seq_name)
+        return _load_json(path, seq_name)
+
+    def window(self, rgb_name: str) -> ExposureWindow:
+        """The exposure of an RGB frame, named as in the file ("000226"), with or without suffix or folder.
+
+        A log counts frames (226); there any zero-padded number finds its frame.
+
+        Raises:
+            ValueError: the frame is not in the file.
+        """
+        stem = _stem(rgb_name)
+        if stem in self.windows:
+            return self.windows[stem]
+        if stem.isdecimal() and str(int(stem)) in self.windows:
+            return self.windows[str(int(stem))]
+        near = difflib.get_close_matches(stem, self.windows, n=1)
+        hint = f" The nearest name is {near[0]!r}." if near else ""
+        raise ValueError(f"{self.path}: RGB frame {stem!r} is not among its {len(self)} frames.{hint}")
+
+
+def write_sync(
+    path: str | Path, seq_name: str, frames: Mapping[str, ExposureWindow], spike_fps: float | None = None
+) -> None:
+    """Writes a sync.json; whole or not at all.
+
+    Args:
+        frames: RGB frame (a suffix is dropped) -> its exposure.
+        spike_fps: spike frames per second, left out of the file where None.
+    """
+    content: dict[str, Any] = {"seq_name": seq_name}
+    if spike_fps is not None:
+        content["spike_fps"] = spike_fps
+    entries = [(_stem(rgb), window) for rgb, window in frames.items()]
+    _unique(Path(path), entries)
+    content["frames"] = [
+        {"rgb": rgb, "spike_begin": window.begin, "spike_end": window.end, "spike_center": window.center}
+        for rgb, window in entries
+    ]
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _stem(rgb_name: str) -> str:
+    """A frame's name without folder and picture suffix; other dots belong to the name."""
+    name = rgb_name.replace("\\", "/").rsplit("/", 1)[-1]
+    return re.sub(r"\.(png|jpe?g|bmp|tiff?|webp|dat)$", "", name, flags=re.IGNORECASE)
+
+
+def _unique(path: Path, entries: Iterable[tuple[str, ExposureWindow]]) -> dict[str, ExposureWindow]:
+    windows: dict[str, ExposureWindow] = {}
+    for rgb, window in entries:
+        if rgb in windows:
+            raise ValueError(f"{path}: RGB frame {rgb!r} is listed twice.")
+        windows[rgb] = window
+    return windows
+
+
+def _load_json(path: Path, seq_name: str | None) -> SyncTable:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+        raise ValueError(f"{path}: not readable as JSON ({fault}).") from fault
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
+        raise ValueError(
+            f'{path}: {{"seq_name": ..., "frames": [{{"rgb", "spike_begin", "spike_end"}}, ...]}} is needed.'
+        )
+    found = content.get("seq_name")
+    if not isinstance(found, str):
+        raise ValueError(f"{path}: seq_name is {found!r}; the clip's name is needed.")
+    if seq_name is not None and found != seq_name:
+        raise ValueError(f"{path}: is about clip {found!r}, not {seq_name!r}.")
+    spike_fps = content.get("spike_fps")
+    if spike_fps is not None and (isinstance(spike_fps, bool) or not isinstance(spike_fps, int | float)):
+        raise ValueError(f"{path}: spike_fps is {spike_fps!r}; a number is needed.")
+    entries = [_json_entry(path, number, entry) for number, entry in enumerate(content["frames"])]
+    return SyncTable(path, found, _unique(path, entries), spike_fps)
+
+
+def _json_entry(path: Path, number: int, entry: object) -> tuple[str, ExposureWindow]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("rgb"), str):
+        raise ValueError(f"{path}: frames[{number}] needs rgb, the RGB frame's name.")
+    for key in ("spike_begin", "spike_end", "spike_center"):
+        if key == "spike_center" and entry.get(key) is None:
+            continue
+        if type(entry.get(key)) is not int:
+            raise ValueError(f"{path}: frames[{number}].{key} is {entry.get(key)!r}; a spike frame's index is needed.")
+    return _stem(entry["rgb"]), _window(
+        f"{path}: frames[{number}]", entry["spike_begin"], entry["spike_end"], entry.get("spike_center")
+    )
+
+
+def _window(where: str, begin: int, end: int, center: int | None) -> ExposureWindow:
+    try:
+        return ExposureWindow(begin, end, (begin + end) // 2 if center is None else center)
+    except ValueError as fault:
+        raise ValueError(f"{where}: {fault}") from fault
+
+
+def _load_log(path: Path, seq_name: str | None) -> SyncTable:
+    """An alignment log: t0 and t1 are half-open spike frame indices; event_count is not used."""
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if list(reader.fieldnames or []) != LOG_COLUMNS or not rows:
+        raise ValueError(f"{path}: columns are {reader.fieldnames}; {','.join(LOG_COLUMNS)} and frames are needed.")
+    clips = sorted({row["seq"] for row in rows})
+    if seq_name is None and len(clips) == 1:
+        seq_name = clips[0]
+    if seq_name not in clips:
+        raise ValueError(f"{path}: clip {seq_name!r} was asked for; it has {', '.join(clips)}.")
+    entries = []
+    for line, row in enumerate(rows, start=2):
+        if row["seq"] != seq_name:
+            continue
+        try:
+            frame, begin, end = (int(row[column]) for column in LOG_COLUMNS[:3])
+        except (TypeError, ValueError) as fault:
+            raise ValueError(f"{path}: line {line}: frame_idx, t0 and t1 must be whole spike frame indices.") from fault
+        entries.append((str(frame), _window(f"{path}: line {line}", begin, end, None)))
+    assert seq_name is not None
+    return SyncTable(path, seq_name, _unique(path, entries))
