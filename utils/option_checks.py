@@ -1,0 +1,141 @@
+"""Checks that need more than one option, and the options that are accepted but have no effect."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from utils.option_faults import Fault
+from utils.option_parts import Registries
+from utils.option_schema import DatasetOptions, NetworkOptions, Options, TopOptions, TrainOptions, ValOptions
+
+logger = logging.getLogger(__name__)
+
+
+def input_channels(section: DatasetOptions, n_channels: int, registries: Registries) -> int:
+    """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it packs them behind them.
+
+    Raises:
+        ValueError: the representation refuses its parameters.
+    """
+    dataset = registries.datasets.get(section.dataset_type)
+    if getattr(dataset, "packs_spikes", None) != "concat":
+        return n_channels
+    spike = section.arguments()["spike"]
+    represent = registries.representations.get(spike.pop("representation"))
+    return n_channels + int(represent(**spike).channels)
+
+
+def channel_faults(channels: dict[str, int], in_chans: int | None) -> Iterator[Fault]:
+    """Training set, test set and an explicit `netG.in_chans` have to agree on the channels of the input."""
+    said = " and ".join(f"datasets.{phase} delivers {count}" for phase, count in channels.items())
+    if len(set(channels.values())) > 1:
+        yield (
+            ("datasets",),
+            f"{said} input channels; give both the same spike representation and dataset types that pack it alike",
+        )
+    elif channels and in_chans is not None and in_chans not in channels.values():
+        yield (("netG", "in_chans"), f"is {in_chans}, but {said} channels; leave in_chans out and it follows the data")
+
+
+def dataset_faults(phase: str, section: DatasetOptions, top: TopOptions | None) -> Iterator[Fault]:
+    """A dataset against the top level."""
+    if top is None:
+        return
+    if section.scale is not None and section.scale != top.scale:
+        yield (("datasets", phase, "scale"), f"is {section.scale}, but the top scale is {top.scale}; leave it out")
+    gt_size = getattr(section, "gt_size", None)
+    if isinstance(gt_size, int) and gt_size % top.scale:
+        yield (("datasets", phase, "gt_size"), f"{gt_size} is no multiple of scale, {top.scale}")
+
+
+def network_faults(net: NetworkOptions, top: TopOptions | None) -> Iterator[Fault]:
+    """The lists of a network that go stage by stage, and its scale against the top level's."""
+    upscale = getattr(net, "upscale", None)
+    if top is not None and isinstance(upscale, int) and upscale != top.scale:
+        yield (("netG", "upscale"), f"is {upscale}, but scale is {top.scale}; they have to agree")
+    depths, dims, heads = (_values(net, key) for key in ("depths", "embed_dims", "num_heads"))
+    if depths and dims and heads and not len(depths) == len(dims) == len(heads):
+        yield (
+            ("netG", "depths"),
+            f"has {len(depths)} values, embed_dims {len(dims)}, num_heads {len(heads)}; each needs one per stage",
+        )
+    elif dims and heads:
+        for i, (dim, count) in enumerate(zip(dims, heads, strict=False)):
+            if count < 1 or dim % count:
+                yield (("netG", "embed_dims", i), f"{dim} can't be split into num_heads[{i}] = {count} heads")
+    wrong = [i for i in _values(net, "indep_reconsts") if not 0 <= i < len(depths)]
+    if depths and wrong:
+        yield (("netG", "indep_reconsts"), f"{wrong}: there are stages 0 to {len(depths) - 1} only (one per depth)")
+
+
+def train_faults(train: TrainOptions, registries: Registries) -> Iterator[Fault]:
+    """The loss's name, and keys of `train` that belong together."""
+    if registries.losses.names():
+        yield from name_fault(("train", "G_lossfn_type"), train.G_lossfn_type, registries.losses)
+    if train.G_scheduler_type == "MultiStepLR" and not train.G_scheduler_milestones:
+        yield (("train", "G_scheduler_milestones"), "required by MultiStepLR: the steps at which the rate drops")
+    periods, weights = train.G_scheduler_periods, train.G_scheduler_restart_weights
+    if isinstance(weights, list) and not (isinstance(periods, list) and len(periods) == len(weights)):
+        yield (
+            ("train", "G_scheduler_restart_weights"),
+            "a list needs G_scheduler_periods to be a list of the same length",
+        )
+    if train.vgg_layer_weights is not None and len(train.vgg_layer_weights) != len(train.vgg_layers):
+        yield (("train", "vgg_layer_weights"), f"needs {len(train.vgg_layers)} values, one for each of vgg_layers")
+
+
+def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
+    """Tiles against their overlap and the attention window."""
+    sides = ("frames", "rows", "columns")
+    keys = ["tile"] * 3 if val.tile else ["num_frame_testing", "size_patch_testing", "size_patch_testing"]
+    window = _values(net, "window_size") if net is not None else []
+    window = window if len(window) == 3 else [1, 1, 1]
+    for axis, (size, overlap) in enumerate(zip(val.tile_size, val.tile_overlap_size, strict=True)):
+        if size and overlap >= size:
+            yield (("val", keys[axis]), f"{size} {sides[axis]} must be more than their overlap, {overlap}")
+        if size and axis and size % window[axis]:
+            multiple = -(-size // window[axis]) * window[axis]
+            yield (
+                ("val", keys[axis]),
+                f"{size} {sides[axis]} is no multiple of netG.window_size, {window[axis]}; {multiple} is the next one",
+            )
+        if size and axis and val.blend > overlap:
+            yield (("val", "blend"), f"{val.blend} must not be more than the overlap of tiles, {overlap}")
+
+
+def name_fault(keys: tuple[str, ...], name: str, registry: Any) -> Iterator[Fault]:
+    """A fault where nothing is registered as `name`."""
+    try:
+        registry.get(name)
+    except ValueError as error:
+        yield (keys, str(error).partition(": ")[2])
+
+
+def _values(section: NetworkOptions | None, key: str) -> list[int]:
+    """An option that is a list, or nothing where the part has no such option."""
+    value = getattr(section, key, None)
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def warn_of_unused(opt: Options, world_size: int | None) -> None:
+    """Names each option that was asked for and has no effect, once.
+
+    Args:
+        world_size: number of processes that torchrun or the platform started; None where neither did.
+    """
+    if opt.use_static_graph:
+        logger.warning("use_static_graph has no effect: a static graph would end the run at fix_iter.")
+    if opt.gpu_ids is not None and (world_size is not None or len(opt.gpu_ids) > 1):
+        logger.warning(
+            "gpu_ids %s has no effect: torchrun's --nproc_per_node (or ./launch_train.sh N) decides how many GPUs "
+            "work, CUDA_VISIBLE_DEVICES which.",
+            opt.gpu_ids,
+        )
+    if opt.dist is not None and opt.dist != (world_size is not None):
+        processes = "one process" if world_size is None else f"torchrun's {world_size} processes"
+        logger.warning("dist: %s has no effect: this run has %s.", str(opt.dist).lower(), processes)
+    if opt.merge_bn:
+        logger.warning("merge_bn and merge_bn_startpoint have no effect: there is no batch normalisation to merge.")
+    for key in ("G_regularizer_orthstep", "G_regularizer_clipstep"):
+        if getattr(opt.train, key):
+            logger.warning("train.%s has no effect: KAIR's weight regularizers are made for 2-D convolutions.", key)

@@ -1,0 +1,311 @@
+"""Option files as text: JSON with `//` comments, or YAML, to nested dictionaries that remember their lines.
+
+Comments start with `//` outside strings only, so URLs stay whole. One comma too many at either end of a list or section
+is accepted: it stays behind when the first or last line is commented out. YAML is read by the rules of YAML 1.2 (`4e-4`
+is a number, `no` is text), so that both formats mean the same.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+Keys = tuple[str | int, ...]
+"""Where a value is in an option tree: section names, keys, list indices."""
+
+
+class OptionError(ValueError):
+    """An option file that can't be used; the message lists every fault found.
+
+    Attributes:
+        faults: one line for each fault.
+    """
+
+    def __init__(self, source: str | Path, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        super().__init__("\n".join([f"{source}: {count} in the options", *(f"  - {fault}" for fault in self.faults)]))
+
+
+@dataclass
+class Document:
+    """A parsed option file, or the command line's overrides.
+
+    Attributes:
+        tree: the options as nested dictionaries.
+        places: where each key was written ("file:line"), for messages.
+    """
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    places: dict[Keys, str] = field(default_factory=dict)
+
+    def place(self, keys: Keys) -> str:
+        """Where `keys`, or the section that should hold it, was written; empty where nobody wrote it."""
+        while keys and keys not in self.places:
+            keys = keys[:-1]
+        return self.places.get(keys, "")
+
+
+def dotted(keys: Keys) -> str:
+    """`netG.depths[2]` for ("netG", "depths", 2)."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+
+
+def read_document(path: Path) -> Document:
+    """Reads an option file; YAML where its name ends in .yml or .yaml, else JSON.
+
+    Raises:
+        OptionError: no such file, not text, a syntax error (with line and column), or keys given twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*") if p.suffix in {".json", ".yml", ".yaml"})
+        there = f"; {path.parent} has {', '.join(near)}" if near else ""
+        raise OptionError(path, [f"there is no such file{there}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(path, [f"can't be read as UTF-8 text: {error}"]) from error
+    return parse_yaml(text, path) if path.suffix in {".yml", ".yaml"} else parse_json(text, path)
+
+
+def parse_json(text: str, name: str | Path) -> Document:
+    """Parses JSON with `//` comments; `name` stands for the file in messages.
+
+    Raises:
+        OptionError: a syntax error, with line and column, or keys given twice.
+    """
+    return _JsonReader(text, name).document()
+
+
+def parse_overrides(overrides: Sequence[str]) -> Document:
+    """Parses `a.b=value` of the command line's `--set`: a value that isn't JSON is text.
+
+    Raises:
+        OptionError: no `=`, an empty key, or a section that is also given a plain value.
+    """
+    document = Document()
+    faults = []
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        keys = tuple(name.strip().split("."))
+        if not equals or not all(keys):
+            faults.append(f"--set {override}: write section.key=value, for instance train.total_iter=100")
+            continue
+        section = document.tree
+        for key in keys[:-1]:
+            section = section.setdefault(key, {})
+            if not isinstance(section, dict):
+                faults.append(f"--set {override}: {key!r} was given a plain value by another --set")
+                break
+        else:
+            section[keys[-1]] = _plain_value(text.strip())
+            document.places[keys] = "--set"
+    if faults:
+        raise OptionError("--set", faults)
+    return document
+
+
+def _plain_value(text: str) -> Any:
+    """The JSON value that `text` is, or else the text itself."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+class _JsonReader:
+    """Recursive-descent reader that knows the line of every key; Python's json module doesn't tell."""
+
+    TOKEN = re.compile(
+        r"""(?P<blank>[ \t\r\n]+|//[^\n]*)
+        | (?P<mark>[{}\[\]:,])
+        | (?P<string>"(?:[^"\\\x00-\x1f]|\\.)*")
+        | (?P<word>[^\s{}\[\]:,"/]+)""",
+        re.VERBOSE,
+    )
+    HINTS = {"True": "true", "False": "false", "None": "null", "TRUE": "true", "FALSE": "false", "nan": "null"}  # noqa: RUF012
+
+    def __init__(self, text: str, name: str | Path) -> None:
+        self.text = text
+        self.name = name
+        self.places: dict[Keys, str] = {}
+        self.faults: list[str] = []
+        self.tokens: list[tuple[str, str, int]] = []
+        self.index = 0
+
+    def document(self) -> Document:
+        """The whole file, which must be one section."""
+        self._split()
+        if self.tokens[0][1] != "{":
+            self._fail("an option file starts with '{'")
+        tree = self._value(())
+        if self.tokens[self.index][0] != "end":
+            self._fail("nothing may follow the closing '}'")
+        if self.faults:
+            raise OptionError(self.name, self.faults)
+        return Document(tree, self.places)
+
+    def _split(self) -> None:
+        position = 0
+        while position < len(self.text):
+            match = self.TOKEN.match(self.text, position)
+            if match is None:
+                self.tokens.append(("bad", self.text[position], position))
+                break
+            if match.lastgroup != "blank":
+                self.tokens.append((str(match.lastgroup), match.group(), position))
+            position = match.end()
+        self.tokens.append(("end", "", len(self.text)))
+
+    def _position(self, position: int) -> str:
+        line = self.text.count("\n", 0, position) + 1
+        return f"{self.name}:{line}:{position - self.text.rfind(chr(10), 0, position)}"
+
+    def _fail(self, message: str) -> NoReturn:
+        """Reports a syntax error at the current token."""
+        kind, text, position = self.tokens[self.index]
+        if kind == "bad" and text == '"':
+            message = 'this text has no closing " on its line (or a backslash that JSON does not know)'
+        elif kind == "bad":
+            message = "a lone '/'; comments start with //"
+        elif kind == "end":
+            message = "the file ends too early; a closing '}' or ']' is missing"
+        raise OptionError(self.name, [*self.faults, f"{self._position(position)}: {message}"])
+
+    def _accept(self, mark: str) -> bool:
+        accepted = self.tokens[self.index][:2] == ("mark", mark)
+        self.index += accepted
+        return accepted
+
+    def _value(self, keys: Keys) -> Any:
+        kind, text, _ = self.tokens[self.index]
+        if kind in {"string", "word"}:
+            value = self._scalar(kind, text)
+            self.index += 1
+            return value
+        if self._accept("{"):
+            section: dict[str, Any] = {}
+            self._items("}", lambda: self._member(section, keys))
+            return section
+        if self._accept("["):
+            values: list[Any] = []
+            self._items("]", lambda: values.append(self._value((*keys, len(values)))))
+            return values
+        self._fail(f"a value is missing before {text!r}")
+
+    def _scalar(self, kind: str, text: str) -> Any:
+        try:
+            return json.loads(text, parse_constant=_refuse_constant)
+        except ValueError:
+            if kind == "string":
+                self._fail(f"{text} has a backslash that JSON does not know; write \\\\ for one")
+            meant = self.HINTS.get(text)
+            hint = f"write {meant}" if meant else f'text needs double quotes: "{text.strip(chr(39))}"'
+            self._fail(f"{text} is neither a number nor true, false or null; {hint}")
+
+    def _items(self, closing: str, read_one: Callable[[], None]) -> None:
+        """Comma-separated items up to `closing`; one comma too many at either end is accepted."""
+        self._accept(",")
+        while not self._accept(closing):
+            read_one()
+            if self._accept(closing):
+                return
+            if not self._accept(","):
+                self._fail(f"expected ',' or '{closing}' before {self.tokens[self.index][1]}")
+
+    def _member(self, section: dict[str, Any], parents: Keys) -> None:
+        kind, text, position = self.tokens[self.index]
+        if kind != "string":
+            self._fail(f"expected a key in double quotes, got {text}")
+        key = self._scalar(kind, text)
+        self.index += 1
+        if not self._accept(":"):
+            self._fail(f"expected ':' after the key \"{key}\"")
+        keys = (*parents, key)
+        place = self._position(position).rpartition(":")[0]
+        value = self._value(keys)
+        if key in section:
+            self.faults.append(_twice(keys, self.places[keys], place))
+            return
+        section[key] = value
+        self.places[keys] = place
+
+
+def _twice(keys: Keys, first: str, second: str) -> str:
+    return f"{second}: {dotted(keys)} was given already at {first}; keep one of the two"
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Plain scalars by the core schema of YAML 1.2, where 1.1 reads `4e-4` as text and `no` as false."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012
+
+
+_CORE = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+for _tag, _pattern in _CORE.items():
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None)
+
+
+def parse_yaml(text: str, name: str | Path) -> Document:
+    """Parses YAML; `name` stands for the file in messages.
+
+    Raises:
+        OptionError: a syntax error, with line and column, or keys given twice.
+    """
+    try:
+        root = yaml.compose(text, Loader=_CoreLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else f"{name}"
+        raise OptionError(name, [f"{where}: {getattr(error, 'problem', None) or error}"]) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise OptionError(name, [f"{name}:1:1: an option file is a section of 'key: value' lines"])
+    document = Document()
+    faults: list[str] = []
+    document.tree = _yaml_value(root, (), f"{name}", document.places, faults)
+    if faults:
+        raise OptionError(name, faults)
+    return document
+
+
+def _yaml_value(node: yaml.Node, keys: Keys, name: str, places: dict[Keys, str], faults: list[str]) -> Any:
+    """The plain value of a YAML node; notes the lines of keys in `places` and keys given twice in `faults`."""
+    if isinstance(node, yaml.SequenceNode):
+        return [_yaml_value(item, (*keys, i), name, places, faults) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        section = {}
+        for key_node, value_node in node.value:
+            inner = (*keys, str(key_node.value))
+            place = f"{name}:{key_node.start_mark.line + 1}"
+            if inner in places:
+                faults.append(_twice(inner, places[inner], place))
+                continue
+            places[inner] = place
+            section[str(key_node.value)] = _yaml_value(value_node, inner, name, places, faults)
+        return section
+    return _yaml_scalar(node)
+
+
+def _yaml_scalar(node: yaml.Node) -> Any:
+    text = node.value
+    kind = node.tag.rpartition(":")[2]
+    if kind == "int":
+        return int(text)
+    if kind == "float":
+        return float(re.sub(r"\.(?=[iInN])", "", text))
+    if kind == "bool":
+        return text.lower() == "true"
+    return None if kind == "null" else text

@@ -1,0 +1,273 @@
+"""Options of a run: read, completed, checked, and written back.
+
+    opt = load_options("options/vrt/006_train_vrt_videodeblurring_gopro.json", ["train.total_iter=100"])
+    opt.train.total_iter, opt.netG.arguments(), opt.experiment_dir
+
+`docs/options.md` lists all keys. Import `data.select_dataset` and `models.select_network` first: what they register
+decides the keys of `datasets.*` and `netG`.
+"""
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from utils import option_checks, option_parts
+from utils.option_faults import Fault, KnownKeys, faults_of
+from utils.option_layers import load_layers
+from utils.option_parts import Registries
+from utils.option_schema import (
+    DatasetOptions,
+    DatasetsOptions,
+    LoggerOptions,
+    NetworkOptions,
+    Options,
+    PathOptions,
+    RepresentationOptions,
+    Section,
+    TopOptions,
+    TrainOptions,
+    ValOptions,
+)
+from utils.option_text import Document, Keys, OptionError, dotted
+
+__all__ = [
+    "DatasetOptions",
+    "DatasetsOptions",
+    "LoggerOptions",
+    "NetworkOptions",
+    "OptionError",
+    "Options",
+    "PathOptions",
+    "Registries",
+    "TrainOptions",
+    "ValOptions",
+    "add_option_arguments",
+    "load_options",
+    "options_to_dict",
+    "write_options",
+]
+
+logger = logging.getLogger(__name__)
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def load_options(path: str | Path, overrides: Sequence[str] = (), *, registries: Registries | None = None) -> Options:
+    """Loads an option file with its bases, applies `--set` overrides, and checks everything.
+
+    Args:
+        path: JSON with `//` comments, or YAML (.yml, .yaml).
+        overrides: "section.key=value" each; the value is JSON, or else text.
+        registries: where parts are looked up; the project's by default.
+
+    Raises:
+        OptionError: everything that is wrong, each fault with its dotted name, place and remedy.
+    """
+    path = Path(path)
+    checker = _Checker(load_layers(path, overrides), registries or Registries())
+    opt = checker.options()
+    if opt is None:
+        raise OptionError(path, checker.sentences())
+    world_size = os.environ.get("WORLD_SIZE")
+    option_checks.warn_of_unused(opt, int(world_size) if world_size else None)
+    return opt
+
+
+def options_to_dict(opt: Options) -> dict[str, Any]:
+    """All options with their defaults, as plain JSON values; there are no secrets among them."""
+    return opt.model_dump(mode="json")
+
+
+def write_options(opt: Options, path: str | Path) -> None:
+    """Writes all options as JSON, atomically; `load_options` reads them back equal."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(options_to_dict(opt), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def add_option_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Adds --opt, --set and --dry-run, and KAIR's --launcher, --local_rank and --dist, which have no effect.
+
+    Args:
+        default: the option file where --opt is not given.
+    """
+    parser.add_argument(
+        "--opt", default=default, metavar="FILE", help="option file, JSON or YAML (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="options that override the file's, for instance train.total_iter=100 netG.depths=[2,2,2]",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and stop")
+    for flags in (["--launcher"], ["--local_rank", "--local-rank"], ["--dist"]):
+        parser.add_argument(*flags, action=_Ignored, help="accepted as in KAIR, without effect: torchrun decides")
+
+
+class _Ignored(argparse.Action):
+    """A flag of KAIR's scripts that has no effect here."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        logger.warning("%s has no effect: processes and devices follow torchrun's environment.", option_string)
+
+
+class _Checker:
+    """Checks a merged document section by section, so that one section's fault does not hide another's.
+
+    Attributes:
+        faults: everything found wrong so far.
+    """
+
+    def __init__(self, document: Document, registries: Registries) -> None:
+        self.document = document
+        self.registries = registries
+        self.known = KnownKeys(registries)
+        self.faults: list[Fault] = []
+
+    def sentences(self) -> list[str]:
+        """The faults with their places."""
+        named = [(dotted(keys), self.document.place(keys), message) for keys, message in self.faults]
+        return [f"{name} ({place}): {message}" if place else f"{name}: {message}" for name, place, message in named]
+
+    def options(self) -> Options | None:
+        """The checked options, or None where there are faults."""
+        tree = dict(self.document.tree)
+        raw = {name: tree.pop(name, {}) for name in ("path", "datasets", "netG", "train", "val", "logger")}
+        top = self._section((), TopOptions, tree)
+        path = self._section(("path",), PathOptions, raw["path"])
+        val = self._section(("val",), ValOptions, raw["val"])
+        log = self._section(("logger",), LoggerOptions, raw["logger"])
+        train = self._train(raw["train"])
+        datasets = self._datasets(raw["datasets"], top)
+        net = self._network(raw["netG"], self._channels(datasets, top), top)
+        if val is not None:
+            self.faults += option_checks.val_faults(val, net)
+        if top is not None and self.registries.models.names():
+            self.faults += option_checks.name_fault(("model",), top.model, self.registries.models)
+        if self.faults:
+            return None
+        assert top and path and val and log and train and datasets and net, "a section is missing without a fault"
+        return Options(**top.model_dump(), path=path, datasets=datasets, netG=net, train=train, val=val, logger=log)
+
+    def _section(self, keys: Keys, model: type[SectionType], raw: Any) -> SectionType | None:
+        """The section as `model`, or None where it has faults."""
+        try:
+            # JSON text and not Python values: in strict mode only that reads a list as a tuple or a name as a path.
+            return model.model_validate_json(json.dumps(raw))
+        except ValidationError as error:
+            self.faults += faults_of(error, keys, model, raw, self.known)
+            return None
+
+    def _train(self, raw: Any) -> TrainOptions | None:
+        if not isinstance(raw, dict):
+            return self._section(("train",), TrainOptions, raw)
+        raw = dict(raw)
+        if raw.get("G_scheduler_periods") is None:
+            total = raw.get("total_iter")
+            raw["G_scheduler_periods"] = total if isinstance(total, (int, float)) else 1
+        train = self._section(("train",), self._train_model(raw), raw)
+        if train is not None:
+            self.faults += option_checks.train_faults(train, self.registries)
+        return train
+
+    def _train_model(self, raw: dict[str, Any]) -> type[TrainOptions]:
+        """`train` with the keys of its loss; an unknown loss is a fault that is found later."""
+        lossfn_type = raw.get("G_lossfn_type", TrainOptions.model_fields["G_lossfn_type"].default)
+        known = {name.lower() for name in self.registries.losses.names()}
+        if not isinstance(lossfn_type, str) or lossfn_type.lower() not in known:
+            return TrainOptions
+        return option_parts.train_model(self.registries, lossfn_type)
+
+    def _datasets(self, raw: Any, top: TopOptions | None) -> DatasetsOptions | None:
+        if not isinstance(raw, dict):
+            return self._section(("datasets",), DatasetsOptions, raw)
+        sections: dict[str, DatasetOptions | None] = {}
+        for phase in DatasetsOptions.model_fields:
+            sections[phase] = None if raw.get(phase) is None else self._dataset(phase, raw[phase])
+            section = sections[phase]
+            if section is not None:
+                self.faults += option_checks.dataset_faults(phase, section, top)
+        unknown = {key: value for key, value in raw.items() if key not in sections}
+        return DatasetsOptions(**sections) if self._section(("datasets",), DatasetsOptions, unknown) else None
+
+    def _dataset(self, phase: str, raw: Any) -> DatasetOptions | None:
+        keys: Keys = ("datasets", phase)
+        dataset_type = self._part_name(keys, raw, "dataset_type", self.registries.datasets)
+        if dataset_type is None:
+            return None
+        raw = dict(raw)
+        default = option_parts.default_spike(self.registries, dataset_type)
+        if raw.get("spike") is None and default is not None:
+            raw["spike"] = default
+        spike = raw.get("spike")
+        if not isinstance(spike, dict):
+            return self._section(keys, option_parts.dataset_model(self.registries, dataset_type), raw)
+        if default is not None and "representation" in default:
+            spike = raw["spike"] = {"representation": default["representation"], **spike}
+        if "spike" not in self.registries.datasets.parameters(dataset_type):
+            return self._section(keys, option_parts.dataset_model(self.registries, dataset_type), raw)
+        name = self._part_name((*keys, "spike"), spike, "representation", self.registries.representations)
+        if name is None:
+            self._section(keys, option_parts.dataset_model(self.registries, dataset_type), {**raw, "spike": None})
+            return None
+        represent: type[RepresentationOptions] = option_parts.representation_model(self.registries, name)
+        return self._section(keys, option_parts.dataset_model(self.registries, dataset_type, represent), raw)
+
+    def _channels(self, datasets: DatasetsOptions | None, top: TopOptions | None) -> dict[str, int]:
+        """Channels of the network's input by phase, as far as the sections are right."""
+        channels = {}
+        for phase, section in datasets or ():
+            if section is None or top is None:
+                continue
+            try:
+                channels[phase] = option_checks.input_channels(section, top.n_channels, self.registries)
+            except ValueError as error:
+                self.faults.append((("datasets", phase, "spike"), str(error)))
+        return channels
+
+    def _network(self, raw: Any, channels: dict[str, int], top: TopOptions | None) -> NetworkOptions | None:
+        net_type = self._part_name(("netG",), raw, "net_type", self.registries.networks)
+        if net_type is None:
+            return None
+        raw = dict(raw)
+        if "in_chans" in self.registries.networks.parameters(net_type):
+            if raw.get("in_chans") is None:
+                raw.pop("in_chans", None)
+                raw |= {"in_chans": next(iter(channels.values()))} if channels else {}
+            in_chans = raw.get("in_chans")
+            self.faults += option_checks.channel_faults(channels, in_chans if isinstance(in_chans, int) else None)
+        net = self._section(("netG",), option_parts.network_model(self.registries, net_type), raw)
+        if net is not None:
+            self.faults += option_checks.network_faults(net, top)
+        return net
+
+    def _part_name(self, keys: Keys, raw: Any, key: str, registry: Any) -> str | None:
+        """The name of the registered part that a section chooses, or None where that is at fault."""
+        faults: Iterator[Fault] | list[Fault]
+        if not isinstance(raw, dict):
+            faults = [(keys, f"expected a section {{...}} with {key}")]
+        elif not isinstance(raw.get(key), str):
+            faults = [((*keys, key), f"required, one of {', '.join(registry.names())}")]
+        else:
+            faults = option_checks.name_fault(tuple(str(k) for k in (*keys, key)), raw[key], registry)
+        found = list(faults)
+        self.faults += found
+        return None if found else raw[key]
