@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-
 from utils.utils_dist import Dist, all_gather_object
+
 from utils.utils_image import tensor2uint
+from utils.utils_option import ValOptions
 from utils.utils_report import Scores, score_frame
 from utils.utils_tile import restore_tiled
 
@@ -40,6 +41,19 @@ class Testing:
     flip_seq: bool = False
     center_frame_only: bool = False
 
+    @classmethod
+    def from_options(cls, val: ValOptions, scale: int, amp_dtype: torch.dtype | None) -> "Testing":
+        """The settings of the `val` section."""
+        return cls(
+            tile=val.tile_size,
+            tile_overlap=val.tile_overlap_size,
+            scale=scale,
+            amp_dtype=amp_dtype,
+            pad_seq=val.pad_seq,
+            flip_seq=val.flip_seq,
+            center_frame_only=val.center_frame_only,
+        )
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -51,6 +65,11 @@ class Clip:
     restored: list[np.ndarray]
     sharp: list[np.ndarray]
     spikes: list[np.ndarray]
+
+    def views(self, index: int) -> list[tuple[str, np.ndarray]]:
+        """Titles and pictures of one frame, side by side: input, spikes, restored, sharp, as far as they are there."""
+        pictures = {"input": self.blurred, "spikes": self.spikes, "restored": self.restored, "sharp": self.sharp}
+        return [(title, frames[index]) for title, frames in pictures.items() if frames]
 
 
 def restore_clip(network: nn.Module, batch: Mapping[str, Any], testing: Testing, device: torch.device) -> Tensor:

@@ -10,13 +10,14 @@ from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from utils.utils_dist import Dist, any_rank
 
 from models.schedule import learning_rate
-from utils.utils_dist import Dist, any_rank
 from utils.utils_option import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ class ModelBase:
         self._fix_or_release(step)
         self._set_learning_rate(step)
         # Drop-path noise is a function of (seed, rank, step), so a resumed run draws what the first one would have.
-        torch.manual_seed(hash((self.train_options.manual_seed, self.dist.rank, step)) % 2**63)
+        entropy = np.random.SeedSequence([self.train_options.manual_seed, self.dist.rank, step])
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         self.netG.train()
         finite = self._accumulate_gradients(batch)
         self.scaler.unscale_(self.optimizer)
@@ -134,11 +136,11 @@ class ModelBase:
     def _define_optimizer(self) -> torch.optim.Optimizer:
         """Adam or AdamW; parameters named by `fix_keys` get their own group with `fix_lr_mul` times the learning rate."""
         train = self.train_options
-        slow = [p for name, p in self.netG.named_parameters() if self._is_fixable(name)]
-        normal = [p for name, p in self.netG.named_parameters() if not self._is_fixable(name)]
-        groups = [{"params": normal, "base_lr": train.G_optimizer_lr}]
-        if slow:
-            groups.append({"params": slow, "base_lr": train.G_optimizer_lr * (train.fix_lr_mul or 1.0)})
+        slower = train.fix_lr_mul not in (None, 0, 1)
+        groups: list[dict[str, Any]] = [{"params": [], "base_lr": train.G_optimizer_lr}]
+        groups += [{"params": [], "base_lr": train.G_optimizer_lr * train.fix_lr_mul}] if slower else []
+        for name, parameter in self.netG.named_parameters():
+            groups[-1 if slower and self._is_fixable(name) else 0]["params"].append(parameter)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.G_optimizer_type]
         betas = (train.G_optimizer_betas[0], train.G_optimizer_betas[1])
         return kind(groups, lr=train.G_optimizer_lr, betas=betas, weight_decay=train.G_optimizer_wd)

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from utils.utils_dist import Dist
 
 from models.losses import define_loss
 from models.model_base import Batch, ModelBase
-from utils.utils_dist import Dist
 from utils.utils_option import TrainOptions
 from utils.utils_registry import MODELS
 

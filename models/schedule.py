@@ -15,10 +15,11 @@ class ScheduleOptions(Protocol):
     G_scheduler_type: str
     G_scheduler_milestones: list[int]
     G_scheduler_gamma: float
-    G_scheduler_periods: int | list[int]
+    G_scheduler_periods: int | list[int] | None
     G_scheduler_restart_weights: float | list[float]
     G_scheduler_eta_min: float
     G_scheduler_warmup_iter: int
+    total_iter: int
 
 
 def learning_rate(step: int, base: float, options: ScheduleOptions) -> float:
@@ -30,7 +31,9 @@ def learning_rate(step: int, base: float, options: ScheduleOptions) -> float:
         options: the `train` section.
     """
     if options.G_scheduler_type == "MultiStepLR":
-        rate = base * options.G_scheduler_gamma ** sum(step >= milestone for milestone in options.G_scheduler_milestones)
+        rate = base * options.G_scheduler_gamma ** sum(
+            step >= milestone for milestone in options.G_scheduler_milestones
+        )
     else:
         rate = _cosine(step, base, options)
     if step < options.G_scheduler_warmup_iter:
@@ -41,7 +44,7 @@ def learning_rate(step: int, base: float, options: ScheduleOptions) -> float:
 def _cosine(step: int, base: float, options: ScheduleOptions) -> float:
     """Cosine from `base` to eta_min over each period.
 
-    A single number of steps is repeated, each time `G_scheduler_restart_weights` times as long (PyTorch's T_mult, as
+    No period means one as long as the run. A single number of steps is repeated, each time `G_scheduler_restart_weights` times as long (PyTorch's T_mult, as
     KAIR passes it). A list gives the periods one by one; a list of weights then scales the peak of each, as in BasicSR.
     """
     eta_min = options.G_scheduler_eta_min
@@ -58,9 +61,11 @@ def _cosine(step: int, base: float, options: ScheduleOptions) -> float:
 
 def _period(index: int, options: ScheduleOptions) -> tuple[float, float]:
     """Length in steps and peak weight of the period number `index`."""
-    periods, weights = options.G_scheduler_periods, options.G_scheduler_restart_weights
+    periods, weights = options.G_scheduler_periods or options.total_iter, options.G_scheduler_restart_weights
     if isinstance(periods, list):
         return periods[index], weights[index] if isinstance(weights, list) else 1.0
     if isinstance(weights, list):
-        raise ValueError("train.G_scheduler_restart_weights: a list needs a list of G_scheduler_periods of the same length")
+        raise ValueError(
+            "train.G_scheduler_restart_weights: a list needs a list of G_scheduler_periods of the same length"
+        )
     return periods * weights**index, 1.0

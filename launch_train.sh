@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Trains from an option file, on one machine or as one node of a platform's job. See usage() below.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+    cat <<'USAGE'
+./launch_train.sh [GPUS=1] [OPTION_FILE] [--demo] [--prepare-data] [--dry-run] [--help] [-- --set a.b=c ...]
+
+  GPUS            processes on this machine, one per GPU (CPU processes where there is no GPU)
+  OPTION_FILE     default options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json
+  --demo          makes the demo data set, trains options/demo/quickstart.json (or OPTION_FILE), tests it on held-out
+                  clips, prints a table and writes pictures
+  --prepare-data  makes or checks the data set that the option file names, before training
+  --dry-run       shows what the run would use, and stops
+  -- ...          the rest goes to main_train_vrt.py, e.g. -- --set train.total_iter=100
+
+Uses $PYTHON (default python3) where it has what requirement.txt lists, else makes .venv and installs it there.
+Where a platform has set RANK and WORLD_SIZE, starts plain Python as that rank instead of torchrun.
+More of torchrun's flags go into $TORCHRUN_ARGS, e.g. TORCHRUN_ARGS="--max-restarts 3". Exit code: the training's.
+USAGE
+}
+
+gpus=1
+options=""
+demo=false
+prepare=false
+arguments=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --help | -h) usage; exit 0 ;;
+        --demo) demo=true ;;
+        --prepare-data) prepare=true ;;
+        --dry-run) arguments+=(--dry-run) ;;
+        --) shift; arguments+=("$@"); break ;;
+        -*) echo "Unknown flag '$1'." >&2; usage >&2; exit 2 ;;
+        *[!0-9]*) options=$1 ;;
+        *) gpus=$1 ;;
+    esac
+    shift
+done
+if $demo; then
+    options=${options:-options/demo/quickstart.json}
+fi
+options=${options:-options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json}
+[ -f "$options" ] || { echo "There is no option file '$options'; they are under options/." >&2; exit 2; }
+[ "$gpus" -ge 1 ] || { echo "GPUS must be 1 or more, not '$gpus'." >&2; exit 2; }
+
+source scripts/environment.sh
+use_python requirement.txt
+
+# Without this, workers that torchrun restarts join the dead ones' rendezvous and hang (measured; see docs).
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / gpus > 0 ? $(nproc) / gpus : 1))}
+
+if $demo; then
+    "$PYTHON" -m scripts.data_preparation.simulate_dataset
+fi
+if $prepare; then
+    "$PYTHON" -m scripts.data_preparation.prepare_gopro_spike_dataset --opt "$options"
+fi
+
+train=(main_train_vrt.py --opt "$options" ${arguments[@]+"${arguments[@]}"})
+if [ -n "${RANK:-}" ] && [ -n "${WORLD_SIZE:-}" ]; then
+    "$PYTHON" -u "${train[@]}"
+elif [ "$gpus" -eq 1 ] && [ -z "${TORCHRUN_ARGS:-}" ]; then
+    "$PYTHON" -u "${train[@]}"
+else
+    # shellcheck disable=SC2086  # several flags in one variable
+    "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$gpus" --shutdown-timeout=120 ${TORCHRUN_ARGS:-} "${train[@]}"
+fi
+
+if $demo; then
+    "$PYTHON" main_test_vrt.py --opt "$options" --save_result
+fi

@@ -1,0 +1,130 @@
+"""Restores clips by tiles, scores them, and writes the pictures: a trained experiment or a published VRT model.
+
+    python main_test_vrt.py --opt options/demo/quickstart.json --save_result
+    python main_test_vrt.py --opt FILE --checkpoint experiments/TASK --folder_lq BLURRED --folder_gt SHARP \\
+        --folder_spike SPIKES --tile 6 64 64 --tile_overlap 2 20 20 --save_result
+    python main_test_vrt.py --task 006_VRT_videodeblurring_GoPro --folder_lq testsets/GoPro11/test_GT_blurred \\
+        --folder_gt testsets/GoPro11/test_GT --tile 18 192 192 --tile_overlap 2 20 20
+
+Prints a table; writes metrics.csv, metrics.json and panels (input | spikes | restored | sharp) into OUTPUT/<task>/,
+and with --save_result every frame as OUTPUT/<task>/<clip>/<frame>.png.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from data.sampler import init_worker
+from data.select_dataset import define_Dataset
+from models.evaluate import Clip, Testing, evaluate
+from models.model_base import amp_dtype
+from models.select_network import define_G, load_weights
+from utils.utils_image import imwrite_rgb, panel
+from utils.utils_option import Options, load_options
+from utils.utils_tile import check_tile
+
+TASKS = Path(__file__).resolve().parent / "options" / "vrt" / "test"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code: 0 done, 2 a mistake in flags, options, data or checkpoint."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    arguments = parse(argv)
+    try:
+        test(options(arguments), arguments)
+        return 0
+    except ValueError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 2
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags: KAIR's, and those for our own experiments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--opt", type=Path, help="option file of the experiment to test")
+    which.add_argument("--task", help="name of a published model, e.g. 006_VRT_videodeblurring_GoPro")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", help="change options")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="a .pth file or experiment folder [the option file's, the task's]"
+    )
+    parser.add_argument(
+        "--sigma", type=int, default=0, help="noise level out of 255 for denoising (10, 20, 30, 40, 50)"
+    )
+    parser.add_argument("--folder_lq", help="folder of clips to restore")
+    parser.add_argument("--folder_gt", help="folder of sharp clips; without it nothing is scored")
+    parser.add_argument("--folder_spike", help="folder of the clips' spike streams")
+    parser.add_argument("--tile", type=int, nargs=3, metavar=("T", "H", "W"), help="size of a tile; 0 takes all")
+    parser.add_argument(
+        "--tile_overlap", type=int, nargs=3, metavar=("T", "H", "W"), help="overlap of neighbouring tiles"
+    )
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that read clips ahead")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument("--save_result", action="store_true", help="write every restored frame")
+    return parser.parse_args(argv)
+
+
+def options(arguments: argparse.Namespace) -> Options:
+    """The option file of --opt or --task with the flags put in its place."""
+    path = arguments.opt or TASKS / f"{arguments.task}.json"
+    if not path.is_file():
+        choices = "" if arguments.opt else f" Tasks: {', '.join(sorted(file.stem for file in TASKS.glob('*.json')))}."
+        raise ValueError(f"There is no option file {path}.{choices}")
+    # The checkpoint holds the flow network too.
+    flags = {"netG.spynet_path": None, "val.tile": arguments.tile, "val.tile_overlap": arguments.tile_overlap}
+    if arguments.folder_lq:
+        roots = {"lq": arguments.folder_lq, "gt": arguments.folder_gt, "spike": arguments.folder_spike}
+        flags |= {f"datasets.test.dataroot_{name}": root for name, root in roots.items() if root or name == "gt"}
+    flags |= {"datasets.test.sigma": arguments.sigma} if arguments.sigma else {}
+    chosen = {key: value for key, value in flags.items() if value is not None or "tile" not in key}
+    return load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in chosen.items()), *arguments.set])
+
+
+def test(opt: Options, arguments: argparse.Namespace) -> None:
+    """Restores and scores the clips; writes what was asked for; prints the table."""
+    if opt.datasets.test is None:
+        raise ValueError("datasets.test: missing; name the clips in the option file or by --folder_lq")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device))
+    check_tile(testing.tile, opt.netG.window_size)
+    clips = define_Dataset(opt.datasets.test, seed=opt.train.manual_seed, scale=opt.scale, n_channels=opt.n_channels)
+
+    network = define_G(opt.netG)
+    checkpoint = arguments.checkpoint or (
+        opt.experiment_dir if arguments.opt else Path("model_zoo/vrt") / f"{opt.task}.pth"
+    )
+    load_weights(network, checkpoint, prefer_ema=True)
+
+    folder = arguments.output / opt.task
+    loader = DataLoader(clips, num_workers=arguments.num_workers, worker_init_fn=init_worker)
+    write = writer_of(folder, arguments.save_result)
+    scores = evaluate(network.to(device), loader, testing, device, on_clip=write, input_scores=True)
+    if scores.rows:
+        scores.write(folder)
+        print(f"\n{scores.table()}\n\nper frame: {folder / 'metrics.csv'}, summary: {folder / 'metrics.json'}")
+    print(f"pictures (input | spikes | restored | sharp): {folder / 'panels'}")
+    if arguments.save_result:
+        print(f"restored frames: {folder}/<clip>/<frame>.png")
+
+
+def writer_of(folder: Path, save_result: bool) -> Callable[[Clip], None]:
+    """What writes a restored clip: a panel of its middle frame, and all its frames where asked for."""
+
+    def write(clip: Clip) -> None:
+        middle = len(clip.frames) // 2
+        imwrite_rgb(folder / "panels" / f"{clip.folder}_{clip.frames[middle]}.png", panel(clip.views(middle)))
+        for frame, picture in zip(clip.frames, clip.restored, strict=True) if save_result else ():
+            imwrite_rgb(folder / clip.folder / f"{frame}.png", picture)
+        print(f"restored {clip.folder}: {len(clip.frames)} frames", flush=True)
+
+    return write
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""softmax(q kT * scale + bias) v without keeping the N x N weights for the backward pass.
+
+`scaled_dot_product_attention` has fused kernels (FlashAttention, arXiv 2205.14135) for a bias without gradient. Where
+the bias is learned it would fall back to the plain formula and keep every N x N matrix; `attend` then computes the
+forward pass with the fused kernel and, going backward, recomputes the weights for a few windows at a time.
+
+Legend: N windows' tokens, shapes (windows, heads, N, head_dim).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_BACKWARD_BYTES = {"cpu": 8 << 20}
+_BACKWARD_BYTES_ACCELERATOR = 256 << 20
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Attention within windows.
+
+    Args:
+        q, k, v: (windows, heads, N, head_dim).
+        bias: added to the scaled scores, (1, 1 or heads, N, N), the same for every window.
+        scale: factor of q kT.
+
+    Returns:
+        (windows, heads, N, head_dim).
+    """
+    if bias is not None:
+        bias = bias.to(q.dtype)
+        if bias.requires_grad and torch.is_grad_enabled():
+            return _BiasedAttention.apply(q, k, v, bias, scale)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+class _BiasedAttention(torch.autograd.Function):
+    """Fused forward pass; the backward pass recomputes the weights of a few windows at a time.
+
+    With P = softmax(S) and dP = dO vT: dS = P * (dP - sum(dO * O)), and the bias' gradient is dS summed over windows.
+    """
+
+    @staticmethod
+    def forward(ctx, q, k, v, bias, scale):  # type: ignore[no-untyped-def]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+        ctx.save_for_backward(q, k, v, bias, out)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        q, k, v, bias, out = ctx.saved_tensors
+        # Half precision is only for storage: scores of 8 bits would make the recomputed weights disagree with O.
+        exact = torch.promote_types(q.dtype, torch.float32)
+        windows, heads, tokens, _ = q.shape
+        limit = _BACKWARD_BYTES.get(q.device.type, _BACKWARD_BYTES_ACCELERATOR)
+        step = max(1, limit // (heads * tokens * tokens * exact.itemsize))
+        grads: list[list[Tensor]] = [[], [], []]
+        bias_exact = bias.to(exact)
+        grad_bias = torch.zeros((1, heads, tokens, tokens), dtype=exact, device=q.device)
+        for start in range(0, windows, step):
+            part = slice(start, start + step)
+            qs, ks, vs, os, gs = (a[part].to(exact) for a in (q, k, v, out, grad))
+            weights = torch.softmax(torch.matmul(qs * ctx.scale, ks.transpose(-2, -1)).add_(bias_exact), -1)
+            grads[2].append(torch.matmul(weights.transpose(-2, -1), gs))
+            scores = torch.matmul(gs, vs.transpose(-2, -1))
+            scores = scores.sub_((gs * os).sum(-1, keepdim=True)).mul_(weights)
+            grad_bias += scores.sum(0, keepdim=True)
+            grads[0].append(torch.matmul(scores, ks).mul_(ctx.scale))
+            grads[1].append(torch.matmul(scores.transpose(-2, -1), qs).mul_(ctx.scale))
+        grad_q, grad_k, grad_v = (torch.cat(parts).to(q.dtype) for parts in grads)
+        return grad_q, grad_k, grad_v, grad_bias.sum_to_size(bias.shape).to(bias.dtype), None

@@ -1,0 +1,154 @@
+"""Which token belongs to which attention window, as indices.
+
+Cyclic shift, zero padding to window multiples and the cut into windows (Swin, arXiv 2103.14030, in three
+dimensions) are one permutation of tokens here: `tokens[layout.index]` is in window order and
+`[layout.inverse]` undoes it. Windows that need the same shift mask are neighbours in that order: only the last
+window along a shifted axis wraps around, so there are at most 2**3 kinds of windows, however many windows there
+are, and no mask is ever expanded over them.
+
+Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+Size3 = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class WindowLayout:
+    """The windows of one (B, T, H, W) token grid.
+
+    Attributes:
+        window: the window's size (frames, height, width) on this grid; N is its product.
+        index: (windows * N,) int64, row of the token at each place of the window order (0 where padded).
+        inverse: (B*T*H*W,) int64, place of each token in the window order.
+        padding: (windows * N,) bool, True where the place holds no token; None where there is no such place.
+        samples: (windows,) int64, the batch entry that a window belongs to.
+        segments: (kind, number of windows) in window order; bit 4 of the kind is set where the window wraps around
+            in time, bit 2 in height, bit 1 in width. 0 needs no mask.
+    """
+
+    window: Size3
+    index: Tensor
+    inverse: Tensor
+    padding: Tensor | None
+    samples: Tensor
+    segments: tuple[tuple[int, int], ...]
+
+    @property
+    def tokens_per_window(self) -> int:
+        """N."""
+        return self.window[0] * self.window[1] * self.window[2]
+
+
+def fit_window(size: Size3, window: Size3, shift: Size3, pairs: bool) -> tuple[Size3, Size3]:
+    """Window and shift on a grid of `size`: an axis not longer than the window is one window and is not shifted.
+
+    Args:
+        pairs: mutual attention needs two frames per window, so a single frame is paired with a padded zero frame,
+            as the last frame of any odd number is.
+    """
+    fitted = [min(length, full) for length, full in zip(size, window, strict=True)]
+    moved = [0 if length <= full else step for length, full, step in zip(size, window, shift, strict=True)]
+    if pairs:
+        fitted[0] = window[0]
+    return (fitted[0], fitted[1], fitted[2]), (moved[0], moved[1], moved[2])
+
+
+def window_layout(
+    batch: int, size: Size3, window: Size3, shift: Size3, *, pairs: bool = False, device: torch.device | str = "cpu"
+) -> WindowLayout:
+    """The layout of `batch` grids of `size` (T, H, W) cut into windows after a cyclic shift.
+
+    Args:
+        window: largest window (frames, height, width).
+        shift: cyclic shift towards the origin along each axis, smaller than the window.
+        pairs: see `fit_window`.
+    """
+    window, shift = fit_window(size, window, shift, pairs)
+    # Per axis: source coordinate of every place, (windows, places); coordinates from `length` on are padding.
+    axes = []
+    for length, extent, step in zip(size, window, shift, strict=True):
+        count = -(-length // extent)
+        axes.append(((torch.arange(count * extent, device=device) + step) % (count * extent)).view(count, extent))
+    frames, rows, columns = axes
+    padded = any(axis.numel() > length for axis, length in zip(axes, size, strict=True))
+    grid = (
+        (frames.view(-1, 1, 1, window[0], 1, 1) * size[1] + rows.view(1, -1, 1, 1, window[1], 1)) * size[2]
+        + columns.view(1, 1, -1, 1, 1, window[2])
+    )
+    outside = (
+        (frames >= size[0]).view(-1, 1, 1, window[0], 1, 1)
+        | (rows >= size[1]).view(1, -1, 1, 1, window[1], 1)
+        | (columns >= size[2]).view(1, 1, -1, 1, 1, window[2])
+    )
+
+    tokens, per_window = size[0] * size[1] * size[2], window[0] * window[1] * window[2]
+    first_token = torch.arange(batch, device=device) * tokens
+    index, padding, samples, segments = [], [], [], []
+    for bits in product(*[(0, 1) if step else (0,) for step in shift]):
+        # The wrapping windows are the last ones of a shifted axis, so that every kind is a box of windows.
+        box = tuple(
+            slice(None) if not step else slice(-1, None) if bit else slice(0, -1)
+            for bit, step in zip(bits, shift, strict=True)
+        )
+        windows = grid[box].reshape(1, -1, per_window)
+        index.append((windows + first_token.view(-1, 1, 1)).reshape(-1))
+        padding.append(outside[box].reshape(1, -1).expand(batch, -1).reshape(-1))
+        samples.append(torch.arange(batch, device=device).repeat_interleave(windows.shape[1]))
+        segments.append((bits[0] * 4 + bits[1] * 2 + bits[2], batch * windows.shape[1]))
+
+    all_index, all_padding = torch.cat(index), torch.cat(padding)
+    places = torch.arange(all_index.numel(), device=device)
+    inverse = torch.empty(batch * tokens, dtype=torch.int64, device=device)
+    if padded:
+        all_index.masked_fill_(all_padding, 0)
+        inverse[all_index[~all_padding]] = places[~all_padding]
+    else:
+        inverse[all_index] = places
+    return WindowLayout(window, all_index, inverse, all_padding if padded else None, torch.cat(samples), tuple(segments))
+
+
+class WindowLayouts:
+    """The layouts that one forward pass needs, each made once; it lives as long as that pass."""
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.batch = batch
+        self.device = device
+        self._made: dict[tuple[Size3, Size3, Size3, bool], WindowLayout] = {}
+
+    def get(self, size: Size3, window: Size3, shift: Size3, pairs: bool) -> WindowLayout:
+        """The layout of a grid of `size` (T, H, W); arguments as in `window_layout`."""
+        key = (size, window, shift, pairs)
+        if key not in self._made:
+            self._made[key] = window_layout(self.batch, size, window, shift, pairs=pairs, device=self.device)
+        return self._made[key]
+
+
+class _Reorder(torch.autograd.Function):
+    """rows[index], whose gradient is again a gather (by `inverse`) instead of a scattered sum."""
+
+    @staticmethod
+    def forward(ctx, rows, index, inverse, empty):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(inverse, empty)
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        inverse, empty = ctx.saved_tensors
+        grad = grad.index_select(0, inverse)
+        return (grad if empty is None else grad.masked_fill_(empty[:, None], 0)), None, None, None
+
+
+def to_windows(tokens: Tensor, layout: WindowLayout) -> Tensor:
+    """Tokens (B*T*H*W, C) in window order (windows * N, C); padded places hold a copy of some token."""
+    return _Reorder.apply(tokens, layout.index, layout.inverse, None)
+
+
+def from_windows(tokens: Tensor, layout: WindowLayout) -> Tensor:
+    """Inverse of `to_windows`; what padded places hold is dropped."""
+    return _Reorder.apply(tokens, layout.inverse, layout.index, layout.padding)
