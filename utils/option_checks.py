@@ -1,14 +1,12 @@
 """Checks that need more than one option, and the options that are accepted but have no effect."""
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 from utils.option_faults import Fault
 from utils.option_parts import Registries
 from utils.option_schema import DatasetOptions, NetworkOptions, Options, TopOptions, TrainOptions, ValOptions
-
-logger = logging.getLogger(__name__)
+from utils.utils_tile import AXES, check_tile
 
 
 def input_channels(section: DatasetOptions, n_channels: int, registries: Registries) -> int:
@@ -86,21 +84,20 @@ def train_faults(train: TrainOptions, registries: Registries) -> Iterator[Fault]
 
 def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
     """Tiles against their overlap and the attention window."""
-    sides = ("frames", "rows", "columns")
     keys = ["tile"] * 3 if val.tile else ["num_frame_testing", "size_patch_testing", "size_patch_testing"]
-    window = _values(net, "window_size") if net is not None else []
-    window = window if len(window) == 3 else [1, 1, 1]
-    for axis, (size, overlap) in enumerate(zip(val.tile_size, val.tile_overlap_size, strict=True)):
-        if size and overlap >= size:
-            yield (("val", keys[axis]), f"{size} {sides[axis]} must be more than their overlap, {overlap}")
-        if size and axis and size % window[axis]:
-            multiple = -(-size // window[axis]) * window[axis]
-            yield (
-                ("val", keys[axis]),
-                f"{size} {sides[axis]} is no multiple of netG.window_size, {window[axis]}; {multiple} is the next one",
-            )
-        if size and axis and val.blend > overlap:
-            yield (("val", "blend"), f"{val.blend} must not be more than the overlap of tiles, {overlap}")
+    window = _values(net, "window_size")
+    if len(window) == 3:
+        try:
+            check_tile(val.tile_size, window)
+        except ValueError as error:
+            yield (("val", keys[-1]), str(error))
+    for axis, (size, overlap, blend) in enumerate(zip(val.tile_size, val.tile_overlap_size, val.blend, strict=True)):
+        if not size:
+            continue
+        if overlap >= size:
+            yield (("val", keys[axis]), f"tiles of {size} {AXES[axis]} can't overlap by {overlap}")
+        if blend is not None and blend > overlap:
+            yield (("val", "blend", axis), f"{blend} {AXES[axis]} are more than the tiles' overlap, {overlap}")
 
 
 def name_fault(keys: tuple[str, ...], name: str, registry: Any) -> Iterator[Fault]:
@@ -117,25 +114,24 @@ def _values(section: NetworkOptions | None, key: str) -> list[int]:
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
-def warn_of_unused(opt: Options, world_size: int | None) -> None:
-    """Names each option that was asked for and has no effect, once.
+def unused(opt: Options, world_size: int | None) -> Iterator[str]:
+    """Names each option that was asked for and has no effect.
 
     Args:
         world_size: number of processes that torchrun or the platform started; None where neither did.
     """
     if opt.use_static_graph:
-        logger.warning("use_static_graph has no effect: a static graph would end the run at fix_iter.")
+        yield "use_static_graph has no effect: a static graph would end the run at fix_iter."
     if opt.gpu_ids is not None and (world_size is not None or len(opt.gpu_ids) > 1):
-        logger.warning(
-            "gpu_ids %s has no effect: torchrun's --nproc_per_node (or ./launch_train.sh N) decides how many GPUs "
-            "work, CUDA_VISIBLE_DEVICES which.",
-            opt.gpu_ids,
+        yield (
+            f"gpu_ids {opt.gpu_ids} has no effect: torchrun's --nproc_per_node (or ./launch_train.sh N) decides how "
+            "many GPUs work, CUDA_VISIBLE_DEVICES which."
         )
     if opt.dist is not None and opt.dist != (world_size is not None):
-        processes = "one process" if world_size is None else f"torchrun's {world_size} processes"
-        logger.warning("dist: %s has no effect: this run has %s.", str(opt.dist).lower(), processes)
+        processes = "one process" if world_size is None else f"{world_size} processes of torchrun"
+        yield f"dist: {str(opt.dist).lower()} has no effect: this run has {processes}."
     if opt.merge_bn:
-        logger.warning("merge_bn and merge_bn_startpoint have no effect: there is no batch normalisation to merge.")
+        yield "merge_bn and merge_bn_startpoint have no effect: there is no batch normalisation to merge."
     for key in ("G_regularizer_orthstep", "G_regularizer_clipstep"):
         if getattr(opt.train, key):
-            logger.warning("train.%s has no effect: KAIR's weight regularizers are made for 2-D convolutions.", key)
+            yield f"train.{key} has no effect: KAIR's weight regularizers are made for 2-D convolutions."

@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -48,10 +49,16 @@ class KnownKeys:
     """All option keys there are, to tell what an unknown one may have meant."""
 
     def __init__(self, registries: Registries) -> None:
-        self.homes: dict[str, list[tuple[str, str]]] = {}
-        for section, part, model in all_sections(registries):
+        self.registries = registries
+
+    @cached_property
+    def homes(self) -> dict[str, list[tuple[str, str]]]:
+        """(section, part) by key: where each key belongs."""
+        homes: dict[str, list[tuple[str, str]]] = {}
+        for section, part, model in all_sections(self.registries):
             for key in model.model_fields:
-                self.homes.setdefault(key, []).append((section, part))
+                homes.setdefault(key, []).append((section, part))
+        return homes
 
     def explain_unknown(self, keys: Keys, choices: Iterable[str]) -> str:
         """What to write instead of the unknown last one of `keys`, in a section that knows `choices`."""
@@ -62,7 +69,7 @@ class KnownKeys:
             homes = self.homes[key]
             parts = [part for home, part in homes if home == section]
             if parts:
-                return f"not an option of this one; of {', '.join(parts)} it is"
+                return f"not an option of this one, but of {', '.join(parts)}"
             places = dict.fromkeys(f"{home}.{key}" if home else f"{key}, outside all sections" for home, _ in homes)
             return f"unknown here; did you mean {' or '.join(places)}?"
         near = nearest(key, choices)

@@ -3,15 +3,12 @@
 Precedence: defaults of the schema < base < file < `--set`. Sections merge key by key; lists and plain values replace.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from utils.option_text import Document, Keys, OptionError, dotted, parse_overrides, read_document
-
-logger = logging.getLogger(__name__)
 
 DATASET_ALIASES = {
     "dataroot_GT": "dataroot_gt",
@@ -72,6 +69,7 @@ def _merge(under: Document, over: Document) -> None:
     """Puts `over` on top of `under`, in place."""
     _merge_sections(under.tree, over.tree)
     under.places.update(over.places)
+    under.notices += over.notices
 
 
 def _merge_sections(under: dict[str, Any], over: dict[str, Any]) -> None:
@@ -101,12 +99,9 @@ def _canonical(document: Document, source: str | Path) -> Document:
         for secret in SECRETS:
             if isinstance(section, dict) and section.pop(secret, None) is not None:
                 keys = (*parents, secret)
-                place = document.place(keys)
-                logger.warning(
-                    "%s (%s) is not used and not stored: take it out of the file, put it in WANDB_API_KEY, and revoke "
-                    "it if others could read the file.",
-                    dotted(keys),
-                    place,
+                document.notices.append(
+                    f"{dotted(keys)} ({document.place(keys)}) is not used and not stored: take it out of the file, put "
+                    "it in the environment as WANDB_API_KEY, and revoke it if others could read the file."
                 )
     return document
 

@@ -105,15 +105,13 @@ def _part_model(
         if key in base.model_fields:
             continue
         assert parameter.annotation is not inspect.Parameter.empty, f"{registry.kind} {name}: {key} has no annotation"
-        kind = spike | None if spike is not None and key == "spike" else option_type(parameter.annotation)
-        default = parameter.default
-        if default is inspect.Parameter.empty:
-            fields[key] = (kind, ...)
-        elif key == "spike" and default is not None:
-            # The section is filled from the default before it is checked, when its representation is known.
-            fields[key] = (kind, ...)
-        else:
-            fields[key] = (kind, _same_as_read(kind, default))
+        kind, default = option_type(parameter.annotation), parameter.default
+        if spike is not None and key == "spike":
+            kind = spike | None if type(None) in get_args(parameter.annotation) else spike
+            # A default section is filled in before the check, which needs to know its representation.
+            default = None if default is None else inspect.Parameter.empty
+        required = default is inspect.Parameter.empty
+        fields[key] = (kind, ... if required else _same_as_read(kind, default))
     model = cast(type[SectionType], create_model(f"{base.__name__}_{name}", __base__=base, **fields))
     if issubclass(model, PartOptions):
         model.argument_names = tuple(names)
@@ -122,7 +120,7 @@ def _part_model(
 
 def _same_as_read(kind: Any, default: Any) -> Any:
     """The default as it would be read from a file: a tuple default of a list option becomes a list."""
-    return TypeAdapter(Annotated[kind, ...], config={"strict": True}).validate_json(json.dumps(default))
+    return TypeAdapter(kind, config={"strict": True}).validate_json(json.dumps(default))
 
 
 def option_type(annotation: Any) -> Any:

@@ -6,7 +6,7 @@ Sections that a registered part completes (`netG`, `datasets.*`, and `train` by 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
@@ -50,15 +50,16 @@ class PartOptions(Section):
         """The keyword arguments for the registered part, as plain values of their own."""
         return self.model_dump(include=set(self.argument_names))
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Keys that only the registered part knows, for mypy."""
+
 
 class RepresentationOptions(PartOptions):
     """`datasets.*.spike`: a spike representation and its parameters."""
 
     representation: str
-
-    def part_name(self) -> str:
-        """The name under which the representation is registered."""
-        return self.representation
 
 
 class DatasetOptions(PartOptions):
@@ -120,7 +121,7 @@ class TrainOptions(Section):
     fix_lr_mul: Rate | None = 1.0
     fix_keys: list[str] = []
 
-    total_iter: Positive
+    total_iter: Positive = 300000
     G_scheduler_type: Literal["CosineAnnealingWarmRestarts", "MultiStepLR"] = "CosineAnnealingWarmRestarts"
     G_scheduler_milestones: list[NotNegative] = []
     G_scheduler_gamma: Rate = 0.1
@@ -160,7 +161,7 @@ class ValOptions(Section):
     size_patch_overlapping: NotNegative = 20
     tile: Annotated[list[NotNegative], Field(min_length=3, max_length=3)] | None = None
     tile_overlap: Annotated[list[NotNegative], Field(min_length=3, max_length=3)] | None = None
-    blend: NotNegative = 0
+    blend: Annotated[list[NotNegative | None], Field(min_length=3, max_length=3)] = [None, 0, 0]
 
     @property
     def tile_size(self) -> tuple[int, int, int]:

@@ -38,10 +38,12 @@ class Document:
     Attributes:
         tree: the options as nested dictionaries.
         places: where each key was written ("file:line"), for messages.
+        notices: what the user should know although it is no fault.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
     places: dict[Keys, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
 
     def place(self, keys: Keys) -> str:
         """Where `keys`, or the section that should hold it, was written; empty where nobody wrote it."""
@@ -93,13 +95,13 @@ def parse_overrides(overrides: Sequence[str]) -> Document:
         name, equals, text = override.partition("=")
         keys = tuple(name.strip().split("."))
         if not equals or not all(keys):
-            faults.append(f"--set {override}: write section.key=value, for instance train.total_iter=100")
+            faults.append(f"{override}: write section.key=value, for instance train.total_iter=100")
             continue
         section = document.tree
         for key in keys[:-1]:
             section = section.setdefault(key, {})
             if not isinstance(section, dict):
-                faults.append(f"--set {override}: {key!r} was given a plain value by another --set")
+                faults.append(f"{override}: {key!r} was given a plain value by another --set")
                 break
         else:
             section[keys[-1]] = _plain_value(text.strip())

@@ -35,6 +35,7 @@ from utils.option_schema import (
     ValOptions,
 )
 from utils.option_text import Document, Keys, OptionError, dotted
+from utils.utils_file import atomic_write
 
 __all__ = [
     "DatasetOptions",
@@ -75,8 +76,15 @@ def load_options(path: str | Path, overrides: Sequence[str] = (), *, registries:
     if opt is None:
         raise OptionError(path, checker.sentences())
     world_size = os.environ.get("WORLD_SIZE")
-    option_checks.warn_of_unused(opt, int(world_size) if world_size else None)
+    notices = [*checker.document.notices, *option_checks.unused(opt, int(world_size) if world_size else None)]
+    for notice in notices if _speaks() else []:
+        logger.warning("%s", notice)
     return opt
+
+
+def _speaks() -> bool:
+    """Whether this process is the one that tells the user, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def options_to_dict(opt: Options) -> dict[str, Any]:
@@ -86,25 +94,21 @@ def options_to_dict(opt: Options) -> dict[str, Any]:
 
 def write_options(opt: Options, path: str | Path) -> None:
     """Writes all options as JSON, atomically; `load_options` reads them back equal."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(options_to_dict(opt), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        file.write(json.dumps(options_to_dict(opt), indent=2, ensure_ascii=False) + "\n")
 
 
 def add_option_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Adds --opt, --set and --dry-run, and KAIR's --launcher, --local_rank and --dist, which have no effect.
 
     Args:
-        default: the option file where --opt is not given.
+        default: the option file where --opt is not given; None: it has to be.
     """
     parser.add_argument(
-        "--opt", default=default, metavar="FILE", help="option file, JSON or YAML (default: %(default)s)"
+        "--opt", default=default, required=default is None, metavar="FILE", help="option file, JSON or YAML"
     )
     parser.add_argument(
         "--set",
-        dest="overrides",
         nargs="+",
         action="extend",
         default=[],
@@ -126,7 +130,8 @@ class _Ignored(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        logger.warning("%s has no effect: processes and devices follow torchrun's environment.", option_string)
+        if _speaks():
+            logger.warning("%s has no effect: processes and devices follow torchrun's environment.", option_string)
 
 
 class _Checker:
@@ -180,10 +185,12 @@ class _Checker:
         if not isinstance(raw, dict):
             return self._section(("train",), TrainOptions, raw)
         raw = dict(raw)
-        if raw.get("G_scheduler_periods") is None:
-            total = raw.get("total_iter")
-            raw["G_scheduler_periods"] = total if isinstance(total, (int, float)) else 1
+        follows = raw.get("G_scheduler_periods") is None
+        if follows:
+            raw["G_scheduler_periods"] = raw.get("total_iter", TrainOptions.model_fields["total_iter"].default)
         train = self._section(("train",), self._train_model(raw), raw)
+        if follows:
+            self.faults = [fault for fault in self.faults if fault[0][:2] != ("train", "G_scheduler_periods")]
         if train is not None:
             self.faults += option_checks.train_faults(train, self.registries)
         return train
@@ -215,7 +222,7 @@ class _Checker:
             return None
         raw = dict(raw)
         default = option_parts.default_spike(self.registries, dataset_type)
-        if raw.get("spike") is None and default is not None:
+        if "spike" not in raw and default is not None:
             raw["spike"] = default
         spike = raw.get("spike")
         if not isinstance(spike, dict):
