@@ -1,0 +1,258 @@
+"""Training on several processes: who this process is, and the few things ranks say to each other.
+
+One process per GPU. It is told its place by torchrun, by a platform (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in the
+environment), or by SLURM's srun; without any of them it is alone, and every function below returns at once.
+
+    torchrun --nproc_per_node=8 main_train_vrt.py --opt FILE
+    srun --ntasks=8 --gpus-per-task=1 python main_train_vrt.py --opt FILE
+
+Backend: nccl on GPUs, gloo on CPUs, so that everything here can be tried on a machine without a GPU.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Dist:
+    """This process among all.
+
+    Attributes:
+        rank: 0 .. world_size - 1 over all machines. local_rank: the same on this machine.
+        world_size: number of processes.
+        device: what this process computes on.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the one that writes checkpoints and talks."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the environment says of this process; `init_method` tells where rank 0 waits for the others."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    init_method: str
+    launcher: str
+
+
+def init_dist(device: str | None = None, timeout_minutes: float = 30) -> Dist:
+    """Finds this process's place and connects it to the others.
+
+    Args:
+        device: "cpu" keeps off the GPUs; None takes one where there is one.
+        timeout_minutes: how long a rank waits for the others before it gives up.
+
+    Raises:
+        ValueError: the environment is contradictory, or there are more processes than GPUs.
+    """
+    launch = read_launch(os.environ) or Launch(0, 1, 0, "", "single process")
+    place = _choose_device(launch, device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if launch.world_size > 1:
+        timeout = timedelta(minutes=timeout_minutes)
+        torch_dist.init_process_group(
+            backend="nccl" if place.type == "cuda" else "gloo",
+            rank=launch.rank,
+            world_size=launch.world_size,
+            timeout=timeout,
+            device_id=place if place.type == "cuda" else None,
+            **_meeting_point(launch, timeout),
+        )
+    logger.info("Rank %d of %d on %s (%s)", launch.rank, launch.world_size, place, launch.launcher)
+    return Dist(launch.rank, launch.world_size, launch.local_rank, place)
+
+
+def close_dist() -> None:
+    """Leaves the group; nothing to do for a single process."""
+    if torch_dist.is_available() and torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
+
+
+def barrier(dist: Dist) -> None:
+    """Waits until every rank is here."""
+    if dist.world_size > 1:
+        torch_dist.barrier(device_ids=[dist.device.index] if dist.device.type == "cuda" else None)
+
+
+def all_reduce_sum(values: Tensor | Sequence[float], dist: Dist) -> Tensor:
+    """Sums numbers over the ranks; the same float64 tensor, on the CPU, on every rank."""
+    total = torch.as_tensor(values, dtype=torch.float64).detach().clone().to(dist.device)
+    if dist.world_size > 1:
+        torch_dist.all_reduce(total)
+    return total.cpu()
+
+
+def any_rank(flag: bool, dist: Dist) -> bool:
+    """Whether the flag is set on any rank; the same answer on all."""
+    if dist.world_size == 1:
+        return bool(flag)
+    agreed = torch.tensor(int(flag), dtype=torch.int32, device=dist.device)
+    torch_dist.all_reduce(agreed, torch_dist.ReduceOp.MAX)
+    return bool(agreed.item())
+
+
+def broadcast_object(item: Item, dist: Dist) -> Item:
+    """Rank 0's item, on every rank; what the others pass is ignored. Picklable, small."""
+    if dist.world_size == 1:
+        return item
+    box = [item]
+    torch_dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def all_gather_object(item: Item, dist: Dist) -> list[Item]:
+    """The items of all ranks, in the order of ranks, on every rank. Picklable, small."""
+    if dist.world_size == 1:
+        return [item]
+    items: list[Any] = [None] * dist.world_size
+    torch_dist.all_gather_object(items, item)
+    return items
+
+
+def check_same_weights(module: nn.Module, dist: Dist) -> None:
+    """Checks that parameters are equal bit for bit on all ranks; called before every checkpoint.
+
+    Buffers may differ: DDP does not share them.
+
+    Raises:
+        RuntimeError: on every rank, naming the parameters that differ.
+    """
+    if dist.world_size == 1:
+        return
+    own = {name: _digest(parameter) for name, parameter in module.named_parameters()}
+    everyones = all_gather_object(own, dist)
+    names = dict.fromkeys(name for digests in everyones for name in digests)
+    differing = [name for name in names if len({digests.get(name) for digests in everyones}) > 1]
+    if differing:
+        shown = ", ".join(differing[:10]) + (", ..." if len(differing) > 10 else "")
+        raise RuntimeError(
+            f"{len(differing)} of {len(names)} parameters are not the same on all {dist.world_size} ranks: {shown}. "
+            f"Start the same command again: it resumes from the last checkpoint, where they were."
+        )
+
+
+def read_launch(environ: Mapping[str, str]) -> Launch | None:
+    """Reads a process's place from its environment: torchrun's and platforms' variables first, then srun's.
+
+    Returns:
+        None for a process on its own.
+
+    Raises:
+        ValueError: some of the variables are missing or are no sensible numbers.
+    """
+    if "RANK" in environ or "WORLD_SIZE" in environ:
+        _require(environ, ["RANK", "WORLD_SIZE"])
+        rank, world_size = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
+        if world_size > 1:
+            _require(environ, ["MASTER_ADDR", "MASTER_PORT"])
+        local = next((_number(environ, name) for name in ("LOCAL_RANK", "SLURM_LOCALID") if name in environ), None)
+        if local is None:
+            local = rank % max(torch.cuda.device_count(), 1)
+        launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in environ else "platform"
+        return _checked(Launch(rank, world_size, local, "env://", launcher))
+    # srun alone sets this one: a plain Python inside a batch script must not wait for processes that don't exist.
+    if "SLURM_STEP_NUM_TASKS" in environ:
+        _require(environ, ["SLURM_PROCID", "SLURM_LOCALID"])
+        rank, world_size = _number(environ, "SLURM_PROCID"), _number(environ, "SLURM_STEP_NUM_TASKS")
+        host = environ.get("MASTER_ADDR") or first_host(environ.get("SLURM_STEP_NODELIST", "localhost"))
+        # Two jobs of one machine must not meet at one port.
+        port = environ.get("MASTER_PORT") or str(20000 + int(environ.get("SLURM_JOB_ID", "0")) % 20000)
+        return _checked(Launch(rank, world_size, _number(environ, "SLURM_LOCALID"), f"tcp://{host}:{port}", "SLURM"))
+    return None
+
+
+def first_host(nodelist: str) -> str:
+    """First machine of SLURM's compressed list: "gpu[07-09,12],cpu1" gives "gpu07"."""
+    match = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,\[]*))?", nodelist)
+    if match is None:
+        raise ValueError(f"SLURM_STEP_NODELIST={nodelist!r} is no list of machines; set MASTER_ADDR to the first one")
+    return "".join(part or "" for part in match.groups())
+
+
+def _checked(launch: Launch) -> Launch:
+    if not 0 <= launch.rank < launch.world_size:
+        raise ValueError(f"the environment says rank {launch.rank} of {launch.world_size} processes; unset or fix both")
+    return launch
+
+
+def _require(environ: Mapping[str, str], names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in environ]
+    if missing:
+        raise ValueError(
+            f"the environment announces several processes but lacks {', '.join(missing)}; set them, start with "
+            f"torchrun, or unset RANK and WORLD_SIZE to run alone"
+        )
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    try:
+        return int(environ[name])
+    except ValueError:
+        raise ValueError(f"the environment variable {name}={environ[name]!r} is not a whole number") from None
+
+
+def _choose_device(launch: Launch, device: str | None) -> torch.device:
+    """The CPU, or the GPU of this process."""
+    if device not in (None, "cpu"):
+        raise ValueError(f"device: {device!r} can't be chosen here; use 'cpu', or None and CUDA_VISIBLE_DEVICES")
+    count = 0 if device == "cpu" else torch.cuda.device_count()
+    if count == 0:
+        return torch.device("cpu")
+    if launch.local_rank < count:
+        return torch.device("cuda", launch.local_rank)
+    # SLURM and some platforms show each process its own GPU alone; torchrun shows all of them.
+    if count == 1 and launch.launcher in ("SLURM", "platform"):
+        return torch.device("cuda", 0)
+    raise ValueError(
+        f"process {launch.local_rank + 1} of this machine has no GPU: there are {count}; start at most {count}"
+    )
+
+
+def _meeting_point(launch: Launch, timeout: timedelta) -> dict[str, Any]:
+    """Where ranks meet, as arguments of `init_process_group`.
+
+    Under torchrun the agent's key-value store outlives a crash. Workers it restarts would find their dead
+    predecessors' addresses there and hang, so every attempt gets keys of its own. The counter of attempts is each
+    agent's own, so with several machines only TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 (launch_train.sh sets it) helps.
+    """
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if launch.init_method != "env://" or not shared:
+        return {"init_method": launch.init_method}
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        if launch.rank == 0 and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+            logger.warning("Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all machines, or restarted workers may hang.")
+        return {"init_method": launch.init_method}
+    store, _, _ = next(torch_dist.rendezvous("env://", launch.rank, launch.world_size, timeout=timeout))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return {"store": torch_dist.PrefixStore(f"attempt_{attempt}", store)}
+
+
+def _digest(parameter: Tensor) -> str:
+    """SHA-256 of a tensor's bytes: equal exactly where all bits are, NaN included."""
+    flat = parameter.detach().cpu().contiguous().reshape(-1)
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
