@@ -1,0 +1,131 @@
+"""Blurred frames with the spikes that were recorded during their exposures, for training and testing.
+
+The data sets are those of `dataset_video_train` and `dataset_video_test` with spikes added, as `input_pack_mode` says:
+"concat" appends the S channels, brought to the frames' resolution, to L: (T, 3+S, H, W); "dual" (the voxel branch)
+keeps them at the spike picture's resolution as "L_spike": (T, K, h, w). Only the crop's spikes are decoded.
+Test: `python -m pytest tests/data/test_dataset_video_rgbspike.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+import data.spike.representations  # noqa: F401  registers them
+from data.augment import Augmentation
+from data.dataset_video_test import VideoRecurrentTestDataset
+from data.dataset_video_train import VideoRecurrentTrainDataset, Window
+from data.frame_io import Box
+from data.spike.encoding import build_encoding
+from data.spike_io import SpikeFrames
+from data.video_clips import FramePairs
+from utils.utils_registry import DATASETS
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class _WithSpikes(Dataset[dict[str, Any]]):
+    """The options of spikes, and what training and test do with them."""
+
+    packs_spikes: ClassVar[str | None] = "concat"
+
+    dataroot_spike: str
+    """<clip>/spike/<frame>.dat with <clip>/sync.json, or one .dat per clip; see `spike_io`."""
+    spike: dict[str, Any]
+    """{"representation": name, **its parameters}."""
+    spike_h: int | None = None
+    """Height of the spike picture; null: from the nearest config.yaml, else from the file's size."""
+    spike_w: int | None = None
+    """Its width, likewise."""
+    spike_flipud: bool = True
+    """The files' rows are stored bottom-up."""
+    spike_threshold: float = 2.0
+    """Of the spike camera: intensity = firing rate x threshold."""
+    spike_normalize: dict[str, float | list[float]] | None = None
+    """{"mean", "std"} of the channels, numbers or lists; null: the representation's own values."""
+    hot_pixel_filter: bool | float = False
+    """Replace pixels that (nearly) always fire; a number is the rate from which."""
+    input_pack_mode: Literal["concat", "dual"] = "concat"
+    """"concat": spikes are channels of L; "dual": spikes are L_spike."""
+
+    def __post_init__(self) -> None:
+        if self.input_pack_mode not in ("concat", "dual"):
+            raise ValueError(f"input_pack_mode: {self.input_pack_mode!r} is unknown. Choices: concat, dual.")
+        self.encoding = build_encoding(self.spike, self.spike_threshold, self.spike_normalize, self.hot_pixel_filter)
+        super().__post_init__()  # type: ignore[misc]  # of the data set mixed with
+
+    def _roots(self) -> dict[str, str | None]:
+        return {**super()._roots(), "dataroot_spike": self.dataroot_spike}  # type: ignore[misc]
+
+    def _spike_faults(self, pairs: FramePairs, rgb_faults: list[str]) -> list[str]:
+        """Finds the spikes; returns what does not fit, after `rgb_faults`."""
+        self.spikes = SpikeFrames(
+            self.dataroot_spike,
+            pairs.clips,
+            single=pairs.lq.single is not None,
+            encoding=self.encoding,
+            spike_h=self.spike_h,
+            spike_w=self.spike_w,
+            flipud=self.spike_flipud,
+        )
+        faults = [*rgb_faults, *self.spikes.faults]
+        if not faults:
+            sizes = {clip.name: pairs.lq.size(clip.name) for clip in pairs.clips}
+            faults = self.spikes.register(sizes, resample=self.input_pack_mode == "concat")
+        return faults
+
+    def _add_spikes(
+        self,
+        sample: dict[str, Any],
+        clip: str,
+        frames: list[str],
+        box: Box | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> dict[str, Any]:
+        """Puts the frames' spikes into the sample."""
+        augmentation = augmentation or Augmentation()
+        read = self.spikes.read_resampled if self.input_pack_mode == "concat" else self.spikes.read
+        channels = augmentation.space(read(clip, frames, box, time_reversed=augmentation.reverse))
+        spikes = torch.from_numpy(np.ascontiguousarray(channels))
+        if self.input_pack_mode == "concat":
+            return {**sample, "L": torch.cat([sample["L"], spikes], dim=1)}
+        return {**sample, "L_spike": spikes}
+
+
+@DATASETS.register("VideoRecurrentTrainDatasetRGBSpike", "TrainDatasetRGBSpike", "vrt_video_rgbspike")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset):
+    """Training windows with spikes; crops lie on whole spike pixels, and reversed windows have reversed spikes."""
+
+    def _faults(self) -> list[str]:
+        faults = self._spike_faults(self.pairs, super()._faults())
+        side, step = self.gt_size // self.scale, self._crop_step()
+        if not faults and side % step:
+            near = [size * self.scale for size in (side // step * step, (side // step + 1) * step) if size]
+            faults.append(
+                f"gt_size: a crop of {side} blurred pixels is not a whole number of spike pixels; "
+                f"it has to be a multiple of {step} blurred pixels, nearest: {' or '.join(map(str, near))}"
+            )
+        return faults
+
+    def _crop_step(self) -> int:
+        return self.spikes.ratio.numerator
+
+    def sample(self, window: Window) -> dict[str, Any]:
+        sample = super().sample(window)
+        return self._add_spikes(sample, window.clip.name, window.frames, window.box, window.augmentation)
+
+
+@DATASETS.register("VideoRecurrentTestDatasetRGBSpike")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
+    """Test clips with spikes; with `dataroot_gt` null without ground truth."""
+
+    def _faults(self) -> list[str]:
+        return self._spike_faults(self.pairs, super()._faults())
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        sample = super().load(index, begin, end)
+        clip = self.clips[index]
+        return self._add_spikes(sample, clip.name, list(clip.frames[begin:end]))

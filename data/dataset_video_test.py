@@ -1,0 +1,116 @@
+"""Test sequences of blurred video, with or without sharp frames: one item is one clip, or a part of it.
+
+    dataset = VideoRecurrentTestDataset(dataroot_lq="GoPro11/test_GT_blurred", dataroot_gt="GoPro11/test_GT")
+    dataset.clips[0].name, len(dataset.clips[0])     # known without loading a frame
+    sample = dataset[0]                              # the whole clip
+    part = dataset.load(0, 20, 40)                   # its frames 20 to 39
+
+A root holds clip folders, or is itself a folder of frames.
+Test: `python -m pytest tests/data/test_dataset_video_test.py`.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch.utils.data import Dataset
+
+from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
+from utils.utils_registry import DATASETS
+
+logger = logging.getLogger(__name__)
+
+
+@DATASETS.register("SingleVideoRecurrentTestDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
+    """Clips without ground truth.
+
+    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "folder": the clip's name, "lq_path": [T names of files]}.
+    `clips` lists the clips in the order of the items.
+
+    Raises:
+        ValueError: the data can't be used as the options say; one message lists all that was found.
+    """
+
+    packs_spikes: ClassVar[str | None] = None
+
+    dataroot_lq: str
+    """Blurred frames: <clip>/<frame>.<ext>, one folder of frames, or an LMDB."""
+    meta_info_file: str | None = None
+    """Chooses clips and frames, lines `clip n_frames (h,w,c) first_frame`; null: all in the folders."""
+    filename_tmpl: str = "06d"
+    """How the meta info file's frame numbers become names."""
+    filename_ext: str | None = None
+    """The frames' extension; null: any image."""
+    io_backend: dict[str, str] | None = None
+    """{"type": "disk"} (the default) or {"type": "lmdb"}."""
+    cache_data: bool = False
+    """Decode all frames into memory first."""
+    num_frame: int = -1
+    """Frames per clip, from its beginning; -1: all."""
+    scale: int = 1
+    """Sharp frames are this many times as large."""
+    n_channels: int = 3
+    """Only 3."""
+
+    def __post_init__(self) -> None:
+        check_channels(self.n_channels)
+        if self.num_frame != -1 and self.num_frame < 1:
+            raise ValueError(f"num_frame: {self.num_frame}; it is -1 (all frames of a clip) or 1 and more.")
+        check_roots(self._roots())
+        self.pairs = FramePairs(
+            dataroot_lq=self.dataroot_lq,
+            dataroot_gt=self._roots().get("dataroot_gt"),
+            scale=self.scale,
+            meta_info_file=self.meta_info_file,
+            filename_tmpl=self.filename_tmpl,
+            filename_ext=self.filename_ext,
+            io_backend=self.io_backend,
+        )
+        if self.num_frame > 0:
+            self.pairs.clips = [Clip(clip.name, clip.frames[: self.num_frame]) for clip in self.pairs.clips]
+        self.clips = self.pairs.clips
+        report_faults(self._faults(), f"The test data in {self.dataroot_lq} can't be used")
+        if self.cache_data:
+            self.pairs.preload()
+        logger.info("%s: %d clips, %d frames", type(self).__name__, len(self), sum(map(len, self.clips)))
+
+    def _roots(self) -> dict[str, str | None]:
+        """Data roots by the options that name them."""
+        return {"dataroot_lq": self.dataroot_lq}
+
+    def _faults(self) -> list[str]:
+        """What keeps the data from being used as the options say."""
+        return self.pairs.faults()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.load(index)
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        """Frames [begin, end) of clip `index`, as an item; `end` None: to the clip's end."""
+        clip = self.clips[index]
+        frames = list(clip.frames[begin:end])
+        result: dict[str, Any] = {
+            "L": to_tensor(self.pairs.read_lq(clip.name, frames)),
+            "folder": clip.name,
+            "lq_path": [self.pairs.lq.where(clip.name, frame) for frame in frames],
+        }
+        if self.pairs.gt is not None:
+            result["H"] = to_tensor(self.pairs.read_gt(clip.name, frames))
+        return result
+
+
+@DATASETS.register("VideoRecurrentTestDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoRecurrentTestDataset(SingleVideoRecurrentTestDataset):
+    """Clips with ground truth: items also hold "H", (T,3,H*scale,W*scale)."""
+
+    dataroot_gt: str | None
+    """Sharp frames with the same clip and frame names as the blurred ones; null: none, and no "H"."""
+
+    def _roots(self) -> dict[str, str | None]:
+        return {"dataroot_gt": self.dataroot_gt, **super()._roots()}

@@ -1,0 +1,187 @@
+"""Training samples of blurred and sharp video: random windows of frames, cropped and augmented.
+
+One item per frame of the data set, as in KAIR: the window begins at that frame, or is drawn anew where it would run
+past the clip's end. All random choices come from `sample_rng(seed, epoch, index)`, so workers, ranks and the point of
+resumption never change a sample. Test: `python -m pytest tests/data/test_dataset_video_train.py`.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch.utils.data import Dataset
+
+from data.augment import Augmentation
+from data.frame_io import Box
+from data.sampler import SampleIndex, sample_rng
+from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
+from utils.utils_registry import DATASETS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one training sample shows.
+
+    Attributes:
+        clip: its clip.
+        frames: names of its frames in the order delivered.
+        first: name of its first frame in time.
+        box: the crop, in pixels of the blurred frames.
+        augmentation: flips, transposition, direction of time.
+    """
+
+    clip: Clip
+    frames: list[str]
+    first: str
+    box: Box
+    augmentation: Augmentation
+
+
+@DATASETS.register("VideoRecurrentTrainDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
+    """Windows of blurred frames with their sharp frames.
+
+    Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0). An item is
+    {"L": (T,3,h,w), "H": (T,3,gt_size,gt_size), "key": "clip/first frame"}: float32 RGB in [0, 1], h = gt_size/scale.
+
+    Raises:
+        ValueError: the data can't be used as the options say; one message lists all that was found.
+    """
+
+    packs_spikes: ClassVar[str | None] = None
+
+    dataroot_gt: str
+    """Sharp frames, <clip>/<frame>.<ext> or an LMDB."""
+    dataroot_lq: str
+    """Blurred frames, with the same names."""
+    meta_info_file: str | None = None
+    """Chooses clips and frames, lines `clip n_frames (h,w,c) first_frame`; null: all in the folders."""
+    filename_tmpl: str = "06d"
+    """How the meta info file's frame numbers become names."""
+    filename_ext: str = "png"
+    """The frames' extension."""
+    val_partition: str | list[str] | None = None
+    """Clips not to train on: "REDS4", "official", or a list."""
+    test_mode: bool = False
+    """True: only the clips of val_partition."""
+    io_backend: dict[str, str] | None = None
+    """{"type": "disk"} (the default) or {"type": "lmdb"}."""
+    cache_data: bool = False
+    """Decode all frames into memory first."""
+    num_frame: int = 6
+    """Frames per sample, T."""
+    gt_size: int = 256
+    """Side of the crop in pixels of the sharp frames."""
+    interval_list: list[int] | None = None
+    """Distances between a sample's frames, one drawn per sample; null: [1]."""
+    random_reverse: bool = False
+    """Reverse time in half of the samples."""
+    use_hflip: bool = True
+    """Mirror half of the samples."""
+    use_rot: bool = True
+    """Flip half of the samples vertically, transpose half of them."""
+    seed: int = 0
+    """train.manual_seed."""
+    scale: int = 1
+    """Sharp frames are this many times as large."""
+    n_channels: int = 3
+    """Only 3."""
+
+    def __post_init__(self) -> None:
+        check_channels(self.n_channels)
+        self._intervals = [1] if self.interval_list is None else self.interval_list
+        if self.num_frame < 1 or self.gt_size < 1 or not self._intervals or min(self._intervals) < 1:
+            raise ValueError("num_frame, gt_size and every interval of interval_list have to be 1 or more.")
+        if self.gt_size % self.scale:
+            raise ValueError(f"gt_size: {self.gt_size} is not a multiple of scale {self.scale}.")
+        check_roots(self._roots())
+        self.pairs = FramePairs(
+            dataroot_lq=self.dataroot_lq,
+            dataroot_gt=self.dataroot_gt,
+            scale=self.scale,
+            meta_info_file=self.meta_info_file,
+            filename_tmpl=self.filename_tmpl,
+            filename_ext=self.filename_ext,
+            io_backend=self.io_backend,
+            val_partition=self.val_partition,
+            test_mode=self.test_mode,
+        )
+        self.clips = self.pairs.clips
+        report_faults(self._faults(), f"The training data in {self.dataroot_lq} can't be used")
+        self._items = [(clip, position) for clip in self.clips for position in range(len(clip))]
+        if self.cache_data:
+            self.pairs.preload()
+        logger.info("%s: %d clips, %d frames", type(self).__name__, len(self.clips), len(self))
+
+    def _roots(self) -> dict[str, str | None]:
+        """Data roots by the options that name them."""
+        return {"dataroot_gt": self.dataroot_gt, "dataroot_lq": self.dataroot_lq}
+
+    def _faults(self) -> list[str]:
+        """What keeps the data from being used as the options say."""
+        faults = self.pairs.faults()
+        if faults:
+            return faults
+        span = (self.num_frame - 1) * max(self._intervals) + 1
+        side = self.gt_size // self.scale
+        for clip in self.clips:
+            if len(clip) < span:
+                faults.append(
+                    f"{clip.name}: {len(clip)} frames, but num_frame {self.num_frame} with interval "
+                    f"{max(self._intervals)} needs {span}"
+                )
+            height, width = self.pairs.lq.size(clip.name)
+            if min(height, width) < side:
+                faults.append(
+                    f"{clip.name}: blurred frames of {height}x{width} are smaller than the crop of {side}x{side} "
+                    f"(gt_size {self.gt_size})"
+                )
+        return faults
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def window(self, sample: SampleIndex) -> Window:
+        """Draws the window of one sample; the draws come in a fixed order, whatever is switched off."""
+        clip, start = self._items[sample.index]
+        rng = sample_rng(self.seed, sample)
+        interval = self._intervals[rng.integers(len(self._intervals))]
+        last_start = len(clip) - ((self.num_frame - 1) * interval + 1)
+        redrawn = int(rng.integers(last_start + 1))
+        start = start if start <= last_start else redrawn
+        frames = list(clip.frames[start : start + self.num_frame * interval : interval])
+        assert len(frames) == self.num_frame
+        first = frames[0]
+        height, width = self.pairs.lq.size(clip.name)
+        side, step = self.gt_size // self.scale, self._crop_step()
+        top = int(rng.integers((height - side) // step + 1)) * step
+        left = int(rng.integers((width - side) // step + 1)) * step
+        augmentation = Augmentation.draw(
+            rng, use_hflip=self.use_hflip, use_rot=self.use_rot, random_reverse=self.random_reverse
+        )
+        if augmentation.reverse:
+            frames.reverse()
+        return Window(clip, frames, first, Box(top, left, side, side), augmentation)
+
+    def _crop_step(self) -> int:
+        """Crops begin at multiples of this many pixels of the blurred frames."""
+        return 1
+
+    def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
+        sample = index if isinstance(index, SampleIndex) else SampleIndex(0, index)
+        return self.sample(self.window(sample))
+
+    def sample(self, window: Window) -> dict[str, Any]:
+        """The sample that a window describes."""
+        blurred = self.pairs.read_lq(window.clip.name, window.frames, window.box)
+        sharp = self.pairs.read_gt(window.clip.name, window.frames, window.box)
+        result: dict[str, torch.Tensor | str] = {
+            "L": to_tensor(window.augmentation.space(blurred, axes=(-3, -2))),
+            "H": to_tensor(window.augmentation.space(sharp, axes=(-3, -2))),
+            "key": f"{window.clip.name}/{window.first}",
+        }
+        return result

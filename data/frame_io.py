@@ -1,0 +1,269 @@
+"""RGB frames by clip and name, from folders of images or from KAIR's LMDB files.
+
+A root holds `<clip>/<frame>.png`; a clip is any folder below the root that holds images, and its name is its path
+below the root. A root that holds images itself is one clip, named like the folder.
+An LMDB is a folder `X.lmdb` with `data.mdb` and `meta_info.txt` (lines `clip/frame.png (h,w,c) 1`); its keys are
+`clip/frame`, its values encoded images.
+Names that begin with a dot are passed over. Only the pixels asked for are converted; nothing is cast to float here.
+"""
+
+import logging
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+NO_DATA_REMEDY = (
+    "`./launch_train.sh 1 OPTION_FILE --prepare-data` lays out a downloaded GoPro set; "
+    "`./launch_train.sh 1 --demo` makes a small data set and trains on it."
+)
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, plane: np.ndarray) -> np.ndarray:
+        """The part of (H, W, ...) inside the box; a view."""
+        return plane[self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def scaled(self, numerator: int, denominator: int = 1) -> "Box":
+        """The same rectangle on a grid `numerator / denominator` times as fine; has to fall on its pixels."""
+        edges = [edge * numerator for edge in (self.top, self.left, self.height, self.width)]
+        assert not any(edge % denominator for edge in edges), (self, numerator, denominator)
+        return Box(*(edge // denominator for edge in edges))
+
+
+class Frames(ABC):
+    """The frames of a data root.
+
+    Attributes:
+        root: the folder or LMDB.
+        clips: frame names (without extension) of every clip in temporal order.
+        single: the name of the only clip where the root is a clip itself, else None.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.clips: dict[str, list[str]] = {}
+        self.single: str | None = None
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._preloaded: dict[tuple[str, str], np.ndarray] = {}
+
+    @abstractmethod
+    def where(self, clip: str, frame: str) -> str:
+        """Name of a frame's file (or LMDB and key), for people."""
+
+    @abstractmethod
+    def _encoded(self, clip: str, frame: str) -> bytes:
+        """The encoded image."""
+
+    @abstractmethod
+    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
+        """Height and width, without decoding the image."""
+
+    def size(self, clip: str) -> tuple[int, int]:
+        """Height and width of a clip's first frame, which all its frames must have."""
+        if clip not in self._sizes:
+            self._sizes[clip] = self._read_size(clip, self.clips[clip][0])
+        return self._sizes[clip]
+
+    def read(self, clip: str, frame: str, box: Box | None = None) -> np.ndarray:
+        """Decodes a frame or a box of it.
+
+        Returns:
+            (h, w, 3) uint8 RGB.
+
+        Raises:
+            ValueError: the file can't be read, or has another size than the clip's first frame.
+        """
+        image = self._preloaded.get((clip, frame))
+        if image is None:
+            # cv2 decodes to BGR; cropping first converts only what is used.
+            bgr = decode_bgr(self._encoded(clip, frame), self.where(clip, frame))
+            height, width = self.size(clip)
+            if bgr.shape[:2] != (height, width):
+                raise ValueError(
+                    f"{self.where(clip, frame)}: {bgr.shape[0]}x{bgr.shape[1]} pixels, but the first frame of the clip "
+                    f"has {height}x{width}. All frames of a clip must have one size."
+                )
+            return cv2.cvtColor(bgr if box is None else box.of(bgr), cv2.COLOR_BGR2RGB)
+        return image if box is None else box.of(image)
+
+    def preload(self, frames: Iterable[tuple[str, str]]) -> None:
+        """Decodes (clip, frame) pairs into memory as uint8, where forked workers share them."""
+        for clip, frame in frames:
+            self._preloaded[clip, frame] = self.read(clip, frame)
+        total = sum(image.nbytes for image in self._preloaded.values())
+        logger.info("cache_data: %d frames of %s take %.2f GB", len(self._preloaded), self.root, total / 1e9)
+
+
+class FolderFrames(Frames):
+    """Frames in folders of image files.
+
+    Args:
+        root: the data root.
+        option: the option that names it, for messages.
+        filename_ext: extension of the frames without dot; None: any image.
+        single_name: name of the clip if the root is a clip itself; None: the folder's.
+    """
+
+    def __init__(
+        self, root: Path, option: str, filename_ext: str | None = None, single_name: str | None = None
+    ) -> None:
+        super().__init__(root)
+        if not root.is_dir():
+            raise ValueError(f"{option}: the folder {root} does not exist. {NO_DATA_REMEDY}")
+        suffixes = IMAGE_SUFFIXES if filename_ext is None else (f".{filename_ext.lstrip('.').lower()}",)
+        self._files: dict[str, dict[str, str]] = {}
+        for folder, subfolders, files in os.walk(root, followlinks=True):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            images = [name for name in files if not name.startswith(".") and name.lower().endswith(suffixes)]
+            if images:
+                self._files[Path(folder).relative_to(root).as_posix()] = _by_stem(folder, images)
+        if "." in self._files:
+            if len(self._files) > 1:
+                raise ValueError(f"{option}: {root} holds both images and folders of images; move the images away.")
+            self.single = single_name or os.path.basename(os.path.abspath(root))
+            self._files = {self.single: self._files["."]}
+        if not self._files:
+            raise ValueError(
+                f"{option}: {root} holds no clip folders with {' '.join(suffixes)} files. The layout is "
+                f"<folder>/<clip>/<frame>; `filename_ext` names the frames' extension. {NO_DATA_REMEDY}"
+            )
+        self.clips = _in_order(self._files)
+
+    def where(self, clip: str, frame: str) -> str:
+        folder = self.root if self.single else self.root / clip
+        return str(folder / self._files[clip][frame])
+
+    def _encoded(self, clip: str, frame: str) -> bytes:
+        return Path(self.where(clip, frame)).read_bytes()
+
+    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
+        path = self.where(clip, frame)
+        try:
+            with Image.open(path) as image:
+                return image.height, image.width
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(_unreadable(path)) from error
+
+
+class LmdbFrames(Frames):
+    """Frames in an LMDB; every process opens it for itself, when it first reads (an open one survives no fork)."""
+
+    def __init__(self, root: Path, option: str) -> None:
+        super().__init__(root)
+        meta = root / "meta_info.txt"
+        if not (root / "data.mdb").is_file() or not meta.is_file():
+            raise ValueError(
+                f"{option}: {root} is no LMDB folder (data.mdb and meta_info.txt); "
+                f'folders of images are read with "io_backend": {{"type": "disk"}}. {NO_DATA_REMEDY}'
+            )
+        self._environment: Any = None
+        self._process = 0
+        self._frame_sizes: dict[tuple[str, str], tuple[int, int]] = {}
+        for number, line in enumerate(meta.read_text(encoding="utf-8").splitlines(), 1):
+            match = re.fullmatch(r"(.+)/([^/]+)\.\w+ \((\d+), ?(\d+), ?\d+\) \d+\s*", line)
+            if match is None:
+                raise ValueError(f"{meta}, line {number}: {line!r} is not `clip/frame.png (h,w,c) 1`.")
+            clip, frame = match[1], match[2]
+            self.clips.setdefault(clip, []).append(frame)
+            self._frame_sizes[clip, frame] = int(match[3]), int(match[4])
+        self.clips = _in_order(self.clips)
+
+    def where(self, clip: str, frame: str) -> str:
+        return f"{self.root}[{clip}/{frame}]"
+
+    def _encoded(self, clip: str, frame: str) -> bytes:
+        if self._environment is None or self._process != os.getpid():
+            try:
+                import lmdb
+            except ImportError as error:
+                raise ValueError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
+            self._environment = lmdb.open(str(self.root), readonly=True, lock=False, readahead=False, meminit=False)
+            self._process = os.getpid()
+        with self._environment.begin() as transaction:
+            value = transaction.get(f"{clip}/{frame}".encode())
+        if value is None:
+            raise ValueError(f"{self.where(clip, frame)}: the key is in meta_info.txt but not in data.mdb.")
+        return bytes(value)
+
+    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
+        return self._frame_sizes[clip, frame]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_environment": None}
+
+
+def open_frames(
+    option: str,
+    root: str,
+    io_backend: dict[str, Any] | None = None,
+    filename_ext: str | None = None,
+    single_name: str | None = None,
+) -> Frames:
+    """Opens a data root as the option `io_backend` says; a path that ends with `.lmdb` always is an LMDB.
+
+    Raises:
+        ValueError: the root or the backend does not exist.
+    """
+    backend = (io_backend or {}).get("type", "disk")
+    if backend not in ("disk", "lmdb"):
+        raise ValueError(f"io_backend.type: no backend is called {backend!r}. Choices: disk, lmdb.")
+    path = Path(root).expanduser()
+    if backend == "lmdb" or path.suffix == ".lmdb":
+        return LmdbFrames(path, option)
+    return FolderFrames(path, option, filename_ext, single_name)
+
+
+def decode_bgr(encoded: bytes, source: str) -> np.ndarray:
+    """Decodes an image file's bytes to (H, W, 3) uint8 BGR, as stored (no EXIF rotation).
+
+    Raises:
+        ValueError: the bytes are no whole image; the message names `source`.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    if image is None:
+        raise ValueError(_unreadable(source))
+    return image
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key that puts `2` before `10` and keeps zero-padded names in order."""
+    parts = re.split(r"(\d+)", name)
+    return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def _in_order(clips: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Clips and their frames in natural order."""
+    return {clip: sorted(clips[clip], key=natural_order) for clip in sorted(clips, key=natural_order)}
+
+
+def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
+    """File names by their name without extension."""
+    by_stem: dict[str, str] = {}
+    for name in sorted(files):
+        other = by_stem.setdefault(Path(name).stem, name)
+        if other != name:
+            raise ValueError(f"{folder}: {other} and {name} are the same frame; set `filename_ext` or remove one.")
+    return by_stem
+
+
+def _unreadable(source: str) -> str:
+    return f"{source}: can't be read as an image (empty, cut off or of another format); copy or make it again."

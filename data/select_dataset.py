@@ -1,0 +1,39 @@
+"""From the options' `datasets` sections to data sets: the only place that knows both.
+
+Importing this module registers every data set and spike representation, which `load_options` needs.
+"""
+
+from typing import Any, Protocol
+
+from torch.utils.data import Dataset
+
+import data.dataset_video_rgbspike
+import data.dataset_video_test
+import data.dataset_video_train  # noqa: F401  these register by being imported
+from utils.utils_registry import DATASETS
+
+
+class DatasetSection(Protocol):
+    """`datasets.train` or `datasets.test` of the options."""
+
+    dataset_type: str
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's keyword arguments."""
+
+
+def define_Dataset(section: DatasetSection, *, seed: int, scale: int, n_channels: int) -> Dataset[dict[str, Any]]:
+    """Builds the data set that a section describes.
+
+    Args:
+        section: `datasets.train` or `datasets.test`.
+        seed: train.manual_seed; given, like the rest, to data sets that have the parameter.
+        scale, n_channels: the top-level options.
+
+    Raises:
+        ValueError: no such data set, or its data can't be used.
+    """
+    parameters = DATASETS.parameters(section.dataset_type)
+    injected = {"seed": seed, "scale": scale, "n_channels": n_channels}
+    injected = {key: value for key, value in injected.items() if key in parameters}
+    return DATASETS.get(section.dataset_type)(**{**section.arguments(), **injected})

@@ -1,0 +1,241 @@
+"""The encoded spikes of RGB frames: which file and exposure belong to a frame, and how the pictures register.
+
+Files, below `dataroot_spike`: <clip>/spike/<frame>.dat, one per RGB frame, with <clip>/sync.json or the rule of
+`sync.default_window`; or one file for the whole clip, <clip>/spike/<any name>.dat or <clip>/<clip>.dat, with
+<clip>/sync.json. Where the RGB root is a single clip, `dataroot_spike` may be that clip's folder.
+
+The spike picture covers the same scene as the frames with pixels `ratio` frame pixels wide (2 for GoPro, exactly:
+frame pixel x has its centre at (x + 1/2) / ratio spike pixels). All crops are made on whole spike pixels.
+"""
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from data.frame_io import Box
+from data.spike.encoding import SpikeEncoding
+from data.spike.sync import ExposureWindow, SyncTable, default_window
+from data.video_clips import Clip
+from utils.spike_loader import SpikeStream
+
+
+@dataclass(frozen=True)
+class SpikeFile:
+    """Where an RGB frame's spikes are: a `.dat` and the exposure in it."""
+
+    path: Path
+    window: ExposureWindow
+
+
+class SpikeFrames:
+    """Encoded spikes by clip and RGB frame.
+
+    Args:
+        dataroot_spike: the data root.
+        clips: the clips and RGB frames that need spikes.
+        single: the RGB root is a single clip, so the data root may be its folder.
+        encoding: from spikes to channels.
+        spike_h, spike_w: size of the spike picture; None: from config.yaml or the file's size.
+        flipud: rows are stored bottom-up.
+
+    Attributes:
+        faults: what is missing or can't be used; the object can be read only where this is empty.
+        sizes: height and width of every clip's spike picture.
+        ratio: frame pixels per spike pixel, after `register`.
+    """
+
+    def __init__(
+        self,
+        dataroot_spike: str,
+        clips: list[Clip],
+        *,
+        single: bool,
+        encoding: SpikeEncoding,
+        spike_h: int | None,
+        spike_w: int | None,
+        flipud: bool,
+    ) -> None:
+        self.encoding = encoding
+        self.flipud = flipud
+        self.root = Path(dataroot_spike).expanduser()
+        self.faults: list[str] = []
+        self.sizes: dict[str, tuple[int, int]] = {}
+        self.ratio = Fraction(0)
+        self._files: dict[tuple[str, str], SpikeFile] = {}
+        for clip in clips:
+            folder = self.root if single and not (self.root / clip.name).is_dir() else self.root / clip.name
+            self._add_clip(clip, folder, (spike_h, spike_w))
+
+    def _add_clip(self, clip: Clip, folder: Path, size: tuple[int | None, int | None]) -> None:
+        """Finds and checks the spikes of a clip's frames: files, sizes, exposures."""
+        name = os.path.basename(os.path.abspath(folder))
+        paths, whole_clip = self._find_files(clip, folder)
+        sync_path = folder / "sync.json"
+        if whole_clip and not sync_path.is_file():
+            self.faults.append(
+                f"{sync_path}: no such file, and {next(iter(paths.values()))} holds all frames' spikes; "
+                "scripts/data_preparation/make_sync.py writes it"
+            )
+            return
+        try:
+            sync = SyncTable.load(sync_path, name) if sync_path.is_file() else None
+        except ValueError as error:
+            self.faults.append(str(error))
+            return
+        lengths: dict[Path, int] = {}
+        for frame, path in paths.items():
+            try:
+                if path not in lengths:
+                    stream = SpikeStream(path, *size, flipud=self.flipud)
+                    # The size found for the first file is that of the clip: config.yaml is read once.
+                    size = self.sizes[clip.name] = stream.spike_h, stream.spike_w
+                    lengths[path] = len(stream)
+                window = sync.window(frame) if sync else default_window(name, lengths[path])
+                window.check(lengths[path])
+            except ValueError as error:
+                self.faults.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                if whole_clip and path not in lengths:
+                    return  # the other frames would only say the same
+            else:
+                self._files[clip.name, frame] = SpikeFile(path, window)
+
+    def _find_files(self, clip: Clip, folder: Path) -> tuple[dict[str, Path], bool]:
+        """The `.dat` of every frame, and whether it is one for the whole clip; what is missing becomes one fault."""
+        per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
+        missing = [path for path in per_frame.values() if not path.is_file()]
+        whole = [*sorted((folder / "spike").glob("*.dat")), *sorted(folder.glob("*.dat"))]
+        if len(missing) == len(per_frame) and len(whole) == 1:
+            return dict.fromkeys(clip.frames, whole[0]), True
+        if missing:
+            more = f" (and {len(missing) - 1} more of this clip)" if len(missing) > 1 else ""
+            self.faults.append(
+                f"{missing[0]}: no such spike file{more}; each frame needs one, or the clip one .dat and a sync.json"
+            )
+        return {frame: path for frame, path in per_frame.items() if path not in missing}, False
+
+    def register(self, frame_sizes: dict[str, tuple[int, int]], *, resample: bool) -> list[str]:
+        """Finds `ratio` from the blurred frames' sizes; returns what does not fit.
+
+        Args:
+            frame_sizes: height and width of every clip's blurred frames.
+            resample: the channels will be brought to the frames' resolution, which needs a whole ratio or inverse.
+        """
+        faults = []
+        for name, (height, width) in frame_sizes.items():
+            spike_h, spike_w = self.sizes[name]
+            ratios = Fraction(height, spike_h), Fraction(width, spike_w)
+            self.ratio = self.ratio or ratios[0]
+            if ratios[0] != ratios[1]:
+                faults.append(
+                    f"{name}: frames of {height}x{width} are {_number(ratios[0])} times as high and "
+                    f"{_number(ratios[1])} times as wide as spikes of {spike_h}x{spike_w}; correct spike_h and spike_w (or config.yaml)"
+                )
+            elif ratios[0] != self.ratio:
+                faults.append(
+                    f"{name}: frames are {_number(ratios[0])} times as large as the spike picture, but "
+                    f"{_number(self.ratio)} times in {next(iter(frame_sizes))}; a data set needs one factor"
+                )
+        if not faults and resample and 1 not in (self.ratio.numerator, self.ratio.denominator):
+            faults.append(
+                f"the frames are {_number(self.ratio)} times as large as the spike picture; input_pack_mode "
+                '"concat" needs a whole factor, "dual" does not'
+            )
+        return faults
+
+    def read(self, clip: str, frames: list[str], box: Box | None = None, *, time_reversed: bool = False) -> np.ndarray:
+        """Channels at the spike picture's resolution.
+
+        Args:
+            clip, frames: RGB frames by name.
+            box: part of the picture, in pixels of the blurred frames, on whole spike pixels; None: all.
+            time_reversed: the spikes of each frame run backwards.
+
+        Returns:
+            (T, channels, h, w) float32.
+        """
+        box = self._spike_box(clip, box)
+        return np.stack([self._encode(clip, frame, box, time_reversed) for frame in frames])
+
+    def read_resampled(
+        self, clip: str, frames: list[str], box: Box | None = None, *, time_reversed: bool = False
+    ) -> np.ndarray:
+        """Channels at the blurred frames' resolution: bilinear where frames are finer, averaged where coarser.
+
+        The crop of the whole picture's result and the result of a crop are equal bit for bit: the interpolation sees
+        the spike pixels around the crop, and only at the picture's border the outermost ones twice.
+
+        Returns:
+            (T, channels, H, W) float32.
+        """
+        box = self._spike_box(clip, box)
+        if self.ratio < 1:
+            return np.stack([shrink(self._encode(clip, f, box, time_reversed), self.ratio.denominator) for f in frames])
+        height, width = self.sizes[clip]
+        top, left = max(box.top - 1, 0), max(box.left - 1, 0)
+        bottom, right = min(box.top + box.height + 1, height), min(box.left + box.width + 1, width)
+        around = Box(top, left, bottom - top, right - left)
+        border = (
+            (0, 0),
+            (top - box.top + 1, box.top + box.height + 1 - bottom),
+            (left - box.left + 1, box.left + box.width + 1 - right),
+        )
+        factor = self.ratio.numerator
+        return np.stack(
+            [enlarge(np.pad(self._encode(clip, f, around, time_reversed), border, "edge"), factor) for f in frames]
+        )
+
+    def _spike_box(self, clip: str, box: Box | None) -> Box:
+        """A box of the blurred frames in spike pixels."""
+        assert self.ratio and not self.faults
+        return Box(0, 0, *self.sizes[clip]) if box is None else box.scaled(self.ratio.denominator, self.ratio.numerator)
+
+    def _encode(self, clip: str, frame: str, box: Box, time_reversed: bool) -> np.ndarray:
+        """(channels, h, w) of one frame; decodes the box alone."""
+        file = self._files[clip, frame]
+        stream = SpikeStream(file.path, *self.sizes[clip], flipud=self.flipud)
+        return self.encoding.encode_crop(
+            stream, file.window, box.top, box.left, box.height, box.width, time_reversed=time_reversed
+        )
+
+
+def enlarge(padded: np.ndarray, factor: int) -> np.ndarray:
+    """Bilinear enlargement by a whole factor, with pixel centres at halves.
+
+    Written as products and sums of slices: a value depends on its neighbours alone and not, as it may in a library's
+    vectorised loops, on where in the array it lies. Results of crops and flips are therefore equal bit for bit.
+
+    Args:
+        padded: (..., h + 2, w + 2) float32 with one pixel around what is enlarged.
+        factor: 1 or more.
+
+    Returns:
+        (..., h * factor, w * factor) float32.
+    """
+    for axis in (-2, -1):
+        moved = np.moveaxis(padded, axis, -1)
+        center = moved[..., 1:-1]
+        result = np.empty((*center.shape[:-1], center.shape[-1] * factor), np.float32)
+        for phase in range(factor):
+            offset = 2 * phase + 1 - factor  # from the spike pixel's centre, in half frame pixels
+            neighbour = moved[..., 2:] if offset > 0 else moved[..., :-2]
+            weight = np.float32(abs(offset) / (2 * factor))
+            result[..., phase::factor] = center * (1 - weight) + neighbour * weight
+        padded = np.moveaxis(result, -1, axis)
+    return padded
+
+
+def shrink(image: np.ndarray, factor: int) -> np.ndarray:
+    """Mean over factor x factor pixels: (..., h * factor, w * factor) to (..., h, w) float32."""
+    parts = [image[..., row::factor, column::factor] for row in range(factor) for column in range(factor)]
+    total = np.zeros_like(parts[0])
+    for part in parts:
+        total += part
+    return total / np.float32(factor**2)
+
+
+def _number(ratio: Fraction) -> str:
+    """A ratio as people write it: 2, 2.88."""
+    return f"{float(ratio):g}"

@@ -1,0 +1,216 @@
+"""Pairs of blurred and sharp frames: which clips a data set has, and whether both sides agree.
+
+Clips come from the folders themselves, or from a meta info file with KAIR's lines `clip n_frames (h,w,c) first_frame`,
+whose frame names are built with `filename_tmpl` ("06d"). Everything cheap to check is checked when a data set is made,
+and all that is wrong is reported in one message.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.frame_io import NO_DATA_REMEDY, Box, Frames, open_frames
+
+VAL_PARTITIONS = {
+    "REDS4": ["000", "011", "015", "020"],
+    "official": [f"{clip:03d}" for clip in range(240, 270)],  # of REDS
+}
+FAULTS_SHOWN = 10
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sequence of frames: its name and the frames' names (no extension) in temporal order."""
+
+    name: str
+    frames: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def report_faults(faults: list[str], title: str) -> None:
+    """Raises one ValueError with all faults (the first ten in full); nothing where there are none."""
+    if not faults:
+        return
+    shown = "".join(f"\n  {fault}" for fault in faults[:FAULTS_SHOWN])
+    more = f"\n  ... and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+    raise ValueError(f"{title}:{shown}{more}")
+
+
+def check_roots(roots: Mapping[str, str | None]) -> None:
+    """Raises one ValueError that names every data root (by option) that does not exist; None is no root."""
+    missing = [f"{key}: {root}" for key, root in roots.items() if root and not Path(root).expanduser().exists()]
+    report_faults([*missing, NO_DATA_REMEDY] if missing else [], "Data folders that do not exist")
+
+
+class FramePairs:
+    """Blurred (low-quality) frames and, where there are any, their sharp (ground-truth) frames.
+
+    Args:
+        dataroot_lq, dataroot_gt: roots as in `frame_io`; no `dataroot_gt`: no ground truth.
+        scale: sharp frames are `scale` times as large.
+        meta_info_file, filename_tmpl: chooses clips and frames; None: all there are.
+        filename_ext: extension of the frames; None: any image.
+        io_backend: {"type": "disk" | "lmdb"}.
+        val_partition, test_mode: clips set aside for validation: left out, or with `test_mode` the only ones taken.
+
+    Raises:
+        ValueError: a root is missing or holds no frames, the meta info file or the partition can't be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataroot_lq: str,
+        dataroot_gt: str | None,
+        scale: int,
+        meta_info_file: str | None,
+        filename_tmpl: str,
+        filename_ext: str | None,
+        io_backend: dict[str, Any] | None,
+        val_partition: str | list[str] | None = None,
+        test_mode: bool = False,
+    ) -> None:
+        self.scale = scale
+        self.lq = open_frames("dataroot_lq", dataroot_lq, io_backend, filename_ext)
+        self.gt: Frames | None = None
+        if dataroot_gt is not None:
+            self.gt = open_frames("dataroot_gt", dataroot_gt, io_backend, filename_ext, self.lq.single)
+        if meta_info_file is None:
+            clips = [Clip(name, tuple(frames)) for name, frames in self.lq.clips.items()]
+        else:
+            clips = read_meta_info(meta_info_file, filename_tmpl)
+        self.by_listing = meta_info_file is None
+        self.clips = select_partition(clips, val_partition, test_mode)
+
+    def faults(self) -> list[str]:
+        """What keeps the pairs from being used: frames on one side only, differing sizes, unreadable first frames."""
+        faults: list[str] = []
+        sides = {"dataroot_lq": self.lq} if self.gt is None else {"dataroot_lq": self.lq, "dataroot_gt": self.gt}
+        if self.gt is not None and self.by_listing:
+            alone = [name for name in self.gt.clips if name not in self.lq.clips]
+            faults += [f"{name}: in dataroot_gt {self.gt.root}, not in dataroot_lq {self.lq.root}" for name in alone]
+            for clip in self.clips:
+                faults += _missing(clip.name, self.gt.clips.get(clip.name, []), self.lq, "dataroot_lq")
+        for clip in self.clips:
+            missing: list[str] = []
+            for option, side in sides.items():
+                missing += _missing(clip.name, clip.frames, side, option)
+            faults += missing or self._size_faults(clip)
+        return faults
+
+    def _size_faults(self, clip: Clip) -> list[str]:
+        """Whether the first frames can be read and fit each other."""
+        try:
+            height, width = self.lq.size(clip.name)
+            sharp = self.gt.size(clip.name) if self.gt is not None else (height * self.scale, width * self.scale)
+        except ValueError as error:
+            return [str(error)]
+        if sharp == (height * self.scale, width * self.scale):
+            return []
+        return [
+            f"{clip.name}: frames of {sharp[0]}x{sharp[1]} in dataroot_gt and {height}x{width} in dataroot_lq; "
+            f"with scale {self.scale} they have to be {height * self.scale}x{width * self.scale}"
+        ]
+
+    def read_lq(self, clip: str, frames: list[str], box: Box | None = None) -> np.ndarray:
+        """Blurred frames, (T, h, w, 3) uint8 RGB; the box in their pixels."""
+        return np.stack([self.lq.read(clip, frame, box) for frame in frames])
+
+    def read_gt(self, clip: str, frames: list[str], box: Box | None = None) -> np.ndarray:
+        """Sharp frames, (T, h*scale, w*scale, 3) uint8 RGB; the box in pixels of the blurred frames."""
+        assert self.gt is not None, "no ground truth"
+        sharp_box = None if box is None else box.scaled(self.scale)
+        return np.stack([self.gt.read(clip, frame, sharp_box) for frame in frames])
+
+    def preload(self) -> None:
+        """Decodes all frames into memory (`cache_data`)."""
+        for side in (self.lq, self.gt):
+            if side is not None:
+                side.preload((clip.name, frame) for clip in self.clips for frame in clip.frames)
+
+
+def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
+    """Clips of a meta info file, lines `clip n_frames (h,w,c) first_frame`.
+
+    Raises:
+        ValueError: no such file, a line of another form, a bad template.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"meta_info_file: {path} does not exist; null takes all clips of the data folders.")
+    try:
+        format(0, filename_tmpl)
+    except ValueError as error:
+        raise ValueError(f'filename_tmpl: {filename_tmpl!r} formats no number; "06d" names frames 000000.') from error
+    clips = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        match = re.fullmatch(r"\s*(\S.*?)\s+(\d+)\s+(\S+)\s+(\d+)\s*", line)
+        if match is None:
+            raise ValueError(f"{path}, line {number}: {line!r} is not `clip n_frames (h,w,c) first_frame`.")
+        first = int(match[4])
+        clips.append(Clip(match[1], tuple(format(k, filename_tmpl) for k in range(first, first + int(match[2])))))
+    if not clips:
+        raise ValueError(f"meta_info_file: {path} names no clips.")
+    return clips
+
+
+def select_partition(clips: list[Clip], val_partition: str | list[str] | None, test_mode: bool) -> list[Clip]:
+    """Leaves the clips of `val_partition` out, or with `test_mode` takes only them; None: all.
+
+    Args:
+        val_partition: "REDS4", "official" (REDS clips 240 to 269), or a list of clip names.
+
+    Raises:
+        ValueError: no partition has this name, a listed clip does not exist, or no clip is left.
+    """
+    if val_partition is None:
+        return clips
+    if isinstance(val_partition, str):
+        if val_partition not in VAL_PARTITIONS:
+            choices = ", ".join(VAL_PARTITIONS)
+            raise ValueError(f"val_partition: {val_partition!r} is unknown. Choices: {choices}, or a list of clips.")
+        held_out = VAL_PARTITIONS[val_partition]
+    else:
+        held_out = val_partition
+        unknown = sorted(set(held_out) - {clip.name for clip in clips})
+        if unknown:
+            raise ValueError(f"val_partition: there are no clips {', '.join(unknown)}.")
+    chosen = [clip for clip in clips if (clip.name in held_out) == test_mode]
+    if not chosen:
+        raise ValueError(f"val_partition: {val_partition!r} with test_mode {test_mode} leaves no clip of {len(clips)}.")
+    logger.info("val_partition %s: %d of %d clips", val_partition, len(chosen), len(clips))
+    return chosen
+
+
+def to_tensor(frames: np.ndarray) -> torch.Tensor:
+    """(T, h, w, 3) uint8 to (T, 3, h, w) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, 1))).float().div_(255)
+
+
+def check_channels(n_channels: int) -> None:
+    """Raises ValueError for anything but RGB."""
+    if n_channels != 3:
+        raise ValueError(f"n_channels: {n_channels}; the video data sets deliver RGB, 3.")
+
+
+def _missing(name: str, frames: tuple[str, ...] | list[str], side: Frames, option: str) -> Iterator[str]:
+    """A fault for a clip or its frames that one side lacks."""
+    if name not in side.clips:
+        yield f"{name}: not in {option} {side.root}"
+        return
+    there = set(side.clips[name])
+    lacking = [frame for frame in frames if frame not in there]
+    if lacking:
+        names = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        yield f"{name}: {len(lacking)} frames not in {option} {side.root}: {names}"
