@@ -57,7 +57,7 @@ class Testing:
 
 @dataclass(frozen=True)
 class Clip:
-    """A restored clip as uint8 RGB pictures (H,W,3), one list entry per frame; `sharp` is empty without ground truth."""
+    """A restored clip as uint8 RGB pictures (H,W,3), an entry per frame; `sharp` is empty without ground truth."""
 
     folder: str
     frames: list[str]

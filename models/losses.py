@@ -46,7 +46,7 @@ def l2sum(restored: Tensor, sharp: Tensor) -> Tensor:
 
 @LOSSES.register("ssim")
 def ssim(restored: Tensor, sharp: Tensor) -> Tensor:
-    """1 - SSIM with an 11x11 Gaussian window of sigma 1.5, the border included with zero padding (Wang et al., 2004)."""
+    """1 - SSIM with an 11x11 Gaussian window of sigma 1.5, zeros beyond the border (Wang et al., 2004)."""
     offsets = torch.arange(11, dtype=restored.dtype, device=restored.device) - 5
     window = torch.softmax(-offsets.square() / (2 * 1.5**2), dim=0)
     channels = restored.shape[-3]
@@ -66,5 +66,5 @@ def ssim(restored: Tensor, sharp: Tensor) -> Tensor:
 
 
 def define_loss(lossfn_type: str, options: Any) -> PixelLoss:
-    """The loss called `lossfn_type` with its keyword parameters taken from the attributes of `options` (`opt.train`)."""
+    """The loss called `lossfn_type`, its keyword parameters taken from the attributes of `options` (`opt.train`)."""
     return partial(LOSSES.get(lossfn_type), **{key: getattr(options, key) for key in LOSSES.parameters(lossfn_type)})

@@ -134,7 +134,7 @@ class ModelBase:
         self.bad_steps = state.get("bad_steps", 0)
 
     def _define_optimizer(self) -> torch.optim.Optimizer:
-        """Adam or AdamW; parameters named by `fix_keys` get their own group with `fix_lr_mul` times the learning rate."""
+        """Adam or AdamW; parameters that `fix_keys` names form a group with `fix_lr_mul` times the learning rate."""
         train = self.train_options
         slower = train.fix_lr_mul not in (None, 0, 1)
         groups: list[dict[str, Any]] = [{"params": [], "base_lr": train.G_optimizer_lr}]
@@ -183,7 +183,7 @@ class ModelBase:
         return (p for p in self.netG.parameters() if p.grad is not None)
 
     def _accumulate_gradients(self, batch: Batch) -> bool:
-        """Gradients of the mean loss over this rank's samples, in `accumulate_grad` parts; whether all losses are finite."""
+        """Gradients of the mean loss over this rank's samples, in `accumulate_grad` parts; whether it is finite."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = self.train_options.accumulate_grad
         totals: dict[str, Tensor] = {}
@@ -208,7 +208,8 @@ class ModelBase:
         if self.bad_steps >= self.train_options.max_bad_steps:
             raise TrainingStopped(
                 f"{self.bad_steps} steps in a row had a loss or gradient that is not finite; samples of the last one: "
-                f"{batch.get('key')}. Look at these files, lower train.G_optimizer_lr, or set train.G_optimizer_clipgrad."
+                f"{batch.get('key')}. Look at these files, lower train.G_optimizer_lr, or set "
+                "train.G_optimizer_clipgrad."
             )
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from utils.utils_registry import MODELS
 
 @MODELS.register("vrt")
 class ModelVRT(ModelBase):
-    """Trains a network from `L` (B,T,C,H,W), and `L_spike` (B,T,K,h,w) where the dataset gives it, to `H` (B,T,3,H,W)."""
+    """Trains a network from `L` (B,T,C,H,W), and `L_spike` (B,T,K,h,w) where there is one, to `H` (B,T,3,H,W)."""
 
     def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
         super().__init__(netG, train, dist, find_unused_parameters)

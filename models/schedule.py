@@ -44,8 +44,9 @@ def learning_rate(step: int, base: float, options: ScheduleOptions) -> float:
 def _cosine(step: int, base: float, options: ScheduleOptions) -> float:
     """Cosine from `base` to eta_min over each period.
 
-    No period means one as long as the run. A single number of steps is repeated, each time `G_scheduler_restart_weights` times as long (PyTorch's T_mult, as
-    KAIR passes it). A list gives the periods one by one; a list of weights then scales the peak of each, as in BasicSR.
+    No period means one as long as the run. A single number of steps is repeated, each time
+    `G_scheduler_restart_weights` times as long (PyTorch's T_mult, as KAIR passes it). A list gives the periods one by
+    one; a list of weights then scales the peak of each, as in BasicSR.
     """
     eta_min = options.G_scheduler_eta_min
     begin, index = 0, 0

@@ -16,7 +16,7 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         mode: "w" for UTF-8 text, "wb" for bytes.
 
     Raises:
-        OSError: the disk is full or the folder can't be written; the file of before is untouched, nothing is left behind.
+        OSError: the disk is full or the folder can't be written; the file of before is untouched.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def test_charbonnier_gradient_is_finite_where_the_clips_are_equal():
 
 
 def test_ssim_loss_is_the_metric_on_pictures_with_a_black_border(clips):
-    # The metric leaves out windows that reach over the border; with 5 black pixels around, those are the loss's windows.
+    # The metric leaves out windows that reach over the border: with 5 black pixels around, the loss's remain.
     a, b = (F.pad((clip[0, 0] * 255).round(), (5, 5, 5, 5)) for clip in clips)
     measured = measured_ssim(*(p.permute(1, 2, 0).numpy().astype("uint8") for p in (a, b)))
     inner = [p[None, None, :, 5:-5, 5:-5].double() / 255 for p in (a, b)]
@@ -46,5 +46,5 @@ def test_ssim_loss_is_the_metric_on_pictures_with_a_black_border(clips):
 
 
 def test_unknown_loss_lists_the_choices():
-    with pytest.raises(ValueError, match="Did you mean 'charbonnier'.*l2sum"):
+    with pytest.raises(ValueError, match=r"Did you mean 'charbonnier'.*l2sum"):
         define_loss("charbonier", SimpleNamespace())
