@@ -2,13 +2,13 @@
 
 A block is x + attention(LN x), then x + mlp(LN x). Tokens stay channels-last, (B, T, H, W, C) or (B*T*H*W, C).
 
-Without gradients a block handles a few windows at a time, attention and MLP together, so that everything between its
-input and its output stays in the processor's cache; with gradients it handles all windows at once.
+Without gradients a block takes a few windows at a time through attention and MLP, so that everything between its input
+and its output stays in the processor's cache; with gradients it takes all windows at once.
 
 Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from models.layers.window_attention import WindowAttention, WindowCodes
 from models.layers.window_layout import Size3, WindowLayout, WindowLayouts, from_windows, to_windows
 
-# Largest intermediate result without gradients: what fits a CPU's cache, what keeps a GPU busy.
+# Largest intermediate result without gradients: what stays in a CPU's cache, what keeps a GPU busy.
 _WORKSPACE_BYTES = {"cpu": 8 << 20}
 _WORKSPACE_BYTES_ACCELERATOR = 1 << 30
 
@@ -47,14 +47,14 @@ class ResidualLinear(nn.Linear):
     """x + linear(y)."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
-        """x, y (B, T, H, W, C). Without gradients the result takes y's place, if y is contiguous."""
-        if torch.is_grad_enabled() or not y.is_contiguous() or torch.is_autocast_enabled(x.device.type):
+        """x, y (B, T, H, W, C). Without gradients the result may take y's place in memory."""
+        if torch.is_grad_enabled() or not y.is_contiguous():
             return x + super().forward(y)
         rows, skip = y.view(-1, y.shape[-1]), x.reshape(-1, x.shape[-1])
         step = rows_at_once(rows, rows.shape[1])
         for start in range(0, rows.shape[0], step):
             part = slice(start, start + step)
-            rows[part] = super().forward(rows[part]).add_(skip[part])
+            rows[part] = skip[part] + super().forward(rows[part])
         return y
 
 
@@ -69,7 +69,7 @@ class TMSA(nn.Module):
         mutual: mutual attention beside self attention; the window then has two frames.
         mlp_ratio: hidden channels of the MLP over C.
         qkv_bias, qk_scale: see `WindowAttention`.
-        drop_path: probability, per sample, of leaving out a branch in training.
+        drop_path: probability, per sample, that training leaves out a branch.
         checkpoint_attn, checkpoint_ffn: recompute the attention or MLP half in the backward pass.
     """
 
@@ -105,23 +105,179 @@ class TMSA(nn.Module):
             out: without gradients, where to write the result; may be `tokens` itself.
         """
         biases = self.attn.biases(layout.window, [kind for kind, _ in layout.segments])
-        keep = self._keep(layout)
+        keep_attn, keep_ffn = self._keep(layout.batch, tokens), self._keep(layout.batch, tokens)
         if not torch.is_grad_enabled():
-            return self._stream(tokens, layout, biases, keep, torch.empty_like(tokens) if out is None else out)
+            out = torch.empty_like(tokens) if out is None else out
+            return self._stream(tokens, out, layout, biases, keep_attn, keep_ffn)
+        attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
+        mlp = _maybe_checkpoint(self._mlp, self.checkpoint_ffn)
         x = to_windows(tokens, layout)
-        branch = _maybe_checkpoint(self.checkpoint_attn, self._attention, x, layout, layout.segments, biases)
-        tokens = from_windows(x + _scaled(branch, keep, layout.samples, layout.tokens_per_window), layout)
-        branch = _maybe_checkpoint(self.checkpoint_ffn, self._mlp, tokens)
-        every = None if keep is None else torch.arange(keep.numel(), device=tokens.device)
-        return tokens + _scaled(branch, self._keep(layout), every, tokens.shape[0] // max(1, layout.batch))
+        keep_windows = None if keep_attn is None else keep_attn[layout.samples]
+        x = x + _scaled(attention(x, layout.padding, layout.window, layout.segments, biases), keep_windows)
+        tokens = from_windows(x, layout)
+        return tokens + _scaled(mlp(tokens), keep_ffn)
 
     def _attention(
-        self, x: Tensor, layout: WindowLayout, segments: Sequence[tuple[int, int]], biases: dict, padding: Tensor | None
+        self,
+        x: Tensor,
+        padding: Tensor | None,
+        window: Size3,
+        segments: Iterable[tuple[int, int]],
+        biases: dict[int, tuple[Tensor, Tensor | None]],
     ) -> Tensor:
         x = self.norm1(x)
         if padding is not None:
             x = x.masked_fill(padding[:, None], 0)
-        return self.attn(x, layout.window, segments, biases)
+        return self.attn(x, window, segments, biases)
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm2(x))
+
+    def _keep(self, batch: int, like: Tensor) -> Tensor | None:
+        """(B,) factor of a branch per sample: 0 or 1 / (1 - drop_path); None where nothing is dropped."""
+        if not self.training or not self.drop_path:
+            return None
+        kept = 1 - self.drop_path
+        return torch.rand(batch, device=like.device).add_(kept).floor_().div_(kept).to(like.dtype)
+
+    def _stream(
+        self,
+        tokens: Tensor,
+        out: Tensor,
+        layout: WindowLayout,
+        biases: dict[int, tuple[Tensor, Tensor | None]],
+        keep_attn: Tensor | None,
+        keep_ffn: Tensor | None,
+    ) -> Tensor:
+        """The block, a few windows at a time. Every window is read and written once, so `out` may be `tokens`."""
+        per_window = layout.tokens_per_window
+        step = max(1, rows_at_once(tokens, 3 * tokens.shape[1]) // per_window)
+        first = 0
+        for kind, count in layout.segments:
+            for start in range(first, first + count, step):
+                stop = min(start + step, first + count)
+                rows = slice(start * per_window, stop * per_window)
+                index, samples = layout.index[rows], layout.samples[start:stop]
+                padding = None if layout.padding is None else layout.padding[rows]
+                x = tokens.index_select(0, index)
+                branch = self._attention(x, padding, layout.window, [(kind, stop - start)], biases)
+                x += _scaled(branch, None if keep_attn is None else keep_attn[samples])
+                x += _scaled(self._mlp(x), None if keep_ffn is None else keep_ffn[samples])
+                if padding is not None:
+                    index, x = index[~padding], x[~padding]
+                out.index_copy_(0, index, x)
+            first += count
+        return out
+
+
+def _scaled(rows: Tensor, factors: Tensor | None) -> Tensor:
+    """Rows (n*k, C), the k of each of n factors multiplied by it."""
+    if factors is None:
+        return rows
+    return (rows.view(factors.numel(), -1, rows.shape[1]) * factors.view(-1, 1, 1)).view(rows.shape)
+
+
+def _maybe_checkpoint(function: Callable[..., Tensor], wanted: bool) -> Callable[..., Tensor]:
+    """The function, or one that recomputes it in the backward pass instead of keeping its intermediate results."""
+    if not wanted:
+        return function
+
+    def recomputing(*args: object) -> Tensor:
+        return checkpoint(function, *args, use_reentrant=False)
+
+    return recomputing
+
+
+class TMSAG(nn.Module):
+    """A run of blocks with the same window; odd blocks shift it by half.
+
+    Args:
+        dim, num_heads, mutual, mlp_ratio, qkv_bias, qk_scale, checkpoint_attn, checkpoint_ffn: as of `TMSA`.
+        depth: number of blocks.
+        codes: shared constants of the window.
+        drop_paths: drop-path probability of each block; more than `depth` are allowed.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        codes: WindowCodes,
+        *,
+        mutual: bool,
+        drop_paths: Sequence[float],
+        mlp_ratio: float = 2.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        checkpoint_attn: bool = False,
+        checkpoint_ffn: bool = False,
+    ) -> None:
+        super().__init__()
+        frames, height, width = codes.window
+        self.blocks = nn.ModuleList(
+            TMSA(
+                dim,
+                num_heads,
+                codes,
+                shift=(frames // 2, height // 2, width // 2) if i % 2 else (0, 0, 0),
+                mutual=mutual,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                qk_scale=qk_scale,
+                drop_path=drop_paths[i],
+                checkpoint_attn=checkpoint_attn,
+                checkpoint_ffn=checkpoint_ffn,
+            )
+            for i in range(depth)
+        )
+
+    def forward(self, x: Tensor, layouts: WindowLayouts) -> Tensor:
+        """(B, T, H, W, C) to the same shape; the result never shares memory with x."""
+        size: Size3 = (x.shape[1], x.shape[2], x.shape[3])
+        tokens = x.reshape(-1, x.shape[-1])
+        stream = not torch.is_grad_enabled()
+        if stream:
+            tokens = tokens.clone()
+        for block in self.blocks:
+            layout = layouts.get(size, block.window, block.shift, block.mutual)
+            tokens = block(tokens, layout, out=tokens if stream else None)
+        return tokens.view(x.shape)
+
+
+class RTMSA(nn.Module):
+    """x + linear(self-attention blocks of x); arguments as of `TMSAG`."""
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        codes: WindowCodes,
+        *,
+        drop_paths: Sequence[float],
+        mlp_ratio: float = 2.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        checkpoint_attn: bool = False,
+        checkpoint_ffn: bool = False,
+    ) -> None:
+        super().__init__()
+        self.residual_group = TMSAG(
+            dim,
+            depth,
+            num_heads,
+            codes,
+            mutual=False,
+            drop_paths=drop_paths,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            checkpoint_attn=checkpoint_attn,
+            checkpoint_ffn=checkpoint_ffn,
+        )
+        self.linear = ResidualLinear(dim, dim)
+
+    def forward(self, x: Tensor, layouts: WindowLayouts) -> Tensor:
+        """(B, T, H, W, C) to the same shape."""
+        return self.linear(x, self.residual_group(x, layouts))

@@ -23,6 +23,7 @@ class WindowLayout:
     """The windows of one (B, T, H, W) token grid.
 
     Attributes:
+        batch: B.
         window: the window's size (frames, height, width) on this grid; N is its product.
         index: (windows * N,) int64, row of the token at each place of the window order (0 where padded).
         inverse: (B*T*H*W,) int64, place of each token in the window order.
@@ -32,6 +33,7 @@ class WindowLayout:
             in time, bit 2 in height, bit 1 in width. 0 needs no mask.
     """
 
+    batch: int
     window: Size3
     index: Tensor
     inverse: Tensor
@@ -110,7 +112,9 @@ def window_layout(
         inverse[all_index[~all_padding]] = places[~all_padding]
     else:
         inverse[all_index] = places
-    return WindowLayout(window, all_index, inverse, all_padding if padded else None, torch.cat(samples), tuple(segments))
+    return WindowLayout(
+        batch, window, all_index, inverse, all_padding if padded else None, torch.cat(samples), tuple(segments)
+    )
 
 
 class WindowLayouts:

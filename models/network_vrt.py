@@ -1,0 +1,325 @@
+"""VRT, a Video Restoration Transformer (Liang et al., arXiv 2201.12288): super-resolution, deblurring, denoising,
+frame interpolation, and RGB with spike channels behind it.
+
+Written from the paper and from the behaviour of the published weights, which load unchanged. What is connected to what
+is here; the parts are in `models/layers`. Chosen by `"net_type": "vrt"`.
+
+Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2).
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.blocks import RTMSA
+from models.layers.flow_warp import flow_warp_nearest4, neighbour_flows
+from models.layers.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample
+from models.layers.spynet import SpyNet
+from models.layers.stage import Stage
+from models.layers.window_attention import WindowCodes
+from models.layers.window_layout import Size3, WindowLayouts
+from utils.utils_registry import NETWORKS
+
+# (stage's size against the one before, scale of its features) of stages 1 to 7.
+STAGES = (("none", 1), ("down", 2), ("down", 4), ("down", 8), ("up", 4), ("up", 2), ("up", 1))
+# Features between conv_before_upsample (or linear_fuse) and conv_last.
+RECONSTRUCTION_CHANNELS = 64
+# Three halvings.
+SIZE_MULTIPLE = 8
+
+Fuse = Callable[[int, Tensor], Tensor]
+
+
+@NETWORKS.register("vrt")
+class VRT(nn.Module):
+    """Video restoration transformer.
+
+    Args:
+        upscale: 1, 2, 3, 4, 8: size of the output over that of the input.
+        in_chans: channels per frame, RGB first; what follows (spikes) is warped and seen by `conv_first`, while optical
+            flow and the output's residual use RGB alone. A noise map is not counted.
+        out_chans: 3; for frame interpolation 3 per interpolated frame.
+        img_size: (frames, height, width) of training; only the frames matter, and only to interpolation.
+        window_size: attention window (frames, height, width).
+        depths: blocks of stages 1 to 7, then of each residual group of stage 8.
+        indep_reconsts: positions in `depths` of groups whose window has one frame.
+        embed_dims: channels, one per entry of `depths`; the first seven are equal, and so are the others.
+        num_heads: attention heads, one per entry of `depths`.
+        mul_attn_ratio: share of a stage's blocks that have mutual attention.
+        mlp_ratio: hidden channels of the MLP over the block's.
+        qkv_bias: bias of the query, key and value projections.
+        qk_scale: factor of the attention scores; head_dim**-0.5 if None.
+        drop_path_rate: stochastic depth of the last block, linear from 0 at the first.
+        spynet_path: SpyNet's weights; None: flow starts at zero and untrained, with a warning.
+        pa_frames: 2, 4 or 6 neighbours aligned to each frame, both directions together; 0 interpolates a frame.
+        deformable_groups: groups of the deformable convolutions, a multiple of pa_frames / 2.
+        nonblind_denoising: the input has a noise map as its last channel.
+        use_checkpoint_attn, use_checkpoint_ffn: recompute attention or MLP halves in the backward pass (less memory,
+            same result), except in stages or groups whose position in `depths` is in `no_checkpoint_attn_blocks` or
+            `no_checkpoint_ffn_blocks`.
+
+    Raises:
+        ValueError: arguments that do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        upscale: int = 4,
+        in_chans: int = 3,
+        out_chans: int = 3,
+        img_size: Sequence[int] = (6, 64, 64),
+        window_size: Sequence[int] = (6, 8, 8),
+        depths: Sequence[int] = (8,) * 7 + (4,) * 6,
+        indep_reconsts: Sequence[int] = (11, 12),
+        embed_dims: Sequence[int] = (120,) * 7 + (180,) * 6,
+        num_heads: Sequence[int] = (6,) * 13,
+        mul_attn_ratio: float = 0.75,
+        mlp_ratio: float = 2.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        drop_path_rate: float = 0.2,
+        spynet_path: str | None = None,
+        pa_frames: int = 2,
+        deformable_groups: int = 16,
+        nonblind_denoising: bool = False,
+        use_checkpoint_attn: bool = False,
+        use_checkpoint_ffn: bool = False,
+        no_checkpoint_attn_blocks: Sequence[int] = (),
+        no_checkpoint_ffn_blocks: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        _check_arguments(
+            upscale, in_chans, out_chans, img_size, window_size, depths, indep_reconsts, embed_dims, num_heads,
+            pa_frames, deformable_groups, nonblind_denoising,
+        )  # fmt: skip
+        self.in_chans, self.out_chans, self.upscale = in_chans, out_chans, upscale
+        self.pa_frames, self.nonblind_denoising = pa_frames, nonblind_denoising
+        self.clip_frames = img_size[0]
+        dim, body_dim = embed_dims[0], embed_dims[-1]
+
+        copies = WARPED_COPIES if pa_frames else 1
+        self.conv_first = FrameConv(in_chans * copies + nonblind_denoising, dim)
+        if pa_frames:
+            self.spynet = SpyNet(spynet_path)
+
+        window: Size3 = (window_size[0], window_size[1], window_size[2])
+        pair_codes = WindowCodes((2, *window[1:]), position_channels=dim)
+        window_codes, frame_codes = WindowCodes(window), WindowCodes((1, *window[1:]))
+        ends = [0, *accumulate(depths)]
+        drop_paths = torch.linspace(0, drop_path_rate, ends[-1], device="cpu").tolist()
+
+        def common(i: int) -> dict:
+            """Arguments that stages and groups share, for position i of `depths`."""
+            return {
+                "drop_paths": drop_paths[ends[i] : ends[i + 1]],
+                "mlp_ratio": mlp_ratio,
+                "qkv_bias": qkv_bias,
+                "qk_scale": qk_scale,
+                "checkpoint_attn": use_checkpoint_attn and i not in no_checkpoint_attn_blocks,
+                "checkpoint_ffn": use_checkpoint_ffn and i not in no_checkpoint_ffn_blocks,
+            }
+
+        def stage(i: int) -> Stage:
+            resize, scale = STAGES[i]
+            return Stage(
+                embed_dims[max(i - 1, 0)],
+                embed_dims[i],
+                depths[i],
+                num_heads[i],
+                pair_codes,
+                window_codes,
+                resize=resize,
+                scale=scale,
+                pa_frames=pa_frames,
+                deformable_groups=deformable_groups,
+                mul_attn_ratio=mul_attn_ratio,
+                **common(i),
+            )
+
+        self.stage1, self.stage2, self.stage3, self.stage4 = stage(0), stage(1), stage(2), stage(3)
+        self.stage5, self.stage6, self.stage7 = stage(4), stage(5), stage(6)
+        self.stage8 = nn.ModuleList([nn.Sequential(nn.Identity(), nn.LayerNorm(dim), nn.Linear(dim, body_dim))])
+        for i in range(len(STAGES), len(depths)):
+            codes = frame_codes if i in indep_reconsts else window_codes
+            self.stage8.append(RTMSA(embed_dims[i], depths[i], num_heads[i], codes, **common(i)))
+        self.norm = nn.LayerNorm(body_dim)
+        self.conv_after_body = nn.Linear(body_dim, dim)
+
+        if not pa_frames:
+            self.linear_fuse = nn.Conv2d(dim * img_size[0], RECONSTRUCTION_CHANNELS, kernel_size=1)
+            self.conv_last: nn.Module = nn.Conv2d(RECONSTRUCTION_CHANNELS, out_chans, kernel_size=7)
+        elif upscale == 1:
+            self.conv_last = FrameConv(dim, out_chans)
+        else:
+            self.conv_before_upsample = nn.Sequential(FrameConv(dim, RECONSTRUCTION_CHANNELS), nn.LeakyReLU())
+            self.upsample = Upsample(upscale, RECONSTRUCTION_CHANNELS)
+            self.conv_last = FrameConv(RECONSTRUCTION_CHANNELS, out_chans)
+
+    def forward(self, x: Tensor, fuse: Fuse | None = None) -> Tensor:
+        """Restores a clip.
+
+        Args:
+            x: (B, T, in_chans, H, W) in [0, 1], RGB first; with a noise map behind it for non-blind denoising. Any T, H
+                and W from 1 on; sides that are not multiples of 8 are padded by replication, and the result is cropped.
+                For interpolation T is img_size[0].
+            fuse: fuse(i, features) is called with the output of stage i+1 for i = 0..3, features (B, C, T, H', W') at
+                1, 1/2, 1/4, 1/8 of the padded size, channels-last in memory; what it returns, of the same shape, takes
+                their place in all that follows (next stage and skip connection). None: the plain network.
+
+        Returns:
+            (B, T, out_chans, H*upscale, W*upscale); for interpolation (B, out_chans/3, 3, H, W).
+
+        Raises:
+            ValueError: the input's shape does not fit the network.
+        """
+        self._check_input(x)
+        height, width = x.shape[-2:]
+        if self.pa_frames:
+            y = self._restore(pad_to_multiple(x, SIZE_MULTIPLE), fuse)
+        else:
+            mean = x.mean((1, 3, 4), keepdim=True)
+            y = self._interpolate(pad_to_multiple(x - mean, SIZE_MULTIPLE), fuse) + mean[:, :, :RGB]
+        return y[..., : height * self.upscale, : width * self.upscale]
+
+    def _restore(self, x: Tensor, fuse: Fuse | None) -> Tensor:
+        """Deblurring, denoising, super-resolution: (B, T, C, H, W) to (B, T, out_chans, H*upscale, W*upscale)."""
+        x, noise = x[:, :, : self.in_chans], x[:, :, self.in_chans :]
+        rgb = x[:, :, :RGB]
+        flows = self.spynet(rgb) if x.shape[1] > 1 else [None] * 4
+        frames = torch.cat((*self._with_neighbours(x, flows[0]), noise), 2)
+        orders = [None if level is None else neighbour_flows(level, self.pa_frames // 2) for level in flows]
+        features = self._body(frames, orders, fuse)
+        if self.upscale > 1:
+            features = self.upsample(self.conv_before_upsample(features))
+            size = [length * self.upscale for length in x.shape[-2:]]
+            skip = F.interpolate(rgb.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
+        else:
+            skip = rgb.flatten(0, 1)
+        return (self.conv_last(features) + skip).unflatten(0, x.shape[:2])
+
+    def _interpolate(self, x: Tensor, fuse: Fuse | None) -> Tensor:
+        """Frame interpolation: (B, T, C, H, W) without its mean to (B, out_chans/3, 3, H, W)."""
+        features = self._body(x, [None] * 4, fuse).unflatten(0, x.shape[:2])
+        features = F.leaky_relu(self.linear_fuse(features.flatten(1, 2)), 0.2)
+        return self.conv_last(F.pad(features, (3, 3, 3, 3), mode="reflect")).unflatten(1, (-1, RGB))
+
+    def _body(self, frames: Tensor, flows: Sequence[Tensor | None], fuse: Fuse | None) -> Tensor:
+        """From conv_first to conv_after_body: (B, T, C, H, W) to features (B*T, embed_dims[0], H, W).
+
+        Args:
+            flows: of `neighbour_flows` at 1, 1/2, 1/4, 1/8; None where there are no neighbours.
+        """
+        batch, count = frames.shape[:2]
+        layouts = WindowLayouts(batch, frames.device)
+        shallow = self.conv_first(frames.flatten(0, 1))
+        x = shallow.permute(0, 2, 3, 1).unflatten(0, (batch, count))
+        encoded = []
+        for i, stage in enumerate((self.stage1, self.stage2, self.stage3, self.stage4)):
+            x = stage(x, flows[i], layouts)
+            if fuse is not None:
+                x = fuse(i, x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+            encoded.append(x)
+        x = self.stage5(x, flows[2], layouts)
+        x = self.stage6(x + encoded[2], flows[1], layouts)
+        x = self.stage7(x + encoded[1], flows[0], layouts)
+        x = self.stage8[0](x + encoded[0])
+        for group in self.stage8[1:]:
+            x = group(x, layouts)
+        x = self.conv_after_body(self.norm(x))
+        return shallow + x.flatten(0, 1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _with_neighbours(x: Tensor, flows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, C, H, W) and, of the next and of the previous frame, the four pixels nearest to where the flow points,
+        (B, T, 4*C, H, W); zeros where there is no such frame.
+
+        Args:
+            flows: (2, B, T-1, 2, H, W), or None for a single frame.
+        """
+        if flows is None:
+            nothing = x.new_zeros(*x.shape[:2], 4 * x.shape[2], *x.shape[3:])
+            return x, nothing, nothing
+        others = torch.stack((x[:, 1:], x[:, :-1]))
+        corners = flow_warp_nearest4(others.flatten(0, 2), flows.flatten(0, 2)).unflatten(0, others.shape[:3])
+        whole = (0, 0, 0, 0, 0, 0)
+        return x, F.pad(corners[0], (*whole, 0, 1)), F.pad(corners[1], (*whole, 1, 0))
+
+    def _check_input(self, x: Tensor) -> None:
+        channels = self.in_chans + self.nonblind_denoising
+        if x.dim() != 5 or x.shape[2] != channels or 0 in x.shape:
+            noise = " and the noise map" if self.nonblind_denoising else ""
+            raise ValueError(
+                f"VRT takes clips (B, T, {channels}, H, W): netG.in_chans = {self.in_chans} channels per frame{noise}; "
+                f"got {tuple(x.shape)}."
+            )
+        if not self.pa_frames and x.shape[1] != self.clip_frames:
+            raise ValueError(
+                f"Frame interpolation (netG.pa_frames = 0) takes netG.img_size[0] = {self.clip_frames} frames; "
+                f"got {x.shape[1]}."
+            )
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """(..., H, W) with both sides padded to the next multiple, at the bottom and on the right, by repeating the edge."""
+    bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
+    if not bottom and not right:
+        return x
+    images = x.flatten(0, -4)
+    return F.pad(images, (0, right, 0, bottom), mode="replicate").unflatten(0, x.shape[:-3])
+
+
+def _check_arguments(
+    upscale: int,
+    in_chans: int,
+    out_chans: int,
+    img_size: Sequence[int],
+    window_size: Sequence[int],
+    depths: Sequence[int],
+    indep_reconsts: Sequence[int],
+    embed_dims: Sequence[int],
+    num_heads: Sequence[int],
+    pa_frames: int,
+    deformable_groups: int,
+    nonblind_denoising: bool,
+) -> None:
+    """Raises ValueError naming every argument that does not fit, by its option key."""
+    stages = len(STAGES)
+    faults = []
+    if len(img_size) != 3 or len(window_size) != 3:
+        faults.append("netG.img_size and netG.window_size are [frames, height, width]")
+    if not len(depths) == len(embed_dims) == len(num_heads) or len(depths) <= stages:
+        faults.append(
+            f"netG.depths, embed_dims and num_heads have one entry per stage ({stages}) and per group behind them (at "
+            f"least 1); got {len(depths)}, {len(embed_dims)} and {len(num_heads)}"
+        )
+    if len(set(embed_dims[:stages])) > 1 or len(set(embed_dims[stages:])) > 1:
+        faults.append(f"netG.embed_dims: the first {stages} are equal, and so are the others; got {list(embed_dims)}")
+    if any(dim % heads for dim, heads in zip(embed_dims, num_heads, strict=False)):
+        faults.append("netG.embed_dims: each is a multiple of its num_heads")
+    if embed_dims and embed_dims[0] % 4:
+        faults.append(f"netG.embed_dims[0] is a multiple of 4; got {embed_dims[0]}")
+    if any(not stages <= i < len(depths) for i in indep_reconsts):
+        faults.append(f"netG.indep_reconsts: positions {stages}..{len(depths) - 1} of netG.depths; got {list(indep_reconsts)}")
+    if in_chans < RGB:
+        faults.append(f"netG.in_chans: RGB comes first, so at least {RGB}; got {in_chans}")
+    if pa_frames not in (0, 2, 4, 6):
+        faults.append(f"netG.pa_frames: choices 0, 2, 4, 6; got {pa_frames}")
+    elif pa_frames:
+        reach = pa_frames // 2
+        if out_chans != RGB:
+            faults.append(f"netG.out_chans: {RGB}, as the output is added to the RGB input; got {out_chans}")
+        if deformable_groups % reach or embed_dims[0] % deformable_groups or embed_dims[0] % reach:
+            faults.append(
+                f"netG.deformable_groups: a divisor of embed_dims[0] = {embed_dims[0]} and, with netG.pa_frames = "
+                f"{pa_frames}, a multiple of {reach}; got {deformable_groups}"
+            )
+    elif out_chans % RGB or upscale != 1 or nonblind_denoising:
+        faults.append(
+            "netG.pa_frames = 0 is frame interpolation: upscale 1, out_chans 3 per new frame, no nonblind_denoising"
+        )
+    if faults:
+        raise ValueError("The network's options do not fit together:\n- " + "\n- ".join(faults) + ".")
