@@ -10,13 +10,13 @@ from utils.utils_tile import AXES, check_tile
 
 
 def input_channels(section: DatasetOptions, n_channels: int, registries: Registries) -> int:
-    """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it packs them behind them.
+    """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it appends them.
 
     Raises:
         ValueError: the representation refuses its parameters.
     """
     dataset = registries.datasets.get(section.dataset_type)
-    if getattr(dataset, "packs_spikes", None) != "concat":
+    if getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None)) != "concat":
         return n_channels
     spike = section.arguments()["spike"]
     represent = registries.representations.get(spike.pop("representation"))

@@ -126,9 +126,8 @@ def _sentence(keys: Keys, details: Sequence[ErrorDetails], model: type[Section],
     if first["type"] == "literal_error" and isinstance(given, str):
         meant = nearest(given, [choice.strip("'") for choice in str(first["ctx"]["expected"]).split(" or ")])
         return sentence + (f"; did you mean {meant!r}?" if meant else "")
-    if isinstance(given, str) and "string_type" not in {detail["type"] for detail in details}:
-        return sentence + _quote_hint(given)
-    return sentence
+    types = {detail["type"] for detail in details}
+    return sentence + (_hint(given, types) if isinstance(given, str) and "string_type" not in types else "")
 
 
 def _fields_at(model: type[Section], location: Sequence[str | int]) -> Iterable[str]:
@@ -158,10 +157,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _quote_hint(given: str) -> str:
+def _hint(given: str, types: set[str]) -> str:
+    """How to write what was probably meant by text where something else is expected."""
     try:
         json.loads(given)
+        return "; write it without quotes"
     except ValueError:
-        meant = {"true": "true", "false": "false", "none": "null"}.get(given.lower())
-        return f"; write {meant}" if meant else ""
-    return "; write it without quotes"
+        if "bool_type" in types and given.lower() in ("true", "false"):
+            return f"; write {given.lower()}"
+        if types & {"list_type", "tuple_type", "sequence_type"} and not given.startswith("["):
+            return f"; write {json.dumps([given], ensure_ascii=False)}"
+        return "; null has no quotes" if given.lower() in ("none", "null") else ""

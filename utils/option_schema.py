@@ -59,7 +59,7 @@ class PartOptions(Section):
 class RepresentationOptions(PartOptions):
     """`datasets.*.spike`: a spike representation and its parameters."""
 
-    representation: str
+    representation: str = "tfp"
 
 
 class DatasetOptions(PartOptions):

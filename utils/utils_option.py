@@ -227,8 +227,9 @@ class _Checker:
         spike = raw.get("spike")
         if not isinstance(spike, dict):
             return self._section(keys, option_parts.dataset_model(self.registries, dataset_type), raw)
-        if default is not None and "representation" in default:
-            spike = raw["spike"] = {"representation": default["representation"], **spike}
+        usual = {"representation": RepresentationOptions.model_fields["representation"].default}
+        usual |= {key: value for key, value in (default or {}).items() if key == "representation"}
+        spike = raw["spike"] = usual | spike
         if "spike" not in self.registries.datasets.parameters(dataset_type):
             return self._section(keys, option_parts.dataset_model(self.registries, dataset_type), raw)
         name = self._part_name((*keys, "spike"), spike, "representation", self.registries.representations)
