@@ -99,7 +99,7 @@ def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, paramet
 
     Args:
         root: folder of the data set; its parent is made if missing.
-        clips: what to simulate, all of one picture size; one at a time, one picture at a time in memory.
+        clips: what to simulate, at least one, all of one picture size; one picture at a time is in memory.
         exposure: the one that `clips` were made with.
         parameters: JSON-able, kept in `simulation.json` for `is_complete`.
 
@@ -124,28 +124,28 @@ def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, paramet
 
 
 def _write_all(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters: dict[str, Any]) -> None:
-    sizes: set[tuple[int, ...]] = set()
-    spike_sizes: set[tuple[int, ...]] = set()
+    size: tuple[int, ...] | None = None
+    spike_size: tuple[int, ...] = ()
     meta: dict[str, list[str]] = {split: [] for split in SPLITS}
+    window = ExposureWindow(begin=0, end=exposure.end, center=exposure.center)
     with tqdm(total=sum(clip.length for clip in clips), unit="picture", disable=None) as progress:
         for clip in clips:
             progress.set_description(f"{clip.split}/{clip.name}")
-            for index, frame in enumerate(clip.exposed()):
-                _write_frame(root, clip, index, frame)
+            written = 0
+            for frame in clip.exposed():
+                size, spike_size = size or frame.sharp.shape[:2], frame.spikes.shape[1:]
+                if frame.sharp.shape[:2] != size:
+                    raise ValueError(f"{clip.name}: pictures of {frame.sharp.shape[0]}x{frame.sharp.shape[1]}, but the "
+                                     f"clips before have {size[0]}x{size[1]}, and one data set has one size: "
+                                     "bring them to it with --size HEIGHT WIDTH")
+                _write_frame(root, clip, written, frame)
+                written += 1
                 progress.update()
-            assert index + 1 == clip.length, f"{clip.name}: {index + 1} pictures, expected {clip.length}"
-            height, width = frame.sharp.shape[:2]
-            sizes.add((height, width))
-            spike_sizes.add(frame.spikes.shape[1:])
-            meta[clip.split].append(f"{clip.name} {clip.length} ({height},{width},3) 0\n")
-            window = ExposureWindow(begin=0, end=exposure.end, center=exposure.center)
+            assert size is not None and written == clip.length, f"{clip.name}: {written} of {clip.length} pictures"
+            meta[clip.split].append(f"{clip.name} {clip.length} ({size[0]},{size[1]},3) 0\n")
             write_sync(root / SPIKES / clip.split / clip.name / "sync.json", clip.name,
-                       {f"{i:06d}": window for i in range(clip.length)})
-    if len(spike_sizes) > 1:
-        raise ValueError(f"one data set has one geometry, but these clips have the sizes {sorted(sizes)}: "
-                         "give --size HEIGHT WIDTH to bring them to one")
-    (spike_h, spike_w), = spike_sizes
-    config = {"spike_h": spike_h, "spike_w": spike_w, "is_labeled": False, "labeled_data_type": [0]}
+                       {f"{index:06d}": window for index in range(clip.length)})
+    config = {"spike_h": spike_size[0], "spike_w": spike_size[1], "is_labeled": False, "labeled_data_type": [0]}
     (root / SPIKES / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     for split, lines in meta.items():
         (root / f"meta_info_{split}.txt").write_text("".join(lines), encoding="utf-8")

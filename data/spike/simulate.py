@@ -64,8 +64,8 @@ def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb")
     """
     height, width = frame.shape[:2]
     if height % spike_ratio or width % spike_ratio:
-        raise ValueError(f"a frame of {height}x{width} cannot be halved into spike pixels of {spike_ratio}x"
-                         f"{spike_ratio}: crop it to multiples of {spike_ratio} first")
+        raise ValueError(f"a frame of {height}x{width} does not divide by --spike_ratio {spike_ratio}: "
+                         "cut it to multiples of that first")
     size = (width // spike_ratio, height // spike_ratio)
     if light == "srgb":
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)

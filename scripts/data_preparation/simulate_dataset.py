@@ -1,8 +1,8 @@
 """Makes a training and test set (sharp and blurred pictures, spikes, their timing) from videos or photographs.
 
-    python -m scripts.data_preparation.simulate_dataset                          # demo set in datasets/demo, seconds
-    python -m scripts.data_preparation.simulate_dataset --video clip.mp4 --root datasets/mine --scale 0.5
-    python -m scripts.data_preparation.simulate_dataset --video a.mp4 frames_b/ c.mp4 --root datasets/mine
+    python -m scripts.data_preparation.simulate_dataset                          # demo set in trainsets/demo, seconds
+    python -m scripts.data_preparation.simulate_dataset --video clip.mp4 --root trainsets/mine --scale 0.5
+    python -m scripts.data_preparation.simulate_dataset --video a.mp4 frames_b/ c.mp4 --root trainsets/mine
 
 Without --video, photographs that scikit-image ships are moved by a seeded camera path. A video's frames are the
 sharp frames; optical flow gives 8 spike frames per sharp frame. Layout: data/spike/gopro_layout.py. A data set that
@@ -11,6 +11,7 @@ is there with the same parameters is kept. Exit code 2: a mistake in what was as
 
 import argparse
 import functools
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -74,7 +75,7 @@ def video_parts(sources: Sequence[FrameSource], args: argparse.Namespace,
     """Which blocks of each source go where: (source, split, first block, number of blocks).
 
     Several sources are split by source, the last ones for testing. A single one is split in time: its last part is
-    for testing, and at least one exposure between the parts is in neither.
+    for testing, and the pictures between, which would share frames with both, are left out.
     """
     for source in sources:
         if exposure.blocks(source.length) < 1:
@@ -83,15 +84,17 @@ def video_parts(sources: Sequence[FrameSource], args: argparse.Namespace,
                              "(the next one ends its spike stream). Lower --n, or give a longer video")
     if args.split is not None or len(sources) > 1:
         count = args.test_clips if args.test_clips is not None else max(1, round(args.test_fraction * len(sources)))
-        if args.split is None and not 0 <= count <= len(sources):
-            raise ValueError(f"--test_clips {count}: there are {len(sources)} videos")
+        if count > len(sources):
+            raise ValueError(f"--test_clips {count}: there are only {len(sources)} videos")
         for index, source in enumerate(sources):
             split = args.split or ("test" if index >= len(sources) - count else "train")
             yield source, split, 0, exposure.blocks(source.length)
         return
+    if args.test_clips is not None:
+        raise ValueError("--test_clips chooses among several videos; split a single one by --test_fraction or --split")
     source, = sources
     blocks = exposure.blocks(source.length)
-    gap = -(-(exposure.sharp_frames + 1) // exposure.stride)  # so that the parts share no frame
+    gap = math.ceil(exposure.sharp_frames / exposure.stride)
     test = max(1, round(args.test_fraction * blocks))
     if blocks - gap - test < 1:
         raise ValueError(f"{source.path}: {blocks} blurred pictures are too few to split in time "
@@ -139,7 +142,6 @@ def make(args: argparse.Namespace, kind: dict[str, Any],
 
 def make_demo(args: argparse.Namespace) -> None:
     """The data set of moving photographs."""
-    args.test_clips = 3 if args.test_clips is None else args.test_clips
     kind = {"kind": "photographs", "photographs": [TRAIN_PHOTOGRAPHS, TEST_PHOTOGRAPHS], "speed": DEMO_SPEED,
             "size": args.size or DEMO_SIZE, "train_clips": args.train_clips,
             "test_clips": args.test_clips, "train_frames": args.train_frames, "test_frames": args.test_frames}
@@ -156,60 +158,70 @@ def make_from_videos(args: argparse.Namespace) -> None:
     make(args, kind, lambda exposure: video_clips(sources, args, exposure))
 
 
+VIDEO_DEFAULTS: dict[str, Any] = {"scale": 1.0, "max_frames": None, "split": None, "test_fraction": 0.2}
+DEMO_DEFAULTS: dict[str, Any] = {"train_clips": 12, "train_frames": 12, "test_frames": 8, "test_clips": 3}
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """The command line; what belongs to only one of videos and demo is None where it was not given."""
     parser = argparse.ArgumentParser(prog="python -m scripts.data_preparation.simulate_dataset",
                                      description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
-    add("--root", type=Path, help="folder of the data set (default: datasets/demo without --video)")
+    add("--root", type=Path, help="folder of the data set (default without --video: trainsets/demo)")
     add("--video", type=Path, nargs="+", metavar="PATH", help="video files, or folders of a video's frames")
     add("--n", type=int, default=7, help="sharp frames per blurred picture (default 7)")
     add("--stride", type=int, help="sharp frames from one blurred picture to the next (default n, as in GoPro)")
     add("--light", choices=("srgb", "linear"), default="srgb",
         help="what is integrated and averaged: stored values, as in Spk-GoPro (default), or linear light")
-    add("--threshold", type=float, default=2.0, help="light at which a spike pixel fires (default 2: rate = gray/2)")
+    add("--threshold", type=float, default=2.0,
+        help="light at which a spike pixel fires (default 2: rate = gray/2; at least 1, or bright pixels saturate)")
     add("--spike_ratio", type=int, default=2, help="picture pixels per spike pixel and axis (default 2)")
     add("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
-        help="size of the pictures (default 128 160 for the demo; videos: their own; covered and cut at the centre)")
+        help="size of the pictures (default: 128 160 for the demo, a video's own); videos cover it and are cut")
     add("--seed", type=int, default=0, help="of paths and sensor start (default 0)")
     add("--force", action="store_true", help="make it again even if it is there")
-    video = parser.add_argument_group("with --video")
-    add = video.add_argument
-    add("--scale", type=float, default=1.0, help="resize the frames by this factor (default 1)")
-    add("--max_frames", type=int, help="read only so many frames of each video")
+    add("--test_clips", type=int, help="demo: clips for testing (default 3); several videos: the last so many")
+    add = parser.add_argument_group("with --video").add_argument
+    add("--scale", type=float, help="resize the frames by this factor (default 1)")
+    add("--max_frames", type=int, help="read only so many frames of each video (default: all)")
     add("--split", choices=SPLITS, help="all of it to one side")
-    add("--test_fraction", type=float, default=0.2, help="share of the videos, or of a single video's time, "
-                                                         "for testing (default 0.2, at least one)")
-    demo = parser.add_argument_group("demo")
-    add = demo.add_argument
-    add("--train_clips", type=int, default=12, help="(default 12)")
-    add("--test_clips", type=int, help="(default 3); with --video: this many of the last videos are for testing")
-    add("--train_frames", type=int, default=12, help="blurred pictures per training clip (default 12)")
-    add("--test_frames", type=int, default=8, help="blurred pictures per test clip (default 8)")
+    add("--test_fraction", type=float,
+        help="share of the videos, or of a single video's time, for testing (default 0.2, at least one)")
+    add = parser.add_argument_group("without --video").add_argument
+    add("--train_clips", type=int, help="(default 12)")
+    add("--train_frames", type=int, help="blurred pictures per training clip (default 12)")
+    add("--test_frames", type=int, help="blurred pictures per test clip (default 8)")
     return parser.parse_args(argv)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises ValueError for numbers out of range."""
-    limits = {"threshold": (args.threshold, 1.0), "spike_ratio": (args.spike_ratio, 1), "seed": (args.seed, 0),
-              "max_frames": (args.max_frames, 1), "train_clips": (args.train_clips, 0),
-              "test_clips": (args.test_clips, 0), "train_frames": (args.train_frames, 1),
-              "test_frames": (args.test_frames, 1)}
-    for name, (value, least) in limits.items():
-        if value is not None and not value >= least:
-            raise ValueError(f"--{name} must be at least {least}, got {value}")
-    if not 0 < args.scale <= 8:
+    """Fills in defaults; raises ValueError for numbers out of range and for options that would have no effect."""
+    defaults, others = (VIDEO_DEFAULTS, DEMO_DEFAULTS) if args.video else (DEMO_DEFAULTS, VIDEO_DEFAULTS)
+    for name in others:
+        if getattr(args, name) is not None and not (args.video and name == "test_clips"):
+            raise ValueError(f"--{name} has no effect {'with' if args.video else 'without'} --video: leave it out")
+    for name, value in defaults.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    least = {"threshold": 1, "spike_ratio": 1, "seed": 0, "max_frames": 1, "train_clips": 0, "test_clips": 0,
+             "train_frames": 1, "test_frames": 1}
+    for name, limit in least.items():
+        if getattr(args, name) is not None and not getattr(args, name) >= limit:
+            raise ValueError(f"--{name} must be at least {limit}, got {getattr(args, name)}")
+    if not args.video and args.train_clips + args.test_clips == 0:
+        raise ValueError("--train_clips 0 and --test_clips 0 leave nothing to make")
+    if args.video and not 0 < args.scale <= 8:
         raise ValueError(f"--scale must lie in (0, 8], got {args.scale}")
-    if not 0 < args.test_fraction < 1:
+    if args.video and not 0 < args.test_fraction < 1:
         raise ValueError(f"--test_fraction must lie between 0 and 1, got {args.test_fraction}")
     if args.size is not None and min(args.size) < FLOW_MIN_SIDE:
         raise ValueError(f"--size {args.size[0]} {args.size[1]}: both must be at least {FLOW_MIN_SIDE}")
-    if args.size is not None and args.scale != 1.0:
+    if args.size is not None and args.video and args.scale != 1.0:
         raise ValueError("--size and --scale both resize: give one of them")
     if args.root is None:
         if args.video:
             raise ValueError("--root is missing: say where the data set of these videos goes")
-        args.root = Path("datasets/demo")
+        args.root = Path("trainsets/demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -221,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_from_videos(args)
         else:
             make_demo(args)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"simulate_dataset: {error}", file=sys.stderr)
         return 2
     return 0
