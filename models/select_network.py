@@ -7,11 +7,11 @@ import logging
 from pathlib import Path
 
 from torch import nn
-from utils.utils_checkpoint import load_network_weights, load_strict
 
 from models import network_vrt  # noqa: F401  (registers "vrt")
 from utils.utils_option import NetworkOptions
 from utils.utils_registry import NETWORKS
+from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,346 @@
+"""Checkpoints: a run's whole state, written whole or not at all, found again after any crash.
+
+    experiments/<task>/checkpoints/step_00005000/state.pth    everything that continuing needs
+                                                /meta.json    step, format, torch version, size and SHA-256 of state.pth
+                                                /COMPLETE     written last
+                                                /PINNED       never removed, where it is
+    experiments/<task>/checkpoints/best.json                  step and score of the best one, never removed either
+    experiments/<task>/models/5000_G.pth, 5000_E.pth, 5000_optimizerG.pth     the same tensors under KAIR's names
+
+A state is a dict of tensors and plain values. Of its keys `netG`, `netE` and `optimizerG` (state_dicts, or None) also
+become KAIR's files, and where only those exist they are what is loaded. Rank 0 saves; every rank may load.
+Files are read with `weights_only=True`: a checkpoint from elsewhere can't run code.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from utils.utils_file import atomic_write
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+KAIR_NAMES = {"netG": "G", "netE": "E", "optimizerG": "optimizerG"}
+STATE, META, COMPLETE, PINNED, BEST = "state.pth", "meta.json", "COMPLETE", "PINNED", "best.json"
+# A folder being written, and one that makes room for a new one of the same step.
+UNFINISHED, SET_ASIDE = ".unfinished_", ".replaced_"
+
+
+class DamagedFile(ValueError):
+    """A file that is incomplete, cut short or altered; the message names it."""
+
+
+class CheckpointFolder:
+    """The checkpoints of one experiment.
+
+    Args:
+        experiment_dir: `experiments/<task>`.
+        keep: how many of the newest to keep; None keeps all. The best and the pinned ones come on top.
+
+    Raises:
+        ValueError: `keep` is below 1.
+    """
+
+    def __init__(self, experiment_dir: Path | str, keep: int | None = 3) -> None:
+        if keep is not None and keep < 1:
+            raise ValueError(f"train.checkpoint_keep: {keep}; at least 1 checkpoint must be kept, null keeps all")
+        self.folder = Path(experiment_dir) / "checkpoints"
+        self.models = Path(experiment_dir) / "models"
+        self.keep = keep
+
+    def save(self, step: int, state: Mapping[str, Any], *, score: float | None = None, pinned: bool = False) -> Path:
+        """Writes a checkpoint and KAIR's files, then removes what is no longer to be kept.
+
+        Until the last rename the checkpoints of before are untouched, whatever happens. Rank 0 only.
+
+        Args:
+            step: optimizer steps taken.
+            state: tensors on any device and plain values; with `netG`, see the module.
+            score: what the run was tested to reach at this step, higher is better; the best one is kept.
+            pinned: never remove this one.
+
+        Returns:
+            The checkpoint's folder.
+
+        Raises:
+            TypeError: something in the state is neither a tensor nor plain, so that it could not be read again.
+            OSError: the disk is full or can't be written; the message names the file.
+        """
+        assert state.get("netG"), "a state needs the network's weights under 'netG'"
+        portable = _portable(state, "state", {})
+        with _explained(step, self.folder):
+            self._clean()
+            final = self._write_folder(step, portable, pinned)
+            if score is not None and score > self._best().get("score", -float("inf")):
+                _write_json(self.folder / BEST, {"step": step, "score": score})
+            for key, name in KAIR_NAMES.items():
+                if portable.get(key) is not None:
+                    with atomic_write(self.models / f"{step}_{name}.pth", "wb") as file:
+                        torch.save(portable[key], file)
+            self._prune(step)
+        return final
+
+    def load_newest(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest complete and undamaged checkpoint as (step, state), tensors on the CPU.
+
+        A damaged one is named in a warning and the one before it taken. Where there are only KAIR's files, the state
+        has `netG`, and `netE` and `optimizerG` as far as there are files of the same step.
+
+        Returns:
+            None where nothing was saved yet.
+
+        Raises:
+            ValueError: there are checkpoints, but none can be read; or a newer version of this code wrote them.
+        """
+        damaged = []
+        for step, folder in sorted(self._candidates().items(), reverse=True):
+            try:
+                return step, read_checkpoint(folder)
+            except DamagedFile as error:
+                damaged.append(error)
+                logger.warning("%s. The one before it is taken; delete the folder %s to be rid of this.", error, folder)
+        found = self._load_kair(damaged)
+        if found is None and damaged:
+            raise ValueError(
+                f"{self.folder.parent}: no checkpoint can be read. {damaged[0]}. Copy an intact one there, or "
+                f"delete the folders 'checkpoints' and 'models' to start anew"
+            )
+        return found
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return sorted(step for step, folder in self._candidates().items() if (folder / COMPLETE).exists())
+
+    def best_step(self) -> int | None:
+        """Step of the best checkpoint, None where nothing was scored."""
+        return self._best().get("step")
+
+    def _candidates(self) -> dict[int, Path]:
+        """Folders by step; one set aside counts where a crash kept its successor from taking the name."""
+        found: dict[int, Path] = {}
+        for prefix in (SET_ASIDE, ""):
+            for folder in self.folder.glob(f"{prefix}step_*"):
+                if match := re.fullmatch(re.escape(prefix) + r"step_(\d{8,})", folder.name):
+                    found[int(match[1])] = folder
+        return found
+
+    def _best(self) -> dict[str, Any]:
+        path = self.folder / BEST
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def _write_folder(self, step: int, portable: dict[str, Any], pinned: bool) -> Path:
+        """Writes everything under a temporary name, flushes it to the disk, and renames."""
+        final = self.folder / f"step_{step:08d}"
+        unfinished = self.folder / f"{UNFINISHED}{final.name}"
+        unfinished.mkdir(parents=True)
+        try:
+            with _synced(unfinished / STATE, "wb") as file:
+                torch.save(portable, file)
+            size, digest = _fingerprint(unfinished / STATE)
+            meta = {"format": FORMAT, "step": step, "torch": torch.__version__, "size": size, "sha256": digest}
+            for name, text in ((META, json.dumps(meta, indent=1)), *([(PINNED, "")] if pinned else []), (COMPLETE, "")):
+                with _synced(unfinished / name, "w") as file:
+                    file.write(text)
+            _sync_folder(unfinished)
+            if final.exists():
+                os.replace(final, self.folder / f"{SET_ASIDE}{final.name}")
+            os.replace(unfinished, final)
+            _sync_folder(self.folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        shutil.rmtree(self.folder / f"{SET_ASIDE}{final.name}", ignore_errors=True)
+        return final
+
+    def _clean(self) -> None:
+        """Removes what a crash left behind, and gives a folder that was set aside its name back."""
+        for folder in self.folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(folder)
+        for folder in self.folder.glob(f"{SET_ASIDE}*"):
+            final = folder.with_name(folder.name.removeprefix(SET_ASIDE))
+            if final.exists():
+                shutil.rmtree(folder)
+            else:
+                os.replace(folder, final)
+        for file in [*self.folder.glob(".*.tmp"), *self.models.glob(".*_*.pth.*.tmp")]:
+            file.unlink()
+
+    def _prune(self, newest: int) -> None:
+        """Removes old checkpoints and their KAIR files. Those after `newest` are damaged or of no concern here."""
+        if self.keep is None:
+            return
+        steps = sorted(step for step in self._candidates() if step <= newest)
+        for step in steps[: -self.keep]:
+            folder = self.folder / f"step_{step:08d}"
+            if step == self.best_step() or (folder / PINNED).exists():
+                continue
+            # Renamed first, so that a crash leaves no half of a checkpoint under its name.
+            doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
+            os.replace(folder, doomed)
+            shutil.rmtree(doomed)
+            for name in KAIR_NAMES.values():
+                (self.models / f"{step}_{name}.pth").unlink(missing_ok=True)
+
+    def _load_kair(self, damaged: list[DamagedFile]) -> tuple[int, dict[str, Any]] | None:
+        """The newest KAIR network with the average and the optimizer of the same step."""
+        found = {key: _kair_steps(self.models, name) for key, name in KAIR_NAMES.items()}
+        for step in sorted(found["netG"], reverse=True):
+            parts = {
+                key: self.models / f"{step}_{KAIR_NAMES[key]}.pth" for key, steps in found.items() if step in steps
+            }
+            try:
+                state = {key: load_plain(path) for key, path in parts.items()}
+            except DamagedFile as error:
+                damaged.append(error)
+                logger.warning("%s. The files of the step before are taken.", error)
+                continue
+            for key in found.keys() - parts.keys():
+                name = f"{step}_{KAIR_NAMES[key]}.pth"
+                if found[key]:
+                    steps = sorted(found[key])
+                    logger.warning("%s: there is no %s, only of steps %s; it starts afresh.", self.models, name, steps)
+                elif key == "optimizerG":
+                    logger.warning("%s: there is no %s; the optimizer starts afresh.", self.models, name)
+            return step, state
+        return None
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The state in a checkpoint's folder, checked against its size and SHA-256.
+
+    Raises:
+        DamagedFile: incomplete, cut short or altered.
+        ValueError: written by a newer version of this code.
+    """
+    if not (folder / COMPLETE).exists():
+        raise DamagedFile(f"{folder}: not complete (no file {COMPLETE})")
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        version, expected = meta["format"], (meta["size"], meta["sha256"])
+        size, digest = _fingerprint(folder / STATE)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(f"{folder}: {META} or {STATE} is damaged or missing ({error})") from error
+    if version > FORMAT:
+        raise ValueError(f"{folder}: written in format {version}, this code reads up to {FORMAT}; use the newer code")
+    if (size, digest) != expected:
+        raise DamagedFile(f"{folder / STATE}: damaged, {size} bytes where {expected[0]} were written, or other content")
+    return load_plain(folder / STATE)
+
+
+def load_plain(path: Path | str) -> Any:
+    """What `torch.save` put into a file, tensors on the CPU; never more than tensors and plain values.
+
+    Raises:
+        DamagedFile: cut short or altered.
+        ValueError: it is missing, or holds objects whose loading could run code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: there is no such file; check the path, or put the checkpoint there") from error
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error):  # torch's word for a class or function asked for by name
+            raise DamagedFile(f"{path}: no readable checkpoint, damaged? Copy or download it again") from error
+        raise ValueError(
+            f"{path}: holds more than tensors and plain values, and loading that could run foreign code; where you "
+            f"trust it, save its weights anew with torch.save(network.state_dict(), ...)"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DamagedFile(
+            f"{path}: cut short or damaged ({type(error).__name__}). Copy or download it again"
+        ) from error
+
+
+def _kair_steps(models: Path, name: str) -> set[int]:
+    """Steps of the files `<step>_<name>.pth`."""
+    matches = (re.fullmatch(rf"(\d+)_{name}\.pth", path.name) for path in models.glob(f"*_{name}.pth"))
+    return {int(match[1]) for match in matches if match}
+
+
+def _portable(value: Any, name: str, memo: dict[tuple, Tensor]) -> Any:
+    """A state with its tensors on the CPU and nothing in it that `weights_only=True` would refuse."""
+    if isinstance(value, Tensor):
+        # Two state_dicts of one network hold different tensors over one memory: copied and stored once.
+        key = (value.device, value.data_ptr(), value.dtype, tuple(value.shape), value.stride())
+        if key not in memo:
+            copy = value.detach().cpu()
+            # A slice of something larger would drag all of it into the file.
+            whole = copy.untyped_storage().nbytes() == copy.numel() * copy.element_size()
+            memo[key] = copy if whole else copy.clone()
+        return memo[key]
+    if isinstance(value, Mapping):
+        for key_ in value:
+            if not isinstance(key_, (str, int)):
+                raise TypeError(f"{name}: the key {key_!r} is a {type(key_).__name__}; a state has str or int keys")
+        return {key_: _portable(item, f"{name}[{key_!r}]", memo) for key_, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_portable(item, f"{name}[{index}]", memo) for index, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    # Exact types: a numpy number is a float to isinstance, and unreadable afterwards.
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}; a state holds tensors, numbers, strings, lists and dicts")
+
+
+@contextmanager
+def _explained(step: int, folder: Path) -> Iterator[None]:
+    """Turns what a full disk raises, in Python or inside torch.save, into one error that says what happened."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some space, or lower train.checkpoint_keep" if full else "check the folder"
+        raise OSError(
+            cause.errno,
+            f"the checkpoint of step {step} could not be written ({cause.strerror}; {remedy}); earlier ones are intact",
+            str(cause.filename or folder),
+        ) from error
+
+
+@contextmanager
+def _synced(path: Path, mode: str) -> Iterator[IO[Any]]:
+    """A file that is on the disk when the block ends."""
+    with open(path, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:  # type: ignore[call-overload]
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flushes a folder's names to the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _fingerprint(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return path.stat().st_size, digest.hexdigest()
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with atomic_write(path) as file:
+        json.dump(value, file)
