@@ -224,20 +224,20 @@ class _Checker:
         default = option_parts.default_spike(self.registries, dataset_type)
         if "spike" not in raw and default is not None:
             raw["spike"] = default
-        spike = raw.get("spike")
-        if not isinstance(spike, dict):
-            return self._section(keys, option_parts.dataset_model(self.registries, dataset_type), raw)
-        usual = {"representation": RepresentationOptions.model_fields["representation"].default}
-        usual |= {key: value for key, value in (default or {}).items() if key == "representation"}
-        spike = raw["spike"] = usual | spike
-        if "spike" not in self.registries.datasets.parameters(dataset_type):
-            return self._section(keys, option_parts.dataset_model(self.registries, dataset_type), raw)
-        name = self._part_name((*keys, "spike"), spike, "representation", self.registries.representations)
-        if name is None:
-            self._section(keys, option_parts.dataset_model(self.registries, dataset_type), {**raw, "spike": None})
-            return None
-        represent: type[RepresentationOptions] = option_parts.representation_model(self.registries, name)
-        return self._section(keys, option_parts.dataset_model(self.registries, dataset_type, represent), raw)
+        represent: type[RepresentationOptions] | None = RepresentationOptions
+        if isinstance(raw.get("spike"), dict) and "spike" in self.registries.datasets.parameters(dataset_type):
+            usual = RepresentationOptions.model_fields["representation"].default
+            raw["spike"] = {"representation": (default or {}).get("representation", usual), **raw["spike"]}
+            represent = self._representation((*keys, "spike"), raw["spike"])
+            # Where the representation is unknown, the rest of the section is checked all the same.
+            raw["spike"] = raw["spike"] if represent else {}
+        model = option_parts.dataset_model(self.registries, dataset_type, represent or RepresentationOptions)
+        section = self._section(keys, model, raw)
+        return section if represent else None
+
+    def _representation(self, keys: Keys, raw: dict[str, Any]) -> type[RepresentationOptions] | None:
+        name = self._part_name(keys, raw, "representation", self.registries.representations)
+        return None if name is None else option_parts.representation_model(self.registries, name)
 
     def _channels(self, datasets: DatasetsOptions | None, top: TopOptions | None) -> dict[str, int]:
         """Channels of the network's input by phase, as far as the sections are right."""
