@@ -1,0 +1,290 @@
+"""What a run tells: lines in KAIR's formats, curves and pictures for TensorBoard and Weights & Biases.
+
+    experiments/<task>/train.log              rank 0, which also speaks on the terminal
+    experiments/<task>/train_rank3.log        the other ranks
+    experiments/<task>/tb_logger              tensorboard --logdir experiments
+
+W&B runs offline unless the environment has WANDB_API_KEY; keys are read from there alone.
+"""
+
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from utils.utils_file import atomic_write
+from utils.utils_image import imwrite_rgb, panel
+from utils.utils_option import LoggerOptions
+from utils.utils_report import Scores
+from utils.utils_timer import Timer, peak_memory
+
+logger = logging.getLogger("svrt")
+
+HANDLER = "svrt"  # by this name handlers of an earlier call are found
+PANELS = 4  # clips per test whose pictures go to TensorBoard
+PANEL_WIDTH = 2048  # pixels; four 720p pictures side by side would be 8 MB each time
+_warned: set[tuple[str, str]] = set()
+
+
+class RestoredClip(Protocol):
+    """What is shown of a restored clip (`models.evaluate.Clip`)."""
+
+    @property
+    def folder(self) -> str: ...
+    @property
+    def frames(self) -> list[str]: ...
+    @property
+    def restored(self) -> list[np.ndarray]: ...
+    def views(self, index: int) -> list[tuple[str, np.ndarray]]:
+        """Titles and pictures of one frame."""
+
+
+class _Format(logging.Formatter):
+    """KAIR's line: "24-01-31 12:00:00.123 : message"; warnings and errors say what they are."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03d : %(message)s", "%y-%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.levelno >= logging.WARNING:
+            record.message = f"{record.levelname}: {record.message}"
+        return super().formatMessage(record)
+
+
+def setup_logger(experiment_dir: Path | str, rank: int = 0) -> logging.Logger:
+    """Sends everything that is logged (Python's warnings too) to the experiment's log file, appended.
+
+    Rank 0 also speaks on standard output. Calling again replaces the files of the call before.
+
+    Returns:
+        The logger "svrt" of the entry scripts; modules use `logging.getLogger(__name__)`.
+    """
+    folder = Path(experiment_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if handler.name == HANDLER]:
+        root.removeHandler(handler)
+        handler.close()
+    name = "train.log" if rank == 0 else f"train_rank{rank}.log"
+    handlers: list[logging.Handler] = [logging.FileHandler(folder / name, encoding="utf-8")]
+    if rank == 0:
+        handlers.append(logging.StreamHandler(sys.stdout))
+    for handler in handlers:
+        handler.name = HANDLER
+        handler.setFormatter(_Format())
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    return logger
+
+
+def warn_once(source: logging.Logger, message: str) -> None:
+    """Warns, the first time that this logger gives this message in this process."""
+    if (source.name, message) not in _warned:
+        _warned.add((source.name, message))
+        source.warning("%s", message)
+
+
+class Writer:
+    """Curves and pictures of a run; on ranks other than 0 everything is accepted and nothing is done.
+
+    Args:
+        experiment_dir: `experiments/<task>`.
+        options: the `logger` section.
+        rank: this process's rank.
+        config: the resolved options, without secrets, for W&B.
+        resumed_step: step from which the run goes on; later points of a run that crashed are dropped.
+
+    Raises:
+        ValueError: W&B or TensorBoard was asked for and can't be had; the message says what to install or set.
+    """
+
+    def __init__(
+        self,
+        experiment_dir: Path | str,
+        options: LoggerOptions,
+        rank: int = 0,
+        *,
+        config: Mapping[str, Any] | None = None,
+        resumed_step: int = 0,
+    ) -> None:
+        self.folder = Path(experiment_dir)
+        self._tensorboard: Any = None
+        self._wandb: ModuleType | None = None
+        if rank == 0 and options.tensorboard:
+            self._tensorboard = _start_tensorboard(self.folder / "tb_logger", resumed_step)
+        if rank == 0 and options.wandb:
+            self._wandb = _start_wandb(self.folder, options, config or {})
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Adds a point to each of the curves named."""
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(values), step=step)
+
+    def image(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Adds a uint8 (H,W,3) RGB picture."""
+        if self._tensorboard is not None:
+            self._tensorboard.add_image(name, picture, step, dataformats="HWC")
+        if self._wandb is not None:
+            self._wandb.log({name: self._wandb.Image(picture)}, step=step)
+
+    def panels(self, step: int, images: Path | None = None) -> Callable[[RestoredClip], None]:
+        """What shows the clips of one test as they are restored: the middle frame of the first few, side by side.
+
+        Args:
+            step: step of the network tested.
+            images: where to write every restored frame, as KAIR's `<clip>/<frame>_<step>.png`, on every rank.
+        """
+        shown: list[str] = []
+
+        def show(clip: RestoredClip) -> None:
+            if len(shown) < PANELS and (self._tensorboard is not None or self._wandb is not None):
+                shown.append(clip.folder)
+                self.image(f"test/{clip.folder}", _fitted(panel(clip.views(len(clip.frames) // 2))), step)
+            for frame, picture in zip(clip.frames, clip.restored, strict=True) if images is not None else ():
+                imwrite_rgb(Path(images or "") / clip.folder / f"{frame}_{step}.png", picture)
+
+        return show
+
+    def close(self) -> None:
+        """Writes out what is pending; the writer takes nothing afterwards."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+        self._tensorboard = self._wandb = None
+
+
+def log_train(
+    writer: Writer,
+    timer: Timer,
+    epoch: int,
+    step: int,
+    total_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    measured: Mapping[str, Any],
+) -> None:
+    """Logs and draws one training step.
+
+    Args:
+        timer: has timed the steps so far.
+        epoch, step: as counted by the run. total_steps: `train.total_iter`.
+        batch_size: samples of a step, over all ranks.
+        measured: losses and norms by name, numbers or tensors of one element (waits for the GPU).
+    """
+    values = {name: float(value) for name, value in measured.items()}
+    memory = peak_memory(timer.device)
+    extras = {
+        "ETA": timer.eta(total_steps - step),
+        "samples/s": f"{timer.samples_per_second(batch_size):.3g}",
+        "data wait": f"{timer.share('data'):.0%}",
+        **({} if memory is None else {"memory": f"{memory:.2f} GB"}),
+    }
+    logger.info("%s", train_line(epoch, step, learning_rate, values, extras))
+    curves = {f"train/{name}": value for name, value in values.items()}
+    curves |= {"train/learning_rate": learning_rate, "train/epoch": epoch}
+    if seconds := timer.seconds():
+        curves |= {f"time/{name}": value for name, value in seconds.items()}
+        curves["time/samples_per_second"] = timer.samples_per_second(batch_size)
+    if memory is not None:
+        curves["time/memory_gb"] = memory
+    writer.scalars(curves, step)
+
+
+def log_validation(writer: Writer, epoch: int, step: int, scores: Scores) -> None:
+    """Logs a test's scores per clip and on average in KAIR's lines, and draws both means; nothing without scores."""
+    clips = scores.clips()
+    if not clips:
+        return
+    for index, (name, metrics) in enumerate(clips.items()):
+        logger.info("%s", clip_line(name, index, len(clips), metrics))
+    over_clips, over_frames = scores.mean_over_clips(), scores.mean_over_frames()
+    logger.info("%s", average_line(epoch, step, over_clips))
+    curves = {f"test/{name}": value for name, value in over_clips.items()}
+    writer.scalars(curves | {f"test_over_frames/{name}": value for name, value in over_frames.items()}, step)
+
+
+def train_line(
+    epoch: int, step: int, learning_rate: float, values: Mapping[str, float], extras: Mapping[str, str] | None = None
+) -> str:
+    """KAIR's line of a training step, then ours: "<epoch:  0, iter:     200, lr:4.000e-04> G_loss: 1.234e-02 ETA: ..."."""
+    parts = [f"<epoch:{epoch:3d}, iter:{step:8,d}, lr:{learning_rate:.3e}>"]
+    parts += [f"{name}: {value:.3e}" for name, value in values.items()]
+    parts += [f"{name}: {text}" for name, text in (extras or {}).items()]
+    return " ".join(parts)
+
+
+def clip_line(clip: str, index: int, number: int, metrics: Mapping[str, float]) -> str:
+    """KAIR's line of a tested clip: "Testing clip                 ( 0/11) - PSNR: 30.00 dB; ..."."""
+    return f"Testing {clip:20s} ({index:2d}/{number}) - {metrics_text(metrics)}"
+
+
+def average_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:
+    """KAIR's line of a whole test, its missing ">" included, because scripts look for it."""
+    return f"<epoch:{epoch:3d}, iter:{step:8,d} Average {metrics_text(metrics)}"
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """ "PSNR: 30.00 dB; SSIM: 0.9000; PSNR_Y: 31.00 dB; SSIM_Y: 0.9100" from `psnr, ssim, psnr_y, ssim_y`."""
+    parts: Sequence[str] = (
+        f"PSNR: {metrics['psnr']:.2f} dB",
+        f"SSIM: {metrics['ssim']:.4f}",
+        f"PSNR_Y: {metrics['psnr_y']:.2f} dB",
+        f"SSIM_Y: {metrics['ssim_y']:.4f}",
+    )
+    return "; ".join(parts)
+
+
+def _fitted(picture: np.ndarray) -> np.ndarray:
+    """A picture made smaller where it is too wide to be kept hundreds of times."""
+    height, width = picture.shape[:2]
+    if width <= PANEL_WIDTH:
+        return picture
+    return cv2.resize(picture, (PANEL_WIDTH, round(height * PANEL_WIDTH / width)), interpolation=cv2.INTER_AREA)
+
+
+def _start_tensorboard(folder: Path, resumed_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # only where asked for: it is slow to import
+    except ImportError as error:
+        raise ValueError("logger.tensorboard: pip install tensorboard, or set it to false") from error
+    return SummaryWriter(str(folder), purge_step=resumed_step + 1 if resumed_step else None)
+
+
+def _start_wandb(folder: Path, options: LoggerOptions, config: Mapping[str, Any]) -> ModuleType:
+    """Starts or goes on with the experiment's one W&B run."""
+    try:
+        import wandb  # only where asked for
+    except ImportError as error:
+        raise ValueError("logger.wandb: pip install wandb, or set it to false") from error
+    has_key = bool(os.environ.get("WANDB_API_KEY"))
+    if options.wandb_mode == "online" and not has_key:
+        raise ValueError(
+            'logger.wandb_mode: "online" needs WANDB_API_KEY in the environment; leave it out to run offline'
+        )
+    path = folder / "wandb_id.txt"
+    if not path.exists():
+        with atomic_write(path) as file:
+            file.write(uuid.uuid4().hex[:8])
+    wandb.init(
+        project=options.wandb_project,
+        name=options.wandb_name or folder.name,
+        entity=options.wandb_entity,
+        dir=str(folder),
+        config=dict(config),
+        mode=options.wandb_mode or ("online" if has_key else "offline"),
+        id=path.read_text(encoding="utf-8").strip(),
+        resume="allow",
+    )
+    return wandb

@@ -1,0 +1,116 @@
+"""Where a training step's time goes: moving averages per section, samples per second, time left.
+
+    timer = Timer(device)
+    with timer.step():
+        with timer.section("data"):
+            batch = next(batches)
+        with timer.section("forward"):
+            ...
+    timer.seconds()                     # {"data": 0.01, "forward": 0.2, "step": 0.55}
+
+On a GPU sections are timed by CUDA events, which cost no synchronisation until they are read. "data" always goes by
+the host's clock: it is the host that waits for the loader.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+WHOLE = "step_total"
+HOST_SECTIONS = ("data",)
+
+# Seconds, or a pair of CUDA events that will tell them.
+Span = float | tuple[torch.cuda.Event, torch.cuda.Event]
+
+
+class Timer:
+    """Times the sections of the last steps.
+
+    Args:
+        device: what the sections compute on.
+        window: number of steps that averages go over.
+    """
+
+    def __init__(self, device: torch.device, window: int = 100) -> None:
+        self.device = device
+        self._steps: deque[dict[str, list[Span]]] = deque(maxlen=window)
+        self._current: dict[str, list[Span]] = {}
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Around one optimizer step, its data included; what lies between steps (tests, saves) is not counted."""
+        self._current = {}
+        begin = time.perf_counter()
+        yield
+        self._current[WHOLE] = [time.perf_counter() - begin]
+        self._steps.append(self._current)
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Around a part of a step; a name that comes again within a step (micro-batches) is added up."""
+        assert name != WHOLE, f"the name {WHOLE!r} is taken"
+        span: Span
+        if self.device.type == "cuda" and name not in HOST_SECTIONS:
+            stream = torch.cuda.current_stream(self.device)
+            span = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            span[0].record(stream)
+            yield
+            span[1].record(stream)
+        else:
+            begin = time.perf_counter()
+            yield
+            span = time.perf_counter() - begin
+        self._current.setdefault(name, []).append(span)
+
+    def seconds(self) -> dict[str, float]:
+        """Mean seconds per step of every section and of the whole step (`step_total`); waits for the GPU.
+
+        Empty before the first step is over.
+        """
+        steps = [
+            {name: sum(_length(span) for span in spans) for name, spans in step.items()} for step in list(self._steps)
+        ]
+        names = dict.fromkeys(name for step in steps for name in step)
+        return {name: sum(step.get(name, 0.0) for step in steps) / len(steps) for name in names}
+
+    def step_seconds(self) -> float:
+        """Mean seconds of a whole step by the host's clock; not a number before the first step is over."""
+        whole = [step[WHOLE][0] for step in self._steps]
+        return sum(map(_length, whole)) / len(whole) if whole else float("nan")
+
+    def samples_per_second(self, batch_size: int) -> float:
+        """Throughput, for `batch_size` samples per step over all ranks."""
+        return batch_size / self.step_seconds()
+
+    def share(self, name: str) -> float:
+        """Part of a step, 0 to 1, that a section takes; 0 for one that was not timed."""
+        seconds = self.seconds()
+        return seconds.get(name, 0.0) / seconds[WHOLE] if seconds.get(WHOLE) else 0.0
+
+    def eta(self, steps_left: int) -> str:
+        """Time that the given number of steps will take, tests and saves not counted; "?" before the first is over."""
+        return duration(self.step_seconds() * steps_left) if self._steps else "?"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "0:01:05", "12:00:00" or "2d 03:04:05"."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{days}d {hour:02d}:{minute:02d}:{second:02d}" if days else f"{hour}:{minute:02d}:{second:02d}"
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """Most GPU memory that tensors took so far, in GB (1e9 bytes); None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
+
+
+def _length(span: Span) -> float:
+    """Seconds of a span; waits until the GPU has passed its end."""
+    if isinstance(span, tuple):
+        span[1].synchronize()
+        return span[0].elapsed_time(span[1]) / 1000
+    return span
