@@ -218,7 +218,7 @@ def log_validation(writer: Writer, epoch: int, step: int, scores: Scores) -> Non
 def train_line(
     epoch: int, step: int, learning_rate: float, values: Mapping[str, float], extras: Mapping[str, str] | None = None
 ) -> str:
-    """KAIR's line of a training step, then ours: "<epoch:  0, iter:     200, lr:4.000e-04> G_loss: 1.234e-02 ETA: ..."."""
+    """KAIR's line of a step, then ours: "<epoch:  0, iter:     200, lr:4.000e-04> G_loss: 1.234e-02 ETA: 1:00:00"."""
     parts = [f"<epoch:{epoch:3d}, iter:{step:8,d}, lr:{learning_rate:.3e}>"]
     parts += [f"{name}: {value:.3e}" for name, value in values.items()]
     parts += [f"{name}: {text}" for name, text in (extras or {}).items()]
