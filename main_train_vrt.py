@@ -100,20 +100,20 @@ def train(opt: Options, dist: Dist) -> None:
     while step < opt.train.total_iter:
         # One step.
         step += 1
-        with timer.section("data"):
-            batch = next(batches)
-        with timer.section("step"):
+        with timer.step():
+            with timer.section("data"):
+                batch = next(batches)
             model.optimize_parameters(step, batch)
 
         # Log, test and save at their intervals and at the end.
         last = step == opt.train.total_iter
+        epoch = (step * batch_size - 1) // len(train_set)
         if step % opt.train.checkpoint_print == 0 or last:
-            epoch = (step * batch_size - 1) // len(train_set)
             log_train(
                 writer, timer, epoch, step, opt.train.total_iter, batch_size, model.current_learning_rate(), model.log
             )
         tested = test_set is not None and (step % opt.train.checkpoint_test == 0 or last)
-        score = validate(opt, model, test_set, writer, dist, step) if tested else None
+        score = validate(opt, model, test_set, writer, dist, epoch, step) if tested else None
         if step % opt.train.checkpoint_save == 0 or last:
             check_same_weights(model.netG, dist)
             save(checkpoints, step, model, opt, score, dist)
@@ -145,7 +145,9 @@ def iterate(opt: Options, train_set: Dataset, sampler: GlobalBatchSampler, dist:
     return iter(loader)
 
 
-def validate(opt: Options, model: ModelBase, test_set: Dataset, writer: Writer, dist: Dist, step: int) -> float:
+def validate(
+    opt: Options, model: ModelBase, test_set: Dataset, writer: Writer, dist: Dist, epoch: int, step: int
+) -> float:
     """Restores the test set, clips shared out over the ranks without repeats; the mean PSNR over clips."""
     names = list(test_set.clips)
     loader = DataLoader(test_set, sampler=range(dist.rank, len(names), dist.world_size), num_workers=0)
@@ -153,7 +155,7 @@ def validate(opt: Options, model: ModelBase, test_set: Dataset, writer: Writer, 
     pictures = writer.panels(step, opt.experiment_dir / "images" if opt.val.save_img else None)
     scores = evaluate(model.tested_network, loader, testing, dist.device, on_clip=pictures)
     scores = merge_scores(scores, names, dist)
-    log_validation(writer, step, scores)
+    log_validation(writer, epoch, step, scores)
     return scores.mean_over_clips().get("psnr", float("nan"))
 
 
