@@ -45,6 +45,15 @@ EXPECTED = {
 }
 
 
+CHOOSERS = {
+    "datasets.*": "dataset_type",
+    "datasets.*.spike": "representation",
+    "netG": "net_type",
+    "train": "G_lossfn_type",
+}
+"""The key that chooses the part whose parameters a section has."""
+
+
 class KnownKeys:
     """All option keys there are, to tell what an unknown one may have meant."""
 
@@ -69,7 +78,7 @@ class KnownKeys:
             homes = self.homes[key]
             parts = [part for home, part in homes if home == section]
             if parts:
-                return f"not an option of this one, but of {', '.join(parts)}"
+                return f"not an option of this {CHOOSERS[section]}, but of {', '.join(parts)}"
             places = dict.fromkeys(f"{home}.{key}" if home else f"{key}, outside all sections" for home, _ in homes)
             return f"unknown here; did you mean {' or '.join(places)}?"
         near = nearest(key, choices)

@@ -76,8 +76,8 @@ def default_spike(registries: Registries, dataset_type: str) -> dict[str, Any] |
 
 def all_sections(registries: Registries) -> list[tuple[str, str, type[Section]]]:
     """Every section for every registered part: (dotted name, name of the part or "", schema)."""
-    datasets, networks = registries.datasets.names(), registries.networks.names()
-    representations, losses = registries.representations.names(), registries.losses.names()
+    datasets, networks = _one_name_each(registries.datasets), _one_name_each(registries.networks)
+    representations, losses = _one_name_each(registries.representations), _one_name_each(registries.losses)
     return [
         ("", "", TopOptions),
         ("path", "", PathOptions),
@@ -89,6 +89,15 @@ def all_sections(registries: Registries) -> list[tuple[str, str, type[Section]]]
         ("val", "", ValOptions),
         ("logger", "", LoggerOptions),
     ]
+
+
+def _one_name_each(registry: Registry) -> list[str]:
+    """A name of every part: its class's where it is registered under that, else the first."""
+    names: dict[Any, str] = {}
+    for name in registry.names():
+        part = registry.get(name)
+        names[part] = name if name == part.__name__ else names.get(part, name)
+    return sorted(names.values())
 
 
 @cache  # equal options compare equal only if their classes are the same
