@@ -8,7 +8,6 @@ The picture at t is the blend of both frames sampled along the flow. At t = 0 th
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -23,14 +22,6 @@ AGREEMENT_SCALE = 1.0
 
 HIDDEN_WEIGHT = 1e-3
 """Weight left to a pixel that the other frame does not show, so that it still counts where nothing else arrives."""
-
-
-@dataclass(frozen=True)
-class _Carried:
-    """Flow from one frame to the other at half size, flattened, with the pixel positions and weights."""
-
-    flow: np.ndarray
-    weight: np.ndarray
 
 
 def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,230 @@
+"""scripts/data_preparation/simulate_dataset.py: a whole data set, as laid down and repeatable, or none."""
+
+import filecmp
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from data.spike import gopro_layout
+from data.spike.simulate import integrate_and_fire, sensor_light
+from data.spike.sync import ExposureWindow, SyncTable
+from scripts.data_preparation.simulate_dataset import main
+from utils.spike_loader import SpikeStream
+from utils.utils_image import imread_rgb
+
+SMALL = ["--size", "36", "48", "--n", "3", "--train_clips", "2", "--test_clips", "1", "--train_frames", "3",
+         "--test_frames", "2"]
+
+
+def tree(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("simulated") / "demo"
+    assert main(["--root", str(root), *SMALL]) == 0
+    return root
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Callable[[str, int], Path]:
+    """Makes folders of frames: a picture that moves right by a pixel a frame, its number in the corner."""
+
+    def make(name: str, count: int, size: tuple[int, int] = (40, 52)) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        noise = np.random.default_rng(0).random((size[0], size[1] + count, 3), dtype=np.float32)
+        picture = np.rint(255 * cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 1, cv2.NORM_MINMAX))
+        for index in range(count):
+            frame = picture[:, count - index:count - index + size[1]].astype(np.uint8)
+            frame[:4, :4] = index
+            cv2.imwrite(str(folder / f"{index:04d}.png"), frame)
+        return folder
+
+    return make
+
+
+def test_the_layout_is_that_of_the_gopro_set(demo: Path) -> None:
+    expected = ["meta_info_test.txt", "meta_info_train.txt", "simulation.json", "GOPRO_Large_spike_seq/config.yaml"]
+    for split, clips, length in (("train", ("demo00_03_00", "demo01_03_00"), 3), ("test", ("demo02_03_00",), 2)):
+        for clip in clips:
+            expected.append(f"GOPRO_Large_spike_seq/{split}/{clip}/sync.json")
+            for index in range(length):
+                expected += [f"GOPRO_Large/{split}_GT/{clip}/{index:06d}.png",
+                             f"GOPRO_Large/{split}_GT_blurred/{clip}/{index:06d}.png",
+                             f"GOPRO_Large_spike_seq/{split}/{clip}/spike/{index:06d}.dat"]
+    assert tree(demo) == sorted(expected)
+    assert (demo / "meta_info_train.txt").read_text() == "demo00_03_00 3 (36,48,3) 0\ndemo01_03_00 3 (36,48,3) 0\n"
+    assert (demo / "meta_info_test.txt").read_text() == "demo02_03_00 2 (36,48,3) 0\n"
+    config = yaml.safe_load((demo / "GOPRO_Large_spike_seq/config.yaml").read_text())
+    assert config == {"spike_h": 18, "spike_w": 24, "is_labeled": False, "labeled_data_type": [0]}
+    assert not list(demo.parent.glob(".*partial*"))
+
+
+def test_spikes_are_upright_aligned_and_true_in_brightness(demo: Path) -> None:
+    clip = demo / "GOPRO_Large_spike_seq/test/demo02_03_00"
+    table = SyncTable.load(clip / "sync.json", "demo02_03_00")
+    for name in ("000000", "000001"):
+        stream = SpikeStream(clip / "spike" / f"{name}.dat")
+        assert stream.shape == (24, 18, 24)
+        assert table.window(name) == ExposureWindow(0, 17, 8)
+        rate = 2.0 * stream.get_block_spikes(0, 17).mean(axis=0)
+        blurred = sensor_light(imread_rgb(demo / f"GOPRO_Large/test_GT_blurred/demo02_03_00/{name}.png"))
+        # The count of 17 frames is within one spike of the light, 2/17 per pixel.
+        assert np.abs(rate - blurred).max() <= 2 / 17 + 2 / 255
+        assert abs(rate.mean() - blurred.mean()) < 0.01
+        assert np.abs(rate - blurred[::-1]).max() > 0.2
+
+
+def test_the_blurred_pictures_differ_from_the_sharp_ones(demo: Path) -> None:
+    differences = [np.abs(imread_rgb(sharp).astype(int) - imread_rgb(Path(str(sharp).replace("_GT/", "_GT_blurred/"))))
+                   for sharp in demo.glob("GOPRO_Large/*_GT/*/*.png")]
+    assert len(differences) == 8 and np.mean(differences) > 0.5 and min(map(np.max, differences)) > 3
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(demo: Path, tmp_path: Path) -> None:
+    assert main(["--root", str(tmp_path / "again"), *SMALL]) == 0
+    assert main(["--root", str(tmp_path / "other"), *SMALL, "--seed", "1"]) == 0
+    _, differing, errors = filecmp.cmpfiles(demo, tmp_path / "again", tree(demo), shallow=False)
+    assert not differing and not errors
+    _, differing, _ = filecmp.cmpfiles(demo, tmp_path / "other", tree(demo), shallow=False)
+    assert {path.rsplit(".", 1)[1] for path in differing} == {"png", "dat", "json"}
+
+
+def test_a_whole_data_set_is_kept_and_another_not_overwritten(tmp_path: Path,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "set"
+    assert main(["--root", str(root), *SMALL]) == 0
+    sharp = root / "GOPRO_Large/train_GT/demo00_03_00/000000.png"
+    made = sharp.stat().st_ino
+    assert main(["--root", str(root), *SMALL]) == 0
+    assert "kept" in capsys.readouterr().out and sharp.stat().st_ino == made
+    assert main(["--root", str(root), *SMALL, "--light", "linear"]) == 2
+    said = capsys.readouterr().err
+    assert "light srgb -> linear" in said and "--force" in said and sharp.stat().st_ino == made
+    assert main(["--root", str(root), *SMALL, "--light", "linear", "--force"]) == 0
+    assert sharp.stat().st_ino != made
+    assert json.loads((root / "simulation.json").read_text())["parameters"]["light"] == "linear"
+    sharp.unlink()
+    assert main(["--root", str(root), *SMALL, "--light", "linear"]) == 2
+    assert "000000.png is missing" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("precious")
+    for extra in ([], ["--force"]):
+        assert main(["--root", str(tmp_path / "mine"), *SMALL, *extra]) == 2
+        assert "another folder" in capsys.readouterr().err
+    assert tree(tmp_path) == ["mine/thesis.tex"]
+
+
+def test_what_breaks_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def full_disk(path: Path, spikes: np.ndarray) -> None:
+        written.append(path)
+        if len(written) == 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gopro_layout, "write_spikes", full_disk)
+    assert main(["--root", str(tmp_path / "set"), *SMALL]) == 2
+    assert len(written) == 4 and not list(tmp_path.iterdir())
+
+
+def numbers(root: Path, split: str, clip: str) -> list[int]:
+    """Which frame of the source each sharp picture is."""
+    folder = root / "GOPRO_Large" / f"{split}_GT" / clip
+    return [int(imread_rgb(path)[1, 1, 0]) for path in sorted(folder.iterdir())]
+
+
+def test_one_video_is_split_in_time_without_a_shared_frame(frames: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    assert main(["--root", str(root), "--video", str(frames("my_clip", 24)), "--n", "3"]) == 0
+    assert numbers(root, "train", "my-clip_03_00") == [1, 4, 7, 10, 13]
+    assert numbers(root, "test", "my-clip_03_01") == [19]  # made of frames 18 to 21; training ends with frame 15
+    rows = [line.split()[:2] for split in ("train", "test") for line in (root / f"meta_info_{split}.txt").open()]
+    assert rows == [["my-clip_03_00", "5"], ["my-clip_03_01", "1"]]
+
+
+def test_several_videos_are_split_by_video_and_all_can_go_to_one_side(frames: Callable[..., Path],
+                                                                     tmp_path: Path) -> None:
+    folders = [str(frames(name, count)) for name, count in (("a", 7), ("b", 8), ("c", 10))]
+    assert main(["--root", str(tmp_path / "set"), "--video", *folders, "--n", "3", "--test_clips", "1"]) == 0
+    assert numbers(tmp_path / "set", "train", "a_03_00") == [1, 4]
+    assert numbers(tmp_path / "set", "train", "b_03_00") == [1, 4]
+    assert numbers(tmp_path / "set", "test", "c_03_00") == [1, 4, 7]
+    assert main(["--root", str(tmp_path / "all"), "--video", *folders, "--n", "3", "--split", "test"]) == 0
+    assert len(list((tmp_path / "all/GOPRO_Large/test_GT").iterdir())) == 3
+    assert (tmp_path / "all/meta_info_train.txt").read_text() == ""
+
+
+def test_a_longer_stride_leaves_a_gap_and_the_sensor_integrates_through_it(frames: Callable[..., Path],
+                                                                           tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    arguments = ["--n", "3", "--stride", "4", "--split", "train", "--max_frames", "12"]
+    assert main(["--root", str(root), "--video", str(frames("still", 14)), *arguments]) == 0
+    assert numbers(root, "train", "still_03_00") == [1, 5, 9]
+    first, second = (SpikeStream(root / f"GOPRO_Large_spike_seq/train/still_03_00/spike/{index:06d}.dat")
+                     for index in (0, 1))
+    corner = np.stack([np.full((1, 1), level / 8 / 255) for level in range(96)])  # the number's gray grows evenly
+    charge = 2 * np.random.default_rng(np.random.SeedSequence((0, 0))).random((20, 26))[0, 0]
+    whole = integrate_and_fire(corner, 2.0, np.full((1, 1), charge))[:, 0, 0]
+    assert abs(int(first.get_spike_matrix()[:, 0, 0].sum()) - int(whole[:24].sum())) <= 1
+    assert abs(int(second.get_spike_matrix()[:, 0, 0].sum()) - int(whole[32:56].sum())) <= 1
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--video", "{short}", "--n", "7"], "3 frames are too few"),
+    (["--video", "{clip}", "--n", "7"], "too few to split in time"),
+    (["--video", "{clip}", "{clip}", "--n", "3"], "the same name"),
+    (["--video", "{clip}", "{wide}", "--n", "3"], "one data set has one size"),
+    (["--video", "{clip}", "--test_clips", "1", "--n", "3"], "--test_fraction or --split"),
+    (["--video", "{clip}", "--train_clips", "1"], "--train_clips has no effect with --video"),
+    (["--video", "{clip}", "--n", "3", "--scale", "0.5"], "at least 32x32"),
+    (["--video", "{clip}", "--size", "64", "64", "--scale", "0.5"], "both resize"),
+    (["--video", "{broken}"], "broken.mp4: cannot be decoded"),
+    (["--video", "{broken}/nothing"], "no such video file"),
+    (["--scale", "0.5"], "--scale has no effect without --video"),
+    (["--size", "8", "8"], "at least 32"),
+    (["--n", "1"], "at least 2"),
+    (["--stride", "0"], "at least 1"),
+    (["--threshold", "0.5"], "--threshold must be at least 1"),
+    (["--train_clips", "0", "--test_clips", "0"], "nothing to make"),
+])
+def test_mistakes_are_told_and_leave_nothing(arguments: list[str], said: str, frames: Callable[..., Path],
+                                             tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
+    places = {"short": frames("short", 3), "clip": frames("clip", 10), "wide": frames("wide", 10, (40, 60)),
+              "broken": tmp_path / "broken.mp4"}
+    before = tree(tmp_path)
+    arguments = [argument.format(**{name: str(path) for name, path in places.items()}) for argument in arguments]
+    assert main(["--root", str(tmp_path / "set"), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert tree(tmp_path) == before and not list(tmp_path.glob(".*"))
+
+
+def test_videos_need_a_root(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--video", "clip.mp4"]) == 2
+    assert "--root is missing" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_makes_spikes_of_a_real_video(shared_data: Path, repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.data_preparation.simulate_dataset", "--root", str(tmp_path / "cat"),
+               "--video", str(shared_data / "videos/cat.mp4"), "--scale", "0.3", "--max_frames", "40"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, env=dict(os.environ), timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "train: 1 clips, 3 pictures\ntest: 1 clips, 1 pictures\n" in done.stdout
+    assert done.stderr == ""  # no progress bar outside a terminal
+    assert len(SpikeStream(tmp_path / "cat/GOPRO_Large_spike_seq/test/cat_07_01/spike/000000.dat")) == 56
