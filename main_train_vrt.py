@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from utils.utils_checkpoint import CheckpointFolder
-from utils.utils_dist import Dist, check_same_weights, close_dist, init_dist
-from utils.utils_logger import Writer, log_train, log_validation, setup_logger
-from utils.utils_timer import Timer
 
 from data.sampler import GlobalBatchSampler, init_worker
 from data.select_dataset import define_Dataset
 from models.evaluate import Testing, evaluate, merge_scores
 from models.model_base import ModelBase, TrainingStopped
 from models.select_model import define_Model
+from utils.utils_checkpoint import CheckpointFolder
+from utils.utils_dist import Dist, check_same_weights, close_dist, init_dist
+from utils.utils_logger import Writer, log_train, log_validation, setup_logger
 from utils.utils_option import Options, add_option_arguments, load_options, options_to_dict, write_options
+from utils.utils_timer import Timer
 
 logger = logging.getLogger("svrt")
 
