@@ -27,7 +27,7 @@ from data.spike.sync import ExposureWindow
 from utils.utils_registry import REPRESENTATIONS
 
 GAUSSIAN_REACH = 4.0  # in sigmas; beyond, the weights are below 4e-4 of the centre's
-EMA_REACH = 8.0  # in decays; beyond, below 4e-4 of the newest
+EMA_REACH = 8.0  # in (the longest) decays; beyond, below 4e-4 of the newest
 
 
 class Representation(Protocol):
@@ -249,7 +249,7 @@ class Gaussian(_Weighted):
 class EMA(_Weighted):
     """Exponential moving averages of the spikes at the exposure's last frame, x threshold: what a causal filter holds.
 
-    Frames before the exposure count where the block has them, back to 8 decays.
+    Frames before the exposure count where the block has them, back to 8 of the longest decay.
 
     Args:
         decays: time constants in spike frames, one channel each; a frame's weight is exp(-age / decay).
@@ -268,7 +268,7 @@ class EMA(_Weighted):
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
         begin, end = self.support(window, len(spikes))
         ages = [end - 1 - frame for frame in range(begin, end)]
-        rows = [[math.exp(-age / decay) if age < EMA_REACH * decay else 0.0 for age in ages] for decay in self.decays]
+        rows = [[math.exp(-age / decay) for age in ages] for decay in self.decays]
         return self._rates(spikes[begin:end], rows, threshold)
 
 

@@ -49,6 +49,13 @@ def test_integer_weights(weights: list[float]) -> None:
     np.testing.assert_array_equal(integer_weights(weights[::-1]), rounded[::-1])
 
 
+@pytest.mark.parametrize("weights", [[0.1, 0.4, 0.9], [0.1, 0.8, 0.5, 0.4], [0.8, 0.1, 0.8, 0.1]])
+def test_integer_weights_of_sums_that_round(weights: list[float]) -> None:
+    """Their plain sum differs from the reversed weights' sum in the last bit, which would show in the integers."""
+    assert sum(weights) != sum(weights[::-1])
+    np.testing.assert_array_equal(integer_weights(weights[::-1]), integer_weights(weights)[::-1])
+
+
 def test_weighted_sums_are_exact() -> None:
     weights = np.stack(
         [integer_weights([1 / (3 + t) for t in range(50)]), integer_weights([t + 0.1 for t in range(50)])]

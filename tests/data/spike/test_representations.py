@@ -198,6 +198,15 @@ def test_interval_at_the_streams_ends() -> None:
     assert encode(spikes[:1], ExposureWindow(0, 1, 0), 1.0, representation="interval") == 0
 
 
+def test_interval_over_many_frames() -> None:
+    """Counts and times beyond 255: one spike on either side of 300 dark frames; 300 spikes in a row."""
+    spikes = np.zeros((600, 2, 1), np.uint8)
+    spikes[[0, 599], 0] = 1
+    spikes[:, 1] = 1
+    result = encode(spikes, ExposureWindow(0, 600, 300), 1.0, representation="interval", orders=[1, 299], reach=300)
+    np.testing.assert_allclose(result, [[1 / 599, 1], [2 / 600, 1]], rtol=1e-6)
+
+
 def test_raw_at_the_streams_ends() -> None:
     spikes = random_block(10)
     window = ExposureWindow(0, 10, 1)
