@@ -8,6 +8,30 @@ from utils.option_parts import Registries
 from utils.option_schema import DatasetOptions, NetworkOptions, Options, TopOptions, TrainOptions, ValOptions
 from utils.utils_tile import AXES, check_tile
 
+NOT_YET = "this version does not use it"
+NO_EFFECT = {
+    "use_static_graph": "a static graph would end the run at fix_iter",
+    "merge_bn": "there is no batch normalisation to merge",
+    "merge_bn_startpoint": "there is no batch normalisation to merge",
+    "netG.init_type": "networks initialise themselves",
+    "netG.init_bn_type": "networks initialise themselves",
+    "netG.init_gain": "networks initialise themselves",
+    "train.G_optimizer_reuse": "a run is always continued with all of its state",
+    "train.G_regularizer_orthstep": "KAIR's weight regularizers are made for 2-D convolutions",
+    "train.G_regularizer_clipstep": "KAIR's weight regularizers are made for 2-D convolutions",
+    "train.G_perceptual_weight": NOT_YET,
+    "train.vgg_type": NOT_YET,
+    "train.vgg_layers": NOT_YET,
+    "train.vgg_layer_weights": NOT_YET,
+    "train.vgg_path": NOT_YET,
+    "train.vgg_weights": NOT_YET,
+    "train.vgg_max_frames": NOT_YET,
+    "train.deterministic": NOT_YET,
+    "train.compile": NOT_YET,
+    "val.blend": NOT_YET,
+}
+"""Options that nothing reads, and why; a test holds this against the code. `gpu_ids` and `dist` depend on the start."""
+
 
 def input_channels(section: DatasetOptions, n_channels: int, registries: Registries) -> int:
     """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it appends them.
@@ -120,8 +144,6 @@ def unused(opt: Options, world_size: int | None) -> Iterator[str]:
     Args:
         world_size: number of processes that torchrun or the platform started; None where neither did.
     """
-    if opt.use_static_graph:
-        yield "use_static_graph has no effect: a static graph would end the run at fix_iter."
     if opt.gpu_ids is not None and (world_size is not None or len(opt.gpu_ids) > 1):
         yield (
             f"gpu_ids {opt.gpu_ids} has no effect: torchrun's --nproc_per_node (or ./launch_train.sh N) decides how "
@@ -130,8 +152,8 @@ def unused(opt: Options, world_size: int | None) -> Iterator[str]:
     if opt.dist is not None and opt.dist != (world_size is not None):
         processes = "one process" if world_size is None else f"{world_size} processes of torchrun"
         yield f"dist: {str(opt.dist).lower()} has no effect: this run has {processes}."
-    if opt.merge_bn:
-        yield "merge_bn and merge_bn_startpoint have no effect: there is no batch normalisation to merge."
-    for key in ("G_regularizer_orthstep", "G_regularizer_clipstep"):
-        if getattr(opt.train, key):
-            yield f"train.{key} has no effect: KAIR's weight regularizers are made for 2-D convolutions."
+    for name, reason in NO_EFFECT.items():
+        section, _, key = name.rpartition(".")
+        holder = getattr(opt, section) if section else opt
+        if getattr(holder, key) != type(holder).model_fields[key].default:
+            yield f"{name} has no effect: {reason}."

@@ -10,12 +10,23 @@ import pytest
 
 import data.select_dataset  # noqa: F401  registers by being imported
 import models.select_model  # noqa: F401  likewise
+from utils.option_checks import NO_EFFECT
 from utils.option_layers import DATASET_ALIASES, LOGGER_ALIASES, SECRETS
 from utils.option_parts import INJECTED, Registries, all_sections
-from utils.option_schema import Options
+from utils.option_schema import (
+    DatasetOptions,
+    LoggerOptions,
+    NetworkOptions,
+    Options,
+    PathOptions,
+    Section,
+    TopOptions,
+    TrainOptions,
+    ValOptions,
+)
 from utils.option_text import read_document
 from utils.utils_option import OptionError, load_options, options_to_dict, write_options
-from utils.utils_registry import DATASETS, NETWORKS, REPRESENTATIONS
+from utils.utils_registry import DATASETS, LOSSES, NETWORKS, REPRESENTATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 VRT = ROOT / "options" / "vrt"
@@ -23,6 +34,15 @@ GOPRO = VRT / "006_train_vrt_videodeblurring_gopro.json"
 KAIR_STYLE = ROOT / "tests" / "fixtures" / "options" / "006_kair_style.json"
 RECIPES = sorted((ROOT / "options").rglob("*.json"))
 HEADINGS = {"Top level": ""}
+SECTIONS: dict[str, type[Section]] = {
+    "": TopOptions,
+    "path": PathOptions,
+    "datasets": DatasetOptions,
+    "netG": NetworkOptions,
+    "train": TrainOptions,
+    "val": ValOptions,
+    "logger": LoggerOptions,
+}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -135,6 +155,20 @@ def test_misspelt_options_of_the_projects_parts() -> None:
     assert "did you mean 'deformable_groups'?" in told
     assert "train.gt_size (--set): unknown here; did you mean datasets.*.gt_size?" in told
     assert "Did you mean 'vrt'?" in told
+
+
+def test_every_option_is_read_or_named_as_having_no_effect() -> None:
+    """Looks for `section.key` in the code; parameters of losses reach them by name."""
+    files = [*ROOT.glob("main_*.py"), *(f for room in ("data", "models", "utils") for f in (ROOT / room).rglob("*.py"))]
+    code = "\n".join(f.read_text() for f in files if not f.name.startswith(("option_", "utils_option")))
+    code += (ROOT / "utils" / "option_schema.py").read_text().replace("self.", "val.")
+    holder = r"\b(opt|options|train|train_options|val|path|section|netG)"
+    indirect = {"gpu_ids", "dist", *(f"train.{key}" for name in LOSSES.names() for key in LOSSES.parameters(name))}
+    indirect |= {"datasets.name", "datasets.scale"}  # for people; has to agree with another option
+    names = {f"{section}.{key}".lstrip(".") for section, model in SECTIONS.items() for key in model.model_fields}
+    read = {name for name in names if re.search(rf"{holder}\.{name.rpartition('.')[2]}\b", code)}
+    assert not read & set(NO_EFFECT), "these are read now: take them out of NO_EFFECT"
+    assert names - read - indirect == set(NO_EFFECT)
 
 
 def documented() -> dict[str, dict[str, str]]:
