@@ -4,7 +4,7 @@ A root holds `<clip>/<frame>.png`; a clip is any folder below the root that hold
 below the root. A root that holds images itself is one clip, named like the folder.
 An LMDB is a folder `X.lmdb` with `data.mdb` and `meta_info.txt` (lines `clip/frame.png (h,w,c) 1`); its keys are
 `clip/frame`, its values encoded images.
-Names that begin with a dot are passed over. Only the pixels asked for are converted; nothing is cast to float here.
+Names that begin with a dot are passed over. Frames stay uint8 here: only what a crop keeps is ever cast to float.
 """
 
 import logging
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from utils.utils_image import decode_rgb
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 NO_DATA_REMEDY = (
@@ -93,15 +94,13 @@ class Frames(ABC):
         """
         image = self._preloaded.get((clip, frame))
         if image is None:
-            # cv2 decodes to BGR; cropping first converts only what is used.
-            bgr = decode_bgr(self._encoded(clip, frame), self.where(clip, frame))
+            image = decode_rgb(self._encoded(clip, frame), self.where(clip, frame))
             height, width = self.size(clip)
-            if bgr.shape[:2] != (height, width):
+            if image.shape[:2] != (height, width):
                 raise ValueError(
-                    f"{self.where(clip, frame)}: {bgr.shape[0]}x{bgr.shape[1]} pixels, but the first frame of the clip "
-                    f"has {height}x{width}. All frames of a clip must have one size."
+                    f"{self.where(clip, frame)}: {image.shape[0]}x{image.shape[1]} pixels, but the first frame of the "
+                    f"clip has {height}x{width}. All frames of a clip must have one size."
                 )
-            return cv2.cvtColor(bgr if box is None else box.of(bgr), cv2.COLOR_BGR2RGB)
         return image if box is None else box.of(image)
 
     def preload(self, frames: Iterable[tuple[str, str]]) -> None:
@@ -160,11 +159,11 @@ class FolderFrames(Frames):
             with Image.open(path) as image:
                 return image.height, image.width
         except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(_unreadable(path)) from error
+            raise ValueError(f"{path}: not a readable picture ({error}); copy it again") from error
 
 
 class LmdbFrames(Frames):
-    """Frames in an LMDB; every process opens it for itself, when it first reads (an open one survives no fork)."""
+    """Frames in an LMDB; every process opens it for itself, when it first reads."""
 
     def __init__(self, root: Path, option: str) -> None:
         super().__init__(root)
@@ -174,8 +173,6 @@ class LmdbFrames(Frames):
                 f"{option}: {root} is no LMDB folder (data.mdb and meta_info.txt); "
                 f'folders of images are read with "io_backend": {{"type": "disk"}}. {NO_DATA_REMEDY}'
             )
-        self._environment: Any = None
-        self._process = 0
         self._frame_sizes: dict[tuple[str, str], tuple[int, int]] = {}
         for number, line in enumerate(meta.read_text(encoding="utf-8").splitlines(), 1):
             match = re.fullmatch(r"(.+)/([^/]+)\.\w+ \((\d+), ?(\d+), ?\d+\) \d+\s*", line)
@@ -190,14 +187,7 @@ class LmdbFrames(Frames):
         return f"{self.root}[{clip}/{frame}]"
 
     def _encoded(self, clip: str, frame: str) -> bytes:
-        if self._environment is None or self._process != os.getpid():
-            try:
-                import lmdb
-            except ImportError as error:
-                raise ValueError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
-            self._environment = lmdb.open(str(self.root), readonly=True, lock=False, readahead=False, meminit=False)
-            self._process = os.getpid()
-        with self._environment.begin() as transaction:
+        with _environment(os.path.realpath(self.root)).begin() as transaction:
             value = transaction.get(f"{clip}/{frame}".encode())
         if value is None:
             raise ValueError(f"{self.where(clip, frame)}: the key is in meta_info.txt but not in data.mdb.")
@@ -206,8 +196,23 @@ class LmdbFrames(Frames):
     def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
         return self._frame_sizes[clip, frame]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_environment": None}
+
+_environments: dict[str, tuple[int, Any]] = {}
+
+
+def _environment(root: str) -> Any:
+    """The LMDB at `root`, opened once per process, which is all that the library allows."""
+    process, environment = _environments.get(root, (0, None))
+    if process != os.getpid():
+        try:
+            import lmdb
+        except ImportError as error:
+            raise ValueError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
+        if environment is not None:
+            environment.close()  # inherited by a fork, which an open one does not survive
+        environment = lmdb.open(root, readonly=True, lock=False, readahead=False, meminit=False)
+        _environments[root] = os.getpid(), environment
+    return environment
 
 
 def open_frames(
@@ -231,19 +236,6 @@ def open_frames(
     return FolderFrames(path, option, filename_ext, single_name)
 
 
-def decode_bgr(encoded: bytes, source: str) -> np.ndarray:
-    """Decodes an image file's bytes to (H, W, 3) uint8 BGR, as stored (no EXIF rotation).
-
-    Raises:
-        ValueError: the bytes are no whole image; the message names `source`.
-    """
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
-    if image is None:
-        raise ValueError(_unreadable(source))
-    return image
-
-
 def natural_order(name: str) -> list[tuple[int, int, str]]:
     """Sorting key that puts `2` before `10` and keeps zero-padded names in order."""
     parts = re.split(r"(\d+)", name)
@@ -263,7 +255,3 @@ def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
         if other != name:
             raise ValueError(f"{folder}: {other} and {name} are the same frame; set `filename_ext` or remove one.")
     return by_stem
-
-
-def _unreadable(source: str) -> str:
-    return f"{source}: can't be read as an image (empty, cut off or of another format); copy or make it again."

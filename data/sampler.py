@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+GRACE_SECONDS = 30
+
 
 class SampleIndex(NamedTuple):
     """What a training data set is indexed with: the epoch seeds the sample's random choices."""
@@ -105,10 +107,13 @@ def sample_rng(seed: int, sample: SampleIndex) -> np.random.Generator:
 def init_worker(worker_id: int) -> None:
     """`worker_init_fn` of every loader: one thread per worker, and signals are the main process's business.
 
-    A worker that a scheduler's signal ended would make the loader raise in the middle of the main process's save;
-    workers end when the main process closes the loader or goes away.
+    torchrun and schedulers signal whole process groups, and a worker that dies makes the loader raise in the middle of
+    the main process's save. So workers outlive a signal by `GRACE_SECONDS`; normally the main process ends them sooner.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(name, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    # Not ignored for good: it is also how an exiting main process ends workers whose loader was never closed.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS))

@@ -131,7 +131,8 @@ class SpikeFrames:
             if ratios[0] != ratios[1]:
                 faults.append(
                     f"{name}: frames of {height}x{width} are {_number(ratios[0])} times as high and "
-                    f"{_number(ratios[1])} times as wide as spikes of {spike_h}x{spike_w}; correct spike_h and spike_w (or config.yaml)"
+                    f"{_number(ratios[1])} times as wide as spikes of {spike_h}x{spike_w}; "
+                    "correct spike_h and spike_w (or config.yaml)"
                 )
             elif ratios[0] != self.ratio:
                 faults.append(

@@ -1,5 +1,8 @@
 """The order of samples is a function of seed and position alone."""
 
+import multiprocessing
+import os
+import signal
 from itertools import islice
 from typing import Any
 
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from data.sampler import GlobalBatchSampler, SampleIndex, epoch_order, init_worker, sample_rng
+from data.sampler import GRACE_SECONDS, GlobalBatchSampler, SampleIndex, epoch_order, init_worker, sample_rng
 
 
 def stream(steps: int, world: int, *, consumed: int = 0, **options: Any) -> list[list[SampleIndex]]:
@@ -74,6 +77,21 @@ def test_sample_rngs_are_distinct() -> None:
         for index in range(3)
     }
     assert len(draws) == 27
+
+
+def outlive_a_signal() -> None:
+    init_worker(0)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    assert 0 < signal.alarm(0) <= GRACE_SECONDS
+
+
+def test_workers_outlive_a_signal_to_the_process_group_for_a_while() -> None:
+    """A worker that dies makes the loader raise while the main process saves."""
+    worker = multiprocessing.get_context("fork").Process(target=outlive_a_signal)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
 
 
 class Echo(Dataset[dict]):

@@ -1,0 +1,120 @@
+"""Frames from folders and from LMDBs are the same frames."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from data.dataset_video_train import VideoRecurrentTrainDataset
+from data.frame_io import Box, FolderFrames, open_frames
+from data.sampler import GlobalBatchSampler, init_worker
+from tests.data.trees import GoproTree
+
+LMDB = {"type": "lmdb"}
+
+
+def pack(root: Path) -> Path:
+    """Writes <root>.lmdb in KAIR's layout."""
+    lmdb = pytest.importorskip("lmdb")
+    target = root.with_name(f"{root.name}.lmdb")
+    files = {str(file.relative_to(root).with_suffix("")): file for file in sorted(root.rglob("*.png"))}
+    with lmdb.open(str(target), map_size=2**24) as environment, environment.begin(write=True) as transaction:
+        for key, file in files.items():
+            transaction.put(key.encode(), file.read_bytes())
+    shapes = {key: cv2.imread(str(file)).shape for key, file in files.items()}
+    lines = [f"{key}.png ({h},{w},{c}) 1\n" for key, (h, w, c) in shapes.items()]
+    (target / "meta_info.txt").write_text("".join(lines))
+    return target
+
+
+def lmdb_roots(tree: GoproTree) -> dict[str, str]:
+    return {"dataroot_gt": str(pack(tree.gt)), "dataroot_lq": str(pack(tree.lq))}
+
+
+def write_images(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        cv2.imwrite(str(folder / name), np.full((4, 6, 3), number, np.uint8))
+
+
+def test_lmdb_reads_as_the_folder(tree: GoproTree) -> None:
+    folder, packed = FolderFrames(tree.lq, "dataroot_lq"), open_frames("dataroot_lq", str(pack(tree.lq)), LMDB)
+    assert packed.clips == folder.clips == {clip: tree.frames for clip in tree.clips}
+    clip, box = tree.clips[1], Box(3, 5, 10, 20)
+    assert packed.size(clip) == folder.size(clip) == (48, 64)
+    expected = cv2.imread(str(tree.lq / clip / "000002.png"))[3:13, 5:25, ::-1]
+    for frames in (packed, folder, pickle.loads(pickle.dumps(packed))):
+        assert np.array_equal(frames.read(clip, "000002", box), expected)
+
+
+def test_lmdb_works_in_workers_after_use_in_the_main_process(tree: GoproTree) -> None:
+    options: dict[str, Any] = {"num_frame": 2, "gt_size": 16}
+    packed = VideoRecurrentTrainDataset(**lmdb_roots(tree), io_backend=LMDB, **options)
+    first = packed[0]
+    sampler = GlobalBatchSampler(len(packed), 2, shuffle=False)
+    loader = DataLoader(
+        packed, batch_sampler=sampler, num_workers=1, worker_init_fn=init_worker, multiprocessing_context="fork"
+    )
+    batch = next(iter(loader))
+    assert torch.equal(batch["L"][0], first["L"])
+    unpacked = VideoRecurrentTrainDataset(**tree.rgb_roots, **options)
+    assert torch.equal(batch["L"], torch.stack([unpacked[0]["L"], unpacked[1]["L"]]))
+
+
+def test_a_path_ending_in_lmdb_needs_no_backend(tree: GoproTree) -> None:
+    assert VideoRecurrentTrainDataset(**lmdb_roots(tree), num_frame=2, gt_size=16)[0]["key"] == "train_clip_00/000000"
+
+
+def test_lmdb_faults_are_named(tree: GoproTree) -> None:
+    packed = pack(tree.lq)
+    meta = packed / "meta_info.txt"
+    meta.write_text(meta.read_text() + "train_clip_01/000099.png (48,64,3) 1\n")
+    frames = open_frames("dataroot_lq", str(packed))
+    with pytest.raises(ValueError, match=r"train_GT_blurred\.lmdb\[train_clip_01/000099\]: the key"):
+        frames.read("train_clip_01", "000099")
+    meta.write_text("train_clip_01 7\n")
+    with pytest.raises(ValueError, match=r"meta_info\.txt, line 1"):
+        open_frames("dataroot_lq", str(packed))
+
+
+def test_names_of_any_form_in_natural_order(tmp_path: Path) -> None:
+    write_images(tmp_path / "b 2", "f10.png", "f2.png", "f1.JPG")
+    write_images(tmp_path / "b 10" / "nested", "x.png")
+    write_images(tmp_path / ".hidden", "x.png")
+    (tmp_path / "b 2" / "notes.txt").write_text("")
+    frames = FolderFrames(tmp_path, "dataroot_lq")
+    assert list(frames.clips.items()) == [("b 2", ["f1", "f2", "f10"]), ("b 10/nested", ["x"])]
+    assert frames.where("b 2", "f1") == str(tmp_path / "b 2" / "f1.JPG") and frames.single is None
+    assert FolderFrames(tmp_path, "dataroot_lq", "png").clips["b 2"] == ["f2", "f10"]
+
+
+def test_a_folder_of_frames_is_one_clip(tmp_path: Path) -> None:
+    write_images(tmp_path / "clip", "0.png", "1.png")
+    frames = FolderFrames(tmp_path / "clip", "dataroot_lq")
+    assert frames.clips == {"clip": ["0", "1"]} and frames.single == "clip"
+    assert frames.read("clip", "1").max() == 1
+    assert FolderFrames(tmp_path / "clip", "dataroot_gt", single_name="other").read("other", "0").shape == (4, 6, 3)
+
+
+def test_ambiguous_folders_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "both" / "clip", "0.png")
+    write_images(tmp_path / "both", "preview.png")
+    with pytest.raises(ValueError, match="both images and folders of images"):
+        FolderFrames(tmp_path / "both", "dataroot_lq")
+    write_images(tmp_path / "twice", "0.png", "0.jpg")
+    with pytest.raises(ValueError, match=r"0\.jpg and 0\.png are the same frame"):
+        FolderFrames(tmp_path / "twice", "dataroot_lq")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no clip folders with \.png \.jpg.*--prepare-data"):
+        FolderFrames(tmp_path / "empty", "dataroot_lq")
+
+
+def test_boxes_scale_only_onto_whole_pixels() -> None:
+    assert Box(2, 4, 6, 8).scaled(1, 2) == Box(1, 2, 3, 4) and Box(1, 2, 3, 4).scaled(3) == Box(3, 6, 9, 12)
+    with pytest.raises(AssertionError):
+        Box(1, 2, 4, 4).scaled(1, 2)
