@@ -25,7 +25,8 @@ class FrameConv(nn.Conv3d):
         super().__init__(in_channels, out_channels, kernel_size=(1, 3, 3), padding=(0, 1, 1))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Frames (N, in, H, W) to (N, out, H, W)."""
+        """Frames (N, in, H, W) to (N, out, H, W), channels-last in memory."""
+        input = input.contiguous(memory_format=torch.channels_last)
         return F.conv2d(input, self.weight.squeeze(2), self.bias, padding=1)
 
 

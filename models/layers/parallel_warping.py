@@ -1,7 +1,7 @@
 """Parallel warping: every frame's neighbours aligned to it by deformable convolution (VRT, section 3.3).
 
 An offset is the optical flow plus a learned residual, (10 / scale) * tanh(...); the modulated deformable convolution
-(arXiv 1811.11168) is torchvision's. All frames, neighbours and both directions of time go through one warp and one
+(arXiv 1811.11168) is torchvision's or its equal. All frames, neighbours and both directions of time go through one warp and one
 deformable convolution.
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2).
@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import deform_conv2d
 
+from models.layers.deform_conv import deform_conv3x3
 from models.layers.flow_warp import at_least_float32, flow_warp
 
 # Largest learned correction of the flow, in pixels of the full size.
@@ -63,22 +63,19 @@ class DeformableAlignment(nn.Module):
         """
         batch, count, height, width, channels = x.shape
         frames = x.permute(0, 1, 4, 2, 3).contiguous()
-        current = torch.stack((frames[:, :-1], frames[:, 1:])).flatten(0, 2)
         neighbours = self._neighbours(frames)
         warped = flow_warp(neighbours.flatten(0, 3), flows.flatten(0, 3)).view(-1, self.reach * channels, height, width)
+        current = torch.stack((x[:, :-1], x[:, 1:])).flatten(0, 2)
         flows = flows.flatten(0, 2)
-        features = torch.cat((warped, current, flows.flatten(1, 2).to(warped.dtype)), 1)
-        offset, mask = self._offsets(self.conv_offset(features), flows)
+        sources = (warped.permute(0, 2, 3, 1), current, flows.flatten(1, 2).permute(0, 2, 3, 1).to(x.dtype))
+        # Channels-last in memory, which the convolutions of all devices run fastest on.
+        raw = self.conv_offset(torch.cat(sources, -1).permute(0, 3, 1, 2))
+        offset, mask = self._offsets(raw, flows)
         with torch.autocast(x.device.type, enabled=False):
-            aligned = deform_conv2d(
-                neighbours.view(-1, self.reach * channels, height, width).to(offset.dtype),
-                offset,
-                self.weight.to(offset.dtype),
-                self.bias.to(offset.dtype),
-                padding=1,
-                mask=mask,
-            )
-        backward, forward = aligned.to(x.dtype).view(2, batch, count - 1, channels, height, width).permute(0, 1, 2, 4, 5, 3)
+            neighbours = neighbours.view(-1, self.reach * channels, height, width).to(offset.dtype)
+            aligned = deform_conv3x3(neighbours, offset, mask, self.weight.to(offset.dtype), self.bias.to(offset.dtype))
+        aligned = aligned.to(x.dtype).view(2, batch, count - 1, channels, height, width)
+        backward, forward = aligned.permute(0, 1, 2, 4, 5, 3)
         nothing = (0, 0, 0, 0, 0, 0)
         return F.pad(backward, (*nothing, 0, 1)), F.pad(forward, (*nothing, 1, 0))
 
@@ -99,7 +96,7 @@ class DeformableAlignment(nn.Module):
             raw: (n, 27*groups, H, W), the offset network's output: 18 offsets and 9 modulations per group.
             flows: (n, K, 2, H, W), (x, y).
         """
-        raw = at_least_float32(raw)
+        raw = at_least_float32(raw).contiguous()
         taps = 9 * self.deformable_groups
         offset = self.max_residue * torch.tanh(raw[:, : 2 * taps])
         per_neighbour = offset.view(raw.shape[0], self.reach, -1, 2, *raw.shape[-2:])

@@ -32,7 +32,7 @@ class BasicModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return self.basic_module(x)
+        return self.basic_module(x.contiguous(memory_format=torch.channels_last))
 
 
 class SpyNet(nn.Module):
