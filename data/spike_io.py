@@ -205,8 +205,8 @@ class SpikeFrames:
 def enlarge(padded: np.ndarray, factor: int) -> np.ndarray:
     """Bilinear enlargement by a whole factor, with pixel centres at halves.
 
-    Written as products and sums of slices: a value depends on its neighbours alone and not, as it may in a library's
-    vectorised loops, on where in the array it lies. Results of crops and flips are therefore equal bit for bit.
+    Written as products and sums of slices, in an order that is the same from all sides: results of crops, flips and
+    transpositions are equal bit for bit, which a library's vectorised loops do not promise.
 
     Args:
         padded: (..., h + 2, w + 2) float32 with one pixel around what is enlarged.
@@ -215,17 +215,23 @@ def enlarge(padded: np.ndarray, factor: int) -> np.ndarray:
     Returns:
         (..., h * factor, w * factor) float32.
     """
-    for axis in (-2, -1):
-        moved = np.moveaxis(padded, axis, -1)
-        center = moved[..., 1:-1]
-        result = np.empty((*center.shape[:-1], center.shape[-1] * factor), np.float32)
-        for phase in range(factor):
-            offset = 2 * phase + 1 - factor  # from the spike pixel's centre, in half frame pixels
-            neighbour = moved[..., 2:] if offset > 0 else moved[..., :-2]
-            weight = np.float32(abs(offset) / (2 * factor))
-            result[..., phase::factor] = center * (1 - weight) + neighbour * weight
-        padded = np.moveaxis(result, -1, axis)
-    return padded
+    height, width = padded.shape[-2] - 2, padded.shape[-1] - 2
+    result = np.empty((*padded.shape[:-2], height * factor, width * factor), np.float32)
+
+    def part(top: int, left: int) -> np.ndarray:
+        return padded[..., top : top + height, left : left + width]
+
+    # Frame pixel `phase` of a spike pixel lies between it (1 in the padded array) and the one before (0) or after (2).
+    offsets = [2 * phase + 1 - factor for phase in range(factor)]  # from the spike pixel's centre, in half frame pixels
+    phases = [(2 if offset > 0 else 0, np.float32(abs(offset) / (2 * factor))) for offset in offsets]
+    for row, (far_row, row_weight) in enumerate(phases):
+        for column, (far_column, column_weight) in enumerate(phases):
+            near = part(1, 1) * ((1 - row_weight) * (1 - column_weight))
+            diagonal = part(far_row, far_column) * (row_weight * column_weight)
+            vertical = part(far_row, 1) * (row_weight * (1 - column_weight))
+            horizontal = part(1, far_column) * ((1 - row_weight) * column_weight)
+            result[..., row::factor, column::factor] = (near + diagonal) + (vertical + horizontal)
+    return result
 
 
 def shrink(image: np.ndarray, factor: int) -> np.ndarray:

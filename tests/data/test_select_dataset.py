@@ -8,6 +8,8 @@ import pytest
 from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.select_dataset import define_Dataset
 from tests.data.trees import GoproTree
+from utils.option_checks import input_channels
+from utils.option_parts import Registries
 from utils.utils_registry import DATASETS, REPRESENTATIONS
 
 
@@ -38,6 +40,26 @@ def test_every_key_is_annotated() -> None:
     for name in DATASETS.names():
         for key, parameter in DATASETS.parameters(name).items():
             assert parameter.annotation is not parameter.empty, f"{name}: {key}"
+
+
+@pytest.mark.parametrize(
+    ("dataset_type", "values", "channels"),
+    [
+        ("VideoRecurrentTrainDataset", {}, 3),
+        ("VideoRecurrentTrainDatasetRGBSpike", {"spike": {"representation": "tfp", "bins": 5}}, 8),
+        ("VideoRecurrentTestDatasetRGBSpike", {"spike": {"representation": "tfp"}, "input_pack_mode": "concat"}, 7),
+        ("TrainDatasetRGBSpike", {"spike": {"representation": "voxel"}, "input_pack_mode": "dual"}, 3),
+    ],
+)
+def test_input_channels_follow_from_the_data(
+    tree: GoproTree, dataset_type: str, values: dict[str, Any], channels: int
+) -> None:
+    """What the options derive for `netG.in_chans` is what L has."""
+    section: Any = Section(dataset_type, values)
+    assert input_channels(section, 3, Registries()) == channels
+    roots = tree.roots if "Spike" in dataset_type else tree.rgb_roots
+    section = Section(dataset_type, {**values, **roots, **({} if "Test" in dataset_type else {"gt_size": 16})})
+    assert define_Dataset(section, seed=0, scale=1, n_channels=3)[0]["L"].shape[1] == channels
 
 
 def test_seed_and_scale_are_injected_where_wanted(tree: GoproTree) -> None:
