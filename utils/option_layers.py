@@ -4,7 +4,6 @@ Precedence: defaults of the schema < base < file < `--set`. Sections merge key b
 """
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ def _merge_sections(under: dict[str, Any], over: dict[str, Any]) -> None:
         if isinstance(known, dict) and isinstance(value, dict) and not _chooses_another(known, value):
             _merge_sections(known, value)
         else:
-            under[key] = deepcopy(value)
+            under[key] = value
 
 
 def _chooses_another(known: dict[str, Any], value: dict[str, Any]) -> bool:

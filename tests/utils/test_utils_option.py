@@ -135,6 +135,13 @@ def test_unknown_parts(tmp_path: Path, override: str, name: str, message: str) -
     assert message in faults(tmp_path, base(), override)[name]
 
 
+def test_unknown_representation_is_the_only_fault_it_makes(tmp_path: Path) -> None:
+    found = faults(tmp_path, spiky(representation="tfp", bins=2), "datasets.train.spike.representation=tpf")
+    assert list(found) == ["datasets.train.spike.representation"]
+    found = faults(tmp_path, spiky(representation="tpf", bins=2))
+    assert list(found) == ["datasets.train.spike.representation", "datasets.test.spike.representation"]
+
+
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     tree = spiky(representation="tpf")
     tree["datasets"]["test"] = {"dataset_type": "Frames", "num_frame": "all"}
