@@ -277,7 +277,10 @@ def parse_yaml(text: str, name: str | Path) -> Document:
         raise OptionError(name, [f"{name}:1:1: an option file is a section of 'key: value' lines"])
     document = Document()
     faults: list[str] = []
-    document.tree = _yaml_value(root, (), f"{name}", document.places, faults)
+    try:
+        document.tree = _yaml_value(root, (), f"{name}", document.places, faults)
+    except RecursionError:
+        raise OptionError(name, [f"{name}: an alias (*name) stands inside what it refers to"]) from None
     if faults:
         raise OptionError(name, faults)
     return document

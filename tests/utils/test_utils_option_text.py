@@ -105,6 +105,7 @@ def test_yaml_reads_json(tree: dict) -> None:
     [
         ("a: 1\nb:\n  c: 1\n  c: 2\n", "f.yml:4: b.c was given already at f.yml:3; keep one of the two"),
         ("a: [1\nb: 2\n", "f.yml:2:2: expected ',' or ']', but got ':'"),
+        ("a: &x [*x]\n", "f.yml: an alias (*name) stands inside what it refers to"),
         ("- 1\n", "f.yml:1:1: an option file is a section of 'key: value' lines"),
         ("", "f.yml:1:1: an option file is a section of 'key: value' lines"),
     ],
