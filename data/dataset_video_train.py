@@ -6,6 +6,7 @@ resumption never change a sample. Test: `python -m pytest tests/data/test_datase
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -76,8 +77,8 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     """Frames per sample, T."""
     gt_size: int = 256
     """Side of the crop in pixels of the sharp frames."""
-    interval_list: list[int] | None = None
-    """Distances between a sample's frames, one drawn per sample; null: [1]."""
+    interval_list: Sequence[int] = (1,)
+    """Distances between a sample's frames, one drawn per sample."""
     random_reverse: bool = False
     """Reverse time in half of the samples."""
     use_hflip: bool = True
@@ -93,8 +94,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
 
     def __post_init__(self) -> None:
         check_channels(self.n_channels)
-        self._intervals = [1] if self.interval_list is None else self.interval_list
-        if self.num_frame < 1 or self.gt_size < 1 or not self._intervals or min(self._intervals) < 1:
+        if self.num_frame < 1 or self.gt_size < 1 or not self.interval_list or min(self.interval_list) < 1:
             raise ValueError("num_frame, gt_size and every interval of interval_list have to be 1 or more.")
         if self.gt_size % self.scale:
             raise ValueError(f"gt_size: {self.gt_size} is not a multiple of scale {self.scale}.")
@@ -126,13 +126,13 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         faults = self.pairs.faults()
         if faults:
             return faults
-        span = (self.num_frame - 1) * max(self._intervals) + 1
+        span = (self.num_frame - 1) * max(self.interval_list) + 1
         side = self.gt_size // self.scale
         for clip in self.clips:
             if len(clip) < span:
                 faults.append(
                     f"{clip.name}: {len(clip)} frames, but num_frame {self.num_frame} with interval "
-                    f"{max(self._intervals)} needs {span}"
+                    f"{max(self.interval_list)} needs {span}"
                 )
             height, width = self.pairs.lq.size(clip.name)
             if min(height, width) < side:
@@ -149,7 +149,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         """Draws the window of one sample; the draws come in a fixed order, whatever is switched off."""
         clip, start = self._items[sample.index]
         rng = sample_rng(self.seed, sample)
-        interval = self._intervals[rng.integers(len(self._intervals))]
+        interval = self.interval_list[int(rng.integers(len(self.interval_list)))]
         last_start = len(clip) - ((self.num_frame - 1) * interval + 1)
         redrawn = int(rng.integers(last_start + 1))
         start = start if start <= last_start else redrawn

@@ -9,7 +9,7 @@ from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.select_dataset import define_Dataset
 from tests.data.trees import GoproTree
 from utils.option_checks import input_channels
-from utils.option_parts import Registries
+from utils.option_parts import Registries, dataset_model, default_spike, representation_model
 from utils.utils_registry import DATASETS, REPRESENTATIONS
 
 
@@ -43,23 +43,29 @@ def test_every_key_is_annotated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset_type", "values", "channels"),
+    ("dataset_type", "spike", "values", "channels"),
     [
-        ("VideoRecurrentTrainDataset", {}, 3),
-        ("VideoRecurrentTrainDatasetRGBSpike", {"spike": {"representation": "tfp", "bins": 5}}, 8),
-        ("VideoRecurrentTestDatasetRGBSpike", {"spike": {"representation": "tfp"}, "input_pack_mode": "concat"}, 7),
-        ("TrainDatasetRGBSpike", {"spike": {"representation": "voxel"}, "input_pack_mode": "dual"}, 3),
+        ("VideoRecurrentTrainDataset", None, {"gt_size": 16, "interval_list": [1]}, 3),
+        ("VideoRecurrentTrainDatasetRGBSpike", {"representation": "tfp", "bins": 5}, {"gt_size": 16}, 8),
+        ("VideoRecurrentTestDatasetRGBSpike", {"representation": "tfp"}, {"input_pack_mode": "concat"}, 7),
+        ("TrainDatasetRGBSpike", {"representation": "voxel"}, {"input_pack_mode": "dual", "gt_size": 16}, 3),
     ],
 )
-def test_input_channels_follow_from_the_data(
-    tree: GoproTree, dataset_type: str, values: dict[str, Any], channels: int
+def test_input_channels_follow_from_the_options(
+    tree: GoproTree, dataset_type: str, spike: dict[str, Any] | None, values: dict[str, Any], channels: int
 ) -> None:
     """What the options derive for `netG.in_chans` is what L has."""
-    section: Any = Section(dataset_type, values)
-    assert input_channels(section, 3, Registries()) == channels
-    roots = tree.roots if "Spike" in dataset_type else tree.rgb_roots
-    section = Section(dataset_type, {**values, **roots, **({} if "Test" in dataset_type else {"gt_size": 16})})
+    parts = Registries()
+    roots = tree.rgb_roots if spike is None else {**tree.roots, "spike": spike}
+    representation = representation_model(parts, spike["representation"] if spike else "tfp")
+    schema = dataset_model(parts, dataset_type, representation)
+    section = schema.model_validate({"name": "data", "dataset_type": dataset_type, **values, **roots})
+    assert input_channels(section, 3, parts) == channels
     assert define_Dataset(section, seed=0, scale=1, n_channels=3)[0]["L"].shape[1] == channels
+
+
+def test_without_a_representation_spikes_are_bins_of_their_rate() -> None:
+    assert default_spike(Registries(), "VideoRecurrentTrainDatasetRGBSpike") == {"representation": "tfp"}
 
 
 def test_seed_and_scale_are_injected_where_wanted(tree: GoproTree) -> None:
