@@ -1,10 +1,10 @@
 """Frames between the frames of a video, by dense optical flow: a video brought to the spike clock.
 
 Between frames 0 and 1, both flows F01 and F10 are estimated (DIS, Kroeger et al. 2016). Each pixel is carried along
-its own flow to the time t, weighed by how well the two flows agree there (x + F01(x) + F10(x + F01(x)) = 0), which
-leaves out what becomes hidden. That gives at every place the flow passing it at t, and how much of it came from each
-frame: where nothing came from a frame, the place is hidden in that frame and the other one's colour counts.
-The picture at t is the blend of both frames sampled along the flow. At t = 0 the frame itself is passed on unchanged.
+its own flow to the time t. Where several meet, those count on whose way the two flows agree,
+x + F01(x) + F10(x + F01(x)) = x, which is what passes in front. That gives the flow at every place at t, and whether
+anything arrived there from each frame: where nothing did, the place is hidden in that frame and the other one's colour
+counts. The picture at t is the blend of both frames sampled along the flow; a frame itself is passed on unchanged.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 FLOW_MIN_SIDE = 32
 """DIS needs pictures of at least this size."""
 
-AGREEMENT_SCALE = 1.0
+AGREEMENT_SCALE = 2.0
 """Disagreement of the two flows, in pixels, at which a pixel's weight has fallen to exp(-1)."""
 
 HIDDEN_WEIGHT = 1e-3
@@ -40,11 +40,11 @@ def _agreement(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     return np.maximum(np.exp(-miss / allowed), HIDDEN_WEIGHT).astype(np.float32)
 
 
-def _carry(flow: np.ndarray, weight: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray]:
+def _carry(flow: np.ndarray, weight: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels moved by `time` times their flow and spread over the four nearest places.
 
     Returns:
-        (h,w,2) sum of weight * flow and (h,w) sum of weights.
+        (h,w,2) sum of weight * flow, (h,w) sum of weights, and (h,w) how many pixels arrived.
     """
     height, width = weight.shape
     x, y = _grid(height, width)
@@ -54,14 +54,15 @@ def _carry(flow: np.ndarray, weight: np.ndarray, time: float) -> tuple[np.ndarra
     columns = width + 2
     place = (np.clip(top, -1, height - 1) + 1) * columns + np.clip(left, -1, width - 1) + 1
     inside = (left >= -1) & (left < width) & (top >= -1) & (top < height)
-    total = np.zeros((3, (height + 2) * columns))
+    total = np.zeros((4, (height + 2) * columns))
     for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        share = weight * inside * np.abs(1 - dx - (x - left)) * np.abs(1 - dy - (y - top))
+        arrived = inside * np.abs(1 - dx - (x - left)) * np.abs(1 - dy - (y - top))
+        share = weight * arrived
         at = (place + dy * columns + dx).ravel()
-        for channel, value in enumerate((share * flow[..., 0], share * flow[..., 1], share)):
+        for channel, value in enumerate((share * flow[..., 0], share * flow[..., 1], share, arrived)):
             total[channel] += np.bincount(at, value.ravel(), total.shape[1])
-    total = total.reshape(3, height + 2, columns)[:, 1:-1, 1:-1]
-    return np.moveaxis(total[:2], 0, -1).astype(np.float32), total[2].astype(np.float32)
+    total = total.reshape(4, height + 2, columns)[:, 1:-1, 1:-1].astype(np.float32)
+    return np.moveaxis(total[:2], 0, -1).copy(), total[2], total[3]
 
 
 def _fill(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -79,20 +80,27 @@ def _fill(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(known[..., None], result, around).astype(np.float32)
 
 
+def estimate_flows(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Optical flow from `first` to `second` and back by DIS: (H,W,2) float32 pixels (x, y) each."""
+    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    start = np.zeros((*gray[0].shape, 2), np.float32)
+    return (estimator.calc(gray[0], gray[1], start.copy()),
+            estimator.calc(gray[1], gray[0], start.copy()))
+
+
 class FrameInterpolator:
     """Pictures between two pictures.
 
     Args:
         first, second: (H,W,3) uint8 RGB, H and W at least 32.
+        flows: (H,W,2) float32 from first to second and back; estimated if left out.
     """
 
-    def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
+    def __init__(self, first: np.ndarray, second: np.ndarray,
+                 flows: tuple[np.ndarray, np.ndarray] | None = None) -> None:
         self.first, self.second = first, second
-        gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
-        estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        start = np.zeros((*gray[0].shape, 2), np.float32)
-        forward = estimator.calc(gray[0], gray[1], start.copy())
-        backward = estimator.calc(gray[1], gray[0], start.copy())
+        forward, backward = flows or estimate_flows(first, second)
         # DIS computes at half size at most; so does the carrying, four times as fast.
         self.half = ((first.shape[1] + 1) // 2, (first.shape[0] + 1) // 2)
         self.forward, self.forward_weight = self._halve(forward, _agreement(forward, backward))
@@ -106,18 +114,18 @@ class FrameInterpolator:
     def at(self, time: float) -> np.ndarray:
         """The picture at `time` in (0,1): (H,W,3) uint8 RGB."""
         height, width = self.first.shape[:2]
-        flow0, weight0 = _carry(self.forward, self.forward_weight, time)
-        flow1, weight1 = _carry(self.backward, self.backward_weight, 1 - time)
+        flow0, weight0, arrived0 = _carry(self.forward, self.forward_weight, time)
+        flow1, weight1, arrived1 = _carry(self.backward, self.backward_weight, 1 - time)
         flow = cv2.resize(_fill(flow0 - flow1, weight0 + weight1), (width, height), interpolation=cv2.INTER_LINEAR)
         flow *= np.array([width / self.half[0], height / self.half[1]], dtype=np.float32)
         x, y = _grid(height, width)
         total = np.zeros((height, width, 3), dtype=np.float32)
         total_weight = np.zeros((height, width, 1), dtype=np.float32)
-        for frame, shift, weight in ((self.first, -time, (1 - time) * np.minimum(weight0, 1)),
-                                     (self.second, 1 - time, time * np.minimum(weight1, 1))):
+        for frame, shift, arrived in ((self.first, -time, (1 - time) * np.minimum(arrived0, 1)),
+                                     (self.second, 1 - time, time * np.minimum(arrived1, 1))):
             from_x, from_y = x + shift * flow[..., 0], y + shift * flow[..., 1]
             colour = cv2.remap(frame, from_x, from_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-            seen = cv2.resize(weight, (width, height), interpolation=cv2.INTER_LINEAR)
+            seen = cv2.resize(arrived, (width, height), interpolation=cv2.INTER_LINEAR)
             seen = seen * ((from_x > -1) & (from_x < width) & (from_y > -1) & (from_y < height)) + 1e-6
             total += colour * seen[..., None]
             total_weight += seen[..., None]

@@ -1,5 +1,7 @@
 """data/spike/simulate.py: the sensor's equation, light, and what an exposure holds."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import pytest
@@ -41,6 +43,11 @@ def test_constant_light_fires_at_light_over_threshold(level: int, start: int, fr
     light = np.full((frames, 1, 1), level / 256)  # whole multiples of 1/256, so that the sums are exact
     spikes = integrate_and_fire(light, 2.0, np.full((1, 1), start / 256))
     assert spikes.sum() == (start + frames * level) // 512
+
+
+def test_a_pixel_fires_in_the_frame_in_which_it_reaches_the_threshold() -> None:
+    spikes = integrate_and_fire(np.full((9, 1, 1), 0.5), 2.0)
+    np.testing.assert_array_equal(spikes[:, 0, 0], [0, 0, 0, 1, 0, 0, 0, 1, 0])
 
 
 @given(cuts=st.lists(st.integers(0, 40), max_size=4), seed=st.integers(0, 1000))
@@ -155,6 +162,18 @@ def test_each_block_holds_its_own_time(sharp_frames: int, stride: int) -> None:
         assert (frame.sharp == begin + 8 * (sharp_frames // 2)).all()
         assert (frame.blurred == begin + 4 * (sharp_frames - 1)).all()  # the mean of begin ... begin + 8 (n - 1)
         np.testing.assert_array_equal(frame.spikes, spikes[begin : begin + 8 * sharp_frames])
+
+
+def test_a_source_may_use_one_buffer_for_all_frames() -> None:
+    exposure, buffer = Exposure(3, 3), np.zeros((2, 4, 3), np.uint8)
+
+    def frames() -> Iterator[np.ndarray]:
+        for frame in numbered(24):
+            buffer[...] = frame
+            yield buffer
+
+    made, = expose(frames(), exposure)
+    assert (made.sharp == exposure.center).all()
 
 
 def test_a_block_cut_off_by_the_end_is_left_out() -> None:
