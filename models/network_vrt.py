@@ -7,7 +7,7 @@ is here; the parts are in `models/layers`. Chosen by `"net_type": "vrt"`.
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from models.layers.blocks import RTMSA
 from models.layers.flow_warp import flow_warp_nearest4, neighbour_flows
-from models.layers.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample
+from models.layers.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample, widen_conv_first
 from models.layers.spynet import SpyNet
 from models.layers.stage import Stage
 from models.layers.window_attention import WindowCodes
@@ -185,6 +185,12 @@ class VRT(nn.Module):
             y = self._interpolate(pad_to_multiple(x - mean, SIZE_MULTIPLE), fuse) + mean[:, :, :RGB]
         return y[..., : height * self.upscale, : width * self.upscale]
 
+    def widen(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """A checkpoint of an RGB network made to fit this one, and its widened keys (`widen_conv_first`)."""
+        return widen_conv_first(
+            state_dict, self.in_chans, pa_frames=self.pa_frames, nonblind_denoising=self.nonblind_denoising
+        )
+
     def _restore(self, x: Tensor, fuse: Fuse | None) -> Tensor:
         """Deblurring, denoising, super-resolution: (B, T, C, H, W) to (B, T, out_chans, H*upscale, W*upscale)."""
         x, noise = x[:, :, : self.in_chans], x[:, :, self.in_chans :]
@@ -234,8 +240,8 @@ class VRT(nn.Module):
 
     @staticmethod
     def _with_neighbours(x: Tensor, flows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, C, H, W) and, of the next and of the previous frame, the four pixels nearest to where the flow points,
-        (B, T, 4*C, H, W); zeros where there is no such frame.
+        """x (B, T, C, H, W) and, of the next and of the previous frame, the four pixels nearest to where the flow
+        points, (B, T, 4*C, H, W); zeros where there is no such frame.
 
         Args:
             flows: (2, B, T-1, 2, H, W), or None for a single frame.
@@ -264,7 +270,7 @@ class VRT(nn.Module):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """(..., H, W) with both sides padded to the next multiple, at the bottom and on the right, by repeating the edge."""
+    """(..., H, W) with both sides padded to a multiple, at the bottom and on the right, by repeating the edge."""
     bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     if not bottom and not right:
         return x
@@ -303,7 +309,7 @@ def _check_arguments(
     if embed_dims and embed_dims[0] % 4:
         faults.append(f"netG.embed_dims[0] is a multiple of 4; got {embed_dims[0]}")
     if any(not stages <= i < len(depths) for i in indep_reconsts):
-        faults.append(f"netG.indep_reconsts: positions {stages}..{len(depths) - 1} of netG.depths; got {list(indep_reconsts)}")
+        faults.append(f"netG.indep_reconsts: {stages}..{len(depths) - 1}, positions in depths; got {list(indep_reconsts)}")
     if in_chans < RGB:
         faults.append(f"netG.in_chans: RGB comes first, so at least {RGB}; got {in_chans}")
     if pa_frames not in (0, 2, 4, 6):

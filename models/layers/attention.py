@@ -49,24 +49,32 @@ class _BiasedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        q, k, v, bias, out = ctx.saved_tensors
-        # Half precision is only for storage: scores of 8 bits would make the recomputed weights disagree with O.
-        exact = torch.promote_types(q.dtype, torch.float32)
-        windows, heads, tokens, _ = q.shape
-        limit = _BACKWARD_BYTES.get(q.device.type, _BACKWARD_BYTES_ACCELERATOR)
-        step = max(1, limit // (heads * tokens * tokens * exact.itemsize))
-        grads: list[list[Tensor]] = [[], [], []]
-        bias_exact = bias.to(exact)
-        grad_bias = torch.zeros((1, heads, tokens, tokens), dtype=exact, device=q.device)
-        for start in range(0, windows, step):
-            part = slice(start, start + step)
-            qs, ks, vs, os, gs = (a[part].to(exact) for a in (q, k, v, out, grad))
-            weights = torch.softmax(torch.matmul(qs * ctx.scale, ks.transpose(-2, -1)).add_(bias_exact), -1)
-            grads[2].append(torch.matmul(weights.transpose(-2, -1), gs))
-            scores = torch.matmul(gs, vs.transpose(-2, -1))
-            scores = scores.sub_((gs * os).sum(-1, keepdim=True)).mul_(weights)
-            grad_bias += scores.sum(0, keepdim=True)
-            grads[0].append(torch.matmul(scores, ks).mul_(ctx.scale))
-            grads[1].append(torch.matmul(scores.transpose(-2, -1), qs).mul_(ctx.scale))
-        grad_q, grad_k, grad_v = (torch.cat(parts).to(q.dtype) for parts in grads)
-        return grad_q, grad_k, grad_v, grad_bias.sum_to_size(bias.shape).to(bias.dtype), None
+        with torch.autocast(grad.device.type, enabled=False):
+            q, k, v, bias, out = ctx.saved_tensors
+            return *_gradients(grad, q, k, v, bias, out, ctx.scale), None
+
+
+def _gradients(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, out: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and bias, given that of the output."""
+    # Half precision is only for storage: scores of 8 bits would make the recomputed weights disagree with the output.
+    exact = torch.promote_types(q.dtype, torch.float32)
+    windows, heads, tokens, _ = q.shape
+    limit = _BACKWARD_BYTES.get(q.device.type, _BACKWARD_BYTES_ACCELERATOR)
+    step = max(1, limit // (heads * tokens * tokens * exact.itemsize))
+    grads: list[list[Tensor]] = [[], [], []]
+    bias_exact = bias.to(exact)
+    grad_bias = torch.zeros((1, heads, tokens, tokens), dtype=exact, device=q.device)
+    for start in range(0, windows, step):
+        part = slice(start, start + step)
+        qs, ks, vs, outs, gs = (tensor[part].to(exact) for tensor in (q, k, v, out, grad))
+        weights = torch.softmax(torch.matmul(qs * scale, ks.transpose(-2, -1)).add_(bias_exact), -1)
+        grads[2].append(torch.matmul(weights.transpose(-2, -1), gs))
+        scores = torch.matmul(gs, vs.transpose(-2, -1))
+        scores = scores.sub_((gs * outs).sum(-1, keepdim=True)).mul_(weights)
+        grad_bias += scores.sum(0, keepdim=True)
+        grads[0].append(torch.matmul(scores, ks).mul_(scale))
+        grads[1].append(torch.matmul(scores.transpose(-2, -1), qs).mul_(scale))
+    grad_q, grad_k, grad_v = (torch.cat(parts).to(q.dtype) for parts in grads)
+    return grad_q, grad_k, grad_v, grad_bias.sum_to_size(bias.shape).to(bias.dtype)

@@ -24,7 +24,7 @@ _WORKSPACE_BYTES_ACCELERATOR = 1 << 30
 
 
 def rows_at_once(tokens: Tensor, width: int) -> int:
-    """How many rows of `tokens` (rows, C) to take at once, where the widest intermediate result has `width` channels."""
+    """How many rows of `tokens` (rows, C) to take at once; the widest intermediate result has `width` channels."""
     limit = _WORKSPACE_BYTES.get(tokens.device.type, _WORKSPACE_BYTES_ACCELERATOR)
     return max(1, limit // (width * tokens.element_size()))
 
@@ -240,6 +240,7 @@ class TMSAG(nn.Module):
         if stream:
             tokens = tokens.clone()
         for block in self.blocks:
+            assert isinstance(block, TMSA)
             layout = layouts.get(size, block.window, block.shift, block.mutual)
             tokens = block(tokens, layout, out=tokens if stream else None)
         return tokens.view(x.shape)

@@ -2,9 +2,9 @@
 
     out(p) = bias + sum over taps k of weight_k * mask_k(p) * x(p + p_k + offset_k(p)),    bilinear, zero outside
 
-torchvision's kernel is used on every accelerator. Its CPU kernel runs on one thread, pixel by pixel; there the samples are
-taken by `grid_sample` and multiplied by the weights as one matrix product, a strip of the picture at a time, and the
-backward pass takes the samples again instead of keeping them: the same numbers, many times faster.
+torchvision's kernel is used on every accelerator. Its CPU kernel runs on one thread, pixel by pixel; there the samples
+are taken by `grid_sample` and multiplied by the weights as one matrix product, a strip of the picture at a time, and the
+backward pass takes the samples again instead of keeping them: the same numbers, several times faster.
 
 Legend: N images, C channels in, O channels out, H height, W width, G deformable groups, P pixels of a strip.
 """
@@ -79,7 +79,8 @@ class _SampledConvolution(torch.autograd.Function):
         groups = x.shape[1] // weight.shape[1]
         kernel = weight.reshape(1, groups, -1, weight.shape[1] * TAPS)
         for images, rows in _strips(x):
-            _, _, columns = _SampledConvolution._columns(x[images], offset[images, :, rows], mask[images, :, rows], rows)
+            part, factors = x[images], mask[images, :, rows]
+            columns = _SampledConvolution._columns(part, offset[images, :, rows], factors, rows)[2]
             n = columns.shape[0]
             result = torch.matmul(kernel, columns.view(n, groups, kernel.shape[-1], -1))
             out[images, :, rows] = result.view(n, weight.shape[0], -1, x.shape[3])
@@ -96,7 +97,11 @@ class _SampledConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        x, offset, mask, weight = ctx.saved_tensors
+        with torch.autocast(grad.device.type, enabled=False):
+            return _SampledConvolution._gradients(grad, *ctx.saved_tensors)
+
+    @staticmethod
+    def _gradients(grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         groups = x.shape[1] // weight.shape[1]
         kernel = weight.reshape(1, groups, -1, weight.shape[1] * TAPS)
         grad_x, grad_weight = torch.zeros_like(x), torch.zeros_like(kernel[0])

@@ -25,8 +25,9 @@ def _targets(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _normalised(columns: Tensor, rows: Tensor, height: int, width: int) -> Tensor:
-    """Pixel coordinates as the grid (..., 2) of `grid_sample` with align_corners."""
-    return torch.stack((columns * (2 / max(width - 1, 1)) - 1, rows * (2 / max(height - 1, 1)) - 1), dim=-1)
+    """Pixel coordinates as the grid (..., 2) of `grid_sample` with align_corners=False, which unlike True can tell
+    inside from outside where a side has one pixel."""
+    return torch.stack(((columns * 2 + 1) / width - 1, (rows * 2 + 1) / height - 1), dim=-1)
 
 
 def flow_warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
@@ -38,7 +39,7 @@ def flow_warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         flow = at_least_float32(flow)
         grid = _normalised(*_targets(flow), *x.shape[-2:])
-        sampled = F.grid_sample(x.to(flow.dtype), grid, mode="bilinear", padding_mode=padding_mode, align_corners=True)
+        sampled = F.grid_sample(x.to(flow.dtype), grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
     return sampled.to(x.dtype)
 
 
@@ -60,7 +61,7 @@ def flow_warp_nearest4(x: Tensor, flow: Tensor) -> Tensor:
         grid = _normalised(
             torch.cat((left, left, right, right), 1), torch.cat((top, bottom, top, bottom), 1), height, width
         )
-        sampled = F.grid_sample(x.to(grid.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=True)
+        sampled = F.grid_sample(x.to(grid.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     corners = sampled.view(count, channels, 4, height, width).transpose(1, 2)
     return corners.reshape(count, 4 * channels, height, width).to(x.dtype)
 
@@ -75,8 +76,8 @@ def neighbour_flows(flows: Tensor, reach: int) -> Tensor:
         reach: neighbours per direction (pa_frames / 2).
 
     Returns:
-        (2, B, T-1, reach, 2, H, W); [0, :, t, k-1] is from frame t to t+k, [1, :, t, k-1] from frame t+1 to t+1-k, zeros
-        where there is no such frame.
+        (2, B, T-1, reach, 2, H, W); [0, :, t, k-1] is from frame t to t+k, [1, :, t, k-1] from frame t+1 to t+1-k,
+        zeros where there is no such frame.
     """
     pairs = flows.shape[2]
     orders = [flows]

@@ -1,7 +1,7 @@
 """Convolutions that see one frame at a time, and the up-scaling made of them.
 
-Published checkpoints store them as three-dimensional convolutions with a 1x3x3 kernel; they run as two-dimensional ones,
-which is the same sum and several times faster on a CPU.
+Published checkpoints store them as three-dimensional convolutions with a 1x3x3 kernel; they run as two-dimensional
+ones, which is the same sum and several times faster on a CPU.
 
 Legend: N frames of all clips, C channels, H height, W width.
 """
@@ -62,30 +62,20 @@ def widen_conv_first(
     those of the spike channels are zero: the first output equals the RGB network's, whatever the spikes.
 
     Args:
-        state_dict: of a network with in_chans = 3 (or `in_chans`: returned unchanged).
+        state_dict: a network's.
         in_chans: 3 + spike channels of the network to be loaded.
         pa_frames, nonblind_denoising: as given to that network.
 
     Returns:
-        The new state dictionary (other entries are the same tensors) and the names of the widened keys.
-
-    Raises:
-        ValueError: the checkpoint has no conv_first.weight or one of a third width.
+        The new state dictionary (other entries are the same tensors) and the names of the widened keys. A dictionary
+        that is not of an RGB network comes back unchanged with no names: what loads it says what does not fit.
     """
     name = "conv_first.weight"
-    if name not in state_dict:
-        raise ValueError(f"The checkpoint has no {name!r}: it is not a VRT network.")
-    weight = state_dict[name]
     copies, noise = WARPED_COPIES if pa_frames else 1, int(nonblind_denoising)
-    if weight.shape[1] == copies * in_chans + noise:
+    weight = state_dict.get(name)
+    if in_chans == RGB or weight is None or weight.shape[1:] != (copies * RGB + noise, 1, 3, 3):
         return dict(state_dict), []
-    if weight.shape[1] != copies * RGB + noise:
-        raise ValueError(
-            f"The checkpoint's {name} has {weight.shape[1]} input channels; a network with in_chans={in_chans} can take "
-            f"{copies * in_chans + noise} (the same in_chans) or {copies * RGB + noise} (RGB, then widened)."
-        )
     images, rest = weight[:, : copies * RGB], weight[:, copies * RGB :]
-    images = images.unflatten(1, (copies, RGB))
-    wide = images.new_zeros(images.shape[0], copies, in_chans, *images.shape[3:])
-    wide[:, :, :RGB] = images
+    wide = weight.new_zeros(weight.shape[0], copies, in_chans, *weight.shape[2:])
+    wide[:, :, :RGB] = images.unflatten(1, (copies, RGB))
     return {**state_dict, name: torch.cat((wide.flatten(1, 2), rest), 1)}, [name]

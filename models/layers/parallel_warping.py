@@ -1,8 +1,8 @@
 """Parallel warping: every frame's neighbours aligned to it by deformable convolution (VRT, section 3.3).
 
 An offset is the optical flow plus a learned residual, (10 / scale) * tanh(...); the modulated deformable convolution
-(arXiv 1811.11168) is torchvision's or its equal. All frames, neighbours and both directions of time go through one warp and one
-deformable convolution.
+(arXiv 1811.11168) is torchvision's or its equal. All frames, neighbours and both directions of time go through one warp
+and one deformable convolution.
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2).
 """
@@ -58,8 +58,8 @@ class DeformableAlignment(nn.Module):
             flows: (2, B, T-1, K, 2, H, W) from `neighbour_flows`.
 
         Returns:
-            Next frames and previous frames aligned to every frame, (B, T, H, W, C) each; zeros for the last frame of the
-            first and the first frame of the second, which have no neighbour there.
+            Next frames and previous frames aligned to every frame, (B, T, H, W, C) each; zeros for the last frame of
+            the first and the first frame of the second, which have no neighbour there.
         """
         batch, count, height, width, channels = x.shape
         frames = x.permute(0, 1, 4, 2, 3).contiguous()
@@ -90,7 +90,9 @@ class DeformableAlignment(nn.Module):
         return torch.stack((torch.stack(ahead, 2), torch.stack(behind, 2)))
 
     def _offsets(self, raw: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets (n, 18*groups, H, W), pairs (y, x) in pixels, and modulation (n, 9*groups, H, W), not in half precision.
+        """Offsets (n, 18*groups, H, W), pairs (y, x) in pixels, and modulation (n, 9*groups, H, W).
+
+        Neither is ever in half precision.
 
         Args:
             raw: (n, 27*groups, H, W), the offset network's output: 18 offsets and 9 modulations per group.

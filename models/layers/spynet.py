@@ -57,10 +57,9 @@ class SpyNet(nn.Module):
         if path is not None:
             self._load(Path(path))
             return
-        for module in self.basic_module:
-            last = module.basic_module[-1]
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for name, parameter in self.named_parameters():
+            if ".basic_module.8." in name:
+                nn.init.zeros_(parameter)
         logger.warning(
             "netG.spynet_path is not set: optical flow starts untrained, at zero, unless a checkpoint is loaded. "
             "For the published start set it to spynet_sintel_final-3d2a1287.pth of the VRT release."
@@ -97,8 +96,9 @@ class SpyNet(nn.Module):
             frames: (B, T, 3, H, W), RGB in [0, 1], T >= 2.
 
         Returns:
-            Four tensors (2, B, T-1, 2, H // s, W // s), s = 1, 2, 4, 8, in pixels of that size: [0, :, t] is the flow from
-            frame t to t+1 (it brings frame t+1 onto frame t), [1, :, t] from frame t+1 to t. Not in half precision.
+            Four tensors (2, B, T-1, 2, H // s, W // s), s = 1, 2, 4, 8, in pixels of that size: [0, :, t] is the flow
+            from frame t to t+1 (it brings frame t+1 onto frame t), [1, :, t] from frame t+1 to t. Never in half
+            precision.
         """
         batch, count, _, height, width = frames.shape
         with torch.autocast(frames.device.type, enabled=False):

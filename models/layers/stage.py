@@ -33,7 +33,7 @@ class ChannelsToSpace(nn.Module):
 
 
 def change_of_size(kind: str, in_dim: int, dim: int) -> nn.Sequential:
-    """What a stage starts with, on (B, T, H, W, in_dim): "none" (LayerNorm), "down" or "up" by two, to `dim` channels."""
+    """What a stage starts with, on (B, T, H, W, in_dim): "none" (LayerNorm), "down" or "up" by two, to `dim`."""
     if kind == "none":
         return nn.Sequential(nn.Identity(), nn.LayerNorm(dim))
     if kind == "down":

@@ -79,10 +79,8 @@ def window_layout(
         axes.append(((torch.arange(count * extent, device=device) + step) % (count * extent)).view(count, extent))
     frames, rows, columns = axes
     padded = any(axis.numel() > length for axis, length in zip(axes, size, strict=True))
-    grid = (
-        (frames.view(-1, 1, 1, window[0], 1, 1) * size[1] + rows.view(1, -1, 1, 1, window[1], 1)) * size[2]
-        + columns.view(1, 1, -1, 1, 1, window[2])
-    )
+    lines = frames.view(-1, 1, 1, window[0], 1, 1) * size[1] + rows.view(1, -1, 1, 1, window[1], 1)
+    grid = lines * size[2] + columns.view(1, 1, -1, 1, 1, window[2])
     outside = (
         (frames >= size[0]).view(-1, 1, 1, window[0], 1, 1)
         | (rows >= size[1]).view(1, -1, 1, 1, window[1], 1)
