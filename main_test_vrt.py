@@ -25,6 +25,7 @@ from data.select_dataset import define_Dataset
 from models.evaluate import Clip, Testing, evaluate
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
+from utils.utils_cli import run_command
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import Options, load_options
 from utils.utils_tile import check_tile
@@ -36,12 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a mistake in flags, options, data or checkpoint."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     arguments = parse(argv)
-    try:
-        test(options(arguments), arguments)
-        return 0
-    except ValueError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        return 2
+    return run_command(lambda: test(options(arguments), arguments))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -81,9 +77,10 @@ def options(arguments: argparse.Namespace) -> Options:
     if arguments.folder_lq:
         roots = {"lq": arguments.folder_lq, "gt": arguments.folder_gt, "spike": arguments.folder_spike}
         flags |= {f"datasets.test.dataroot_{name}": root for name, root in roots.items() if root or name == "gt"}
+        flags["datasets.test.meta_info_file"] = None
     flags |= {"datasets.test.sigma": arguments.sigma} if arguments.sigma else {}
-    chosen = {key: value for key, value in flags.items() if value is not None or "tile" not in key}
-    return load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in chosen.items()), *arguments.set])
+    given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None or "tile" not in key]
+    return load_options(path, [*given, *arguments.set])
 
 
 def test(opt: Options, arguments: argparse.Namespace) -> None:

@@ -14,17 +14,26 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from data.sampler import GlobalBatchSampler, init_worker
+from data.sampler import GlobalBatchSampler, SampleIndex, init_worker
 from data.select_dataset import define_Dataset
+from models.dry_run import dry_run
 from models.evaluate import Testing, evaluate, merge_scores
 from models.model_base import ModelBase, TrainingStopped
 from models.select_model import define_Model
 from utils.utils_checkpoint import CheckpointFolder
+from utils.utils_cli import run_command
 from utils.utils_dist import Dist, check_same_weights, close_dist, init_dist
 from utils.utils_logger import Writer, log_train, log_validation, setup_logger
-from utils.utils_option import Options, add_option_arguments, load_options, options_to_dict, write_options
+from utils.utils_option import (
+    Options,
+    add_option_arguments,
+    load_options,
+    option_changes,
+    options_to_dict,
+    write_options,
+)
 from utils.utils_timer import Timer
 
 logger = logging.getLogger("svrt")
@@ -32,106 +41,102 @@ logger = logging.getLogger("svrt")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 1 training stopped, 2 a mistake in options or data."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_option_arguments(parser)
     arguments = parser.parse_args(argv)
-    dist = init_dist()
     try:
-        opt = load_options(arguments.opt, arguments.set)
-        if arguments.dry_run:
-            dry_run(opt, dist)
-        else:
-            train(opt, dist)
-        return 0
-    except ValueError as error:
-        print_once(dist, f"Error: {error}")
-        return 2
+        return run_command(lambda: run(arguments))
     except TrainingStopped as error:
-        print_once(dist, f"Training stopped: {error}")
+        logger.error("Training stopped: %s", error)
         return 1
     finally:
         close_dist()
 
 
-def train(opt: Options, dist: Dist) -> None:
-    """The whole run: from the newest checkpoint, or the start, to `train.total_iter` steps."""
-    # Everything that can be wrong with data and options is found before anything is built or written.
-    train_set, test_set = define_datasets(opt)
-    batch_size = opt.datasets.train.dataloader_batch_size
+def run(arguments: argparse.Namespace) -> None:
+    """Everything that can be wrong with options and data is found here, before anything is built or written."""
+    dist = init_dist()
+    opt = load_options(arguments.opt, arguments.set)
+    if opt.datasets.train is None:
+        raise ValueError("datasets.train: missing; training needs a training set")
+    shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
+    train_set = define_Dataset(opt.datasets.train, **shared)
+    test_set = None if opt.datasets.test is None else define_Dataset(opt.datasets.test, **shared)
+    if arguments.dry_run:
+        dry_run(opt, dist, train_set, test_set, SampleIndex(epoch=0, index=0))
+    else:
+        train(opt, dist, train_set, test_set)
 
-    # The experiment's folder, its logs and its options.
+
+def train(opt: Options, dist: Dist, train_set: Any, test_set: Any) -> None:
+    """The whole run: from the newest checkpoint, or the start, to `train.total_iter` steps."""
+    # The experiment's folder and log.
     folder = opt.experiment_dir
     setup_logger(folder, dist.rank)
-    writer = Writer(folder, opt.logger, dist.rank, config=options_to_dict(opt))
-    if dist.rank == 0:
-        write_options(opt, folder / "options" / "resolved.json")
-
-    # The model, as the newest checkpoint left it.
-    torch.manual_seed(opt.train.manual_seed)
     checkpoints = CheckpointFolder(folder, keep=opt.train.checkpoint_keep)
-    resumed = checkpoints.load_newest()
-    model = define_Model(opt, dist, pretrained=resumed is None)
-    step = 0
-    if resumed is not None:
-        step, state = resumed
+
+    # The model: fresh, or as the newest checkpoint left it.
+    torch.manual_seed(opt.train.manual_seed)
+    step, state = checkpoints.load_newest() or (0, None)
+    model = define_Model(opt, dist, pretrained=state is None)
+    if state is not None:
         model.load_state_dict(state)
         logger.info("Resumed from step %d of %s", step, folder)
+        for change in option_changes(state.get("options", {}), options_to_dict(opt)):
+            logger.warning("Changed since then: %s", change)
+    writer = Writer(folder, opt.logger, dist.rank, config=options_to_dict(opt), resumed_step=step)
+    if dist.is_main:
+        write_options(opt, folder / "options" / "resolved.json")
 
-    # One stream of global batches: the samples of a step do not depend on the number of ranks or workers.
-    sampler = GlobalBatchSampler(
-        len(train_set),
-        batch_size,
-        rank=dist.rank,
-        world_size=dist.world_size,
-        seed=opt.train.manual_seed,
-        consumed=step * batch_size,
-        shuffle=opt.datasets.train.dataloader_shuffle,
-    )
-    batches = iterate(opt, train_set, sampler, dist)
+    # One stream of global batches, by the samples seen: the same for any number of ranks and workers.
+    batch_size = opt.datasets.train.dataloader_batch_size
+    batches = stream(opt, train_set, dist, consumed=step * batch_size)
     timer = Timer(dist.device)
-    logger.info(
-        "%d training samples, %d steps of %d samples on %d ranks",
-        len(train_set),
-        opt.train.total_iter,
-        batch_size,
-        dist.world_size,
-    )
+    logger.info("%d samples, %d per step, %d ranks on %s", len(train_set), batch_size, dist.world_size, dist.device)
 
     while step < opt.train.total_iter:
-        # One step.
+        # One optimizer step.
         step += 1
         with timer.step():
             with timer.section("data"):
                 batch = next(batches)
             model.optimize_parameters(step, batch)
 
-        # Log, test and save at their intervals and at the end.
+        # Log, test and save, each at its interval and at the end.
         last = step == opt.train.total_iter
         epoch = (step * batch_size - 1) // len(train_set)
+        score = None
         if step % opt.train.checkpoint_print == 0 or last:
-            log_train(
-                writer, timer, epoch, step, opt.train.total_iter, batch_size, model.current_learning_rate(), model.log
-            )
-        tested = test_set is not None and (step % opt.train.checkpoint_test == 0 or last)
-        score = validate(opt, model, test_set, writer, dist, epoch, step) if tested else None
+            rate = model.current_learning_rate()
+            log_train(writer, timer, epoch, step, opt.train.total_iter, batch_size, rate, model.log)
+        if test_set is not None and (step % opt.train.checkpoint_test == 0 or last):
+            score = validate(opt, dist, model, test_set, writer, epoch, step)
         if step % opt.train.checkpoint_save == 0 or last:
             check_same_weights(model.netG, dist)
-            save(checkpoints, step, model, opt, score, dist)
+            if dist.is_main:
+                checkpoints.save(step, {**model.state_dict(), "options": options_to_dict(opt)}, score=score)
+                logger.info("Saved step %d", step)
     writer.close()
 
 
-def define_datasets(opt: Options) -> tuple[Dataset, Dataset | None]:
-    """The training set and, where the options name one, the test set."""
-    if opt.datasets.train is None:
-        raise ValueError("datasets.train: missing; training needs a training set")
-    shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
-    test = opt.datasets.test
-    return define_Dataset(opt.datasets.train, **shared), None if test is None else define_Dataset(test, **shared)
+def stream(opt: Options, train_set: Any, dist: Dist, consumed: int) -> Iterator[dict[str, Any]]:
+    """This rank's share of one global batch after another.
 
-
-def iterate(opt: Options, train_set: Dataset, sampler: GlobalBatchSampler, dist: Dist) -> Iterator[dict[str, Any]]:
-    """This rank's share of one global batch after another; workers are a total over the ranks, as in KAIR."""
+    Args:
+        consumed: samples that the run has used so far, over all ranks.
+    """
     section = opt.datasets.train
+    assert section is not None
+    sampler = GlobalBatchSampler(
+        len(train_set),
+        section.dataloader_batch_size,
+        rank=dist.rank,
+        world_size=dist.world_size,
+        seed=opt.train.manual_seed,
+        consumed=consumed,
+        shuffle=section.dataloader_shuffle,
+    )
+    # As in KAIR, the options count workers over all ranks.
     workers = -(-section.dataloader_num_workers // dist.world_size)
     loader = DataLoader(
         train_set,
@@ -145,37 +150,16 @@ def iterate(opt: Options, train_set: Dataset, sampler: GlobalBatchSampler, dist:
     return iter(loader)
 
 
-def validate(
-    opt: Options, model: ModelBase, test_set: Dataset, writer: Writer, dist: Dist, epoch: int, step: int
-) -> float:
-    """Restores the test set, clips shared out over the ranks without repeats; the mean PSNR over clips."""
-    names = list(test_set.clips)
-    loader = DataLoader(test_set, sampler=range(dist.rank, len(names), dist.world_size), num_workers=0)
+def validate(opt: Options, dist: Dist, model: ModelBase, test_set: Any, writer: Writer, epoch: int, step: int) -> float:
+    """Restores and scores the test set, its clips dealt out to the ranks; the mean PSNR over clips, the same on all."""
+    names = [clip.name for clip in test_set.clips]
+    loader: DataLoader = DataLoader(test_set, sampler=range(dist.rank, len(names), dist.world_size))
     testing = Testing.from_options(opt.val, opt.scale, model.amp_dtype)
-    pictures = writer.panels(step, opt.experiment_dir / "images" if opt.val.save_img else None)
-    scores = evaluate(model.tested_network, loader, testing, dist.device, on_clip=pictures)
+    show = writer.panels(step, opt.experiment_dir / "images" if opt.val.save_img else None)
+    scores = evaluate(model.tested_network, loader, testing, dist.device, on_clip=show)
     scores = merge_scores(scores, names, dist)
     log_validation(writer, epoch, step, scores)
     return scores.mean_over_clips().get("psnr", float("nan"))
-
-
-def save(
-    checkpoints: CheckpointFolder, step: int, model: ModelBase, opt: Options, score: float | None, dist: Dist
-) -> None:
-    """Writes the run's whole state; rank 0 writes, the others go on."""
-    if dist.rank == 0:
-        checkpoints.save(step, {**model.state_dict(), "options": options_to_dict(opt)}, score=score)
-        logger.info("Saved step %d", step)
-
-
-def dry_run(opt: Options, dist: Dist) -> None:
-    """Shows what a run would use, and exits: options, network, data sets, one batch, one step."""
-
-
-def print_once(dist: Dist, text: str) -> None:
-    """An error for the person at the terminal, from one rank."""
-    if dist.rank == 0:
-        sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import argparse
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +50,7 @@ __all__ = [
     "ValOptions",
     "add_option_arguments",
     "load_options",
+    "option_changes",
     "options_to_dict",
     "write_options",
 ]
@@ -96,6 +97,26 @@ def write_options(opt: Options, path: str | Path) -> None:
     """Writes all options as JSON, atomically; `load_options` reads them back equal."""
     with atomic_write(path) as file:
         file.write(json.dumps(options_to_dict(opt), indent=2, ensure_ascii=False) + "\n")
+
+
+def option_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two runs' options (of `options_to_dict`): "train.total_iter: 100, now 200" each."""
+    old, new = dict(_flat(before, "")), dict(_flat(after, ""))
+    absent = "not set"
+    return [
+        f"{key}: {json.dumps(old[key]) if key in old else absent}, now {json.dumps(new[key]) if key in new else absent}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def _flat(options: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def add_option_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
