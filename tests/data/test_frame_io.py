@@ -1,5 +1,7 @@
 """Frames from folders and from LMDBs are the same frames."""
 
+import multiprocessing
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.dataset_video_train import VideoRecurrentTrainDataset
-from data.frame_io import Box, FolderFrames, open_frames
+from data.frame_io import Box, FolderFrames, Frames, _environments, open_frames
 from data.sampler import GlobalBatchSampler, init_worker
 from tests.data.trees import GoproTree
 
@@ -64,6 +66,21 @@ def test_lmdb_works_in_workers_after_use_in_the_main_process(tree: GoproTree) ->
     assert torch.equal(batch["L"][0], first["L"])
     unpacked = VideoRecurrentTrainDataset(**tree.rgb_roots, **options)
     assert torch.equal(batch["L"], torch.stack([unpacked[0]["L"], unpacked[1]["L"]]))
+
+
+def read_in_child(frames: Frames) -> None:
+    frames.read("train_clip_00", "000000")
+    assert [process for process, _ in _environments.values()] == [os.getpid()]
+
+
+def test_lmdb_is_opened_anew_after_a_fork(tree: GoproTree) -> None:
+    _environments.clear()
+    frames = open_frames("dataroot_lq", str(pack(tree.lq)))
+    frames.read("train_clip_00", "000000")
+    child = multiprocessing.get_context("fork").Process(target=read_in_child, args=(frames,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
 
 
 def test_a_path_ending_in_lmdb_needs_no_backend(tree: GoproTree) -> None:
