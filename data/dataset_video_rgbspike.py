@@ -128,6 +128,11 @@ class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset
 class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
     """Test clips with spikes; with `dataroot_gt` null without ground truth."""
 
+    def __post_init__(self) -> None:
+        if self.sigma:
+            raise ValueError(f"sigma: {self.sigma}; denoising takes no spikes, use VideoRecurrentTestDataset.")
+        super().__post_init__()
+
     def _faults(self) -> list[str]:
         return self._spike_faults(self.pairs, super()._faults())
 

@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch.utils.data import Dataset
 
 from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
@@ -111,6 +112,20 @@ class VideoRecurrentTestDataset(SingleVideoRecurrentTestDataset):
 
     dataroot_gt: str | None
     """Sharp frames with the same clip and frame names as the blurred ones; null: none, and no "H"."""
+    sigma: float = 0.0
+    """Non-blind denoising, above 0: Gaussian noise of sigma/255, the same in every run, is added to L (not where there
+    is no ground truth: such frames are noisy already), and L gets a fourth channel, the noise level."""
 
     def _roots(self) -> dict[str, str | None]:
         return {"dataroot_gt": self.dataroot_gt, **super()._roots()}
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        sample = super().load(index, begin, end)
+        if not self.sigma:
+            return sample
+        frames, level = sample["L"], self.sigma / 255
+        if self.dataroot_gt is not None:
+            # KAIR's numbers: one draw for the whole clip from a generator seeded with 0.
+            whole = (len(self.clips[index]), *frames.shape[1:])
+            frames = frames + level * torch.randn(whole, generator=torch.Generator().manual_seed(0))[begin:end]
+        return {**sample, "L": torch.cat([frames, torch.full_like(frames[:, :1], level)], dim=1)}

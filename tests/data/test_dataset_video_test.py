@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from data.dataset_video_rgbspike import VideoRecurrentTestDatasetRGBSpike
 from data.dataset_video_test import SingleVideoRecurrentTestDataset, VideoRecurrentTestDataset
 from tests.data.trees import GoproTree, make_gopro_tree
 
@@ -82,6 +83,20 @@ def test_super_resolution_sizes(tmp_path: Path) -> None:
     assert VideoRecurrentTestDataset(**tree.rgb_roots, scale=2)[0]["H"].shape == (2, 3, 48, 64)
     with pytest.raises(ValueError, match="frames of 48x64 in dataroot_gt and 24x32 in dataroot_lq; with scale 1"):
         VideoRecurrentTestDataset(**tree.rgb_roots)
+
+
+def test_denoising_adds_the_same_noise_as_kair_and_its_level(tree: GoproTree) -> None:
+    data = VideoRecurrentTestDataset(dataroot_lq=str(tree.gt), dataroot_gt=str(tree.gt), sigma=30)
+    sample = data[1]
+    torch.manual_seed(0)
+    level = torch.full_like(sample["H"], 30 / 255)
+    assert torch.allclose(sample["L"][:, :3], sample["H"] + torch.normal(mean=0, std=level), atol=1e-6)
+    assert torch.equal(sample["L"][:, 3:], level[:, :1])
+    assert torch.equal(data.load(1, 2, 4)["L"], sample["L"][2:4])
+    noisy = VideoRecurrentTestDataset(dataroot_lq=str(tree.gt), dataroot_gt=None, sigma=30)[1]["L"]
+    assert torch.equal(noisy, torch.cat([sample["H"], level[:, :1]], dim=1))
+    with pytest.raises(ValueError, match="denoising takes no spikes"):
+        VideoRecurrentTestDatasetRGBSpike(**tree.roots, sigma=30)
 
 
 def remove(path: Path) -> None:
