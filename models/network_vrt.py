@@ -309,7 +309,8 @@ def _check_arguments(
     if embed_dims and embed_dims[0] % 4:
         faults.append(f"netG.embed_dims[0] is a multiple of 4; got {embed_dims[0]}")
     if any(not stages <= i < len(depths) for i in indep_reconsts):
-        faults.append(f"netG.indep_reconsts: {stages}..{len(depths) - 1}, positions in depths; got {list(indep_reconsts)}")
+        choices = f"positions {stages}..{len(depths) - 1} of depths"
+        faults.append(f"netG.indep_reconsts: {choices}; got {list(indep_reconsts)}")
     if in_chans < RGB:
         faults.append(f"netG.in_chans: RGB comes first, so at least {RGB}; got {in_chans}")
     if pa_frames not in (0, 2, 4, 6):
@@ -318,10 +319,10 @@ def _check_arguments(
         reach = pa_frames // 2
         if out_chans != RGB:
             faults.append(f"netG.out_chans: {RGB}, as the output is added to the RGB input; got {out_chans}")
-        if deformable_groups % reach or embed_dims[0] % deformable_groups or embed_dims[0] % reach:
+        if deformable_groups % reach or embed_dims[0] * reach % deformable_groups or embed_dims[0] % reach:
             faults.append(
-                f"netG.deformable_groups: a divisor of embed_dims[0] = {embed_dims[0]} and, with netG.pa_frames = "
-                f"{pa_frames}, a multiple of {reach}; got {deformable_groups}"
+                f"netG.deformable_groups: a multiple of pa_frames / 2 = {reach} that divides embed_dims[0] * {reach} = "
+                f"{embed_dims[0] * reach}; got {deformable_groups} (and embed_dims[0] is a multiple of {reach})"
             )
     elif out_chans % RGB or upscale != 1 or nonblind_denoising:
         faults.append(

@@ -3,8 +3,8 @@
     out(p) = bias + sum over taps k of weight_k * mask_k(p) * x(p + p_k + offset_k(p)),    bilinear, zero outside
 
 torchvision's kernel is used on every accelerator. Its CPU kernel runs on one thread, pixel by pixel; there the samples
-are taken by `grid_sample` and multiplied by the weights as one matrix product, a strip of the picture at a time, and the
-backward pass takes the samples again instead of keeping them: the same numbers, several times faster.
+are taken by `grid_sample` and multiplied by the weights as one matrix product, a strip of the picture at a time, and
+the backward pass takes the samples again instead of keeping them: the same numbers, several times faster.
 
 Legend: N images, C channels in, O channels out, H height, W width, G deformable groups, P pixels of a strip.
 """

@@ -7,13 +7,13 @@ Legend: B batch, T frames, H height, W width.
 """
 
 import logging
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.flow_warp import at_least_float32, flow_warp
+from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class SpyNet(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         if path is not None:
-            self._load(Path(path))
+            self._load(path)
             return
         for name, parameter in self.named_parameters():
             if ".basic_module.8." in name:
@@ -65,29 +65,16 @@ class SpyNet(nn.Module):
             "For the published start set it to spynet_sintel_final-3d2a1287.pth of the VRT release."
         )
 
-    def _load(self, path: Path) -> None:
-        remedy = (
-            "netG.spynet_path wants spynet_sintel_final-3d2a1287.pth from "
-            "https://github.com/JingyunLiang/VRT/releases/tag/v0.0 (or null: flow starts untrained)."
-        )
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file. {remedy}")
+    def _load(self, path: str) -> None:
         try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path}: not a PyTorch weights file ({error}). {remedy}") from error
-        if isinstance(stored, dict) and isinstance(stored.get("params"), dict):
-            stored = stored["params"]
-        own = {name: value.shape for name, value in self.named_parameters()}
-        theirs = {k: v.shape for k, v in stored.items() if k not in ("mean", "std")} if isinstance(stored, dict) else {}
-        differing = sorted(k for k in own.keys() | theirs.keys() if own.get(k) != theirs.get(k))
-        if differing:
-            hint = " It has the layout of MMEditing's SPyNet, which goes by the same file name."
+            # The published file has the convolutions only.
+            load_strict(self, {"mean": self.mean, "std": self.std, **load_network_weights(path)}, path)
+        except ValueError as error:
             raise ValueError(
-                f"{path}: not the weights of this SpyNet; {len(differing)} keys differ, among them "
-                f"{', '.join(differing[:3])}.{hint if any('.conv.' in k for k in theirs) else ''} {remedy}"
-            )
-        self.load_state_dict(stored, strict=False)
+                f"{error}\nnetG.spynet_path wants spynet_sintel_final-3d2a1287.pth of "
+                "https://github.com/JingyunLiang/VRT/releases/tag/v0.0 (MMEditing's file of the same name has other "
+                "keys), or null: flow starts untrained."
+            ) from error
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """Flows of a clip.
