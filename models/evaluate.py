@@ -106,7 +106,7 @@ def restore_clip(network: nn.Module, batch: Mapping[str, Any], testing: Testing,
         restored = (restored + run(backwards).flip(1)) / 2
     if testing.center_frame_only:
         restored = restored[:, num_frames // 2 : num_frames // 2 + 1]
-    return restored.float().clamp_(0, 1)
+    return restored.float().clamp(0, 1)
 
 
 def as_pictures(batch: Mapping[str, Any], restored: Tensor, testing: Testing) -> Clip:

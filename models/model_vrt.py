@@ -1,4 +1,4 @@
-"""VRT in training: Charbonnier loss on clips, tiled testing, panels for TensorBoard."""
+"""VRT in training: a pixel loss on clips (Charbonnier), and a VGG loss beside it where the options ask for one."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from utils.utils_dist import Dist
 
 from models.losses import define_loss
 from models.model_base import Batch, ModelBase
+from models.perceptual import VGGLoss
 from utils.utils_option import TrainOptions
 from utils.utils_registry import MODELS
 
@@ -19,12 +20,27 @@ class ModelVRT(ModelBase):
     def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
         super().__init__(netG, train, dist, find_unused_parameters)
         self.pixel_loss = define_loss(train.G_lossfn_type, train)
+        self.perceptual_loss: VGGLoss | None = None
+        if train.G_perceptual_weight > 0:
+            self.perceptual_loss = VGGLoss(
+                vgg_type=train.vgg_type,
+                vgg_layers=train.vgg_layers,
+                vgg_layer_weights=train.vgg_layer_weights,
+                vgg_path=train.vgg_path,
+                vgg_weights=train.vgg_weights,
+                vgg_max_frames=train.vgg_max_frames,
+            ).to(dist.device)
 
     def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The pixel loss of a micro-batch, in float32."""
+        """The weighted losses of a micro-batch, in float32."""
         with torch.autocast(self.dist.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
             restored = self.network(*inputs(batch))
-        return {"G_pixel": self.train_options.G_lossfn_weight * self.pixel_loss(restored.float(), batch["H"])}
+        restored = restored.float()
+        losses = {"G_pixel": self.train_options.G_lossfn_weight * self.pixel_loss(restored, batch["H"])}
+        if self.perceptual_loss is not None:
+            weight = self.train_options.G_perceptual_weight
+            losses["G_perceptual"] = weight * self.perceptual_loss(restored, batch["H"])
+        return losses
 
 
 def inputs(batch: Batch) -> tuple[Any, ...]:

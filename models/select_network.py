@@ -23,6 +23,10 @@ def define_G(netG: NetworkOptions) -> nn.Module:
         ValueError: unknown `net_type`, or arguments that do not fit together.
     """
     network = NETWORKS.get(netG.net_type)(**netG.arguments())
+    if netG.init_type == "identity":
+        # The output is the input until training moves it: short runs need not first unlearn noise.
+        nn.init.zeros_(network.conv_last.weight)
+        nn.init.zeros_(network.conv_last.bias)
     logger.info("%s: %s parameters", netG.net_type, f"{sum(p.numel() for p in network.parameters()):,}")
     return network
 

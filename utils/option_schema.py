@@ -86,7 +86,7 @@ class NetworkOptions(PartOptions):
     """`netG`: the network."""
 
     net_type: str
-    init_type: str = "default"
+    init_type: Literal["default", "identity"] = "default"
     init_bn_type: str = "uniform"
     init_gain: float = 0.2
 

@@ -1,0 +1,120 @@
+"""VGG loss: L1 distance between features of the restored and the sharp frames (Johnson et al., 2016).
+
+    loss = VGGLoss(vgg_path="model_zoo/vgg16-397923af.pth")
+    loss(restored, sharp)          # both (B,T,3,H,W) in [0,1]
+
+Layers are called as in the VGG paper: `relu3_3` is the ReLU after the third convolution of the third block.
+"""
+
+import logging
+from pathlib import Path
+from typing import Literal
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from utils.utils_weights import load_network_weights
+
+logger = logging.getLogger(__name__)
+
+CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+WEIGHTS = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class VGGLoss(nn.Module):
+    """Weighted sum over layers of the mean absolute difference of features; computed in float32.
+
+    Args:
+        vgg_type: "vgg16" or "vgg19".
+        vgg_layers: layers compared. vgg_layer_weights: one for each; None: 1.
+        vgg_path: file of torchvision's weights; None: torchvision's cache or download.
+        vgg_weights: "imagenet", or "random" for tests.
+        vgg_max_frames: frames compared at a time; their features are then computed anew for the backward pass, so
+            that memory does not grow with the clip. None: all at once, everything kept.
+
+    Raises:
+        ValueError: unknown layer, or no weights; the message says where to put the file.
+    """
+
+    def __init__(
+        self,
+        *,
+        vgg_type: Literal["vgg16", "vgg19"] = "vgg16",
+        vgg_layers: list[str] | tuple[str, ...] = ("relu3_3",),
+        vgg_layer_weights: list[float] | None = None,
+        vgg_path: str | Path | None = None,
+        vgg_weights: Literal["imagenet", "random"] = "imagenet",
+        vgg_max_frames: int | None = None,
+    ) -> None:
+        super().__init__()
+        names = layer_names(vgg_type)
+        unknown = [layer for layer in vgg_layers if layer not in names]
+        if unknown:
+            raise ValueError(f"train.vgg_layers: {vgg_type} has no {', '.join(unknown)}; it has {', '.join(names)}")
+        weights = vgg_layer_weights or [1.0] * len(vgg_layers)
+        self.layer_weights = dict(zip(map(names.index, vgg_layers), weights, strict=True))
+        self.max_frames = vgg_max_frames
+        network = torchvision.models.get_model(vgg_type, weights=None, init_weights=vgg_weights == "random")
+        if vgg_weights == "imagenet":
+            network.load_state_dict(_imagenet_weights(vgg_type, vgg_path))
+        self.features = network.features[: max(self.layer_weights) + 1]
+        for layer in self.features:
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = False  # else the convolution before it could not be compared
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def forward(self, restored: Tensor, sharp: Tensor) -> Tensor:
+        """The loss of clips (B,T,3,H,W) in [0,1], a scalar."""
+        with torch.autocast(restored.device.type, enabled=False):
+            frames, targets = restored.float().flatten(0, 1), sharp.float().flatten(0, 1)
+            if self.max_frames is None or len(frames) <= self.max_frames:
+                return self._distance(frames, targets)
+            parts = zip(frames.split(self.max_frames), targets.split(self.max_frames), strict=True)
+            losses = [len(f) * checkpoint(self._distance, f, t, use_reentrant=False) for f, t in parts]
+            return torch.stack(losses).sum() / len(frames)
+
+    def _distance(self, frames: Tensor, targets: Tensor) -> Tensor:
+        """The loss of frames (N,3,H,W)."""
+        features, wanted = (frames - self.mean) / self.std, (targets - self.mean) / self.std
+        loss = frames.new_zeros(())
+        for index, layer in enumerate(self.features):
+            features = layer(features)
+            with torch.no_grad():
+                wanted = layer(wanted)
+            if index in self.layer_weights:
+                loss = loss + self.layer_weights[index] * (features - wanted).abs().mean()
+        return loss
+
+
+def layer_names(vgg_type: str) -> list[str]:
+    """Names of torchvision's `features` of a VGG, in order: conv1_1, relu1_1, ..., pool1, conv2_1, ..."""
+    names = []
+    for block, convolutions in enumerate(CONVOLUTIONS[vgg_type], 1):
+        for index in range(1, convolutions + 1):
+            names += [f"conv{block}_{index}", f"relu{block}_{index}"]
+        names.append(f"pool{block}")
+    return names
+
+
+def _imagenet_weights(vgg_type: str, path: str | Path | None) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights, from a file, its cache, or its download.
+
+    Raises:
+        ValueError: there are none to be had.
+    """
+    if path is not None:
+        return load_network_weights(path)
+    try:
+        return dict(torchvision.models.get_weight(f"{vgg_type.upper()}_Weights.IMAGENET1K_V1").get_state_dict())
+    except (URLError, OSError) as error:
+        raise ValueError(
+            f"train.G_perceptual_weight: the VGG loss needs {WEIGHTS[vgg_type]} (torchvision's {vgg_type} weights), and "
+            f"downloading it failed ({error}). Copy it to model_zoo/{WEIGHTS[vgg_type]} and set train.vgg_path, or set "
+            f"train.G_perceptual_weight=0."
+        ) from error
