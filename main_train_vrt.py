@@ -20,7 +20,7 @@ from data.sampler import GlobalBatchSampler, SampleIndex, init_worker
 from data.select_dataset import define_Dataset
 from models.dry_run import dry_run
 from models.evaluate import Testing, evaluate, merge_scores
-from models.model_base import ModelBase, TrainingStopped
+from models.model_base import ModelBase, TrainingStopped, check_parts
 from models.select_model import define_Model
 from utils.utils_checkpoint import CheckpointFolder
 from utils.utils_cli import run_command
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Everything that can be wrong with options and data is found here, before anything is built or written."""
     dist = init_dist()
+    if not arguments.dry_run:
+        setup_logger(None, dist.rank)
     opt = load_options(arguments.opt, arguments.set)
     if opt.datasets.train is None:
         raise ValueError("datasets.train: missing; training needs a training set")
@@ -70,27 +72,28 @@ def run(arguments: argparse.Namespace) -> None:
 
 def train(opt: Options, dist: Dist, train_set: Any, test_set: Any) -> None:
     """The whole run: from the newest checkpoint, or the start, to `train.total_iter` steps."""
-    # The experiment's folder and log.
-    folder = opt.experiment_dir
-    setup_logger(folder, dist.rank)
-    checkpoints = CheckpointFolder(folder, keep=opt.train.checkpoint_keep)
-
     # The model: fresh, or as the newest checkpoint left it.
+    assert opt.datasets.train is not None
+    folder = opt.experiment_dir
+    checkpoints = CheckpointFolder(folder, keep=opt.train.checkpoint_keep)
     torch.manual_seed(opt.train.manual_seed)
     step, state = checkpoints.load_newest() or (0, None)
     model = define_Model(opt, dist, pretrained=state is None)
     if state is not None:
-        model.load_state_dict(state)
+        model.load_state_dict(state, folder)
         logger.info("Resumed from step %d of %s", step, folder)
         for change in option_changes(state.get("options", {}), options_to_dict(opt)):
             logger.warning("Changed since then: %s", change)
-    writer = Writer(folder, opt.logger, dist.rank, config=options_to_dict(opt), resumed_step=step)
-    if dist.is_main:
-        write_options(opt, folder / "options" / "resolved.json")
 
     # One stream of global batches, by the samples seen: the same for any number of ranks and workers.
     batch_size = opt.datasets.train.dataloader_batch_size
     batches = stream(opt, train_set, dist, consumed=step * batch_size)
+
+    # Nothing is wrong so far: the experiment's folder, log and curves.
+    setup_logger(folder, dist.rank)
+    writer = Writer(folder, opt.logger, dist.rank, config=options_to_dict(opt), resumed_step=step)
+    if dist.is_main:
+        write_options(opt, folder / "options" / "resolved.json")
     timer = Timer(dist.device)
     logger.info("%d samples, %d per step, %d ranks on %s", len(train_set), batch_size, dist.world_size, dist.device)
 
@@ -136,6 +139,7 @@ def stream(opt: Options, train_set: Any, dist: Dist, consumed: int) -> Iterator[
         consumed=consumed,
         shuffle=section.dataloader_shuffle,
     )
+    check_parts(sampler.local_batch, opt.train.accumulate_grad)
     # As in KAIR, the options count workers over all ranks.
     workers = -(-section.dataloader_num_workers // dist.world_size)
     loader = DataLoader(

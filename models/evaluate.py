@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from utils.utils_dist import Dist, all_gather_object
 
+from utils.utils_dist import Dist, all_gather_object
 from utils.utils_image import tensor2uint
 from utils.utils_option import ValOptions
 from utils.utils_report import Scores, score_frame

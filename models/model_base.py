@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from utils.utils_dist import Dist, any_rank
 
 from models.schedule import learning_rate
+from utils.utils_dist import Dist, any_rank
 from utils.utils_option import TrainOptions
+from utils.utils_weights import load_strict
 
 logger = logging.getLogger(__name__)
 
@@ -122,13 +124,20 @@ class ModelBase:
             "bad_steps": self.bad_steps,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up a state of `state_dict`; parts that KAIR's files don't have (optimizer, average) may be missing."""
-        self.netG.load_state_dict(state["netG"])
+    def load_state_dict(self, state: Mapping[str, Any], source: Path | str) -> None:
+        """Takes up a state of `state_dict`; parts that KAIR's files don't have (optimizer, average) may be missing.
+
+        Args:
+            source: the experiment's folder, for messages.
+
+        Raises:
+            ValueError: the state is of another architecture, listing the keys, or of other parameter groups.
+        """
+        load_strict(self.netG, state["netG"], source)
         if self.netE is not None:
-            self.netE.load_state_dict(state.get("netE") or state["netG"])
+            load_strict(self.netE, state.get("netE") or state["netG"], source)
         if state.get("optimizerG"):
-            self.optimizer.load_state_dict(_with_current_rates(state["optimizerG"], self.optimizer))
+            self.optimizer.load_state_dict(_with_current_rates(state["optimizerG"], self.optimizer, source))
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         self.bad_steps = state.get("bad_steps", 0)
@@ -136,9 +145,10 @@ class ModelBase:
     def _define_optimizer(self) -> torch.optim.Optimizer:
         """Adam or AdamW; parameters that `fix_keys` names form a group with `fix_lr_mul` times the learning rate."""
         train = self.train_options
-        slower = train.fix_lr_mul not in (None, 0, 1)
+        multiplier = train.fix_lr_mul or 1.0
+        slower = multiplier != 1
         groups: list[dict[str, Any]] = [{"params": [], "base_lr": train.G_optimizer_lr}]
-        groups += [{"params": [], "base_lr": train.G_optimizer_lr * train.fix_lr_mul}] if slower else []
+        groups += [{"params": [], "base_lr": train.G_optimizer_lr * multiplier}] if slower else []
         for name, parameter in self.netG.named_parameters():
             groups[-1 if slower and self._is_fixable(name) else 0]["params"].append(parameter)
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.G_optimizer_type]
@@ -233,22 +243,32 @@ def amp_dtype(name: str | None, device: torch.device) -> torch.dtype | None:
 def split(batch: Batch, parts: int) -> Iterator[dict[str, Any]]:
     """A batch cut into equal parts along its samples."""
     size = len(next(value for value in batch.values() if isinstance(value, Tensor)))
+    check_parts(size, parts)
+    for begin in range(0, size, size // parts):
+        yield {key: value[begin : begin + size // parts] for key, value in batch.items()}
+
+
+def check_parts(size: int, parts: int) -> None:
+    """Raises ValueError where a process's share of a step can't be worked through in equal parts."""
     if size % parts:
         raise ValueError(
             f"train.accumulate_grad: {parts} parts do not divide this rank's {size} samples of a step "
             f"(datasets.train.dataloader_batch_size over all ranks)"
         )
-    for begin in range(0, size, size // parts):
-        yield {key: value[begin : begin + size // parts] for key, value in batch.items()}
 
 
-def _with_current_rates(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _with_current_rates(
+    saved: Mapping[str, Any], optimizer: torch.optim.Optimizer, source: Path | str
+) -> dict[str, Any]:
     """An optimizer state whose groups keep this run's settings: rates come from the options, also after editing them.
 
     KAIR's files lack our `base_lr`, and hold its own learning rate of that step.
     """
-    groups = [
-        {**current, "params": old["params"]}
-        for current, old in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True)
-    ]
+    now = optimizer.state_dict()["param_groups"]
+    if [len(group["params"]) for group in saved["param_groups"]] != [len(group["params"]) for group in now]:
+        raise ValueError(
+            f"{source}: the saved optimizer has other groups of parameters; set train.fix_iter, fix_keys and "
+            f"fix_lr_mul as they were, or go on under a new task with path.pretrained_netG"
+        )
+    groups = [{**current, "params": old["params"]} for current, old in zip(now, saved["param_groups"], strict=True)]
     return {"state": saved["state"], "param_groups": groups}

@@ -12,14 +12,22 @@ from typing import Protocol
 class ScheduleOptions(Protocol):
     """The keys of `train` that are read here."""
 
-    G_scheduler_type: str
-    G_scheduler_milestones: list[int]
-    G_scheduler_gamma: float
-    G_scheduler_periods: int | list[int] | None
-    G_scheduler_restart_weights: float | list[float]
-    G_scheduler_eta_min: float
-    G_scheduler_warmup_iter: int
-    total_iter: int
+    @property
+    def G_scheduler_type(self) -> str: ...
+    @property
+    def G_scheduler_milestones(self) -> list[int]: ...
+    @property
+    def G_scheduler_gamma(self) -> float: ...
+    @property
+    def G_scheduler_periods(self) -> int | list[int] | None: ...
+    @property
+    def G_scheduler_restart_weights(self) -> float | list[float]: ...
+    @property
+    def G_scheduler_eta_min(self) -> float: ...
+    @property
+    def G_scheduler_warmup_iter(self) -> int: ...
+    @property
+    def total_iter(self) -> int: ...
 
 
 def learning_rate(step: int, base: float, options: ScheduleOptions) -> float:

@@ -1,12 +1,14 @@
 """How commands end: a user's mistake gives one message and exit code 2, a fault of the code its traceback."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 
 
 def run_command(command: Callable[[], None]) -> int:
@@ -22,15 +24,20 @@ def run_command(command: Callable[[], None]) -> int:
         command()
         return 0
     except ValueError as error:
-        if not _is_ours(error):
+        message = _message(error)
+        if message is None:
             raise
         rank = os.environ.get("RANK", "0")
-        sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {error}\n")
+        sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {message}\n")
         return 2
 
 
-def _is_ours(error: ValueError) -> bool:
-    """Whether a statement of this repository raised the error (in a loader's worker too, whose traceback is text)."""
-    place = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    from_worker = "in DataLoader worker process" in str(error)
-    return from_worker or (place.is_relative_to(ROOT) and ".venv" not in place.parts)
+def _message(error: ValueError) -> str | None:
+    """What a statement of this repository has to say; None where another's raised the error."""
+    text, place = str(error), traceback.extract_tb(error.__traceback__)[-1].filename
+    if IN_WORKER.match(text):
+        # A loader's worker hands over its traceback as text, its exception's own message at the end.
+        place = re.findall(r'^  File "(.+)", line \d+', text, re.MULTILINE)[-1]
+        text = re.split(r"^[\w.]*Error: ", text, flags=re.MULTILINE)[-1].rstrip()
+    path = Path(place).resolve()
+    return text if path.is_relative_to(ROOT) and ".venv" not in path.parts else None

@@ -12,6 +12,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -58,31 +59,46 @@ class _Format(logging.Formatter):
         return super().formatMessage(record)
 
 
-def setup_logger(experiment_dir: Path | str, rank: int = 0) -> logging.Logger:
+def setup_logger(experiment_dir: Path | str | None, rank: int = 0) -> logging.Logger:
     """Sends everything that is logged (Python's warnings too) to the experiment's log file, appended.
 
     Rank 0 also speaks on standard output. Calling again replaces the files of the call before.
 
+    Args:
+        experiment_dir: `experiments/<task>`; None: not made yet, what is logged waits in memory for the next call.
+
     Returns:
         The logger "svrt" of the entry scripts; modules use `logging.getLogger(__name__)`.
     """
-    folder = Path(experiment_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
+    waiting: list[logging.LogRecord] = []
     for handler in [handler for handler in root.handlers if handler.name == HANDLER]:
+        waiting += handler.buffer if isinstance(handler, MemoryHandler) else []
         root.removeHandler(handler)
         handler.close()
-    name = "train.log" if rank == 0 else f"train_rank{rank}.log"
-    handlers: list[logging.Handler] = [logging.FileHandler(folder / name, encoding="utf-8")]
+    handlers: list[logging.Handler] = [_log_file(experiment_dir, rank, waiting)]
     if rank == 0:
         handlers.append(logging.StreamHandler(sys.stdout))
     for handler in handlers:
         handler.name = HANDLER
         handler.setFormatter(_Format())
         root.addHandler(handler)
+    for record in waiting if experiment_dir is not None else ():
+        handlers[0].handle(record)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     return logger
+
+
+def _log_file(experiment_dir: Path | str | None, rank: int, waiting: list[logging.LogRecord]) -> logging.Handler:
+    """The handler of this rank's log file, or of the memory that stands in for it with what waits already."""
+    if experiment_dir is None:
+        memory = MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
+        memory.buffer += waiting
+        return memory
+    folder = Path(experiment_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return logging.FileHandler(folder / ("train.log" if rank == 0 else f"train_rank{rank}.log"), encoding="utf-8")
 
 
 def warn_once(source: logging.Logger, message: str) -> None:
