@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from utils.utils_dist import Dist
 
 from models.losses import define_loss
 from models.model_base import Batch, ModelBase
 from models.perceptual import VGGLoss
+from utils.utils_dist import Dist
 from utils.utils_option import TrainOptions
 from utils.utils_registry import MODELS
 

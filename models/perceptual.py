@@ -114,7 +114,7 @@ def _imagenet_weights(vgg_type: str, path: str | Path | None) -> dict[str, Tenso
         return dict(torchvision.models.get_weight(f"{vgg_type.upper()}_Weights.IMAGENET1K_V1").get_state_dict())
     except (URLError, OSError) as error:
         raise ValueError(
-            f"train.G_perceptual_weight: the VGG loss needs {WEIGHTS[vgg_type]} (torchvision's {vgg_type} weights), and "
+            f"train.G_perceptual_weight: the VGG loss needs torchvision's {WEIGHTS[vgg_type]}, and "
             f"downloading it failed ({error}). Copy it to model_zoo/{WEIGHTS[vgg_type]} and set train.vgg_path, or set "
             f"train.G_perceptual_weight=0."
         ) from error
