@@ -57,7 +57,7 @@ def _cosine(step: int, base: float, options: ScheduleOptions) -> float:
     one; a list of weights then scales the peak of each, as in BasicSR.
     """
     eta_min = options.G_scheduler_eta_min
-    begin, index = 0, 0
+    begin, index = 0.0, 0
     while True:
         length, scale = _period(index, options)
         if step <= begin + length:
