@@ -1,19 +1,54 @@
 """From the `netG` section to a network: the only place where an option becomes a network's argument.
 
-A new network is one file with a class registered in `NETWORKS`, imported here.
+A new network is one file with a class registered in `NETWORKS`, imported here. A new fusion of frames and spikes is one
+file with a class registered in `FUSIONS`, imported here (docs/architecture.md): its keyword parameters become options
+with `fuse_` before them.
 """
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from models import network_vrt  # noqa: F401  (registers "vrt")
+from models.layers.spike_encoder3d import SCALES, SpikeEncoder3D
+from models.layers.temporal_attention import SpikeTemporalSA
+from models.network_vrt import VRT
+from models.network_vrt_spike import VRTWithSpike
 from utils.utils_option import NetworkOptions
-from utils.utils_registry import NETWORKS
+from utils.utils_registry import FUSIONS, NETWORKS, keyword_parameters, options_of, takes_options_of
 from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
+
+FUSION_PARTS = [("fuse_", FUSIONS.get(name)) for name in FUSIONS.names()]
+
+
+@NETWORKS.register("vrt_spike")
+@takes_options_of(("", VRT), ("spike_", SpikeEncoder3D), ("spike_attn_", SpikeTemporalSA), *FUSION_PARTS)
+def vrt_with_spike(*, fuse_type: str = "temporal_cross_attention", **options: Any) -> VRTWithSpike:
+    """VRT with a spike branch.
+
+    Args:
+        fuse_type: name of the fusion in `FUSIONS`.
+        options: those of `VRT`; with a prefix those of `SpikeEncoder3D` (spike_), `SpikeTemporalSA` (spike_attn_) and
+            the fusion (fuse_). The channels of the spike branch are `embed_dims[:4]`.
+
+    Raises:
+        ValueError: options that do not fit together, or an option of another fusion than `fuse_type`.
+    """
+    fusion_class = FUSIONS.get(fuse_type)
+    known = ["fuse_type", *(f"fuse_{key}" for key in keyword_parameters(fusion_class))]
+    for key, parameter in keyword_parameters(vrt_with_spike).items():
+        if key.startswith("fuse_") and key not in known and options[key] != parameter.default:
+            raise ValueError(f"netG.{key}: not an option of the fusion {fuse_type!r}. Choices: {', '.join(known)}.")
+    channels, reach = options["embed_dims"][:SCALES], max(1, options["img_size"][0] - 1)
+    vrt = VRT(**options_of("", VRT, options))
+    encoder = SpikeEncoder3D(channels, **options_of("spike_", SpikeEncoder3D, options))
+    scales = (channels, reach, encoder.time_steps)
+    attention = SpikeTemporalSA(*scales, **options_of("spike_attn_", SpikeTemporalSA, options))
+    fusion = fusion_class(*scales, **options_of("fuse_", fusion_class, options))
+    return VRTWithSpike(vrt, encoder, attention, fusion)
 
 
 def define_G(netG: NetworkOptions) -> nn.Module:

@@ -9,11 +9,14 @@ annotations and defaults are the schema (`utils/utils_option.py`), so a new part
         def __init__(self, *, depths: list[int], ...): ...
 
     NETWORKS.get("vrt")          # the class
+
+A function that builds something of several parts takes their options by `takes_options_of`.
 """
 
 import difflib
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 Part = TypeVar("Part", bound=Callable[..., Any])
@@ -62,12 +65,55 @@ class Registry:
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """The keyword parameters of the part called `name`, by their names."""
-        signature = inspect.signature(self.get(name), eval_str=True)
-        return {key: p for key, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        return keyword_parameters(self.get(name))
+
+
+def keyword_parameters(part: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a class or function, by their names."""
+    signature = inspect.signature(part, eval_str=True)
+    return {key: p for key, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def takes_options_of(*prefixed: tuple[str, Callable[..., Any]]) -> Callable[[Part], Part]:
+    """Decorator of a function (*, own: ..., **options): its keyword parameters become its own and those of parts.
+
+    It is called with all of them: those that were not given have their defaults.
+
+    Args:
+        prefixed: prefix and part; a part's `heads` is `fuse_heads` under the prefix "fuse_". Two parts may share a
+            parameter that has the same annotation and default.
+    """
+
+    def decorate(function: Part) -> Part:
+        parameters = keyword_parameters(function)
+        for prefix, part in prefixed:
+            for key, parameter in keyword_parameters(part).items():
+                renamed = parameter.replace(name=prefix + key)
+                known = parameters.setdefault(renamed.name, renamed)
+                assert known == renamed, f"{renamed.name}: {known} and {renamed}"
+        signature = inspect.Signature(list(parameters.values()))
+
+        @functools.wraps(function)
+        def complete(**options: Any) -> Any:
+            bound = signature.bind(**options)
+            bound.apply_defaults()
+            return function(**bound.arguments)
+
+        complete.__signature__ = signature  # type: ignore[attr-defined]
+        return complete  # type: ignore[return-value]
+
+    return decorate
+
+
+def options_of(prefix: str, part: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `options`, those of a part by its own names for them."""
+    names = keyword_parameters(part)
+    return {key: options[prefix + key] for key in names if prefix + key in options}
 
 
 NETWORKS = Registry("network", "netG.net_type")
 MODELS = Registry("model", "model")
 LOSSES = Registry("loss", "train.G_lossfn_type")
 DATASETS = Registry("dataset", "datasets.*.dataset_type")
+FUSIONS = Registry("fusion", "netG.fuse_type")
 REPRESENTATIONS = Registry("spike representation", "datasets.*.spike.representation")

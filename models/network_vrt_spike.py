@@ -1,0 +1,110 @@
+"""VRT with a spike branch: the voxel branch of S-VRT. RGB goes through VRT; voxels of spikes, at the sensor's own
+resolution, through an encoder; what VRT's four encoder stages see is fused with the spikes' features of the same size.
+
+Chosen by `"net_type": "vrt_spike"`; built in `models/select_network.py`. Shapes at every step: docs/architecture.md.
+Train: `python main_train_vrt.py --opt options/demo/quickstart_voxel.json`.
+
+Legend: B batch, T frames, K bins, C channels, H height, W width (of frames), h, w (of spike pictures).
+"""
+
+import logging
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from models.layers.spike_encoder3d import SpikeEncoder3D, registers
+from models.network_vrt import SIZE_MULTIPLE, VRT
+
+logger = logging.getLogger(__name__)
+
+VRT_PREFIX = "vrt."
+
+
+class VRTWithSpike(nn.Module):
+    """VRT whose encoder stages are fused with features of spikes.
+
+    Args:
+        vrt: the network for RGB.
+        spike_encoder: voxels to features at four sizes.
+        temporal_attention: four features to four of the same shapes.
+        fusion: called as fusion(stage, frames, spikes) for stage 0..3 with features (B, T, H, W, C) of both.
+    """
+
+    def __init__(
+        self, vrt: VRT, spike_encoder: SpikeEncoder3D, temporal_attention: nn.Module, fusion: nn.Module
+    ) -> None:
+        super().__init__()
+        self.vrt = vrt
+        self.spike_encoder = spike_encoder
+        self.temporal_attention = temporal_attention
+        self.fusion = fusion
+        self._told_resize = False
+
+    @property
+    def conv_last(self) -> nn.Module:
+        """The convolution that makes the output, for `init_type`."""
+        return self.vrt.conv_last
+
+    def forward(self, x: Tensor, spikes: Tensor | None = None) -> Tensor:
+        """Restores a clip.
+
+        Args:
+            x: frames (B, T, 3, H, W) in [0, 1], any T, H and W.
+            spikes: voxels (B, T, K, h, w) of the same frames and the same scene.
+
+        Returns:
+            (B, T, 3, H*upscale, W*upscale), see `VRT.forward`.
+
+        Raises:
+            ValueError: spikes are missing or do not belong to the frames.
+        """
+        if spikes is None:
+            raise ValueError(
+                'netG.net_type "vrt_spike" takes spikes beside the frames; set datasets.*.input_pack_mode to "dual", '
+                'or use net_type "vrt", which takes them as channels.'
+            )
+        if spikes.dim() != 5 or spikes.shape[:2] != x.shape[:2]:
+            raise ValueError(
+                f"Spikes (B, T, K, h, w) need the frames' B and T, {tuple(x.shape[:2])}; got {tuple(spikes.shape)}."
+            )
+        size = (x.shape[-2], x.shape[-1])
+        self._tell_resize(spikes, size)
+        padded = (size[0] + -size[0] % SIZE_MULTIPLE, size[1] + -size[1] % SIZE_MULTIPLE)
+        pyramid = self.temporal_attention(self.spike_encoder(spikes, size, padded))
+
+        def fuse(stage: int, features: Tensor) -> Tensor:
+            fused = self.fusion(stage, features.permute(0, 2, 3, 4, 1), pyramid[stage])
+            return fused.permute(0, 4, 1, 2, 3)
+
+        return self.vrt(x, fuse)
+
+    def widen(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """A checkpoint of a plain VRT made to fit this network, and its keys that were widened (`VRT.widen`).
+
+        Its weights become `vrt.*`; the spike branch keeps what it has. A checkpoint that has `vrt.*` comes back
+        unchanged, and so does what is wrong in a plain VRT's: what loads it says what does not fit.
+        """
+        if any(key.startswith(VRT_PREFIX) for key in state_dict):
+            return dict(state_dict), []
+        weights, widened = self.vrt.widen(state_dict)
+        new = {key: value for key, value in self.state_dict().items() if not key.startswith(VRT_PREFIX)}
+        logger.info(
+            "Checkpoint of a plain VRT: it becomes %s*; the %d tensors of the spike branch (%s) are new",
+            VRT_PREFIX,
+            len(new),
+            ", ".join(dict.fromkeys(key.partition(".")[0] for key in new)),
+        )
+        return {f"{VRT_PREFIX}{key}": value for key, value in weights.items()} | new, [VRT_PREFIX + w for w in widened]
+
+    def _tell_resize(self, spikes: Tensor, size: tuple[int, int]) -> None:
+        """Warns once where the spikes have another resolution than the encoder starts at."""
+        ratio = self.spike_encoder.ratio
+        if self._told_resize or registers(spikes.shape[-2:], size, ratio):
+            return
+        self._told_resize = True
+        logger.warning(
+            "Spikes of %d x %d for frames of %d x %d are resized to 1/%d of the frames (netG.spike_ratio)",
+            *spikes.shape[-2:],
+            *size,
+            ratio,
+        )
