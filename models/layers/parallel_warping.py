@@ -2,7 +2,7 @@
 
 An offset is the optical flow plus a learned residual, (10 / scale) * tanh(...); the modulated deformable convolution
 (arXiv 1811.11168) is torchvision's or its equal. All frames, neighbours and both directions of time go through one warp
-and one deformable convolution.
+and one deformable convolution (several where large pictures would need too much memory, without gradients).
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2).
 """
@@ -18,6 +18,9 @@ from models.layers.flow_warp import at_least_float32, flow_warp
 
 # Largest learned correction of the flow, in pixels of the full size.
 MAX_RESIDUE = 10.0
+# Offsets and modulations held at once without gradients; beyond it a clip's pairs of frames go in several calls.
+_OFFSET_BYTES = {"cpu": 128 << 20}
+_OFFSET_BYTES_ACCELERATOR = 4 << 30
 
 
 class DeformableAlignment(nn.Module):
@@ -62,22 +65,44 @@ class DeformableAlignment(nn.Module):
             the first and the first frame of the second, which have no neighbour there.
         """
         batch, count, height, width, channels = x.shape
-        frames = x.permute(0, 1, 4, 2, 3).contiguous()
-        neighbours = self._neighbours(frames)
-        warped = flow_warp(neighbours.flatten(0, 3), flows.flatten(0, 3)).view(-1, self.reach * channels, height, width)
+        neighbours = self._neighbours(x.permute(0, 1, 4, 2, 3).contiguous()).flatten(0, 2)
         current = torch.stack((x[:, :-1], x[:, 1:])).flatten(0, 2)
         flows = flows.flatten(0, 2)
-        sources = (warped.permute(0, 2, 3, 1), current, flows.flatten(1, 2).permute(0, 2, 3, 1).to(x.dtype))
-        # Channels-last in memory, which the convolutions of all devices run fastest on.
-        raw = self.conv_offset(torch.cat(sources, -1).permute(0, 3, 1, 2))
-        offset, mask = self._offsets(raw, flows)
-        with torch.autocast(x.device.type, enabled=False):
-            neighbours = neighbours.view(-1, self.reach * channels, height, width).to(offset.dtype)
-            aligned = deform_conv3x3(neighbours, offset, mask, self.weight.to(offset.dtype), self.bias.to(offset.dtype))
+        step = self._pairs_at_once(x)
+        parts = [
+            self._align(neighbours[i : i + step], current[i : i + step], flows[i : i + step])
+            for i in range(0, len(current), step)
+        ]
+        aligned = parts[0] if len(parts) == 1 else torch.cat(parts)
         aligned = aligned.to(x.dtype).view(2, batch, count - 1, channels, height, width)
         backward, forward = aligned.permute(0, 1, 2, 4, 5, 3)
         nothing = (0, 0, 0, 0, 0, 0)
         return F.pad(backward, (*nothing, 0, 1)), F.pad(forward, (*nothing, 1, 0))
+
+    def _pairs_at_once(self, x: Tensor) -> int:
+        """All pairs of frames, both directions together; without gradients as many as keep the offsets small."""
+        pairs = 2 * x.shape[0] * (x.shape[1] - 1)
+        if torch.is_grad_enabled():
+            return pairs
+        limit = _OFFSET_BYTES.get(x.device.type, _OFFSET_BYTES_ACCELERATOR)
+        return min(pairs, max(1, limit // (27 * self.deformable_groups * x.shape[2] * x.shape[3] * 4)))
+
+    def _align(self, neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
+        """Aligned features (n, C, H, W) of n frames.
+
+        Args:
+            neighbours: (n, K, C, H, W).
+            current: (n, H, W, C).
+            flows: (n, K, 2, H, W).
+        """
+        warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view_as(neighbours).flatten(1, 2)
+        parts = (warped.permute(0, 2, 3, 1), current, flows.flatten(1, 2).permute(0, 2, 3, 1).to(current.dtype))
+        # Channels-last in memory, which the convolutions of all devices run fastest on.
+        raw = self.conv_offset(torch.cat(parts, -1).permute(0, 3, 1, 2))
+        offset, mask = self._offsets(raw, flows)
+        with torch.autocast(current.device.type, enabled=False):
+            sources = neighbours.flatten(1, 2).to(offset.dtype)
+            return deform_conv3x3(sources, offset, mask, self.weight.to(offset.dtype), self.bias.to(offset.dtype))
 
     def _neighbours(self, frames: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) to (2, B, T-1, K, C, H, W): of frame t the next ones t+1..t+K, nearest first, and of
