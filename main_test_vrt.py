@@ -92,10 +92,8 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     check_tile(testing.tile, opt.netG.window_size)
     clips = define_Dataset(opt.datasets.test, seed=opt.train.manual_seed, scale=opt.scale, n_channels=opt.n_channels)
 
+    checkpoint = checkpoint_of(opt, arguments)
     network = define_G(opt.netG)
-    checkpoint = arguments.checkpoint or (
-        opt.experiment_dir if arguments.opt else Path("model_zoo/vrt") / f"{opt.task}.pth"
-    )
     load_weights(network, checkpoint, prefer_ema=True)
 
     folder = arguments.output / opt.task
@@ -108,6 +106,17 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     print(f"pictures (input | spikes | restored | sharp): {folder / 'panels'}")
     if arguments.save_result:
         print(f"restored frames: {folder}/<clip>/<frame>.png")
+
+
+def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
+    """Where the weights are: as --checkpoint says, else the experiment's folder or the published model's place."""
+    if arguments.checkpoint:
+        return arguments.checkpoint
+    path = opt.experiment_dir if arguments.opt else Path("model_zoo/vrt") / f"{opt.task}.pth"
+    if not path.exists():
+        remedy = f"train first ({arguments.opt})" if arguments.opt else f"put the VRT release's {path.name} there"
+        raise ValueError(f"{path}: there is no checkpoint; {remedy}, or name another with --checkpoint")
+    return path
 
 
 def writer_of(folder: Path, save_result: bool) -> Callable[[Clip], None]:

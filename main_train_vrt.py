@@ -89,9 +89,9 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any) -> None:
     batch_size = opt.datasets.train.dataloader_batch_size
     batches = stream(opt, train_set, dist, consumed=step * batch_size)
 
-    # Nothing is wrong so far: the experiment's folder, log and curves.
-    setup_logger(folder, dist.rank)
+    # Nothing is wrong so far: the experiment's curves, log and folder.
     writer = Writer(folder, opt.logger, dist.rank, config=options_to_dict(opt), resumed_step=step)
+    setup_logger(folder, dist.rank)
     if dist.is_main:
         write_options(opt, folder / "options" / "resolved.json")
     timer = Timer(dist.device)

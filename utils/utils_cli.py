@@ -34,10 +34,13 @@ def run_command(command: Callable[[], None]) -> int:
 
 def _message(error: ValueError) -> str | None:
     """What a statement of this repository has to say; None where another's raised the error."""
-    text, place = str(error), traceback.extract_tb(error.__traceback__)[-1].filename
+    text, frame = str(error), traceback.extract_tb(error.__traceback__)[-1]
+    place, statement = frame.filename, frame.line or ""
     if IN_WORKER.match(text):
         # A loader's worker hands over its traceback as text, its exception's own message at the end.
-        place = re.findall(r'^  File "(.+)", line \d+', text, re.MULTILINE)[-1]
+        place, statement = re.findall(r'^  File "(.+)", line \d+, in .+\n +(.*)$', text, re.MULTILINE)[-1]
         text = re.split(r"^[\w.]*Error: ", text, flags=re.MULTILINE)[-1].rstrip()
     path = Path(place).resolve()
-    return text if path.is_relative_to(ROOT) and ".venv" not in path.parts else None
+    ours = path.is_relative_to(ROOT) and ".venv" not in path.parts
+    # A conversion or an unpacking that fails inside our statement is a fault of ours too.
+    return text if ours and statement.startswith("raise ") else None

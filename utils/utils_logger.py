@@ -134,10 +134,11 @@ class Writer:
         self.folder = Path(experiment_dir)
         self._tensorboard: Any = None
         self._wandb: ModuleType | None = None
-        if rank == 0 and options.tensorboard:
-            self._tensorboard = _start_tensorboard(self.folder / "tb_logger", resumed_step)
+        # W&B first: what may be refused comes before anything is written.
         if rank == 0 and options.wandb:
             self._wandb = _start_wandb(self.folder, options, config or {})
+        if rank == 0 and options.tensorboard:
+            self._tensorboard = _start_tensorboard(self.folder / "tb_logger", resumed_step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Adds a point to each of the curves named."""

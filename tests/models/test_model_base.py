@@ -237,7 +237,7 @@ def test_a_state_that_does_not_fit_is_explained() -> None:
     narrow = {**state, "netG": {**state["netG"], "body.bias": torch.zeros(3)}}
     with pytest.raises(ValueError, match=r"(?s)experiments/x: checkpoint of another architecture.*body.bias \(3\)"):
         make().load_state_dict(narrow, "experiments/x")
-    with pytest.raises(ValueError, match="experiments/x: the saved optimizer has other groups.*fix_lr_mul"):
+    with pytest.raises(ValueError, match=r"experiments/x: the saved optimizer has other groups.*fix_lr_mul"):
         make(fix_iter=1, fix_keys=["spynet"], fix_lr_mul=0.5).load_state_dict(state, "experiments/x")
 
 

@@ -1,0 +1,76 @@
+"""How commands end: our messages for people's mistakes, tracebacks for faults of the code."""
+
+from fractions import Fraction
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from utils.utils_cli import run_command
+
+
+class Broken(Dataset[int]):
+    """Raises the given error for every item."""
+
+    def __init__(self, library: bool) -> None:
+        self.library = library
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        if self.library:
+            return int(Fraction("no number"))
+        try:
+            raise KeyError("hidden")
+        except KeyError as error:
+            raise ValueError("clip/000003.png: can't be read;\ncopy it again: ValueError helps nobody") from error
+
+
+def mistake() -> None:
+    raise ValueError("options.json: a mistake")
+
+
+def fault_of_ours() -> None:
+    (_, _) = [1]
+
+
+def fault_below() -> None:
+    Fraction("no number")
+
+
+def read_with_workers(library: bool) -> None:
+    list(DataLoader(Broken(library), num_workers=1))
+
+
+def test_done() -> None:
+    assert run_command(lambda: None) == 0
+
+
+def test_a_mistake_is_one_message(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    assert run_command(mistake) == 2
+    assert capsys.readouterr() == ("", "Error: options.json: a mistake\n")
+    monkeypatch.setenv("RANK", "3")
+    assert run_command(mistake) == 2
+    assert capsys.readouterr().err == "[rank 3] Error: options.json: a mistake\n"
+
+
+def test_a_mistake_that_a_loaders_worker_met(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    assert run_command(lambda: read_with_workers(library=False)) == 2
+    told = "Error: clip/000003.png: can't be read;\ncopy it again: ValueError helps nobody\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("fault", [fault_of_ours, fault_below, lambda: read_with_workers(library=True)])
+def test_faults_of_the_code_pass(fault: object, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError):
+        run_command(fault)  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: print(1 // 0))
