@@ -1,4 +1,4 @@
-"""The spike pyramid: its convolution against torch's, its sizes, how spikes come onto its grid, what it computes where."""
+"""The spike pyramid: its convolution against torch's, its sizes, how spikes come onto its grid, what runs where."""
 
 from typing import Any
 
