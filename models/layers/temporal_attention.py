@@ -37,12 +37,11 @@ class RelativeBias(nn.Module):
     def __init__(self, num_heads: int, reach: int, window: int, steps: tuple[int, int]) -> None:
         super().__init__()
         self.reach, self.steps = reach, steps
-        slopes = 2.0 ** -torch.arange(num_heads, dtype=torch.float32, device="cpu")[:, None]
-        distances = torch.arange(-reach, reach + 1, device="cpu").abs()
-        self.time = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_heads, 2 * reach + 1), std=0.02))
-        self.time.data -= slopes * distances
+        slopes = 2.0 ** -torch.arange(num_heads)[:, None]
+        noise = nn.init.trunc_normal_(torch.empty(num_heads, 2 * reach + 1), std=0.02)
+        self.time = nn.Parameter(noise - slopes * torch.arange(-reach, reach + 1).abs())
         if window > 1:
-            offsets = torch.arange(window, device="cpu") - window // 2
+            offsets = torch.arange(window) - window // 2
             places = offsets.square()[:, None] + offsets.square()
             self.place = nn.Parameter(-slopes * places.flatten())
         else:
