@@ -25,13 +25,14 @@ gpus=1
 options=""
 demo=false
 prepare=false
+dry_run=false
 arguments=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --help | -h) usage; exit 0 ;;
         --demo) demo=true ;;
         --prepare-data) prepare=true ;;
-        --dry-run) arguments+=(--dry-run) ;;
+        --dry-run) dry_run=true ;;
         --) shift; arguments+=("$@"); break ;;
         -*) echo "Unknown flag '$1'." >&2; usage >&2; exit 2 ;;
         *[!0-9]*) options=$1 ;;
@@ -61,15 +62,18 @@ if $prepare; then
 fi
 
 train=(main_train_vrt.py --opt "$options" ${arguments[@]+"${arguments[@]}"})
+if $dry_run; then
+    train+=(--dry-run)
+fi
 if [ -n "${RANK:-}" ] && [ -n "${WORLD_SIZE:-}" ]; then
     "$PYTHON" -u "${train[@]}"
 elif [ "$gpus" -eq 1 ] && [ -z "${TORCHRUN_ARGS:-}" ]; then
     "$PYTHON" -u "${train[@]}"
 else
     # shellcheck disable=SC2086  # several flags in one variable
-    "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$gpus" --shutdown-timeout=120 ${TORCHRUN_ARGS:-} "${train[@]}"
+    "$PYTHON" -m scripts.run_ranks --standalone --nproc_per_node="$gpus" --shutdown-timeout=120 ${TORCHRUN_ARGS:-} "${train[@]}"
 fi
 
-if $demo; then
-    "$PYTHON" main_test_vrt.py --opt "$options" --save_result
+if $demo && ! $dry_run; then
+    "$PYTHON" main_test_vrt.py --opt "$options" --save_result ${arguments[@]+"${arguments[@]}"}
 fi

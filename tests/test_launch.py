@@ -1,0 +1,308 @@
+"""launch_train.sh and the environment it chooses; one process, torchrun's two, and a platform's two train alike."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+import main_train_vrt
+from tests.tiny import TinyRun, alone, differing, environment, free_port
+
+pytestmark = pytest.mark.slow
+
+DEFAULT = "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
+# Notes what it is asked to run; a command that holds FAKE_FAILS ends with code 7, one for a module that lacks with 1.
+FAKE_PYTHON = """#!/usr/bin/env bash
+folder=$(dirname "$0")
+echo "$*" >> "$folder/commands"
+case "$*" in
+    "-c "*) exit "${FAKE_TOO_OLD:-0}" ;;
+    --version) echo "Python 3.9.1" ;;
+    "scripts/check_requirements.py"*) [ -e "$folder/complete" ] || exit 1 ;;
+    "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m pip install"*) [ -z "${FAKE_OFFLINE:-}" ] || exit 1; touch "$folder/complete" ;;
+    *"${FAKE_FAILS:-nothing at all}"*) exit 7 ;;
+esac
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Path:
+    """An interpreter that runs nothing and has everything."""
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    (folder / "complete").touch()
+    path = folder / "python"
+    path.write_text(FAKE_PYTHON)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """This interpreter, taken to have all requirements: what it lacks must not be installed by a test."""
+    path = tmp_path / "python"
+    path.write_text(f'#!/usr/bin/env bash\n[ "$1" = scripts/check_requirements.py ] || exec "{sys.executable}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def launch(python: Path, *arguments: object, **variables: object) -> subprocess.CompletedProcess[str]:
+    """Runs launch_train.sh, from another folder than its own."""
+    script = Path(main_train_vrt.__file__).with_name("launch_train.sh")
+    command = [str(script), *map(str, arguments)]
+    env = environment(PYTHON=python, **variables)
+    return subprocess.run(command, cwd=python.parent, env=env, capture_output=True, text=True, timeout=180)
+
+
+def commands(python: Path) -> list[str]:
+    """What the fake interpreter was asked to run, after its checks."""
+    lines = (python.parent / "commands").read_text().splitlines()
+    return [line for line in lines if not line.startswith(("-c ", "scripts/check_requirements.py"))]
+
+
+def test_help_names_every_flag(fake: Path) -> None:
+    result = launch(fake, "--help")
+    assert result.returncode == 0
+    for part in ("GPUS", "OPTION_FILE", "--demo", "--prepare-data", "--dry-run", "--set", "PYTHON", DEFAULT):
+        assert part in result.stdout
+    assert not (fake.parent / "commands").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["--demonstrate"], ["Unknown flag '--demonstrate'", "--demo", "--prepare-data"]),
+        (["1", "options/nothing.json"], ["options/nothing.json", "options/"]),
+        (["0"], ["GPUS must be 1 or more, not '0'"]),
+    ],
+)
+def test_mistakes_of_the_command_line(fake: Path, arguments: list[str], parts: list[str]) -> None:
+    result = launch(fake, *arguments)
+    assert result.returncode == 2
+    assert all(part in result.stderr for part in parts), result.stderr
+    assert not (fake.parent / "commands").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, variables, expected",
+    [
+        ([], {}, [f"-u main_train_vrt.py --opt {DEFAULT}"]),
+        (["1", "options/demo/quickstart.json"], {}, ["-u main_train_vrt.py --opt options/demo/quickstart.json"]),
+        (
+            ["2", "--", "--set", "a.b=c", "d=[1, 2]"],
+            {},
+            [
+                "-m scripts.run_ranks --standalone --nproc_per_node=2 --shutdown-timeout=120 "
+                f"main_train_vrt.py --opt {DEFAULT} --set a.b=c d=[1, 2]"
+            ],
+        ),
+        (
+            ["1"],
+            {"TORCHRUN_ARGS": "--max-restarts 3"},
+            [
+                "-m scripts.run_ranks --standalone --nproc_per_node=1 --shutdown-timeout=120 --max-restarts 3 "
+                f"main_train_vrt.py --opt {DEFAULT}"
+            ],
+        ),
+        (["8"], {"RANK": 3, "WORLD_SIZE": 16}, [f"-u main_train_vrt.py --opt {DEFAULT}"]),
+        (
+            ["1", "--prepare-data", "--dry-run"],
+            {},
+            [
+                f"-m scripts.data_preparation.prepare_gopro_spike_dataset --opt {DEFAULT}",
+                f"-u main_train_vrt.py --opt {DEFAULT} --dry-run",
+            ],
+        ),
+        (
+            ["1", "--demo", "--", "--set", "train.total_iter=3"],
+            {},
+            [
+                "-m scripts.data_preparation.simulate_dataset",
+                "-u main_train_vrt.py --opt options/demo/quickstart.json --set train.total_iter=3",
+                "main_test_vrt.py --opt options/demo/quickstart.json --save_result --set train.total_iter=3",
+            ],
+        ),
+        (
+            ["1", "--demo", "--dry-run"],
+            {},
+            [
+                "-m scripts.data_preparation.simulate_dataset",
+                "-u main_train_vrt.py --opt options/demo/quickstart.json --dry-run",
+            ],
+        ),
+    ],
+    ids=["default", "option file", "two ranks", "torchrun's flags", "platform", "prepare", "demo", "demo, dry"],
+)
+def test_what_is_run(fake: Path, arguments: list[str], variables: dict[str, object], expected: list[str]) -> None:
+    assert launch(fake, *arguments, **variables).returncode == 0
+    assert commands(fake) == expected
+
+
+@pytest.mark.parametrize("failing, count", [("simulate_dataset", 1), ("main_train_vrt.py", 2), ("main_test_vrt.py", 3)])
+def test_the_first_failure_ends_it_with_its_code(fake: Path, failing: str, count: int) -> None:
+    assert launch(fake, "1", "--demo", FAKE_FAILS=failing).returncode == 7
+    assert len(commands(fake)) == count
+
+
+def test_the_script_is_short_and_sound(repository: Path) -> None:
+    scripts = [repository / "launch_train.sh", *sorted((repository / "scripts").glob("*.sh"))]
+    assert len(scripts[0].read_text().splitlines()) < 120
+    for script in scripts:
+        subprocess.run(["bash", "-n", script], check=True)
+        assert not re.search(r"cu1\d\d|/usr/local|/home|/root", script.read_text())
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "-x", *scripts], cwd=repository, check=True)
+
+
+# The environment
+
+
+def use_python(fake: Path, **variables: object) -> subprocess.CompletedProcess[str]:
+    """Sources scripts/environment.sh in the fake interpreter's folder and says which interpreter it chose."""
+    scripts = Path(main_train_vrt.__file__).parent / "scripts"
+    text = f'set -euo pipefail; source "{scripts}/environment.sh"; use_python requirement.txt; echo "chosen $PYTHON"'
+    variables = {"PYTHON": fake, **variables}
+    return subprocess.run(
+        ["bash", "-c", text], cwd=fake.parent, env=environment(**variables), capture_output=True, text=True, timeout=60
+    )
+
+
+def test_an_interpreter_that_has_everything_is_used(fake: Path) -> None:
+    result = use_python(fake)
+    assert (result.returncode, result.stdout) == (0, f"chosen {fake}\n")
+    assert commands(fake) == [] and not (fake.parent / ".venv").exists()
+
+
+def test_python3_is_the_default(fake: Path) -> None:
+    fake.rename(fake.with_name("python3"))
+    result = use_python(fake, PYTHON="", PATH=f"{fake.parent}:{os.environ['PATH']}")
+    assert (result.returncode, result.stdout) == (0, "chosen python3\n")
+
+
+def test_one_that_lacks_something_makes_an_environment_once(fake: Path) -> None:
+    (fake.parent / "complete").unlink()
+    result = use_python(fake)
+    # The copy in .venv keeps its own list of what is installed.
+    chosen = fake.parent / ".venv" / "bin" / "python"
+    assert result.returncode == 0 and result.stdout.endswith(f"chosen {chosen}\n")
+    assert commands(fake) == ["-m venv .venv"]
+    assert commands(chosen) == ["-m pip install --quiet --disable-pip-version-check -r requirement.txt"]
+    again = use_python(fake)
+    assert (again.returncode, again.stdout) == (0, f"chosen {chosen}\n")
+    assert len(commands(fake)) == len(commands(chosen)) == 1
+
+
+def test_a_failed_installation_ends_it(fake: Path) -> None:
+    (fake.parent / "complete").unlink()
+    result = use_python(fake, FAKE_OFFLINE=1)
+    assert result.returncode == 2 and "Installing requirement.txt failed" in result.stderr
+    assert "chosen" not in result.stdout
+
+
+def test_an_old_or_missing_interpreter(fake: Path) -> None:
+    result = use_python(fake, FAKE_TOO_OLD=1)
+    assert result.returncode == 2 and "Python 3.9.1 is too old: Python 3.10" in result.stderr
+    result = use_python(fake, PYTHON="no-such-python")
+    assert result.returncode == 2 and "There is no 'no-such-python'" in result.stderr
+
+
+# Real training
+
+STEPS = (
+    "train.total_iter=4",
+    "train.G_scheduler_periods=4",
+    "train.checkpoint_save=2",
+    "train.checkpoint_test=2",
+    "datasets.train.dataloader_batch_size=2",
+    "netG.drop_path_rate=0",
+    "train.fix_iter=2",
+    'train.fix_keys=["spynet", "deform"]',
+)
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """Four steps on global batches of two, in one process."""
+    run = TinyRun.make(tmp_path_factory.mktemp("one"))
+    assert run.train(*STEPS) == 0
+    return run
+
+
+def check_equal(run: TinyRun, other: TinyRun) -> None:
+    """The same weights to rounding, and the same tests to the digits of the log.
+
+    Adam's first steps go by a gradient's sign, also where it is nothing but rounding: single weights may differ by as
+    much as a step, but what was learnt in the last two steps is the same by and large.
+    """
+    for kind in ("G", "E"):
+        start, first, second = (
+            torch.cat([value.flatten() for value in weights.values()])
+            for weights in (run.weights(2, kind), run.weights(4, kind), other.weights(4, kind))
+        )
+        assert (second - first).norm() < 1e-2 * (first - start).norm() and not torch.equal(first, start)
+    lines, others = (
+        [line.partition(" : ")[2] for line in r.log().splitlines() if "PSNR" in line][-3:] for r in (run, other)
+    )
+    number = r"\d+\.\d+"
+    assert [re.sub(number, "", line) for line in lines] == [re.sub(number, "", line) for line in others]
+    scores, other_scores = ([float(text) for text in re.findall(number, " ".join(text))] for text in (lines, others))
+    assert other_scores == pytest.approx(scores, abs=0.02) and len(scores) == 12
+
+
+def test_two_ranks_of_torchrun_equal_one_process(one_process: TinyRun, tmp_path: Path, real: Path) -> None:
+    run = TinyRun.make(tmp_path)
+    result = launch(real, 2, run.options, "--", "--set", *STEPS)
+    assert result.returncode == 0, result.stderr
+    assert "2 ranks on cpu" in run.log() and (run.folder / "train_rank1.log").exists()
+    check_equal(one_process, run)
+    best = [json.loads((r.folder / "checkpoints" / "best.json").read_text()) for r in (one_process, run)]
+    assert best[0]["step"] == best[1]["step"] and best[0]["score"] == pytest.approx(best[1]["score"], abs=1e-3)
+
+
+def test_two_ranks_of_a_platform_resume_a_run_of_one_process(
+    one_process: TinyRun, tmp_path: Path, repository: Path
+) -> None:
+    """Started by hand; the ranks go on from the checkpoint of step 2."""
+    run = TinyRun.make(tmp_path)
+    assert run.train(*STEPS, "train.total_iter=2") == 0
+    command = [sys.executable, "main_train_vrt.py", "--opt", str(run.options), "--set", *STEPS]
+    shared = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    ranks = [subprocess.Popen(command, cwd=repository, env=environment(RANK=rank, **shared)) for rank in (0, 1)]
+    try:
+        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert "Resumed from step 2" in run.log()
+    check_equal(one_process, run)
+
+
+def test_a_platforms_only_process_is_one_process(one_process: TinyRun, tmp_path: Path) -> None:
+    run = TinyRun.make(tmp_path)
+    with alone(), mock.patch.dict(os.environ, {"RANK": "0", "WORLD_SIZE": "1"}):
+        assert main_train_vrt.main(["--opt", str(run.options), "--set", *STEPS]) == 0
+    assert differing(one_process.weights(4), run.weights(4)) == []
+
+
+def test_a_mistake_under_torchrun_has_its_code_and_message(tmp_path: Path, real: Path) -> None:
+    run = TinyRun.make(tmp_path)
+    result = launch(real, 2, run.options, "--", "--set", "datasets.train.dataloader_batch_size=3")
+    assert result.returncode == 2
+    assert "3 samples per step can't be shared equally by 2 processes" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not run.folder.exists()
+
+
+def test_a_mistake_of_one_process_has_its_code(tmp_path: Path, real: Path) -> None:
+    run = TinyRun.make(tmp_path)
+    result = launch(real, 1, run.options, "--", "--set", "train.total_itr=3")
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: ") and "did you mean 'total_iter'" in result.stderr
