@@ -90,6 +90,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device))
     check_tile(testing.tile, opt.netG.window_size)
+    check_noise(opt)
     clips = define_Dataset(opt.datasets.test, seed=opt.train.manual_seed, scale=opt.scale, n_channels=opt.n_channels)
 
     checkpoint = checkpoint_of(opt, arguments)
@@ -106,6 +107,15 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     print(f"pictures (input | spikes | restored | sharp): {folder / 'panels'}")
     if arguments.save_result:
         print(f"restored frames: {folder}/<clip>/<frame>.png")
+
+
+def check_noise(opt: Options) -> None:
+    """A noise level goes with networks that take one, and only with those."""
+    takes, given = getattr(opt.netG, "nonblind_denoising", False), getattr(opt.datasets.test, "sigma", 0) > 0
+    if takes and not given:
+        raise ValueError(f"--sigma: {opt.task} has to be told the noise level out of 255; it knows 10, 20, 30, 40, 50")
+    if given and not takes:
+        raise ValueError(f"--sigma: {opt.task} takes no noise level (netG.nonblind_denoising is false); leave it out")
 
 
 def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
