@@ -5,7 +5,15 @@ from typing import Any
 
 from utils.option_faults import Fault
 from utils.option_parts import Registries
-from utils.option_schema import DatasetOptions, NetworkOptions, Options, TopOptions, TrainOptions, ValOptions
+from utils.option_schema import (
+    DatasetOptions,
+    DatasetsOptions,
+    NetworkOptions,
+    Options,
+    TopOptions,
+    TrainOptions,
+    ValOptions,
+)
 from utils.utils_tile import AXES, check_tile
 
 NOT_YET = "this version does not use it"
@@ -34,21 +42,52 @@ def input_channels(section: DatasetOptions, n_channels: int, registries: Registr
     dataset = registries.datasets.get(section.dataset_type)
     if getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None)) != "concat":
         return n_channels
+    return n_channels + _spike_channels(section, registries)
+
+
+def spike_bins(section: DatasetOptions, registries: Registries) -> int | None:
+    """Channels per frame of the `L_spike` that a dataset delivers; None where it delivers none.
+
+    Raises:
+        ValueError: the representation refuses its parameters.
+    """
+    return _spike_channels(section, registries) if _is_dual(section) else None
+
+
+def _is_dual(section: DatasetOptions) -> bool:
+    return getattr(section, "input_pack_mode", None) == "dual"
+
+
+def _spike_channels(section: DatasetOptions, registries: Registries) -> int:
     spike = section.arguments()["spike"]
     represent = registries.representations.get(spike.pop("representation"))
-    return n_channels + int(represent(**spike).channels)
+    return int(represent(**spike).channels)
 
 
-def channel_faults(channels: dict[str, int], in_chans: int | None) -> Iterator[Fault]:
-    """Training set, test set and an explicit `netG.in_chans` have to agree on the channels of the input."""
+def packing_faults(datasets: DatasetsOptions, net_type: str, takes_spikes: bool) -> Iterator[Fault]:
+    """A network that takes spikes beside the frames needs datasets that deliver them, and no other can use them."""
+    for phase, section in datasets:
+        if section is None or _is_dual(section) == takes_spikes:
+            continue
+        keys = ("datasets", phase, "input_pack_mode") if hasattr(section, "input_pack_mode") else ("datasets", phase)
+        if takes_spikes:
+            remedy = 'takes spikes beside the frames: choose a dataset_type with spikes and input_pack_mode "dual"'
+        else:
+            remedy = 'takes none of the spikes that "dual" delivers beside the frames; choose "concat", or "vrt_spike"'
+        yield keys, f"netG.net_type {net_type!r} {remedy}"
+
+
+def channel_faults(channels: dict[str, int], key: str, value: int | None) -> Iterator[Fault]:
+    """Training set, test set and an explicit `netG.in_chans` or `netG.spike_bins` have to agree on the channels."""
     said = " and ".join(f"datasets.{phase} delivers {count}" for phase, count in channels.items())
+    kind = "input" if key == "in_chans" else "spike"
     if len(set(channels.values())) > 1:
         yield (
             ("datasets",),
-            f"{said} input channels; give both the same spike representation and dataset types that pack it alike",
+            f"{said} {kind} channels; give both the same spike representation and dataset types that pack it alike",
         )
-    elif channels and in_chans is not None and in_chans not in channels.values():
-        yield (("netG", "in_chans"), f"is {in_chans}, but {said} channels; leave in_chans out and it follows the data")
+    elif channels and value is not None and value not in channels.values():
+        yield (("netG", key), f"is {value}, but {said} channels; leave {key} out and it follows the data")
 
 
 def dataset_faults(phase: str, section: DatasetOptions, top: TopOptions | None) -> Iterator[Fault]:

@@ -183,7 +183,7 @@ class _Checker:
         log = self._section(("logger",), LoggerOptions, raw["logger"])
         train = self._train(raw["train"])
         datasets = self._datasets(raw["datasets"], top)
-        net = self._network(raw["netG"], self._channels(datasets, top), top)
+        net = self._network(raw["netG"], datasets, top)
         if val is not None:
             self.faults += option_checks.val_faults(val, net)
         if top is not None and self.registries.models.names():
@@ -260,29 +260,35 @@ class _Checker:
         name = self._part_name(keys, raw, "representation", self.registries.representations)
         return None if name is None else option_parts.representation_model(self.registries, name)
 
-    def _channels(self, datasets: DatasetsOptions | None, top: TopOptions | None) -> dict[str, int]:
-        """Channels of the network's input by phase, as far as the sections are right."""
-        channels = {}
+    def _channels(self, datasets: DatasetsOptions | None, top: TopOptions | None) -> dict[str, dict[str, int]]:
+        """Channels that the datasets deliver by the network's option and phase, as far as the sections are right."""
+        channels: dict[str, dict[str, int]] = {"in_chans": {}, "spike_bins": {}}
         for phase, section in datasets or ():
             if section is None or top is None:
                 continue
             try:
-                channels[phase] = option_checks.input_channels(section, top.n_channels, self.registries)
+                channels["in_chans"][phase] = option_checks.input_channels(section, top.n_channels, self.registries)
+                bins = option_checks.spike_bins(section, self.registries)
+                channels["spike_bins"] |= {} if bins is None else {phase: bins}
             except ValueError as error:
                 self.faults.append((("datasets", phase, "spike"), str(error)))
         return channels
 
-    def _network(self, raw: Any, channels: dict[str, int], top: TopOptions | None) -> NetworkOptions | None:
+    def _network(self, raw: Any, datasets: DatasetsOptions | None, top: TopOptions | None) -> NetworkOptions | None:
+        channels = self._channels(datasets, top)
         net_type = self._part_name(("netG",), raw, "net_type", self.registries.networks)
         if net_type is None:
             return None
         raw = dict(raw)
-        if "in_chans" in self.registries.networks.parameters(net_type):
-            if raw.get("in_chans") is None:
-                raw.pop("in_chans", None)
-                raw |= {"in_chans": next(iter(channels.values()))} if channels else {}
-            in_chans = raw.get("in_chans")
-            self.faults += option_checks.channel_faults(channels, in_chans if isinstance(in_chans, int) else None)
+        parameters = self.registries.networks.parameters(net_type)
+        for key in channels.keys() & parameters.keys():
+            if raw.get(key) is None:
+                raw.pop(key, None)
+                raw |= {key: next(iter(channels[key].values()))} if channels[key] else {}
+            value = raw.get(key)
+            self.faults += option_checks.channel_faults(channels[key], key, value if isinstance(value, int) else None)
+        if datasets is not None:
+            self.faults += option_checks.packing_faults(datasets, net_type, "spike_bins" in parameters)
         net = self._section(("netG",), option_parts.network_model(self.registries, net_type), raw)
         if net is not None:
             self.faults += option_checks.network_faults(net, top)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from utils.utils_option import OptionError, Options, Registries, load_options
-from utils.utils_registry import Registry
+from utils.utils_registry import Registry, takes_options_of
 
 Tree = dict[str, Any]
 
@@ -36,6 +36,11 @@ class Tiny:
         rate: float = 0.1,
         spynet_path: str | None = None,
     ) -> None: ...
+
+
+@NETWORKS.register("tiny_spike")
+@takes_options_of(("", Tiny))
+def tiny_with_spikes(*, spike_bins: int = 32, **options: Any) -> None: ...
 
 
 @NETWORKS.register("other")

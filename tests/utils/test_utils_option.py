@@ -124,7 +124,7 @@ def test_unknown_key_of_a_spike_section(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "name", "message"),
     [
-        ("netG.net_type=tinny", "netG.net_type", "Did you mean 'tiny'? Choices: other, tiny."),
+        ("netG.net_type=tinny", "netG.net_type", "Did you mean 'tiny'? Choices: other, tiny, tiny_spike."),
         ("netG.net_type=3", "netG.net_type", "required, one of other, tiny"),
         ("datasets.train.dataset_type=Frame", "datasets.train.dataset_type", "Did you mean 'Frames'?"),
         ("model=plane", "model", "Did you mean 'plain'? Choices: plain."),
@@ -232,7 +232,24 @@ def test_input_channels_follow_the_spikes(tmp_path: Path) -> None:
     assert load(tmp_path, spiky(bins=1), "netG.in_chans=null").netG.in_chans == 4
     assert load(tmp_path, spiky(representation="halves"), "datasets.train=null").netG.in_chans == 7
     dual = [f"datasets.{phase}.input_pack_mode=dual" for phase in ("train", "test")]
-    assert load(tmp_path, spiky(bins=1), *dual).netG.in_chans == 3
+    net = load(tmp_path, spiky(bins=1), *dual, "netG.net_type=tiny_spike").netG
+    assert net.arguments().items() >= {"in_chans": 3, "spike_bins": 1}.items()
+
+
+def test_spikes_beside_the_frames_need_a_network_that_takes_them(tmp_path: Path) -> None:
+    dual = [f"datasets.{phase}.input_pack_mode=dual" for phase in ("train", "test")]
+    told = faults(tmp_path, spiky(), dual[0])
+    assert "takes none of the spikes" in told["datasets.train.input_pack_mode"]
+    told = faults(tmp_path, spiky(), dual[1], "netG.net_type=tiny_spike")
+    assert "takes spikes beside the frames" in told["datasets.train.input_pack_mode"]
+    told = faults(tmp_path, base(), "netG.net_type=tiny_spike")
+    assert "takes spikes beside the frames: choose a dataset_type" in told["datasets.train"]
+    told = faults(tmp_path, spiky(bins=4), *dual, "netG.net_type=tiny_spike", "netG.spike_bins=5")
+    assert told["netG.spike_bins"].startswith(
+        "is 5, but datasets.train delivers 4 and datasets.test delivers 4 channels"
+    )
+    told = faults(tmp_path, spiky(bins=4), *dual, "netG.net_type=tiny_spike", "datasets.test.spike.bins=1")
+    assert told["datasets"].startswith("datasets.train delivers 4 and datasets.test delivers 1 spike channels")
 
 
 def test_input_channels_that_disagree(tmp_path: Path) -> None:
