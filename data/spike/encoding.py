@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+import data.spike.contrast  # noqa: F401  (registers itself)
 from data.spike.representations import Representation
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream

@@ -23,6 +23,7 @@ EVERY = [
     {"representation": "interval", "orders": [1, 2, 3], "reach": 9},
     {"representation": "interval"},
     {"representation": "gaussian", "sigma": 2.5},
+    {"representation": "contrast", "sigma": 2.5},
 ]
 
 
@@ -73,7 +74,7 @@ def test_commutes_with_crops_flips_transposes(spike: dict, top: int, left: int, 
 @settings(max_examples=15, deadline=None)
 @given(length=st.integers(20, 45), seed=st.integers(0, 9), data=st.data())
 def test_time_reversal(spike: dict, length: int, seed: int, data: st.DataObject) -> None:
-    """Bins reverse; halves exchanges and negates; count and gaussian stay; interval reads one frame later."""
+    """Bins reverse; halves exchanges and negates; count, gaussian and contrast stay; interval reads one frame later."""
     encoding = build_encoding(spike, spike_threshold=2.0)
     center = data.draw(st.integers(7, length - 9))
     window = ExposureWindow(data.draw(st.integers(0, center)), data.draw(st.integers(center + 2, length)), center)
@@ -85,7 +86,7 @@ def test_time_reversal(spike: dict, length: int, seed: int, data: st.DataObject)
         np.testing.assert_array_equal(backward, forward[::-1])
     elif name == "halves":
         np.testing.assert_array_equal(backward, forward[[1, 0, 2, 3]] * np.float32([1, 1, -1, 1])[:, None, None])
-    elif name in ("count", "gaussian"):
+    elif name in ("count", "gaussian", "contrast"):
         np.testing.assert_array_equal(backward, forward)
     elif name == "interval":
         later = ExposureWindow(window.begin, window.end, center + 1)
@@ -123,8 +124,16 @@ def test_brightness_true_ones_read_as_intensity(spike: dict) -> None:
     if spike["representation"] == "halves":
         np.testing.assert_array_equal(result[2], 0)
         result = result[[0, 1, 3]]
-    tolerance = {"ema": 0.2, "interval": 0.02, "gaussian": 0.01}.get(spike["representation"], 1e-6)
+    if spike["representation"] == "contrast":
+        np.testing.assert_array_equal(result[1], result[0] - encode_all(spikes, representation="count")[0])
+        result = result[:1]
+    tolerance = {"ema": 0.2, "interval": 0.02, "gaussian": 0.01, "contrast": 0.01}.get(spike["representation"], 1e-6)
     np.testing.assert_allclose(result, 0.5, atol=tolerance)
+
+
+def encode_all(spikes: np.ndarray, **spike: object) -> np.ndarray:
+    """The whole block as one exposure, centred at frame 40."""
+    return build_encoding(spike, 2.0)(spikes, ExposureWindow(0, len(spikes), 40))
 
 
 def block_of(*rows: str) -> np.ndarray:
@@ -236,7 +245,7 @@ def test_raw_at_the_streams_ends() -> None:
         ({"representation": "tpf"}, "no spike representation is called 'tpf'. Did you mean 'tfp'"),
         ({"representation": "tfp", "bin": 4}, "'tfp' has no parameter bin; it has: bins"),
         ({"representation": "count", "bins": 4}, "'count' has no parameter bins; it has: none"),
-        ({"bins": 4}, '"representation" is missing; choices: count, ema'),
+        ({"bins": 4}, '"representation" is missing; choices: contrast, count, ema'),
     ],
 )
 def test_faulty_options(spike: dict, message: str) -> None:
