@@ -110,8 +110,17 @@ def restore_clip(network: nn.Module, batch: Mapping[str, Any], testing: Testing,
 
 
 def as_pictures(batch: Mapping[str, Any], restored: Tensor, testing: Testing) -> Clip:
-    """The first clip of a batch and its restoration as uint8 pictures."""
+    """The first clip of a batch and its restoration as uint8 pictures.
+
+    Raises:
+        ValueError: the network made frames that the clip does not have.
+    """
     blurred, spikes = batch["L"][0], batch.get("L_spike")
+    if not testing.center_frame_only and restored.shape[1] != len(blurred):
+        raise ValueError(
+            f"{batch['folder'][0]}: the network made {restored.shape[1]} frames of {len(blurred)}; clips are tested "
+            "frame by frame, which frame interpolation (netG.pa_frames = 0) does not fit"
+        )
     planes = spikes[0] if spikes is not None else blurred[:, 3:]
     middle = slice(len(blurred) // 2, len(blurred) // 2 + 1) if testing.center_frame_only else slice(None)
     sharp = batch["H"][0][middle] if "H" in batch else []
