@@ -31,6 +31,30 @@ def test_convolution_is_the_three_dimensional_one(stride: tuple[int, int, int], 
     torch.testing.assert_close(conv(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3), expected, rtol=0, atol=1e-12)
 
 
+def test_pyramid_equals_its_definition() -> None:
+    """In torch's own layout: projection, residual blocks, strided convolutions, pixel shuffle of the largest scale."""
+    network, spikes = encoder(), noise(2, 3, 3, 8, 12)
+
+    def conv(module: VoxelConv, x: Tensor, stride: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
+        return F.conv3d(x, module.weight, module.bias, stride, padding=1)
+
+    def residual_blocks(i: int, x: Tensor) -> Tensor:
+        for part in network.blocks[i]:  # type: ignore[union-attr]
+            x = x + conv(part.conv2, conv(part.conv1, x).relu())
+        return x
+
+    levels = [residual_blocks(0, conv(network.project, spikes.transpose(1, 2)).relu())]
+    for i in (1, 2):
+        levels.append(residual_blocks(i, conv(network.down[i - 1], levels[-1], (1, 2, 2)).relu()))  # type: ignore[arg-type]
+    up: Any = network.up[0]
+    wide = F.conv3d(levels[0], up.conv.weight, up.conv.bias, padding=(0, 1, 1)).transpose(1, 2)
+    # Channels are in the order (column, row, channel), as in VRT.
+    pixels = wide.unflatten(2, (2, 2, -1)).permute(0, 4, 1, 5, 3, 6, 2).flatten(5, 6).flatten(3, 4)
+    with torch.no_grad():
+        for features, wanted in zip(network(spikes, (16, 24), (16, 24)), [pixels, *levels], strict=True):
+            torch.testing.assert_close(features, wanted.permute(0, 2, 3, 4, 1), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("ratio", [1, 2, 4, 8])
 @pytest.mark.parametrize("frames", [1, 3])
 def test_four_scales(ratio: int, frames: int) -> None:

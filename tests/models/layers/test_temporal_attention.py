@@ -70,6 +70,25 @@ def test_attention_equals_its_definition(window: int, steps: tuple[int, int], fr
         torch.testing.assert_close(layer(queries, sources), by_loops(layer, queries, sources), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("cross", [False, True])
+def test_block_equals_its_definition(cross: bool) -> None:
+    layer = block(cross=cross)
+    x, spikes = noise(1, 2, 2, 3, DIM), noise(1, 2, 2, 3, DIM, seed=1)
+
+    def normal(features: Tensor, norm: nn.LayerNorm) -> Tensor:
+        centred = features - features.mean(-1, keepdim=True)
+        return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
+
+    with torch.no_grad():
+        queries = normal(x, layer.norm1)
+        keys = normal(spikes, layer.norm_source) if layer.norm_source is not None else queries
+        attended = x + by_loops(layer.attn, queries, keys)
+        hidden = layer.mlp[0](normal(attended, layer.norm2))
+        hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
+        wanted = attended + layer.mlp[2](hidden)
+        torch.testing.assert_close(layer(x, spikes if cross else None), wanted, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("limit", [1, 3, 5, 7, 10, 20, 35, 69, 70, 105])
 @pytest.mark.parametrize("window", [None, 1, 3])
 def test_chunks_change_nothing(limit: int, window: int | None) -> None:
