@@ -1,5 +1,8 @@
 """How commands end: our messages for people's mistakes, tracebacks for faults of the code."""
 
+import gc
+import time
+import traceback
 from fractions import Fraction
 
 import pytest
@@ -62,12 +65,17 @@ def test_a_mistake_that_a_loaders_worker_met(
     assert run_command(lambda: read_with_workers(library=False)) == 2
     told = "Error: clip/000003.png: can't be read;\ncopy it again: ValueError helps nobody\n"
     assert capsys.readouterr().err == told
+    # The worker ends at once, not when the garbage collector finds it.
+    begin = time.monotonic()
+    gc.collect()
+    assert time.monotonic() - begin < 4
 
 
 @pytest.mark.parametrize("fault", [fault_of_ours, fault_below, lambda: read_with_workers(library=True)])
 def test_faults_of_the_code_pass(fault: object, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError) as raised:
         run_command(fault)  # type: ignore[arg-type]
+    traceback.clear_frames(raised.tb)
     assert capsys.readouterr().err == ""
 
 
