@@ -88,6 +88,7 @@ class TinyRun:
                 "test": {
                     "dataset_type": "VideoRecurrentTestDatasetRGBSpike",
                     **test_data.roots,
+                    "meta_info_file": str(test_data.meta_info),
                     "spike": spike,
                     "num_frame": 2,
                 },
