@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import data.select_dataset  # noqa: F401  registers by being imported
 from models.network_vrt_spike import VRTWithSpike
-from models.select_network import load_weights
+from models.select_network import define_G, load_weights
 from tests.models.vrt_cases import SMALL, small_vrt
+from utils.utils_option import load_options
 from utils.utils_registry import NETWORKS
 
 BINS = 4
@@ -211,6 +213,16 @@ def test_options_are_those_of_the_parts() -> None:
         network(fuse_widow=3)
     with pytest.raises(ValueError, match=r"netG\.fuse_type: no fusion is called 'x'"):
         network(fuse_type="x")
+
+
+def test_weights_go_from_one_recipe_to_the_other(repository: Path) -> None:
+    shapes = []
+    for end in ("", "_lowmem"):
+        recipe = repository / f"options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike_voxel{end}.json"
+        opt = load_options(recipe, ["netG.spynet_path=null", "netG.init_type=identity"])
+        with torch.device("meta"):
+            shapes.append({key: value.shape for key, value in define_G(opt.netG).state_dict().items()})
+    assert shapes[0] == shapes[1]
 
 
 def test_wrong_spikes_are_named() -> None:
