@@ -20,9 +20,7 @@ class Augmentation:
     reverse: bool = False
 
     @classmethod
-    def draw(
-        cls, rng: np.random.Generator, *, use_hflip: bool, use_rot: bool, random_reverse: bool
-    ) -> "Augmentation":
+    def draw(cls, rng: np.random.Generator, *, use_hflip: bool, use_rot: bool, random_reverse: bool) -> "Augmentation":
         """Draws one; what is switched off is still drawn, so that switches don't change the other choices."""
         hflip, vflip, transpose, reverse = (bool(choice) for choice in rng.random(4) < 0.5)
         return cls(hflip and use_hflip, vflip and use_rot, transpose and use_rot, reverse and random_reverse)

@@ -40,6 +40,9 @@ class VGGLoss(nn.Module):
         ValueError: unknown layer, or no weights; the message says where to put the file.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         *,

@@ -1,10 +1,9 @@
 """From options to a model in training: network, pretrained weights, wrapper."""
 
-from utils.utils_dist import Dist
-
 from models import model_vrt  # noqa: F401  (registers "vrt")
 from models.model_base import ModelBase
 from models.select_network import define_G, load_weights
+from utils.utils_dist import Dist
 from utils.utils_option import Options
 from utils.utils_registry import MODELS
 

@@ -1,6 +1,9 @@
 # Sourced by launch_train.sh and scripts/run_tests.sh: sets PYTHON to an interpreter that has what a requirements file asks for.
 # Uses $PYTHON (default python3) where it has everything, else .venv, made and filled on first use.
 
+# OpenMP's threads spin while they wait; on cores that are shared that takes several times the time.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+
 use_python() { # use_python REQUIREMENTS_FILE
     local requirements=$1
     PYTHON=${PYTHON:-python3}

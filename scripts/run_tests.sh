@@ -5,5 +5,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 use_python requirement-dev.txt
 "$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check --quiet .
 "$PYTHON" -m mypy
 exec "$PYTHON" -m pytest "$@"

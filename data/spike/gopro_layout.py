@@ -63,24 +63,32 @@ def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
         return False
     manifest = root / MANIFEST
     if not manifest.is_file():
-        raise ValueError(f"{root} is no simulated data set ({MANIFEST} is missing) and is left alone: "
-                         "choose another folder with --root")
+        raise ValueError(
+            f"{root} is no simulated data set ({MANIFEST} is missing) and is left alone: "
+            "choose another folder with --root"
+        )
     try:
         made = json.loads(manifest.read_text(encoding="utf-8"))
         before, clips = dict(made["parameters"]), dict(made["clips"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{manifest} cannot be read ({error}): make the data set again with --force") from None
     wanted = json.loads(json.dumps(parameters))
-    differing = [f"{key} {before.get(key)} -> {wanted.get(key)}"
-                 for key in sorted({*before, *wanted}) if before.get(key) != wanted.get(key)]
+    differing = [
+        f"{key} {before.get(key)} -> {wanted.get(key)}"
+        for key in sorted({*before, *wanted})
+        if before.get(key) != wanted.get(key)
+    ]
     if differing:
-        raise ValueError(f"{root} was made with other parameters ({'; '.join(differing)}): "
-                         "replace it with --force, or choose another folder with --root")
+        raise ValueError(
+            f"{root} was made with other parameters ({'; '.join(differing)}): "
+            "replace it with --force, or choose another folder with --root"
+        )
     for clip, length in clips.items():
         missing = [path for path in _files(root, clip, length) if not path.is_file()]
         if missing:
-            raise ValueError(f"{missing[0]} is missing ({len(missing)} files of {clip}): "
-                             "make the data set again with --force")
+            raise ValueError(
+                f"{missing[0]} is missing ({len(missing)} files of {clip}): make the data set again with --force"
+            )
     return True
 
 
@@ -109,8 +117,10 @@ def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, paramet
     if root.exists():
         foreign = sorted({entry.name for entry in root.iterdir()} - OWN_ENTRIES) if root.is_dir() else [root.name]
         if foreign:
-            raise ValueError(f"{root} holds other files ({', '.join(foreign[:3])}), which are not overwritten: "
-                             "choose another folder with --root")
+            raise ValueError(
+                f"{root} holds other files ({', '.join(foreign[:3])}), which are not overwritten: "
+                "choose another folder with --root"
+            )
     root.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
     try:
@@ -135,16 +145,21 @@ def _write_all(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters
             for frame in clip.exposed():
                 size, spike_size = size or frame.sharp.shape[:2], frame.spikes.shape[1:]
                 if frame.sharp.shape[:2] != size:
-                    raise ValueError(f"{clip.name}: pictures of {frame.sharp.shape[0]}x{frame.sharp.shape[1]}, but the "
-                                     f"clips before have {size[0]}x{size[1]}, and one data set has one size: "
-                                     "bring them to it with --size HEIGHT WIDTH")
+                    raise ValueError(
+                        f"{clip.name}: pictures of {frame.sharp.shape[0]}x{frame.sharp.shape[1]}, but the "
+                        f"clips before have {size[0]}x{size[1]}, and one data set has one size: "
+                        "bring them to it with --size HEIGHT WIDTH"
+                    )
                 _write_frame(root, clip, written, frame)
                 written += 1
                 progress.update()
             assert size is not None and written == clip.length, f"{clip.name}: {written} of {clip.length} pictures"
             meta[clip.split].append(f"{clip.name} {clip.length} ({size[0]},{size[1]},3) 0\n")
-            write_sync(root / SPIKES / clip.split / clip.name / "sync.json", clip.name,
-                       {f"{index:06d}": window for index in range(clip.length)})
+            write_sync(
+                root / SPIKES / clip.split / clip.name / "sync.json",
+                clip.name,
+                {f"{index:06d}": window for index in range(clip.length)},
+            )
     config = {"spike_h": spike_size[0], "spike_w": spike_size[1], "is_labeled": False, "labeled_data_type": [0]}
     (root / SPIKES / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     for split, lines in meta.items():

@@ -74,8 +74,10 @@ def _fill(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
     coarse_size = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
     if max(coarse_size) < 2:
         return np.where(known[..., None], result, 0).astype(np.float32)
-    coarse = _fill(cv2.resize(weighted, coarse_size, interpolation=cv2.INTER_AREA),
-                   cv2.resize(weight, coarse_size, interpolation=cv2.INTER_AREA))
+    coarse = _fill(
+        cv2.resize(weighted, coarse_size, interpolation=cv2.INTER_AREA),
+        cv2.resize(weight, coarse_size, interpolation=cv2.INTER_AREA),
+    )
     around = cv2.resize(coarse, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.where(known[..., None], result, around).astype(np.float32)
 
@@ -85,8 +87,7 @@ def estimate_flows(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, n
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     start = np.zeros((*gray[0].shape, 2), np.float32)
-    return (estimator.calc(gray[0], gray[1], start.copy()),
-            estimator.calc(gray[1], gray[0], start.copy()))
+    return (estimator.calc(gray[0], gray[1], start.copy()), estimator.calc(gray[1], gray[0], start.copy()))
 
 
 class FrameInterpolator:
@@ -97,8 +98,9 @@ class FrameInterpolator:
         flows: (H,W,2) float32 from first to second and back; estimated if left out.
     """
 
-    def __init__(self, first: np.ndarray, second: np.ndarray,
-                 flows: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+    def __init__(
+        self, first: np.ndarray, second: np.ndarray, flows: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> None:
         self.first, self.second = first, second
         forward, backward = flows or estimate_flows(first, second)
         # DIS computes at half size at most; so does the carrying, four times as fast.
@@ -108,8 +110,10 @@ class FrameInterpolator:
 
     def _halve(self, flow: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scale = np.array([self.half[0] / flow.shape[1], self.half[1] / flow.shape[0]], dtype=np.float32)
-        return (cv2.resize(flow, self.half, interpolation=cv2.INTER_AREA) * scale,
-                cv2.resize(weight, self.half, interpolation=cv2.INTER_AREA))
+        return (
+            cv2.resize(flow, self.half, interpolation=cv2.INTER_AREA) * scale,
+            cv2.resize(weight, self.half, interpolation=cv2.INTER_AREA),
+        )
 
     def at(self, time: float) -> np.ndarray:
         """The picture at `time` in (0,1): (H,W,3) uint8 RGB."""
@@ -121,8 +125,10 @@ class FrameInterpolator:
         x, y = _grid(height, width)
         total = np.zeros((height, width, 3), dtype=np.float32)
         total_weight = np.zeros((height, width, 1), dtype=np.float32)
-        for frame, shift, arrived in ((self.first, -time, (1 - time) * np.minimum(arrived0, 1)),
-                                     (self.second, 1 - time, time * np.minimum(arrived1, 1))):
+        for frame, shift, arrived in (
+            (self.first, -time, (1 - time) * np.minimum(arrived0, 1)),
+            (self.second, 1 - time, time * np.minimum(arrived1, 1)),
+        ):
             from_x, from_y = x + shift * flow[..., 0], y + shift * flow[..., 1]
             colour = cv2.remap(frame, from_x, from_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             seen = cv2.resize(arrived, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -147,8 +153,10 @@ def to_spike_clock(frames: Iterable[np.ndarray], factor: int = GOPRO_SPIKES_PER_
     before: np.ndarray | None = None
     for frame in frames:
         if min(frame.shape[:2]) < FLOW_MIN_SIDE:
-            raise ValueError(f"optical flow needs frames of at least {FLOW_MIN_SIDE}x{FLOW_MIN_SIDE}, "
-                             f"got {frame.shape[0]}x{frame.shape[1]}")
+            raise ValueError(
+                f"optical flow needs frames of at least {FLOW_MIN_SIDE}x{FLOW_MIN_SIDE}, "
+                f"got {frame.shape[0]}x{frame.shape[1]}"
+            )
         if before is not None:
             between = FrameInterpolator(before, frame)
             for step in range(1, factor):

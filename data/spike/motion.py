@@ -18,8 +18,14 @@ import numpy as np
 
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 
-TRAIN_PHOTOGRAPHS = ("astronaut.png", "motorcycle_left.png", "rocket.jpg", "camera.png", "hubble_deep_field.jpg",
-                     "gravel.png")
+TRAIN_PHOTOGRAPHS = (
+    "astronaut.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+    "camera.png",
+    "hubble_deep_field.jpg",
+    "gravel.png",
+)
 TEST_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "ihc.png")
 """Held out: no training clip shows them, neither as background nor as object."""
 
@@ -82,9 +88,12 @@ class Pose:
         by up to about half of it."""
         direction = rng.uniform(0, 2 * np.pi)
         turn = 0.5 * speed / (diagonal / 2)
-        return cls(SmoothPath.random(rng, speed * (0.35 + 0.65 * abs(np.cos(direction))), 0.3 * speed),
-                   SmoothPath.random(rng, speed * (0.35 + 0.65 * abs(np.sin(direction))), 0.3 * speed),
-                   SmoothPath.random(rng, turn, 0.3 * turn), SmoothPath.random(rng, 0.6 * turn, 0.0))
+        return cls(
+            SmoothPath.random(rng, speed * (0.35 + 0.65 * abs(np.cos(direction))), 0.3 * speed),
+            SmoothPath.random(rng, speed * (0.35 + 0.65 * abs(np.sin(direction))), 0.3 * speed),
+            SmoothPath.random(rng, turn, 0.3 * turn),
+            SmoothPath.random(rng, 0.6 * turn, 0.0),
+        )
 
     def placement(self, time: float, scale: float) -> np.ndarray:
         """(2,3) matrix of source position from a position in the picture, both relative to their centres."""
@@ -103,8 +112,14 @@ class CameraScene:
         rng: draws view, paths and the object's shape.
     """
 
-    def __init__(self, background: np.ndarray, foreground: np.ndarray, size: tuple[int, int], speed: float,
-                 rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        background: np.ndarray,
+        foreground: np.ndarray,
+        size: tuple[int, int],
+        speed: float,
+        rng: np.random.Generator,
+    ) -> None:
         self.height, self.width = size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING
         speed *= SUPERSAMPLING
         diagonal = float(np.hypot(self.height, self.width))
@@ -129,8 +144,13 @@ class CameraScene:
         matrix = self.camera.placement(time, self.scale)
         middle = np.array([(self.width - 1) / 2, (self.height - 1) / 2])
         matrix[:, 2] += self.center - matrix[:, :2] @ middle
-        view = cv2.warpAffine(self.background, matrix, (self.width, self.height),
-                              flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101)
+        view = cv2.warpAffine(
+            self.background,
+            matrix,
+            (self.width, self.height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
         self._lay_object(view, time)
         size = (self.width // SUPERSAMPLING, self.height // SUPERSAMPLING)
         return cv2.resize(view, size, interpolation=cv2.INTER_AREA)
@@ -147,8 +167,13 @@ class CameraScene:
             return
         matrix = pose.placement(time, 1.0)
         matrix[:, 2] = (side - 1) / 2 - matrix[:, :2] @ (position - (left, top))
-        layer = cv2.warpAffine(self.object, matrix, (int(right - left), int(bottom - top)),
-                               flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)
+        layer = cv2.warpAffine(
+            self.object,
+            matrix,
+            (int(right - left), int(bottom - top)),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+        )
         behind = view[top:bottom, left:right]
         transparency = cv2.merge([255 - layer[..., 3]] * 3)
         behind[...] = cv2.add(cv2.multiply(behind, transparency, scale=1 / 255), layer[..., :3])
@@ -164,7 +189,7 @@ def _cut_out(photograph: np.ndarray, side: int, rng: np.random.Generator) -> np.
     side = max(8, min(side, *photograph.shape[:2]))
     top = int(rng.integers(photograph.shape[0] - side + 1))
     left = int(rng.integers(photograph.shape[1] - side + 1))
-    piece = photograph[top:top + side, left:left + side]
+    piece = photograph[top : top + side, left : left + side]
     y, x = (np.mgrid[:side, :side] - (side - 1) / 2) / (side / 2)
     angle = np.arctan2(y, x)
     outline = np.full_like(angle, 0.75)

@@ -64,8 +64,10 @@ def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb")
     """
     height, width = frame.shape[:2]
     if height % spike_ratio or width % spike_ratio:
-        raise ValueError(f"a frame of {height}x{width} does not divide by --spike_ratio {spike_ratio}: "
-                         "cut it to multiples of that first")
+        raise ValueError(
+            f"a frame of {height}x{width} does not divide by --spike_ratio {spike_ratio}: "
+            "cut it to multiples of that first"
+        )
     size = (width // spike_ratio, height // spike_ratio)
     if light == "srgb":
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -98,8 +100,10 @@ class IntegrateAndFire:
             self.charge = start.random(shape) * self.threshold
         elif isinstance(start, np.ndarray):
             if start.shape != tuple(shape) or start.min() < 0 or start.max() >= threshold:
-                raise ValueError(f"the charge at the start must be {tuple(shape)} in [0, {threshold}), "
-                                 f"got {start.shape} in [{start.min()}, {start.max()}]")
+                raise ValueError(
+                    f"the charge at the start must be {tuple(shape)} in [0, {threshold}), "
+                    f"got {start.shape} in [{start.min()}, {start.max()}]"
+                )
             self.charge = start.astype(np.float64)
         elif start == "zero":
             self.charge = np.zeros(shape)
@@ -204,8 +208,15 @@ class _OpenBlock:
     spikes: list[np.ndarray] = field(default_factory=list)
 
 
-def expose(frames: Iterable[np.ndarray], exposure: Exposure, *, threshold: float = 2.0, start: Start = "zero",
-           spike_ratio: int = 2, light: Light = "srgb") -> Iterator[ExposedFrame]:
+def expose(
+    frames: Iterable[np.ndarray],
+    exposure: Exposure,
+    *,
+    threshold: float = 2.0,
+    start: Start = "zero",
+    spike_ratio: int = 2,
+    light: Light = "srgb",
+) -> Iterator[ExposedFrame]:
     """Blurred frames, sharp frames and spikes of a scene seen on the spike clock.
 
     The sensor integrates without a break from the first frame to the last, also between blocks.

@@ -31,7 +31,7 @@ class FrameSize:
         height, width = self.target or frame.shape[:2]
         top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
         height, width = height - height % self.multiple, width - width % self.multiple
-        return np.ascontiguousarray(frame[top:top + height, left:left + width])
+        return np.ascontiguousarray(frame[top : top + height, left : left + width])
 
 
 class FrameSource:
@@ -66,8 +66,10 @@ class FrameSource:
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
-            raise ValueError(f"{self.path}: cannot be decoded as a video; give a file that OpenCV's ffmpeg reads "
-                             "(mp4, avi, mov, mkv), or a folder of its frames")
+            raise ValueError(
+                f"{self.path}: cannot be decoded as a video; give a file that OpenCV's ffmpeg reads "
+                "(mp4, avi, mov, mkv), or a folder of its frames"
+            )
         return capture
 
     def _count(self) -> int:
@@ -92,8 +94,10 @@ class FrameSource:
             first = first or frame.shape
             if frame.shape != first:
                 name = self.pictures[index] if self.pictures else f"{self.path}, frame {index}"
-                raise ValueError(f"{name}: {frame.shape[0]}x{frame.shape[1]} pixels, but the first frame has "
-                                 f"{first[0]}x{first[1]}: frames of one clip have one size")
+                raise ValueError(
+                    f"{name}: {frame.shape[0]}x{frame.shape[1]} pixels, but the first frame has "
+                    f"{first[0]}x{first[1]}: frames of one clip have one size"
+                )
             yield self.size.apply(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
 
     def _read(self, begin: int, end: int) -> Iterator[np.ndarray]:

@@ -5,7 +5,8 @@
     python -m scripts.data_preparation.prepare_gopro_spike_dataset --opt FILE       roots from the option file
 
 From GOPRO_ROOT/{train,test}/<clip>/{sharp,blur} come GOPRO_ROOT/{train,test}_{GT,GT_blurred}/<clip> (symbolic links, or
-copies with --copy), GOPRO_ROOT/meta_info_{train,test}.txt, and SPIKE_ROOT/config.yaml with the geometry 360x640. Clips that are there already are kept; running it again goes on where it stopped.
+copies with --copy), GOPRO_ROOT/meta_info_{train,test}.txt, and SPIKE_ROOT/config.yaml with the geometry 360x640. Clips
+that are there already are kept; running it again goes on where it stopped.
 """
 
 import argparse

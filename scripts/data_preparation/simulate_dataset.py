@@ -59,9 +59,16 @@ def demo_clips(args: argparse.Namespace, exposure: Exposure) -> list[Clip]:
 
     counts = {"train": (args.train_clips, args.train_frames), "test": (args.test_clips, args.test_frames)}
     first = {"train": 0, "test": args.train_clips}
-    return [Clip(split, f"demo{first[split] + index:02d}_{exposure.sharp_frames:02d}_00", length,
-                 functools.partial(exposed, split, index, length))
-            for split, (clips, length) in counts.items() for index in range(clips)]
+    return [
+        Clip(
+            split,
+            f"demo{first[split] + index:02d}_{exposure.sharp_frames:02d}_00",
+            length,
+            functools.partial(exposed, split, index, length),
+        )
+        for split, (clips, length) in counts.items()
+        for index in range(clips)
+    ]
 
 
 def clip_name(path: Path, sharp_frames: int, part: int) -> str:
@@ -70,8 +77,9 @@ def clip_name(path: Path, sharp_frames: int, part: int) -> str:
     return f"{re.sub(r'[^0-9A-Za-z-]+', '-', stem).strip('-') or 'clip'}_{sharp_frames:02d}_{part:02d}"
 
 
-def video_parts(sources: Sequence[FrameSource], args: argparse.Namespace,
-                exposure: Exposure) -> Iterator[tuple[FrameSource, str, int, int]]:
+def video_parts(
+    sources: Sequence[FrameSource], args: argparse.Namespace, exposure: Exposure
+) -> Iterator[tuple[FrameSource, str, int, int]]:
     """Which blocks of each source go where: (source, split, first block, number of blocks).
 
     Several sources are split by source, the last ones for testing. A single one is split in time: its last part is
@@ -79,9 +87,11 @@ def video_parts(sources: Sequence[FrameSource], args: argparse.Namespace,
     """
     for source in sources:
         if exposure.blocks(source.length) < 1:
-            raise ValueError(f"{source.path}: {source.length} frames are too few; one blurred picture of "
-                             f"{exposure.sharp_frames} frames needs {exposure.sharp_needed(1)} "
-                             "(the next one ends its spike stream). Lower --n, or give a longer video")
+            raise ValueError(
+                f"{source.path}: {source.length} frames are too few; one blurred picture of "
+                f"{exposure.sharp_frames} frames needs {exposure.sharp_needed(1)} "
+                "(the next one ends its spike stream). Lower --n, or give a longer video"
+            )
     if args.split is not None or len(sources) > 1:
         count = args.test_clips if args.test_clips is not None else max(1, round(args.test_fraction * len(sources)))
         if count > len(sources):
@@ -92,14 +102,16 @@ def video_parts(sources: Sequence[FrameSource], args: argparse.Namespace,
         return
     if args.test_clips is not None:
         raise ValueError("--test_clips chooses among several videos; split a single one by --test_fraction or --split")
-    source, = sources
+    (source,) = sources
     blocks = exposure.blocks(source.length)
     gap = math.ceil(exposure.sharp_frames / exposure.stride)
     test = max(1, round(args.test_fraction * blocks))
     if blocks - gap - test < 1:
-        raise ValueError(f"{source.path}: {blocks} blurred pictures are too few to split in time "
-                         f"({test} for testing, {gap} between): lower --n or --test_fraction, give more videos, "
-                         "or send it all to one side with --split train or --split test")
+        raise ValueError(
+            f"{source.path}: {blocks} blurred pictures are too few to split in time "
+            f"({test} for testing, {gap} between): lower --n or --test_fraction, give more videos, "
+            "or send it all to one side with --split train or --split test"
+        )
     yield source, "train", 0, blocks - gap - test
     yield source, "test", blocks - test, test
 
@@ -122,12 +134,18 @@ def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposu
     return clips
 
 
-def make(args: argparse.Namespace, kind: dict[str, Any],
-         clips: Callable[[Exposure], list[Clip]]) -> None:
+def make(args: argparse.Namespace, kind: dict[str, Any], clips: Callable[[Exposure], list[Clip]]) -> None:
     """Makes the data set at args.root, unless it is there already."""
     exposure = Exposure(args.n, args.n if args.stride is None else args.stride)
-    parameters = {"maker": MAKER, **kind, "n": exposure.sharp_frames, "stride": exposure.stride, "seed": args.seed,
-                  "spike_frames_per_sharp": GOPRO_SPIKES_PER_FRAME, **sensor_options(args)}
+    parameters = {
+        "maker": MAKER,
+        **kind,
+        "n": exposure.sharp_frames,
+        "stride": exposure.stride,
+        "seed": args.seed,
+        "spike_frames_per_sharp": GOPRO_SPIKES_PER_FRAME,
+        **sensor_options(args),
+    }
     root = args.root
     if not args.force and is_complete(root, parameters):
         print(f"{root} is complete and made with these parameters: kept (--force makes it again)")
@@ -142,9 +160,16 @@ def make(args: argparse.Namespace, kind: dict[str, Any],
 
 def make_demo(args: argparse.Namespace) -> None:
     """The data set of moving photographs."""
-    kind = {"kind": "photographs", "photographs": [TRAIN_PHOTOGRAPHS, TEST_PHOTOGRAPHS], "speed": DEMO_SPEED,
-            "size": args.size or DEMO_SIZE, "train_clips": args.train_clips,
-            "test_clips": args.test_clips, "train_frames": args.train_frames, "test_frames": args.test_frames}
+    kind = {
+        "kind": "photographs",
+        "photographs": [TRAIN_PHOTOGRAPHS, TEST_PHOTOGRAPHS],
+        "speed": DEMO_SPEED,
+        "size": args.size or DEMO_SIZE,
+        "train_clips": args.train_clips,
+        "test_clips": args.test_clips,
+        "train_frames": args.train_frames,
+        "test_frames": args.test_frames,
+    }
     make(args, kind, lambda exposure: demo_clips(args, exposure))
 
 
@@ -152,9 +177,16 @@ def make_from_videos(args: argparse.Namespace) -> None:
     """The data set of real videos."""
     size = FrameSize(args.scale, args.size and tuple(args.size), args.spike_ratio)
     sources = [FrameSource(path, size, args.max_frames) for path in args.video]
-    kind = {"kind": "videos", "sources": [source.identity() for source in sources], "scale": args.scale,
-            "size": args.size, "max_frames": args.max_frames, "split": args.split, "test_clips": args.test_clips,
-            "test_fraction": args.test_fraction}
+    kind = {
+        "kind": "videos",
+        "sources": [source.identity() for source in sources],
+        "scale": args.scale,
+        "size": args.size,
+        "max_frames": args.max_frames,
+        "split": args.split,
+        "test_clips": args.test_clips,
+        "test_fraction": args.test_fraction,
+    }
     make(args, kind, lambda exposure: video_clips(sources, args, exposure))
 
 
@@ -164,20 +196,34 @@ DEMO_DEFAULTS: dict[str, Any] = {"train_clips": 12, "train_frames": 12, "test_fr
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; what belongs to only one of videos and demo is None where it was not given."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.data_preparation.simulate_dataset",
-                                     description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.data_preparation.simulate_dataset", description=(__doc__ or "").split("\n")[0]
+    )
     add = parser.add_argument
     add("--root", type=Path, help="folder of the data set (default without --video: trainsets/demo)")
     add("--video", type=Path, nargs="+", metavar="PATH", help="video files, or folders of a video's frames")
     add("--n", type=int, default=7, help="sharp frames per blurred picture (default 7)")
     add("--stride", type=int, help="sharp frames from one blurred picture to the next (default n, as in GoPro)")
-    add("--light", choices=("srgb", "linear"), default="srgb",
-        help="what is integrated and averaged: stored values, as in Spk-GoPro (default), or linear light")
-    add("--threshold", type=float, default=2.0,
-        help="light at which a spike pixel fires (default 2: rate = gray/2; at least 1, or bright pixels saturate)")
+    add(
+        "--light",
+        choices=("srgb", "linear"),
+        default="srgb",
+        help="what is integrated and averaged: stored values, as in Spk-GoPro (default), or linear light",
+    )
+    add(
+        "--threshold",
+        type=float,
+        default=2.0,
+        help="light at which a spike pixel fires (default 2: rate = gray/2; at least 1, or bright pixels saturate)",
+    )
     add("--spike_ratio", type=int, default=2, help="picture pixels per spike pixel and axis (default 2)")
-    add("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
-        help="size of the pictures (default: 128 160 for the demo, a video's own); videos cover it and are cut")
+    add(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of the pictures (default: 128 160 for the demo, a video's own); videos cover it and are cut",
+    )
     add("--seed", type=int, default=0, help="of paths and sensor start (default 0)")
     add("--force", action="store_true", help="make it again even if it is there")
     add("--test_clips", type=int, help="demo: clips for testing (default 3); several videos: the last so many")
@@ -185,8 +231,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--scale", type=float, help="resize the frames by this factor (default 1)")
     add("--max_frames", type=int, help="read only so many frames of each video (default: all)")
     add("--split", choices=SPLITS, help="all of it to one side")
-    add("--test_fraction", type=float,
-        help="share of the videos, or of a single video's time, for testing (default 0.2, at least one)")
+    add(
+        "--test_fraction",
+        type=float,
+        help="share of the videos, or of a single video's time, for testing (default 0.2, at least one)",
+    )
     add = parser.add_argument_group("without --video").add_argument
     add("--train_clips", type=int, help="(default 12)")
     add("--train_frames", type=int, help="blurred pictures per training clip (default 12)")
@@ -203,8 +252,16 @@ def check(args: argparse.Namespace) -> None:
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    least = {"threshold": 1, "spike_ratio": 1, "seed": 0, "max_frames": 1, "train_clips": 0, "test_clips": 0,
-             "train_frames": 1, "test_frames": 1}
+    least = {
+        "threshold": 1,
+        "spike_ratio": 1,
+        "seed": 0,
+        "max_frames": 1,
+        "train_clips": 0,
+        "test_clips": 0,
+        "train_frames": 1,
+        "test_frames": 1,
+    }
     for name, limit in least.items():
         if getattr(args, name) is not None and not getattr(args, name) >= limit:
             raise ValueError(f"--{name} must be at least {limit}, got {getattr(args, name)}")

@@ -39,9 +39,10 @@ def test_switches_don_t_change_the_other_choices() -> None:
         full = Augmentation.draw(np.random.default_rng(seed), **everything)
         no_rot = Augmentation.draw(np.random.default_rng(seed), **{**everything, "use_rot": False})
         assert no_rot == Augmentation(hflip=full.hflip, reverse=full.reverse)
-        assert Augmentation.draw(
-            np.random.default_rng(seed), use_hflip=False, use_rot=False, random_reverse=False
-        ) == Augmentation()
+        assert (
+            Augmentation.draw(np.random.default_rng(seed), use_hflip=False, use_rot=False, random_reverse=False)
+            == Augmentation()
+        )
 
 
 def test_each_choice_has_probability_one_half() -> None:

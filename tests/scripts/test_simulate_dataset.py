@@ -20,8 +20,21 @@ from scripts.data_preparation.simulate_dataset import main
 from utils.spike_loader import SpikeStream
 from utils.utils_image import imread_rgb
 
-SMALL = ["--size", "36", "48", "--n", "3", "--train_clips", "2", "--test_clips", "1", "--train_frames", "3",
-         "--test_frames", "2"]
+SMALL = [
+    "--size",
+    "36",
+    "48",
+    "--n",
+    "3",
+    "--train_clips",
+    "2",
+    "--test_clips",
+    "1",
+    "--train_frames",
+    "3",
+    "--test_frames",
+    "2",
+]
 
 
 def tree(root: Path) -> list[str]:
@@ -45,7 +58,7 @@ def frames(tmp_path: Path) -> Callable[[str, int], Path]:
         noise = np.random.default_rng(0).random((size[0], size[1] + count, 3), dtype=np.float32)
         picture = np.rint(255 * cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 1, cv2.NORM_MINMAX))
         for index in range(count):
-            frame = picture[:, count - index:count - index + size[1]].astype(np.uint8)
+            frame = picture[:, count - index : count - index + size[1]].astype(np.uint8)
             frame[:4, :4] = index
             cv2.imwrite(str(folder / f"{index:04d}.png"), frame)
         return folder
@@ -59,9 +72,11 @@ def test_the_layout_is_that_of_the_gopro_set(demo: Path) -> None:
         for clip in clips:
             expected.append(f"GOPRO_Large_spike_seq/{split}/{clip}/sync.json")
             for index in range(length):
-                expected += [f"GOPRO_Large/{split}_GT/{clip}/{index:06d}.png",
-                             f"GOPRO_Large/{split}_GT_blurred/{clip}/{index:06d}.png",
-                             f"GOPRO_Large_spike_seq/{split}/{clip}/spike/{index:06d}.dat"]
+                expected += [
+                    f"GOPRO_Large/{split}_GT/{clip}/{index:06d}.png",
+                    f"GOPRO_Large/{split}_GT_blurred/{clip}/{index:06d}.png",
+                    f"GOPRO_Large_spike_seq/{split}/{clip}/spike/{index:06d}.dat",
+                ]
     assert tree(demo) == sorted(expected)
     assert (demo / "meta_info_train.txt").read_text() == "demo00_03_00 3 (36,48,3) 0\ndemo01_03_00 3 (36,48,3) 0\n"
     assert (demo / "meta_info_test.txt").read_text() == "demo02_03_00 2 (36,48,3) 0\n"
@@ -86,8 +101,10 @@ def test_spikes_are_upright_aligned_and_true_in_brightness(demo: Path) -> None:
 
 
 def test_the_blurred_pictures_differ_from_the_sharp_ones(demo: Path) -> None:
-    differences = [np.abs(imread_rgb(sharp).astype(int) - imread_rgb(Path(str(sharp).replace("_GT/", "_GT_blurred/"))))
-                   for sharp in demo.glob("GOPRO_Large/*_GT/*/*.png")]
+    differences = [
+        np.abs(imread_rgb(sharp).astype(int) - imread_rgb(Path(str(sharp).replace("_GT/", "_GT_blurred/"))))
+        for sharp in demo.glob("GOPRO_Large/*_GT/*/*.png")
+    ]
     assert len(differences) == 8 and np.mean(differences) > 0.5 and min(map(np.max, differences)) > 3
 
 
@@ -100,8 +117,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(demo: Path, tmp
     assert {path.rsplit(".", 1)[1] for path in differing} == {"png", "dat", "json"}
 
 
-def test_a_whole_data_set_is_kept_and_another_not_overwritten(tmp_path: Path,
-                                                              capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_data_set_is_kept_and_another_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "set"
     assert main(["--root", str(root), *SMALL]) == 0
     sharp = root / "GOPRO_Large/train_GT/demo00_03_00/000000.png"
@@ -157,8 +175,9 @@ def test_one_video_is_split_in_time_without_a_shared_frame(frames: Callable[...,
     assert rows == [["my-clip_03_00", "5"], ["my-clip_03_01", "1"]]
 
 
-def test_several_videos_are_split_by_video_and_all_can_go_to_one_side(frames: Callable[..., Path],
-                                                                     tmp_path: Path) -> None:
+def test_several_videos_are_split_by_video_and_all_can_go_to_one_side(
+    frames: Callable[..., Path], tmp_path: Path
+) -> None:
     folders = [str(frames(name, count)) for name, count in (("a", 7), ("b", 8), ("c", 10))]
     assert main(["--root", str(tmp_path / "set"), "--video", *folders, "--n", "3", "--test_clips", "1"]) == 0
     assert numbers(tmp_path / "set", "train", "a_03_00") == [1, 4]
@@ -169,14 +188,16 @@ def test_several_videos_are_split_by_video_and_all_can_go_to_one_side(frames: Ca
     assert (tmp_path / "all/meta_info_train.txt").read_text() == ""
 
 
-def test_a_longer_stride_leaves_a_gap_and_the_sensor_integrates_through_it(frames: Callable[..., Path],
-                                                                           tmp_path: Path) -> None:
+def test_a_longer_stride_leaves_a_gap_and_the_sensor_integrates_through_it(
+    frames: Callable[..., Path], tmp_path: Path
+) -> None:
     root = tmp_path / "set"
     arguments = ["--n", "3", "--stride", "4", "--split", "train", "--max_frames", "12"]
     assert main(["--root", str(root), "--video", str(frames("still", 14)), *arguments]) == 0
     assert numbers(root, "train", "still_03_00") == [1, 5, 9]
-    first, second = (SpikeStream(root / f"GOPRO_Large_spike_seq/train/still_03_00/spike/{index:06d}.dat")
-                     for index in (0, 1))
+    first, second = (
+        SpikeStream(root / f"GOPRO_Large_spike_seq/train/still_03_00/spike/{index:06d}.dat") for index in (0, 1)
+    )
     corner = np.stack([np.full((1, 1), level / 8 / 255) for level in range(96)])  # the number's gray grows evenly
     charge = 2 * np.random.default_rng(np.random.SeedSequence((0, 0))).random((20, 26))[0, 0]
     whole = integrate_and_fire(corner, 2.0, np.full((1, 1), charge))[:, 0, 0]
@@ -184,29 +205,37 @@ def test_a_longer_stride_leaves_a_gap_and_the_sensor_integrates_through_it(frame
     assert abs(int(second.get_spike_matrix()[:, 0, 0].sum()) - int(whole[32:56].sum())) <= 1
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["--video", "{short}", "--n", "7"], "3 frames are too few"),
-    (["--video", "{clip}", "--n", "7"], "too few to split in time"),
-    (["--video", "{clip}", "{clip}", "--n", "3"], "the same name"),
-    (["--video", "{clip}", "{wide}", "--n", "3"], "one data set has one size"),
-    (["--video", "{clip}", "--test_clips", "1", "--n", "3"], "--test_fraction or --split"),
-    (["--video", "{clip}", "--train_clips", "1"], "--train_clips has no effect with --video"),
-    (["--video", "{clip}", "--n", "3", "--scale", "0.5"], "at least 32x32"),
-    (["--video", "{clip}", "--size", "64", "64", "--scale", "0.5"], "both resize"),
-    (["--video", "{broken}"], "broken.mp4: cannot be decoded"),
-    (["--video", "{broken}/nothing"], "no such video file"),
-    (["--scale", "0.5"], "--scale has no effect without --video"),
-    (["--size", "8", "8"], "at least 32"),
-    (["--n", "1"], "at least 2"),
-    (["--stride", "0"], "at least 1"),
-    (["--threshold", "0.5"], "--threshold must be at least 1"),
-    (["--train_clips", "0", "--test_clips", "0"], "nothing to make"),
-])
-def test_mistakes_are_told_and_leave_nothing(arguments: list[str], said: str, frames: Callable[..., Path],
-                                             tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--video", "{short}", "--n", "7"], "3 frames are too few"),
+        (["--video", "{clip}", "--n", "7"], "too few to split in time"),
+        (["--video", "{clip}", "{clip}", "--n", "3"], "the same name"),
+        (["--video", "{clip}", "{wide}", "--n", "3"], "one data set has one size"),
+        (["--video", "{clip}", "--test_clips", "1", "--n", "3"], "--test_fraction or --split"),
+        (["--video", "{clip}", "--train_clips", "1"], "--train_clips has no effect with --video"),
+        (["--video", "{clip}", "--n", "3", "--scale", "0.5"], "at least 32x32"),
+        (["--video", "{clip}", "--size", "64", "64", "--scale", "0.5"], "both resize"),
+        (["--video", "{broken}"], "broken.mp4: cannot be decoded"),
+        (["--video", "{broken}/nothing"], "no such video file"),
+        (["--scale", "0.5"], "--scale has no effect without --video"),
+        (["--size", "8", "8"], "at least 32"),
+        (["--n", "1"], "at least 2"),
+        (["--stride", "0"], "at least 1"),
+        (["--threshold", "0.5"], "--threshold must be at least 1"),
+        (["--train_clips", "0", "--test_clips", "0"], "nothing to make"),
+    ],
+)
+def test_mistakes_are_told_and_leave_nothing(
+    arguments: list[str], said: str, frames: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
-    places = {"short": frames("short", 3), "clip": frames("clip", 10), "wide": frames("wide", 10, (40, 60)),
-              "broken": tmp_path / "broken.mp4"}
+    places = {
+        "short": frames("short", 3),
+        "clip": frames("clip", 10),
+        "wide": frames("wide", 10, (40, 60)),
+        "broken": tmp_path / "broken.mp4",
+    }
     before = tree(tmp_path)
     arguments = [argument.format(**{name: str(path) for name, path in places.items()}) for argument in arguments]
     assert main(["--root", str(tmp_path / "set"), *arguments]) == 2
@@ -221,8 +250,19 @@ def test_videos_need_a_root(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_the_command_makes_spikes_of_a_real_video(shared_data: Path, repository: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scripts.data_preparation.simulate_dataset", "--root", str(tmp_path / "cat"),
-               "--video", str(shared_data / "videos/cat.mp4"), "--scale", "0.3", "--max_frames", "40"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.data_preparation.simulate_dataset",
+        "--root",
+        str(tmp_path / "cat"),
+        "--video",
+        str(shared_data / "videos/cat.mp4"),
+        "--scale",
+        "0.3",
+        "--max_frames",
+        "40",
+    ]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, env=dict(os.environ), timeout=120)
     assert done.returncode == 0, done.stderr
     assert "train: 1 clips, 3 pictures\ntest: 1 clips, 1 pictures\n" in done.stdout

@@ -58,7 +58,7 @@ def moving_square() -> tuple[np.ndarray, list[np.ndarray], tuple[np.ndarray, np.
     frames = []
     for left in (80, 84, 88):
         frame = background.copy()
-        frame[60:160, left:left + 100] = square
+        frame[60:160, left : left + 100] = square
         frames.append(frame)
     forward, backward = np.zeros((2, 240, 280, 2), np.float32)
     forward[60:160, 80:180, 0] = 8

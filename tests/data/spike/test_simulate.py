@@ -172,7 +172,7 @@ def test_a_source_may_use_one_buffer_for_all_frames() -> None:
             buffer[...] = frame
             yield buffer
 
-    made, = expose(frames(), exposure)
+    (made,) = expose(frames(), exposure)
     assert (made.sharp == exposure.center).all()
 
 
