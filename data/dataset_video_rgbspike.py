@@ -19,6 +19,7 @@ from data.dataset_video_test import VideoRecurrentTestDataset
 from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.frame_io import Box
 from data.spike.encoding import build_encoding
+from data.spike.perturb import Perturbation, build_perturbation
 from data.spike_io import SpikeFrames
 from data.video_clips import FramePairs
 from utils.utils_registry import DATASETS
@@ -64,7 +65,9 @@ class _WithSpikes(Dataset[dict[str, Any]]):
     def _roots(self) -> dict[str, str | None]:
         return {**super()._roots(), "dataroot_spike": self.dataroot_spike}  # type: ignore[misc]
 
-    def _spike_faults(self, pairs: FramePairs, rgb_faults: list[str]) -> list[str]:
+    def _spike_faults(
+        self, pairs: FramePairs, rgb_faults: list[str], perturbation: Perturbation | None = None
+    ) -> list[str]:
         """Finds the spikes; returns what does not fit, after `rgb_faults`."""
         self.spikes = SpikeFrames(
             self.dataroot_spike,
@@ -74,6 +77,7 @@ class _WithSpikes(Dataset[dict[str, Any]]):
             spike_h=self.spike_h,
             spike_w=self.spike_w,
             flipud=self.spike_flipud,
+            perturbation=perturbation,
         )
         faults = [*rgb_faults, *self.spikes.faults]
         if not faults:
@@ -128,13 +132,16 @@ class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset
 class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
     """Test clips with spikes; with `dataroot_gt` null without ground truth."""
 
+    spike_perturb: dict[str, Any] | None = None
+    """{"kind": ..., "amount": ...}: spikes made worse on purpose (`data/spike/perturb.py`); null: as recorded."""
+
     def __post_init__(self) -> None:
         if self.sigma:
             raise ValueError(f"sigma: {self.sigma}; denoising takes no spikes, use VideoRecurrentTestDataset.")
         super().__post_init__()
 
     def _faults(self) -> list[str]:
-        return self._spike_faults(self.pairs, super()._faults())
+        return self._spike_faults(self.pairs, super()._faults(), build_perturbation(self.spike_perturb))
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         sample = super().load(index, begin, end)

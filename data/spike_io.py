@@ -17,6 +17,7 @@ import numpy as np
 
 from data.frame_io import Box
 from data.spike.encoding import SpikeEncoding
+from data.spike.perturb import Perturbation, PerturbedStream
 from data.spike.sync import ExposureWindow, SyncTable, default_window
 from data.video_clips import Clip
 from utils.spike_loader import SpikeStream
@@ -40,6 +41,7 @@ class SpikeFrames:
         encoding: from spikes to channels.
         spike_h, spike_w: size of the spike picture; None: from config.yaml or the file's size.
         flipud: rows are stored bottom-up.
+        perturbation: what is done to the spikes before they are encoded.
 
     Attributes:
         faults: what is missing or can't be used; the object can be read only where this is empty.
@@ -57,9 +59,11 @@ class SpikeFrames:
         spike_h: int | None,
         spike_w: int | None,
         flipud: bool,
+        perturbation: Perturbation | None = None,
     ) -> None:
         self.encoding = encoding
         self.flipud = flipud
+        self.perturbation = perturbation
         self.root = Path(dataroot_spike).expanduser()
         self.faults: list[str] = []
         self.sizes: dict[str, tuple[int, int]] = {}
@@ -196,10 +200,16 @@ class SpikeFrames:
     def _encode(self, clip: str, frame: str, box: Box, time_reversed: bool) -> np.ndarray:
         """(channels, h, w) of one frame; decodes the box alone."""
         file = self._files[clip, frame]
-        stream = SpikeStream(file.path, *self.sizes[clip], flipud=self.flipud)
+        stream = self._open(clip, file.path)
         return self.encoding.encode_crop(
             stream, file.window, box.top, box.left, box.height, box.width, time_reversed=time_reversed
         )
+
+    def _open(self, clip: str, path: Path) -> SpikeStream:
+        size = self.sizes[clip]
+        if self.perturbation is None:
+            return SpikeStream(path, *size, flipud=self.flipud)
+        return PerturbedStream(self.perturbation, f"{clip}/{path.stem}", path, *size, flipud=self.flipud)
 
 
 def enlarge(padded: np.ndarray, factor: int) -> np.ndarray:

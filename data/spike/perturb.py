@@ -1,0 +1,130 @@
+"""Spikes made worse on purpose: what a restoration owes to them, and how it takes a camera's faults.
+
+    {"kind": "zero"}                      no spikes
+    {"kind": "shuffle"}                   the file's spike frames in random order: how often, but no longer when
+    {"kind": "shift", "amount": 8}        everything 8 spike frames late; what leaves the file's end enters at its start
+    {"kind": "drop", "amount": 0.5}       each spike is lost with probability 0.5
+    {"kind": "noise", "amount": 0.01}     each pixel that does not fire does so with probability 0.01
+
+The option `spike_perturb` of test data sets takes such a section, with "seed" if wanted. Spikes are changed as they
+come from the file, before representation and hot-pixel filter. All chance depends on seed, file and spike frame alone,
+so whole streams, blocks and crops agree. Test: `python -m pytest tests/data/spike/test_perturb.py`.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.spike_loader import SpikeStream
+
+ORDERS: dict[str, Callable[[int, float, np.random.Generator], np.ndarray]] = {
+    "shuffle": lambda length, amount, rng: rng.permutation(length),
+    "shift": lambda length, amount, rng: (np.arange(length) - int(amount)) % length,
+}
+"""Kinds that move whole spike frames: from the stream's length to the frame shown at each time."""
+
+CHANGES: dict[str, Callable[[np.ndarray, float, np.ndarray], np.ndarray]] = {
+    "zero": lambda spikes, amount, chance: np.zeros_like(spikes),
+    "drop": lambda spikes, amount, chance: spikes & (chance >= amount),
+    "noise": lambda spikes, amount, chance: spikes | (chance < amount),
+}
+"""Kinds that change spikes in place: from a spike frame (h, w) and as many numbers in [0, 1) to the new spike frame."""
+
+SHARES = ("drop", "noise")
+WITHOUT_AMOUNT = ("zero", "shuffle")
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What is done to spikes.
+
+    Attributes:
+        kind: of `ORDERS` or `CHANGES`.
+        amount: spike frames for "shift", a probability for "drop" and "noise"; of no meaning for the others.
+        seed: of "shuffle", "drop" and "noise".
+    """
+
+    kind: str
+    amount: float = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ORDERS | CHANGES:
+            raise ValueError(f"spike_perturb: kind {self.kind!r}; choices: {', '.join(sorted(ORDERS | CHANGES))}.")
+        if self.kind == "shift" and int(self.amount) != self.amount:
+            raise ValueError(f"spike_perturb: shift by {self.amount}; a whole number of spike frames is needed.")
+        if self.kind in SHARES and not 0 <= self.amount <= 1:
+            raise ValueError(f"spike_perturb: {self.kind} {self.amount}; a probability in [0, 1] is needed.")
+
+    def generator(self, name: str, *key: int) -> np.random.Generator:
+        """The source of chance for a stream called `name`, or for one of its spike frames."""
+        return np.random.default_rng([self.seed, zlib.crc32(name.encode()), *key])
+
+
+def build_perturbation(section: Mapping[str, Any] | None) -> Perturbation | None:
+    """The perturbation that the option `spike_perturb` describes; None for none.
+
+    Raises:
+        ValueError: unknown kind or key, or an amount that is missing, out of place or out of range.
+    """
+    if section is None:
+        return None
+    unknown = sorted(set(section) - {"kind", "amount", "seed"})
+    kind, amount, seed = section.get("kind", ""), section.get("amount"), section.get("seed", 0)
+    if unknown:
+        raise ValueError(f"spike_perturb: unknown {', '.join(unknown)}; it has kind, amount and seed.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"spike_perturb: seed is {seed!r}; a whole number from 0 on is needed.")
+    perturbation = Perturbation(str(kind), seed=seed)
+    if kind in WITHOUT_AMOUNT:
+        if amount is not None:
+            raise ValueError(f'spike_perturb: {kind} takes no amount; leave out "amount": {amount!r}.')
+        return perturbation
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise ValueError(f"spike_perturb: {kind} needs an amount, a number; it is {amount!r}.")
+    return Perturbation(str(kind), amount, seed)
+
+
+class PerturbedStream(SpikeStream):
+    """A spike stream as if the file held perturbed spikes; every way of reading it gives the same ones.
+
+    Args:
+        perturbation: what is done.
+        name: what chance depends on besides the seed: the clip and its file, not the place on this machine's disk.
+        filepath, spike_h, spike_w, flipud: as in `SpikeStream`.
+    """
+
+    def __init__(
+        self,
+        perturbation: Perturbation,
+        name: str,
+        filepath: str | Path,
+        spike_h: int | None = None,
+        spike_w: int | None = None,
+        flipud: bool = True,
+    ) -> None:
+        super().__init__(filepath, spike_h, spike_w, flipud)
+        self.perturbation = perturbation
+        self.name = name
+
+    def crop(
+        self, begin: int, length: int, top: int, left: int, h: int, w: int, flipud: bool | None = None
+    ) -> np.ndarray:
+        """As `SpikeStream.crop`, of the perturbed spikes."""
+        begin, end = self._checked_range("frames", begin, length, len(self))
+        kind, amount = self.perturbation.kind, self.perturbation.amount
+        if kind in ORDERS:
+            shown = ORDERS[kind](len(self), amount, self.perturbation.generator(self.name))[begin:end]
+            first, last = int(shown.min()), int(shown.max())
+            return super().crop(first, last - first + 1, top, left, h, w, flipud)[shown - first]
+        spikes = super().crop(begin, length, top, left, h, w, flipud)
+        flip = self.flipud if flipud is None else flipud
+        for frame, plane in zip(range(begin, end), spikes, strict=True):
+            chance = self.perturbation.generator(self.name, frame).random((self.spike_h, self.spike_w), np.float32)
+            displayed = chance[::-1] if flip else chance
+            plane[:] = CHANGES[kind](plane, amount, displayed[top : top + h, left : left + w])
+        return spikes
