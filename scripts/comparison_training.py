@@ -1,0 +1,58 @@
+"""One training of a comparison, in a process of its own, so that its peak memory is its own.
+
+    python -m scripts.comparison_training --peak_memory FILE --opt OPTIONS [--set KEY=VALUE ...]
+
+Trains as `main_train_vrt.py` does with the same flags, and writes {"gb": ..., "of": "GPU" or "RAM"} to FILE: the most
+memory that tensors took on the GPU, or without one the most that the process had resident (loader workers apart). A
+run that is continued keeps the larger of its parts.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import main_train_vrt
+from utils.utils_file import atomic_write
+from utils.utils_timer import peak_memory
+
+STATUS = Path("/proc/self/status")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code of `main_train_vrt.py`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peak_memory", type=Path, required=True, metavar="FILE", help="where the peak memory goes")
+    arguments, training = parser.parse_known_args(argv)
+    code = main_train_vrt.main(training)
+    if code == 0:
+        write_peak(arguments.peak_memory)
+    return code
+
+
+def write_peak(path: Path) -> None:
+    """Writes this process's peak memory, or keeps what the file says where that is more."""
+    of = "GPU" if torch.cuda.is_available() else "RAM"
+    gb = peak_memory(torch.device("cuda")) if of == "GPU" else resident_peak()
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if gb is not None and gb > before.get("gb", 0):
+        with atomic_write(path) as file:
+            json.dump({"gb": gb, "of": of}, file)
+
+
+def resident_peak() -> float | None:
+    """The most memory this process had resident so far, in GB (1e9 bytes); None where the system does not tell.
+
+    Not `resource.getrusage`: that of a child starts at its parent's peak.
+    """
+    if not STATUS.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in STATUS.read_text(encoding="utf-8").splitlines() if ":" in line)
+    return int(lines["VmHWM"].split()[0]) * 1024 / 1e9
+
+
+if __name__ == "__main__":
+    sys.exit(main())
