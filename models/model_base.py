@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from models.execution import compile_blocks, make_deterministic
 from models.schedule import learning_rate
 from utils.utils_dist import Dist, any_rank
 from utils.utils_option import TrainOptions
@@ -46,6 +47,8 @@ class ModelBase:
     """
 
     def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
+        if train.deterministic:
+            make_deterministic(dist.device)
         self.train_options = train
         self.dist = dist
         self.find_unused_parameters = find_unused_parameters
@@ -72,6 +75,35 @@ class ModelBase:
         """Learning rate of the first parameter group in the last step."""
         return self.optimizer.param_groups[0]["lr"]
 
+    def prepare(self, step: int) -> None:
+        """Compiles blocks before the first step; freezes the parameters of `fix_keys` before step `fix_iter`, and wraps
+        for DDP whenever that changes.
+
+        DDP looks at `requires_grad` when it wraps. Thawing behind its back gives every rank other weights without a
+        word, and with a static graph it ends the run; so the wrapper is made anew at the switch.
+        """
+        fixed = step < (self.train_options.fix_iter or 0)
+        if fixed == self._fixed:
+            return
+        for name, parameter in self.netG.named_parameters():
+            if self._is_fixable(name):
+                parameter.requires_grad_(not fixed)
+                parameter.grad = None
+        if self._fixed is None and self.train_options.compile:
+            compile_blocks(self.netG)
+        if self._fixed is not None:
+            logger.info("Step %d: the parameters of fix_keys %s learn from here on.", step, self.train_options.fix_keys)
+        self._fixed = fixed
+        self.network = self.netG
+        if self.dist.world_size > 1:
+            self.network = DistributedDataParallel(
+                self.netG,
+                device_ids=[self.dist.device.index] if self.dist.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=self.find_unused_parameters,
+                gradient_as_bucket_view=True,
+            )
+
     def optimize_parameters(self, step: int, batch: Batch) -> bool:
         """One optimizer step on this rank's share of the global batch.
 
@@ -85,7 +117,7 @@ class ModelBase:
         Raises:
             TrainingStopped: `train.max_bad_steps` steps in a row were skipped.
         """
-        self._fix_or_release(step)
+        self.prepare(step)
         self._set_learning_rate(step)
         # Drop-path noise is a function of (seed, rank, step), so a resumed run draws what the first one would have.
         entropy = np.random.SeedSequence([self.train_options.manual_seed, self.dist.rank, step])
@@ -158,32 +190,6 @@ class ModelBase:
     def _is_fixable(self, name: str) -> bool:
         """Whether `fix_keys` names this parameter and `fix_iter` is in use."""
         return bool(self.train_options.fix_iter) and any(key in name for key in self.train_options.fix_keys)
-
-    def _fix_or_release(self, step: int) -> None:
-        """Freezes the parameters of `fix_keys` before step `fix_iter`, and wraps for DDP whenever that changes.
-
-        DDP looks at `requires_grad` when it wraps. Thawing behind its back gives every rank other weights without a
-        word, and with a static graph it ends the run; so the wrapper is made anew at the switch.
-        """
-        fixed = step < (self.train_options.fix_iter or 0)
-        if fixed == self._fixed:
-            return
-        for name, parameter in self.netG.named_parameters():
-            if self._is_fixable(name):
-                parameter.requires_grad_(not fixed)
-                parameter.grad = None
-        if self._fixed is not None:
-            logger.info("Step %d: the parameters of fix_keys %s learn from here on.", step, self.train_options.fix_keys)
-        self._fixed = fixed
-        self.network = self.netG
-        if self.dist.world_size > 1:
-            self.network = DistributedDataParallel(
-                self.netG,
-                device_ids=[self.dist.device.index] if self.dist.device.type == "cuda" else None,
-                broadcast_buffers=False,
-                find_unused_parameters=self.find_unused_parameters,
-                gradient_as_bucket_view=True,
-            )
 
     def _set_learning_rate(self, step: int) -> None:
         for group in self.optimizer.param_groups:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.layers.processor import processor
+
 _BACKWARD_BYTES = {"cpu": 2 << 20}
 _BACKWARD_BYTES_ACCELERATOR = 256 << 20
 
@@ -61,7 +63,7 @@ def _gradients(
     # Half precision is only for storage: scores of 8 bits would make the recomputed weights disagree with the output.
     exact = torch.promote_types(q.dtype, torch.float32)
     windows, heads, tokens, _ = q.shape
-    limit = _BACKWARD_BYTES.get(q.device.type, _BACKWARD_BYTES_ACCELERATOR)
+    limit = _BACKWARD_BYTES.get(processor(q), _BACKWARD_BYTES_ACCELERATOR)
     step = max(1, limit // (heads * tokens * tokens * exact.itemsize))
     grads: list[list[Tensor]] = [[], [], []]
     bias_exact = bias.to(exact)

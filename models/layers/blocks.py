@@ -9,6 +9,7 @@ Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,7 @@ class TMSA(nn.Module):
         super().__init__()
         self.window, self.shift, self.mutual = codes.window, shift, mutual
         self.drop_path = drop_path
+        self._compiled: Callable[..., Tensor] | None = None
         self.checkpoint_attn, self.checkpoint_ffn = checkpoint_attn, checkpoint_ffn
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, num_heads, codes, mutual=mutual, qkv_bias=qkv_bias, qk_scale=qk_scale)
@@ -104,11 +106,32 @@ class TMSA(nn.Module):
             layout: how the windows lie.
             out: without gradients, where to write the result; may be `tokens` itself.
         """
-        biases = self.attn.biases(layout.window, [kind for kind, _ in layout.segments])
         keep_attn, keep_ffn = self._keep(layout.batch, tokens), self._keep(layout.batch, tokens)
-        if not torch.is_grad_enabled():
-            out = torch.empty_like(tokens) if out is None else out
-            return self._stream(tokens, out, layout, biases, keep_attn, keep_ffn)
+        if torch.is_grad_enabled():
+            whole = self._compiled or TMSA._whole
+            return whole(self, tokens, layout, keep_attn, keep_ffn)
+        out = torch.empty_like(tokens) if out is None else out
+        biases = self._biases(layout)
+        return self._stream(tokens, out, layout, biases, keep_attn, keep_ffn)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles the pass with gradients; the other one goes through a few windows at a time, in loops.
+
+        Drop path stays outside: its probability is every block's own, and blocks that are alike share a graph.
+
+        Args:
+            args, kwargs: of `torch.compile`.
+        """
+        self._compiled = torch.compile(TMSA._whole, *args, **kwargs)
+
+    def _biases(self, layout: WindowLayout) -> dict[int, tuple[Tensor, Tensor | None]]:
+        return self.attn.biases(layout.window, [kind for kind, _ in layout.segments])
+
+    def _whole(
+        self, tokens: Tensor, layout: WindowLayout, keep_attn: Tensor | None, keep_ffn: Tensor | None
+    ) -> Tensor:
+        """All windows at once."""
+        biases = self._biases(layout)
         attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
         mlp = _maybe_checkpoint(self._mlp, self.checkpoint_ffn)
         x = to_windows(tokens, layout)

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
+from models.layers.processor import processor
+
 TAPS = 9
 # Samples of one strip: what stays in a CPU's cache.
 _STRIP_BYTES = 16 << 20
@@ -32,7 +34,7 @@ def deform_conv3x3(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias
     Returns:
         (N, O, H, W).
     """
-    if x.device.type == "cpu":
+    if processor(x) == "cpu":
         return _SampledConvolution.apply(x.contiguous(), offset, mask, weight, bias)
     return deform_conv2d(x, offset, weight, bias, padding=1, mask=mask)
 

@@ -11,6 +11,7 @@ are attended to.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +144,7 @@ class TemporalBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         hidden = int(dim * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self._compiled: Callable[..., Tensor] | None = None
 
     def forward(self, x: Tensor, sources: Tensor | None = None) -> Tensor:
         """(B, T, H, W, C) to the same shape; `sources` (B, T', H, W, C) for cross-attention."""
@@ -152,9 +154,16 @@ class TemporalBlock(nn.Module):
         return in_chunks(self._chunk, x, sources, self.max_batch_tokens)
 
     def _chunk(self, x: Tensor, sources: Tensor | None) -> Tensor:
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self._block, x, sources, use_reentrant=False, preserve_rng_state=False)
-        return self._block(x, sources)
+        if not torch.is_grad_enabled():
+            return self._block(x, sources)
+        block = self._compiled or TemporalBlock._block
+        if self.recompute:
+            return checkpoint(block, self, x, sources, use_reentrant=False, preserve_rng_state=False)
+        return block(self, x, sources)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles what is done to a chunk of pixels, with gradients; arguments as of `torch.compile`."""
+        self._compiled = torch.compile(TemporalBlock._block, *args, **kwargs)
 
     def _block(self, x: Tensor, sources: Tensor | None) -> Tensor:
         queries = self.norm1(x)

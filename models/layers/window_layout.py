@@ -104,14 +104,12 @@ def window_layout(
 
     all_index, all_padding = torch.cat(index), torch.cat(padding)
     places = torch.arange(all_index.numel(), device=device)
-    inverse = torch.empty(batch * tokens, dtype=torch.int64, device=device)
-    if padded:
-        all_index.masked_fill_(all_padding, 0)
-        inverse[all_index[~all_padding]] = places[~all_padding]
-    else:
-        inverse[all_index] = places
+    # Padded places write behind the last token, as choosing the others would make a GPU wait.
+    inverse = torch.empty(batch * tokens + 1, dtype=torch.int64, device=device)
+    inverse[all_index.masked_fill(all_padding, batch * tokens)] = places
+    all_index.masked_fill_(all_padding, 0)
     return WindowLayout(
-        batch, window, all_index, inverse, all_padding if padded else None, torch.cat(samples), tuple(segments)
+        batch, window, all_index, inverse[:-1], all_padding if padded else None, torch.cat(samples), tuple(segments)
     )
 
 

@@ -1,0 +1,90 @@
+"""Memory of training by a recipe, per GPU: neither a GPU nor data nor weights are needed.
+
+    python -m scripts.estimate_memory options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike_voxel.json
+    python -m scripts.estimate_memory RECIPE... --gpus 8 --set datasets.train.gt_size=128
+
+What the figures hold and what they leave out: `models/estimate.py`. On a GPU, `main_train_vrt.py --opt RECIPE --dry-run`
+measures.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import data.select_dataset  # noqa: F401  (registers the data sets)
+from models.estimate import MemoryEstimate, estimate_memory
+from models.model_base import check_parts
+from models.select_model import define_Model
+from utils.utils_cli import run_command
+from utils.utils_dist import Dist
+from utils.utils_option import Options, load_options
+
+# Weights change no memory.
+NO_FILES = ("netG.spynet_path=null", "path.pretrained_netG=null", "path.pretrained_netE=null", "train.vgg_weights=random")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="+", help="option files")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that share a step's clips (default: 1)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the files'")
+    arguments = parser.parse_args(argv)
+    # That no weights are given is no news here.
+    logging.getLogger("models").setLevel(logging.ERROR)
+    return run_command(lambda: run(arguments.recipe, arguments.gpus, arguments.set))
+
+
+def run(recipes: Sequence[str], gpus: int, overrides: Sequence[str]) -> None:
+    """Prints a line for each recipe."""
+    for recipe in recipes:
+        opt = load_options(recipe, [*NO_FILES, *overrides])
+        clips = clips_at_once(opt, gpus)
+        print(f"{opt.task}, {clips} clip{'s'[: clips > 1]} at a time: {estimate_recipe(opt, clips)}", flush=True)
+
+
+def clips_at_once(opt: Options, gpus: int) -> int:
+    """Clips that a GPU works on at a time.
+
+    Raises:
+        ValueError: there is no training set, or its clips can't be dealt out.
+    """
+    if opt.datasets.train is None:
+        raise ValueError("datasets.train: missing; the estimate is of training")
+    clips = opt.datasets.train.dataloader_batch_size
+    if gpus < 1 or clips % gpus:
+        raise ValueError(f"--gpus {gpus}: datasets.train.dataloader_batch_size = {clips} clips can't be dealt out to them")
+    check_parts(clips // gpus, opt.train.accumulate_grad)
+    return clips // gpus // opt.train.accumulate_grad
+
+
+def estimate_recipe(opt: Options, clips: int) -> MemoryEstimate:
+    """The estimate for `clips` clips of the recipe's size."""
+    model = define_Model(opt, Dist(rank=0, world_size=1, local_rank=0, device=torch.device("cpu")), pretrained=False)
+    return estimate_memory(model, batch_of(opt, clips))
+
+
+def batch_of(opt: Options, clips: int) -> dict[str, Tensor]:
+    """Tensors of the shapes that the training set would deliver, spikes at the resolution that the network expects."""
+    section = opt.datasets.train
+    assert section is not None
+    sharp, frames = section.gt_size, section.num_frame
+    blurred = sharp // opt.scale
+    channels = getattr(opt.netG, "in_chans", opt.n_channels)
+    batch = {
+        "L": torch.empty(clips, frames, channels, blurred, blurred),
+        "H": torch.empty(clips, frames, opt.n_channels, sharp, sharp),
+    }
+    bins = getattr(opt.netG, "spike_bins", None)
+    if bins is not None:
+        side = blurred // opt.netG.spike_ratio
+        batch["L_spike"] = torch.empty(clips, frames, bins, side, side)
+    return batch
+
+
+if __name__ == "__main__":
+    sys.exit(main())
