@@ -3,8 +3,8 @@
     python -m scripts.estimate_memory options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike_voxel.json
     python -m scripts.estimate_memory RECIPE... --gpus 8 --set datasets.train.gt_size=128
 
-What the figures hold and what they leave out: `models/estimate.py`. On a GPU, `main_train_vrt.py --opt RECIPE --dry-run`
-measures.
+What the figures hold and what they leave out: `models/estimate.py`. `main_train_vrt.py --opt RECIPE --dry-run` measures
+on a GPU.
 """
 
 import argparse
@@ -24,7 +24,12 @@ from utils.utils_dist import Dist
 from utils.utils_option import Options, load_options
 
 # Weights change no memory.
-NO_FILES = ("netG.spynet_path=null", "path.pretrained_netG=null", "path.pretrained_netE=null", "train.vgg_weights=random")
+NO_FILES = (
+    "netG.spynet_path=null",
+    "path.pretrained_netG=null",
+    "path.pretrained_netE=null",
+    "train.vgg_weights=random",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +62,9 @@ def clips_at_once(opt: Options, gpus: int) -> int:
         raise ValueError("datasets.train: missing; the estimate is of training")
     clips = opt.datasets.train.dataloader_batch_size
     if gpus < 1 or clips % gpus:
-        raise ValueError(f"--gpus {gpus}: datasets.train.dataloader_batch_size = {clips} clips can't be dealt out to them")
+        raise ValueError(
+            f"--gpus {gpus}: datasets.train.dataloader_batch_size = {clips} clips can't be dealt out to them"
+        )
     check_parts(clips // gpus, opt.train.accumulate_grad)
     return clips // gpus // opt.train.accumulate_grad
 

@@ -26,8 +26,6 @@ NO_EFFECT = {
     "train.G_optimizer_reuse": "a run is always continued with all of its state",
     "train.G_regularizer_orthstep": "KAIR's weight regularizers are made for 2-D convolutions",
     "train.G_regularizer_clipstep": "KAIR's weight regularizers are made for 2-D convolutions",
-    "train.deterministic": NOT_YET,
-    "train.compile": NOT_YET,
     "val.blend": NOT_YET,
 }
 """Options that nothing reads, and why; a test holds this against the code. `gpu_ids` and `dist` depend on the start."""

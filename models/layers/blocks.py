@@ -127,9 +127,7 @@ class TMSA(nn.Module):
     def _biases(self, layout: WindowLayout) -> dict[int, tuple[Tensor, Tensor | None]]:
         return self.attn.biases(layout.window, [kind for kind, _ in layout.segments])
 
-    def _whole(
-        self, tokens: Tensor, layout: WindowLayout, keep_attn: Tensor | None, keep_ffn: Tensor | None
-    ) -> Tensor:
+    def _whole(self, tokens: Tensor, layout: WindowLayout, keep_attn: Tensor | None, keep_ffn: Tensor | None) -> Tensor:
         """All windows at once."""
         biases = self._biases(layout)
         attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
