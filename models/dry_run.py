@@ -49,7 +49,11 @@ def dry_run(opt: Options, dist: Dist, train_set: Any, test_set: Any, sample: Any
     clips = len(next(value for value in part.values() if isinstance(value, Tensor)))
     logger.info("memory per GPU, estimated for CUDA and %d clips at a time: %s", clips, estimate)
     if dist.device.type == "cpu" and estimate.activations > CPU_BYTES:
-        logger.info("no step taken: with more than %.0f GB of activations it is nothing for a CPU", CPU_BYTES / GB)
+        logger.info(
+            "no step taken, as this is a CPU and the network large (more than %.0f GB of activations); on a GPU a step "
+            "is taken and its time and memory are measured",
+            CPU_BYTES / GB,
+        )
         return
     _take_step(model, batch)
 

@@ -84,8 +84,10 @@ def test_a_step_with_compiled_blocks_is_the_same_step(traced_only: None, recompu
 def test_a_compiled_step_is_the_same_step() -> None:
     torch._dynamo.reset()
     plain, compiled = trained(recompute=True), trained(recompute=True, compile=True)
-    for name, value in plain.netG.state_dict().items():
-        torch.testing.assert_close(compiled.netG.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    # Gradients, as Adam makes steps of full size of rounding errors where a gradient is zero.
+    for one, other in zip(plain.netG.parameters(), compiled.netG.parameters(), strict=True):
+        assert one.grad is not None and other.grad is not None
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_transformer_blocks_are_compiled_and_nothing_else(traced_only: None, monkeypatch: pytest.MonkeyPatch) -> None:
