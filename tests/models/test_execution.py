@@ -3,11 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from models import execution
 from models.layers.blocks import RTMSA, TMSA
@@ -17,7 +19,7 @@ from models.layers.window_layout import WindowLayouts
 from models.model_base import Batch, ModelBase
 from models.select_network import vrt_with_spike
 from utils.option_schema import TrainOptions
-from utils.utils_dist import Dist
+from utils.utils_dist import Dist, check_same_weights
 from utils.utils_registry import keyword_parameters
 
 CPU = Dist(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
@@ -88,6 +90,28 @@ def test_a_compiled_step_is_the_same_step() -> None:
     for one, other in zip(plain.netG.parameters(), compiled.netG.parameters(), strict=True):
         assert one.grad is not None and other.grad is not None
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
+
+
+def one_of_two_ranks(rank: int, meeting_point: str) -> None:
+    """A step with DDP around compiled blocks, which leaves the same weights on both."""
+    execution.BACKEND = "aot_eager"
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=meeting_point, rank=rank, world_size=2)
+    dist = Dist(rank=rank, world_size=2, local_rank=rank, device=torch.device("cpu"))
+    torch.manual_seed(0)
+    model = Model(Net(True), TrainOptions(G_scheduler_periods=100, compile=True), dist)
+    start = {name: value.clone() for name, value in model.netG.state_dict().items()}
+    torch.manual_seed(rank)
+    assert model.optimize_parameters(1, {name: torch.randn(2, *SIZE, 8) for name in "LH"})
+    assert isinstance(model.network, DistributedDataParallel)
+    assert not torch.equal(model.netG.time.mlp[0].weight, start["time.mlp.0.weight"])
+    check_same_weights(model.netG, dist)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_compiled_blocks_learn_on_two_ranks(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(one_of_two_ranks, (f"file://{tmp_path}/meeting",), nprocs=2)
 
 
 def test_transformer_blocks_are_compiled_and_nothing_else(traced_only: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,17 @@ def test_clips_that_cannot_be_dealt_out(arguments: list[str], message: str, caps
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_the_options_page_states_what_its_commands_print(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    for command in re.findall(r"^ +python -m scripts.estimate_memory (.+)$", page, flags=re.MULTILINE):
+        words = [str(ROOT / word) if word.endswith(".json") else word for word in command.split()]
+        assert estimate_memory.main(words) == 0
+    printed = re.findall(r"^(\w+), 1 clip at a time: (\S+) GB", capsys.readouterr().out, flags=re.MULTILINE)
+    stated = re.findall(r"([\d.]+) GB for `(\w+)`", page)
+    assert stated == [(f"{float(size):.1f}", task) for task, size in printed] and len(stated) == 3
+
+
 def test_clips_at_a_time() -> None:
     opt = load_options(ROOT / f"{RECIPES}_rgbspike_voxel_lowmem.json")
     assert estimate_memory.clips_at_once(opt, 1) == 1
