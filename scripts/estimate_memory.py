@@ -8,7 +8,6 @@ on a GPU.
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -39,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpus", type=int, default=1, help="GPUs that share a step's clips (default: 1)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the files'")
     arguments = parser.parse_args(argv)
-    # That no weights are given is no news here.
-    logging.getLogger("models").setLevel(logging.ERROR)
     return run_command(lambda: run(arguments.recipe, arguments.gpus, arguments.set))
 
 
