@@ -50,7 +50,7 @@ options=${options:-options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json
 source scripts/environment.sh
 use_python requirement.txt
 
-# Without this, workers that torchrun restarts join the dead ones' rendezvous and hang (measured; see docs).
+# Without this, workers that torchrun restarts join the dead ones' rendezvous and hang.
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / gpus > 0 ? $(nproc) / gpus : 1))}
 

@@ -210,9 +210,6 @@ class _Weighted:
     brightness_true = True
     value_range = "[0, threshold], about [0, 1]"
 
-    def support(self, window: ExposureWindow, length: int) -> tuple[int, int]:
-        raise NotImplementedError
-
     def _rates(self, spikes: np.ndarray, rows: list[list[float]], threshold: float) -> np.ndarray:
         """One channel per row of weights over the frames of `spikes`."""
         weights = np.stack([integer_weights(row) for row in rows])
