@@ -166,9 +166,9 @@ class VRT(nn.Module):
             x: (B, T, in_chans, H, W) in [0, 1], RGB first; with a noise map behind it for non-blind denoising. Any T, H
                 and W from 1 on; sides that are not multiples of 8 are padded by replication, and the result is cropped.
                 For interpolation T is img_size[0].
-            fuse: fuse(i, features) is called with the output of stage i+1 for i = 0..3, features (B, C, T, H', W') at
-                1, 1/2, 1/4, 1/8 of the padded size, channels-last in memory; what it returns, of the same shape, takes
-                their place in all that follows (next stage and skip connection). None: the plain network.
+            fuse: fuse(i, features) is called with the output of `conv_first` for i = 0 and of stage i for i = 1..4, (B, T,
+                H', W', C) at 1, 1, 1/2, 1/4, 1/8 of the padded size; what it returns, of the same shape, takes
+                their place in all that follows (next stage and skip connections). None: the plain network.
 
         Returns:
             (B, T, out_chans, H*upscale, W*upscale); for interpolation (B, out_chans/3, 3, H, W).
@@ -223,11 +223,14 @@ class VRT(nn.Module):
         layouts = WindowLayouts(batch, frames.device)
         shallow = self.conv_first(frames.flatten(0, 1))
         x = shallow.permute(0, 2, 3, 1).unflatten(0, (batch, count))
+        if fuse is not None:
+            x = fuse(0, x)
+            shallow = x.flatten(0, 1).permute(0, 3, 1, 2)
         encoded = []
         for i, stage in enumerate((self.stage1, self.stage2, self.stage3, self.stage4)):
             x = stage(x, flows[i], layouts)
             if fuse is not None:
-                x = fuse(i, x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+                x = fuse(i + 1, x)
             encoded.append(x)
         x = self.stage5(x, flows[2], layouts)
         x = self.stage6(x + encoded[2], flows[1], layouts)

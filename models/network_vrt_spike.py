@@ -1,5 +1,6 @@
 """VRT with a spike branch: the voxel branch of S-VRT. RGB goes through VRT; voxels of spikes, at the sensor's own
-resolution, through an encoder; what VRT's four encoder stages see is fused with the spikes' features of the same size.
+resolution, through an encoder; they are added to what VRT's first convolution gives and fused, at four sizes, with what its
+four encoder stages give.
 
 Chosen by `"net_type": "vrt_spike"`; built in `models/select_network.py`. Shapes at every step: docs/architecture.md.
 Train: `python main_train_vrt.py --opt options/demo/quickstart_voxel.json`.
@@ -20,23 +21,46 @@ logger = logging.getLogger(__name__)
 VRT_PREFIX = "vrt."
 
 
+class EarlyFusion(nn.Linear):
+    """features + projection of the spikes' first scale, zero at the start.
+
+    `conv_first`'s output is also added before `conv_last`, so this is the spikes' short way to the picture, as the concat
+    branch has one. Without it they reach the output only through the whole body, which takes far longer to learn.
+
+    Args:
+        channels: C of the first scale.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
 class VRTWithSpike(nn.Module):
-    """VRT whose encoder stages are fused with features of spikes.
+    """VRT whose encoder is fused with features of spikes.
 
     Args:
         vrt: the network for RGB.
         spike_encoder: voxels to features at four sizes.
         temporal_attention: four features to four of the same shapes.
+        early_fusion: the spikes' features (B, T, H, W, C) at the frames' size to what is added to those of `conv_first`.
         fusion: called as fusion(stage, frames, spikes) for stage 0..3 with features (B, T, H, W, C) of both.
     """
 
     def __init__(
-        self, vrt: VRT, spike_encoder: SpikeEncoder3D, temporal_attention: nn.Module, fusion: nn.Module
+        self,
+        vrt: VRT,
+        spike_encoder: SpikeEncoder3D,
+        temporal_attention: nn.Module,
+        early_fusion: nn.Module,
+        fusion: nn.Module,
     ) -> None:
         super().__init__()
         self.vrt = vrt
         self.spike_encoder = spike_encoder
         self.temporal_attention = temporal_attention
+        self.early_fusion = early_fusion
         self.fusion = fusion
         self._told_resize = False
 
@@ -73,8 +97,9 @@ class VRTWithSpike(nn.Module):
         pyramid = self.temporal_attention(self.spike_encoder(spikes, size, padded))
 
         def fuse(stage: int, features: Tensor) -> Tensor:
-            fused = self.fusion(stage, features.permute(0, 2, 3, 4, 1), pyramid[stage])
-            return fused.permute(0, 4, 1, 2, 3)
+            if stage == 0:
+                return features + self.early_fusion(pyramid[0])
+            return self.fusion(stage - 1, features, pyramid[stage - 1])
 
         return self.vrt(x, fuse)
 

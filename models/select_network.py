@@ -14,7 +14,7 @@ from torch import nn
 from models.layers.spike_encoder3d import SCALES, SpikeEncoder3D
 from models.layers.temporal_attention import SpikeTemporalSA
 from models.network_vrt import VRT
-from models.network_vrt_spike import VRTWithSpike
+from models.network_vrt_spike import EarlyFusion, VRTWithSpike
 from utils.utils_option import NetworkOptions
 from utils.utils_registry import FUSIONS, NETWORKS, keyword_parameters, options_of, takes_options_of
 from utils.utils_weights import load_network_weights, load_strict
@@ -48,7 +48,7 @@ def vrt_with_spike(*, fuse_type: str = "temporal_cross_attention", **options: An
     scales = (channels, reach, encoder.time_steps)
     attention = SpikeTemporalSA(*scales, **options_of("spike_attn_", SpikeTemporalSA, options))
     fusion = fusion_class(*scales, **options_of("fuse_", fusion_class, options))
-    return VRTWithSpike(vrt, encoder, attention, fusion)
+    return VRTWithSpike(vrt, encoder, attention, EarlyFusion(channels[0]), fusion)
 
 
 def define_G(netG: NetworkOptions) -> nn.Module:

@@ -19,6 +19,8 @@ from models.layers.stage import ChannelsToSpace
 
 SCALES = 4
 RATIOS = (1, 2, 4, 8)
+# Brings what the bins of an exposure differ by to about the spread of their mean.
+DEVIATION_GAIN = 2.0
 Size2 = tuple[int, int]
 
 
@@ -78,8 +80,9 @@ class PixelShuffleUp(nn.Module):
 class SpikeEncoder3D(nn.Module):
     """Voxels of spikes to features at the four sizes of VRT's encoder.
 
-    Input projection, then two residual blocks at the sensor's scale and at every smaller one, with strided convolutions
-    between them. Scales that are larger than the sensor's are pixel shuffles of the one below.
+    Input projection of the bins' mean and their deviations from it (`mean_and_deviations`), then two residual blocks at the
+    sensor's scale and at every smaller one, with strided convolutions between them. Scales that are larger than the
+    sensor's are pixel shuffles of the one below.
 
     Args:
         channels: C of the four scales: VRT's `embed_dims[:4]`.
@@ -111,7 +114,7 @@ class SpikeEncoder3D(nn.Module):
         self.bins, self.ratio, self.checkpoint = bins, ratio, checkpoint
         self.start = RATIOS.index(ratio)
         self.time_steps = [1] * SCALES
-        self.project = VoxelConv(bins, channels[self.start])
+        self.project = VoxelConv(bins + 1, channels[self.start])
         self.up = nn.ModuleList(PixelShuffleUp(channels[i], channels[i - 1]) for i in range(self.start, 0, -1))
         self.down, self.blocks = nn.ModuleList(), nn.ModuleList()
         for i in range(self.start, SCALES):
@@ -141,7 +144,7 @@ class SpikeEncoder3D(nn.Module):
                 "The channels of datasets.*.spike have to be as many."
             )
         grid = fit_to_grid(spikes, size, padded, self.ratio).permute(0, 1, 3, 4, 2)
-        x = F.relu(self.project(grid))
+        x = F.relu(self.project(mean_and_deviations(grid)))
         pyramid: list[Tensor] = []
         for i, blocks in enumerate(self.blocks):
             x = self._run(blocks, F.relu(self.down[i - 1](x)) if i else x)
@@ -154,6 +157,16 @@ class SpikeEncoder3D(nn.Module):
         if self.checkpoint and torch.is_grad_enabled():
             return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False)
         return module(x)
+
+
+def mean_and_deviations(bins: Tensor) -> Tensor:
+    """Bins (..., K) to their mean and `DEVIATION_GAIN` times what each departs from it, (..., K + 1).
+
+    The mean is brightness, which the frames show too and show better; what the exposure blurred is in the differences. In
+    the bins themselves the mean drowns them, and training begins with learning to subtract: hundreds of steps.
+    """
+    mean = bins.mean(-1, keepdim=True)
+    return torch.cat((mean, DEVIATION_GAIN * (bins - mean)), -1)
 
 
 def fit_to_grid(spikes: Tensor, size: Size2, padded: Size2, ratio: int) -> Tensor:

@@ -231,7 +231,7 @@ def test_a_checkpoint_with_other_constants_is_refused(name: str) -> None:
         network.load_state_dict(state)
 
 
-def test_fuse_replaces_the_encoder_stages_outputs() -> None:
+def test_fuse_replaces_the_outputs_of_conv_first_and_the_encoder_stages() -> None:
     network = small_vrt().double()
     x = clip(2, 3, 3, 16, 24, dtype=torch.float64)
     seen: list[tuple[int, tuple[int, ...]]] = []
@@ -242,9 +242,9 @@ def test_fuse_replaces_the_encoder_stages_outputs() -> None:
 
     with torch.no_grad():
         torch.testing.assert_close(network(x, fuse=record), network(x), rtol=0, atol=0)
-        assert seen == [(i, (2, 8, 3, 16 >> i, 24 >> i)) for i in range(4)]
-        for chosen in range(4):
-            changed = network(x, fuse=lambda i, f, chosen=chosen: f + f.roll(1, 3) if i == chosen else f.contiguous())
+        assert seen == [(i, (2, 3, 16 // scale, 24 // scale, 8)) for i, scale in enumerate((1, 1, 2, 4, 8))]
+        for chosen in range(5):
+            changed = network(x, fuse=lambda i, f, chosen=chosen: f + f.roll(1, 2) if i == chosen else f.contiguous())
             assert not torch.allclose(changed, network(x), atol=1e-4)
 
 

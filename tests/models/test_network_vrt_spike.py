@@ -29,9 +29,9 @@ def clip(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
 
 
 def wake(net: nn.Module) -> Any:
-    """Gives the zero-initialised parameters of the fusion weights, so that the spikes matter."""
+    """Gives the zero-initialised parameters of both fusions weights, so that the spikes matter."""
     generator = torch.Generator().manual_seed(1)
-    for parameter in net.fusion.parameters():
+    for parameter in (*net.fusion.parameters(), *net.early_fusion.parameters()):
         if not parameter.any():
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
     return net
@@ -52,7 +52,7 @@ def test_a_loaded_rgb_checkpoint_gives_the_rgb_output_bit_for_bit(
     rgb, net = small_vrt(), network(fuse_window=window)
     with caplog.at_level(logging.INFO):
         load_weights(net, checkpoint)
-    assert "the spike branch (spike_encoder, temporal_attention, fusion) are new" in caplog.text
+    assert "the spike branch (spike_encoder, temporal_attention, early_fusion, fusion) are new" in caplog.text
     x, spikes = clip(2, 3, 3, 16, 24), 5 * clip(2, 3, BINS, 8, 12, seed=1)
     with torch.no_grad():
         assert torch.equal(net(x, spikes), rgb(x))
@@ -93,9 +93,10 @@ def test_learns_at_once_and_everywhere_after_three_steps(checkpoint: Path) -> No
     zero = {
         name
         for name in start
-        if name.startswith("fusion") and name.split(".", 3)[3].startswith(("attn.project", "mlp.2"))
+        if name.startswith("early_fusion")
+        or (name.startswith("fusion") and name.split(".", 3)[3].startswith(("attn.project", "mlp.2")))
     }
-    assert len(zero) == 16
+    assert len(zero) == 18
     assert not any(start[name].any() for name in zero)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     x, spikes, sharp = clip(1, 6, 3, 16, 16), clip(1, 6, BINS, 8, 8, seed=1), clip(1, 6, 3, 16, 16, seed=2)
@@ -153,6 +154,18 @@ def test_order_in_time_matters() -> None:
         encode = lambda s: net.temporal_attention(net.spike_encoder(s, (16, 16), (16, 16)))  # noqa: E731
         for forward, backward in zip(encode(spikes), encode(spikes.flip(1)), strict=True):
             assert not torch.allclose(forward, backward.flip(1), atol=1e-3)
+
+
+def test_each_way_of_the_spikes_reaches_the_output() -> None:
+    """With everything else of the spikes' ways cut, the early fusion and each scale of the fusion still matter."""
+    x, spikes = clip(1, 2, 3, 16, 16), clip(1, 2, BINS, 8, 8, seed=1)
+    for kept in ("early_fusion", *(f"fusion.scales.{i}" for i in range(4))):
+        net = network()
+        assert torch.equal(net(x, spikes), net(x, spikes.flip(1)))
+        for name, parameter in net.named_parameters():
+            if name.startswith(kept) and not parameter.any():
+                nn.init.normal_(parameter, std=0.3)
+        assert not torch.equal(net(x, spikes), net(x, spikes.flip(1))), kept
 
 
 def test_spikes_and_frames_register() -> None:

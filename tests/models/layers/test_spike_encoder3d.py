@@ -32,7 +32,7 @@ def test_convolution_is_the_three_dimensional_one(stride: tuple[int, int, int], 
 
 
 def test_pyramid_equals_its_definition() -> None:
-    """In torch's own layout: projection, residual blocks, strided convolutions, pixel shuffle of the largest scale."""
+    """In torch's own layout: mean and deviations of the bins, projection, residual blocks, strided convolutions, pixel shuffle of the largest scale."""
     network, spikes = encoder(), noise(2, 3, 3, 8, 12)
 
     def conv(module: VoxelConv, x: Tensor, stride: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
@@ -43,7 +43,9 @@ def test_pyramid_equals_its_definition() -> None:
             x = x + conv(part.conv2, conv(part.conv1, x).relu())
         return x
 
-    levels = [residual_blocks(0, conv(network.project, spikes.transpose(1, 2)).relu())]
+    mean = spikes.mean(2, keepdim=True)
+    around = torch.cat((mean, 2 * (spikes - mean)), 2)
+    levels = [residual_blocks(0, conv(network.project, around.transpose(1, 2)).relu())]
     for i in (1, 2):
         levels.append(residual_blocks(i, conv(network.down[i - 1], levels[-1], (1, 2, 2)).relu()))  # type: ignore[arg-type]
     up: Any = network.up[0]
