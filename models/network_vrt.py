@@ -166,8 +166,8 @@ class VRT(nn.Module):
             x: (B, T, in_chans, H, W) in [0, 1], RGB first; with a noise map behind it for non-blind denoising. Any T, H
                 and W from 1 on; sides that are not multiples of 8 are padded by replication, and the result is cropped.
                 For interpolation T is img_size[0].
-            fuse: fuse(i, features) is called with the output of `conv_first` for i = 0 and of stage i for i = 1..4, (B, T,
-                H', W', C) at 1, 1, 1/2, 1/4, 1/8 of the padded size; what it returns, of the same shape, takes
+            fuse: fuse(i, features) is called with the output of `conv_first` for i = 0 and of stage i for i = 1..4,
+                (B, T, H', W', C) at 1, 1, 1/2, 1/4, 1/8 of the padded size; what it returns, of the same shape, takes
                 their place in all that follows (next stage and skip connections). None: the plain network.
 
         Returns:

@@ -1,6 +1,6 @@
 """VRT with a spike branch: the voxel branch of S-VRT. RGB goes through VRT; voxels of spikes, at the sensor's own
-resolution, through an encoder; they are added to what VRT's first convolution gives and fused, at four sizes, with what its
-four encoder stages give.
+resolution, through an encoder. They are added to what VRT's first convolution gives and fused, at four sizes, with what
+its four encoder stages give.
 
 Chosen by `"net_type": "vrt_spike"`; built in `models/select_network.py`. Shapes at every step: docs/architecture.md.
 Train: `python main_train_vrt.py --opt options/demo/quickstart_voxel.json`.
@@ -24,8 +24,8 @@ VRT_PREFIX = "vrt."
 class EarlyFusion(nn.Linear):
     """features + projection of the spikes' first scale, zero at the start.
 
-    `conv_first`'s output is also added before `conv_last`, so this is the spikes' short way to the picture, as the concat
-    branch has one. Without it they reach the output only through the whole body, which takes far longer to learn.
+    `conv_first`'s output is also added before `conv_last`, so this is the spikes' short way to the picture, as the
+    concat branch has one. Without it they reach the output only through the whole body, which takes far longer to learn.
 
     Args:
         channels: C of the first scale.
@@ -44,7 +44,7 @@ class VRTWithSpike(nn.Module):
         vrt: the network for RGB.
         spike_encoder: voxels to features at four sizes.
         temporal_attention: four features to four of the same shapes.
-        early_fusion: the spikes' features (B, T, H, W, C) at the frames' size to what is added to those of `conv_first`.
+        early_fusion: the spikes' features (B, T, H, W, C) at the frames' size to what is added to `conv_first`'s.
         fusion: called as fusion(stage, frames, spikes) for stage 0..3 with features (B, T, H, W, C) of both.
     """
 

@@ -80,9 +80,9 @@ class PixelShuffleUp(nn.Module):
 class SpikeEncoder3D(nn.Module):
     """Voxels of spikes to features at the four sizes of VRT's encoder.
 
-    Input projection of the bins' mean and their deviations from it (`mean_and_deviations`), then two residual blocks at the
-    sensor's scale and at every smaller one, with strided convolutions between them. Scales that are larger than the
-    sensor's are pixel shuffles of the one below.
+    Input projection of the bins' mean and their deviations from it (`mean_and_deviations`), then two residual blocks
+    at the sensor's scale and at every smaller one, with strided convolutions between them. Scales that are larger than
+    the sensor's are pixel shuffles of the one below.
 
     Args:
         channels: C of the four scales: VRT's `embed_dims[:4]`.
@@ -162,8 +162,8 @@ class SpikeEncoder3D(nn.Module):
 def mean_and_deviations(bins: Tensor) -> Tensor:
     """Bins (..., K) to their mean and `DEVIATION_GAIN` times what each departs from it, (..., K + 1).
 
-    The mean is brightness, which the frames show too and show better; what the exposure blurred is in the differences. In
-    the bins themselves the mean drowns them, and training begins with learning to subtract: hundreds of steps.
+    The mean is brightness, which the frames show too and show better; what the exposure blurred is in the differences.
+    In the bins themselves the mean drowns them, and training begins with learning to subtract: hundreds of steps.
     """
     mean = bins.mean(-1, keepdim=True)
     return torch.cat((mean, DEVIATION_GAIN * (bins - mean)), -1)

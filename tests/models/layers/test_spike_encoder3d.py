@@ -32,7 +32,7 @@ def test_convolution_is_the_three_dimensional_one(stride: tuple[int, int, int], 
 
 
 def test_pyramid_equals_its_definition() -> None:
-    """In torch's own layout: mean and deviations of the bins, projection, residual blocks, strided convolutions, pixel shuffle of the largest scale."""
+    """In torch's own layout: mean and deviations, projection, residual blocks, strided convolutions, pixel shuffle."""
     network, spikes = encoder(), noise(2, 3, 3, 8, 12)
 
     def conv(module: VoxelConv, x: Tensor, stride: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
