@@ -25,7 +25,7 @@ class EarlyFusion(nn.Linear):
     """features + projection of the spikes' first scale, zero at the start.
 
     `conv_first`'s output is also added before `conv_last`, so this is the spikes' short way to the picture, as the
-    concat branch has one. Without it they reach the output only through the whole body, which takes far longer to learn.
+    concat branch has one. Without it they reach the output only through the whole body.
 
     Args:
         channels: C of the first scale.
