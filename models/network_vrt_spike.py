@@ -11,6 +11,7 @@ Legend: B batch, T frames, K bins, C channels, H height, W width (of frames), h,
 import logging
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from models.layers.spike_encoder3d import SpikeEncoder3D, registers
@@ -21,30 +22,18 @@ logger = logging.getLogger(__name__)
 VRT_PREFIX = "vrt."
 
 
-class EarlyFusion(nn.Linear):
-    """features + projection of the spikes' first scale, zero at the start.
-
-    `conv_first`'s output is also added before `conv_last`, so this is the spikes' short way to the picture, as the
-    concat branch has one. Without it they reach the output only through the whole body.
-
-    Args:
-        channels: C of the first scale.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels)
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
-
-
 class VRTWithSpike(nn.Module):
     """VRT whose encoder is fused with features of spikes.
+
+    What the early fusion adds to `conv_first`'s output is added again before `conv_last`: the spikes' short way to the
+    picture, as the concat branch has one. Otherwise they reach it only through the whole body.
 
     Args:
         vrt: the network for RGB.
         spike_encoder: voxels to features at four sizes.
         temporal_attention: four features to four of the same shapes.
-        early_fusion: the spikes' features (B, T, H, W, C) at the frames' size to what is added to `conv_first`'s.
+        early_fusion: the spikes' features (B, T, H, W, C) at the frames' size to what is added to `conv_first`'s output.
+            It starts at random as that does, and at zero where a plain VRT's checkpoint is loaded.
         fusion: called as fusion(stage, frames, spikes) for stage 0..3 with features (B, T, H, W, C) of both.
     """
 
@@ -113,13 +102,18 @@ class VRTWithSpike(nn.Module):
             return dict(state_dict), []
         weights, widened = self.vrt.widen(state_dict)
         new = {key: value for key, value in self.state_dict().items() if not key.startswith(VRT_PREFIX)}
+        silent = {
+            f"early_fusion.{key}": torch.zeros_like(value) for key, value in self.early_fusion.state_dict().items()
+        }
         logger.info(
             "Checkpoint of a plain VRT: it becomes %s*; the %d tensors of the spike branch (%s) are new",
             VRT_PREFIX,
             len(new),
             ", ".join(dict.fromkeys(key.partition(".")[0] for key in new)),
         )
-        return {f"{VRT_PREFIX}{key}": value for key, value in weights.items()} | new, [VRT_PREFIX + w for w in widened]
+        return {f"{VRT_PREFIX}{key}": value for key, value in weights.items()} | new | silent, [
+            VRT_PREFIX + w for w in widened
+        ]
 
     def _tell_resize(self, spikes: Tensor, size: tuple[int, int]) -> None:
         """Warns once where the spikes have another resolution than the encoder starts at."""

@@ -13,8 +13,9 @@ from torch import nn
 
 from models.layers.spike_encoder3d import SCALES, SpikeEncoder3D
 from models.layers.temporal_attention import SpikeTemporalSA
+from models.layers.zero_start import zero_start
 from models.network_vrt import VRT
-from models.network_vrt_spike import EarlyFusion, VRTWithSpike
+from models.network_vrt_spike import VRTWithSpike
 from utils.utils_option import NetworkOptions
 from utils.utils_registry import FUSIONS, NETWORKS, keyword_parameters, options_of, takes_options_of
 from utils.utils_weights import load_network_weights, load_strict
@@ -48,7 +49,7 @@ def vrt_with_spike(*, fuse_type: str = "temporal_cross_attention", **options: An
     scales = (channels, reach, encoder.time_steps)
     attention = SpikeTemporalSA(*scales, **options_of("spike_attn_", SpikeTemporalSA, options))
     fusion = fusion_class(*scales, **options_of("fuse_", fusion_class, options))
-    return VRTWithSpike(vrt, encoder, attention, EarlyFusion(channels[0]), fusion)
+    return VRTWithSpike(vrt, encoder, attention, nn.Linear(channels[0], channels[0]), fusion)
 
 
 def define_G(netG: NetworkOptions) -> nn.Module:
@@ -60,8 +61,7 @@ def define_G(netG: NetworkOptions) -> nn.Module:
     network = NETWORKS.get(netG.net_type)(**netG.arguments())
     if netG.init_type == "identity":
         # The output is the input until training moves it: short runs need not first unlearn noise.
-        nn.init.zeros_(network.conv_last.weight)
-        nn.init.zeros_(network.conv_last.bias)
+        zero_start(network.conv_last)
     logger.info("%s: %s parameters", netG.net_type, f"{sum(p.numel() for p in network.parameters()):,}")
     return network
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.layers.zero_start import zero_start
 from utils.utils_registry import FUSIONS
 
 MAX_BATCH_TOKENS = 49152
@@ -270,7 +271,6 @@ class TemporalCrossAttentionFusion(nn.Module):
     """The frames' features of encoder stages 1 to 4 attend to the spikes' over time.
 
     The last projections of attention and MLP start at zero: the first output is the frames' features, bit for bit.
-    Their gradients are not zero, so they move in the first step, and everything behind them from the second on.
 
     Args:
         channels: C of the four scales.
@@ -315,8 +315,8 @@ class TemporalCrossAttentionFusion(nn.Module):
                 max_batch_tokens=max_batch_tokens,
                 recompute=checkpoint,
             )
-            for parameter in (*block.attn.project.parameters(), *block.mlp[-1].parameters()):
-                nn.init.zeros_(parameter)
+            zero_start(block.attn.project)
+            zero_start(block.mlp[-1])
             self.scales.append(block)
 
     def forward(self, stage: int, frames: Tensor, spikes: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  registers by being imported
 from models.network_vrt_spike import VRTWithSpike
+from models.layers.zero_start import zero_start
 from models.select_network import define_G, load_weights
 from tests.models.vrt_cases import SMALL, small_vrt
 from utils.utils_option import load_options
@@ -161,6 +162,7 @@ def test_each_way_of_the_spikes_reaches_the_output() -> None:
     x, spikes = clip(1, 2, 3, 16, 16), clip(1, 2, BINS, 8, 8, seed=1)
     for kept in ("early_fusion", *(f"fusion.scales.{i}" for i in range(4))):
         net = network()
+        zero_start(net.early_fusion)
         assert torch.equal(net(x, spikes), net(x, spikes.flip(1)))
         for name, parameter in net.named_parameters():
             if name.startswith(kept) and not parameter.any():
