@@ -32,8 +32,8 @@ class VRTWithSpike(nn.Module):
         vrt: the network for RGB.
         spike_encoder: voxels to features at four sizes.
         temporal_attention: four features to four of the same shapes.
-        early_fusion: the spikes' features (B, T, H, W, C) at the frames' size to what is added to `conv_first`'s output.
-            It starts at random as that does, and at zero where a plain VRT's checkpoint is loaded.
+        early_fusion: the spikes' features (B, T, H, W, C) at the frames' size to what is added to `conv_first`'s
+            output; starts at random as that does, and at zero where a plain VRT's checkpoint is loaded.
         fusion: called as fusion(stage, frames, spikes) for stage 0..3 with features (B, T, H, W, C) of both.
     """
 
@@ -102,18 +102,15 @@ class VRTWithSpike(nn.Module):
             return dict(state_dict), []
         weights, widened = self.vrt.widen(state_dict)
         new = {key: value for key, value in self.state_dict().items() if not key.startswith(VRT_PREFIX)}
-        silent = {
-            f"early_fusion.{key}": torch.zeros_like(value) for key, value in self.early_fusion.state_dict().items()
-        }
+        # The early fusion is silent, so that the first output is the plain network's.
+        new |= {key: torch.zeros_like(value) for key, value in new.items() if key.startswith("early_fusion.")}
         logger.info(
             "Checkpoint of a plain VRT: it becomes %s*; the %d tensors of the spike branch (%s) are new",
             VRT_PREFIX,
             len(new),
             ", ".join(dict.fromkeys(key.partition(".")[0] for key in new)),
         )
-        return {f"{VRT_PREFIX}{key}": value for key, value in weights.items()} | new | silent, [
-            VRT_PREFIX + w for w in widened
-        ]
+        return {f"{VRT_PREFIX}{key}": value for key, value in weights.items()} | new, [VRT_PREFIX + w for w in widened]
 
     def _tell_resize(self, spikes: Tensor, size: tuple[int, int]) -> None:
         """Warns once where the spikes have another resolution than the encoder starts at."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  registers by being imported
+from models.layers.zero_start import zero_start
 from models.select_network import define_G
 from utils.utils_option import Options, load_options
 from utils.utils_registry import FUSIONS, NETWORKS
@@ -157,6 +158,7 @@ def test_example_of_a_fusion_runs(page: str, monkeypatch: pytest.MonkeyPatch) ->
     exec(compile(source, "docs/architecture.md", "exec"), {})
     network = NETWORKS.get("vrt_spike")(**SMALL, spike_bins=SYMBOLS["K"], fuse_type="sum").eval()
     frames, spikes = clip("3"), clip("K", 2)
+    zero_start(network.early_fusion)
     with torch.no_grad():
         start = network(frames, spikes)
         assert torch.equal(start, network.vrt(frames))
