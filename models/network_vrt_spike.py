@@ -95,8 +95,8 @@ class VRTWithSpike(nn.Module):
     def widen(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """A checkpoint of a plain VRT made to fit this network, and its keys that were widened (`VRT.widen`).
 
-        Its weights become `vrt.*`; the spike branch keeps what it has. A checkpoint that has `vrt.*` comes back
-        unchanged, and so does what is wrong in a plain VRT's: what loads it says what does not fit.
+        Its weights become `vrt.*`; the spike branch keeps what it has, but for the early fusion. A checkpoint that has
+        `vrt.*` comes back unchanged, and so does what is wrong in a plain VRT's: what loads it says what does not fit.
         """
         if any(key.startswith(VRT_PREFIX) for key in state_dict):
             return dict(state_dict), []
