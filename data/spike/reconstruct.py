@@ -4,19 +4,19 @@
     picture = k_interval(stream, t=40, threshold=2.0)         # (h, w) float32 in [0, 1]
     video = gaussian(spikes, threshold=2.0)                   # all T frames, (T, h, w)
 
-    window               spikes in `length` frames around t / their number                   "texture from playback", TFP
-    interval             1 / (t of the next spike - t of the last one)                       "texture from interval", TFI
-    k_interval           (2k - 1) / (t of the k-th next spike - t of the k-th last one)      DSFT of Spike2Flow, BSF
-    gaussian             mean of the frames under a Gaussian of `sigma` frames around t
-    short_term_plasticity   rate at which the synapse model of Zheng et al. (CVPR 2021) would be at rest     TFSTP
+    window       spikes in `length` frames around t, over their number               texture from playback, TFP
+    interval     1 / (time from the last spike to the next)                          texture from interval, TFI
+    k_interval   (2k - 1) / (time from the k-th last spike to the k-th next)         DSFT of Spike2Flow and BSF
+    gaussian     mean of the frames under a Gaussian of `sigma` frames around t
+    short_term_plasticity      rate at which a synapse model would be at rest        TFSTP
 
 Each gives firing rate x threshold, clipped to [0, 1]: the scene's intensity, if `threshold` is the camera's (GoPro
 spikes 2.0, REDS_BASE 1/0.6; 1 leaves the rate). A pixel that does not fire in the frames looked at is 0, one that fires
 in each of them min(1, threshold). Near the stream's ends the frames that exist count.
 
 `stream` is a `SpikeStream`, of which only the frames needed are decoded, a uint8 or bool array (T, h, w), or such a
-tensor; tensors give tensors, on their device. `t` is a spike frame, several, or None for all. The k-interval is taken at
-the beginning of frame t, the window and the Gaussian at its middle. Results do not depend on how t is asked for.
+tensor; tensors give tensors, on their device. `t` is a spike frame, several, or None for all; a picture does not depend
+on which others are asked for. Intervals are taken at the beginning of frame t, windows and Gaussians at its middle.
 `reconstruct_frames` gives one frame after another, for streams longer than memory.
 
 The conventions of spikling and SpikeCV, with their uint8 results, are in data/spike/reconstruct_compat.py.
@@ -30,7 +30,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.spike.reconstruct_methods import GaussianRate, IntervalRate, PlasticityRate, RateMethod, WindowRate
+from data.spike.reconstruct_methods import (
+    GaussianRate,
+    IntervalRate,
+    KIntervalRate,
+    PlasticityRate,
+    RateMethod,
+    WindowRate,
+)
 from utils.spike_loader import SpikeStream
 
 Spikes = SpikeStream | np.ndarray | Tensor
@@ -39,10 +46,11 @@ Times = int | Sequence[int] | None
 METHODS: dict[str, type[RateMethod]] = {
     "window": WindowRate,
     "interval": IntervalRate,
+    "k_interval": KIntervalRate,
     "gaussian": GaussianRate,
     "plasticity": PlasticityRate,
 }
-"""By the names that commands use; "interval" is the k-interval of any order."""
+"""By the names that commands use."""
 
 
 def window(stream: Spikes, t: Times = None, threshold: float = 1.0, *, length: int = 41) -> Any:
@@ -52,7 +60,7 @@ def window(stream: Spikes, t: Times = None, threshold: float = 1.0, *, length: i
 
 def interval(stream: Spikes, t: Times = None, threshold: float = 1.0, *, reach: int = 256) -> Any:
     """The inverse of the time between the last spike before t and the first at or after t; see `k_interval`."""
-    return reconstruct(stream, IntervalRate(1, reach), t, threshold)
+    return reconstruct(stream, IntervalRate(reach), t, threshold)
 
 
 def k_interval(stream: Spikes, t: Times = None, threshold: float = 1.0, *, order: int = 2, reach: int = 64) -> Any:
@@ -61,7 +69,7 @@ def k_interval(stream: Spikes, t: Times = None, threshold: float = 1.0, *, order
     The window adapts to each pixel's brightness. Where one side has fewer than k spikes within `reach` frames, that
     side counts all its spikes over all its frames (data/spike/intervals.py).
     """
-    return reconstruct(stream, IntervalRate(order, reach), t, threshold)
+    return reconstruct(stream, KIntervalRate(order, reach), t, threshold)
 
 
 def gaussian(stream: Spikes, t: Times = None, threshold: float = 1.0, *, sigma: float = 6.0) -> Any:

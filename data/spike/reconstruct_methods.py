@@ -10,7 +10,7 @@ A further method is a class with `rates`; to let the commands use it, add it to 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ Blocks = Callable[[int, int], Tensor]
 
 BLOCK = 64
 """Moments whose frames are decoded and held together, at most."""
+
+FARTHEST = 2**13
+"""Reach of an interval, at most: ages of spikes are int16."""
 
 
 class RateMethod(ABC):
@@ -90,8 +93,8 @@ class WindowRate(LocalMethod):
 
 
 @dataclass(frozen=True)
-class IntervalRate(LocalMethod):
-    """The k-interval (data/spike/intervals.py states it); order 1 is texture from interval (TFI).
+class KIntervalRate(LocalMethod):
+    """The k-interval, as data/spike/intervals.py states it.
 
     Attributes:
         order: k.
@@ -104,6 +107,8 @@ class IntervalRate(LocalMethod):
     def __post_init__(self) -> None:
         _at_least("interval: order", self.order, 1)
         _at_least("interval: reach", self.reach, 1)
+        if self.reach > FARTHEST:
+            raise ValueError(f"interval: reach is {self.reach}; at most {FARTHEST} frames can be looked at")
 
     def support(self, time: int, length: int) -> tuple[int, int]:
         return max(0, time - self.reach), min(length, time + self.reach)
@@ -119,8 +124,7 @@ class IntervalRate(LocalMethod):
 
     def _before(self, spikes: Tensor, times: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Twice the spikes and twice the time of the side before each of the ascending `times`, (h, w) int16."""
-        never = -(2**14)  # farther away than any reach that int16 takes
-        recent = spikes.new_full((self.order, *spikes.shape[1:]), never, dtype=torch.int16)
+        recent = spikes.new_full((self.order, *spikes.shape[1:]), -2 * FARTHEST, dtype=torch.int16)
         start = max(0, times[0] - self.reach)
         frame = start
         for time in times:
@@ -139,6 +143,14 @@ class IntervalRate(LocalMethod):
                 torch.where(full, 2 * self.order - 1, 2 * count),
                 torch.where(full, 2 * ages[-1] - 1, 2 * looked_at),
             )
+
+
+@dataclass(frozen=True)
+class IntervalRate(KIntervalRate):
+    """The inverse of the interval between the last spike and the next: texture from interval (TFI)."""
+
+    order: int = field(default=1, init=False)
+    reach: int = 256
 
 
 @dataclass(frozen=True)
@@ -178,9 +190,9 @@ class PlasticityRate(RateMethod):
 
         r_u = -1 / (F ln[(u - u0) / (u + f (1 - u) - u0)]),   r_R = -1 / (D ln[(1 - R) / (1 - R (1 - u))])
 
-    The result is their mean: r_R follows the last interval, r_u the last F frames. Before a pixel's first spike it is 0;
-    the first interval counts from the stream's beginning. (SpikeCV has F in place of f in the denominator of r_u, adds
-    the two and stretches the histogram, so that its pictures show no brightness.)
+    The result is their mean: r_R follows the last interval, r_u the last F frames. Before a pixel's first spike it is
+    0; the first interval counts from the stream's beginning. (SpikeCV has F in place of f in the denominator of r_u,
+    adds the two and stretches the histogram, so that its pictures show no brightness.)
 
     Attributes:
         u0, f: release probability at rest, and its gain per spike.
