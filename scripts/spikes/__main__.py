@@ -13,10 +13,18 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from scripts.spikes import info, reconstruct, render, view
+from scripts.spikes import check, convert, info, reconstruct, render, simulate, view
 from utils.utils_cli import run_command
 
-VERBS: dict[str, ModuleType] = {"info": info, "view": view, "render": render, "reconstruct": reconstruct}
+VERBS: dict[str, ModuleType] = {
+    "info": info,
+    "view": view,
+    "render": render,
+    "reconstruct": reconstruct,
+    "simulate": simulate,
+    "convert": convert,
+    "check": check,
+}
 """Each has `add_arguments(parser)` and `run(args)`; its docstring is the help."""
 
 
@@ -27,7 +35,10 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, module in VERBS.items():
         help_line = (module.__doc__ or "").split("\n")[0].split(": ", 1)[1]
-        module.add_arguments(verbs.add_parser(name, help=help_line, description=module.__doc__))
+        formatter = argparse.RawDescriptionHelpFormatter
+        module.add_arguments(
+            verbs.add_parser(name, help=help_line, description=module.__doc__, formatter_class=formatter)
+        )
     return parser
 
 
