@@ -19,7 +19,6 @@ from torch.utils.data import Dataset
 from data.augment import Augmentation
 from data.frame_io import Box
 from data.sampler import SampleIndex, sample_rng
-from data.spike.video_source import FrameSize
 from data.spike_pairs import BasePairs, NpzPairs, PairSource, PicturePairs, Sensor, SpikePair, VideoPairs
 from data.video_clips import Clip
 from utils.utils_registry import DATASETS
@@ -61,8 +60,8 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     """base: its width, likewise."""
     spike_flipud: bool = True
     """base: the files' rows are stored bottom-up."""
-    sim_scale: float = 1.0
-    """Simulation: the videos or pictures are resized by this."""
+    sim_ratio: int = 2
+    """Simulation: pixels of the videos or pictures per spike pixel and axis."""
     sim_threshold: Sequence[float] = (1.0, 4.0)
     """Simulation: range of the camera's threshold, drawn log-uniformly."""
     sim_gain: Sequence[float] = (1.0, 1.0)
@@ -73,11 +72,11 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     """Simulation: largest chance per frame that a pixel fires without reason."""
     sim_ticks: int = 16
     """videos: pictures per video frame, interpolated by optical flow."""
-    sim_strides: Sequence[int] = (1, 2, 3)
+    sim_strides: Sequence[int] = (1, 2)
     """videos: pictures from one spike frame to the next; one is drawn per sample."""
     sim_cache: str | None = None
     """videos: folder that keeps the interpolated pictures; null: made anew in memory."""
-    sim_speed: Sequence[float] = (0.0, 0.6)
+    sim_speed: Sequence[float] = (0.0, 0.4)
     """pictures: range of the camera's top speed, in pixels per spike frame."""
     seed: int = 0
     """train.manual_seed."""
@@ -121,11 +120,10 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
             size = None if self.spike_h is None or self.spike_w is None else (self.spike_h, self.spike_w)
             return BasePairs(root, window, self.spike_threshold, self.spike_center, size, self.spike_flipud)
         sensor = Sensor(_range(self.sim_threshold), _range(self.sim_gain), self.sim_spread, self.sim_spurious)
-        size_of_frames = FrameSize(self.sim_scale, multiple=1)
         if self.layout == "pictures":
-            return PicturePairs(root, window, sensor, size_of_frames, _range(self.sim_speed))
+            return PicturePairs(root, window, sensor, self.sim_ratio, _range(self.sim_speed))
         cache = None if self.sim_cache is None else Path(self.sim_cache).expanduser()
-        return VideoPairs(root, window, sensor, size_of_frames, self.sim_ticks, self.sim_strides, cache)
+        return VideoPairs(root, window, sensor, self.sim_ratio, self.sim_ticks, self.sim_strides, cache)
 
     @staticmethod
     def _tensors(pair: SpikePair, augmentation: Augmentation) -> dict[str, Any]:

@@ -20,8 +20,8 @@ import numpy as np
 
 from data.frame_io import Box
 from data.spike.interpolate import to_spike_clock
-from data.spike.motion import CameraScene
-from data.spike.simulate import IntegrateAndFire
+from data.spike.motion import SUPERSAMPLING, CameraScene
+from data.spike.simulate import IntegrateAndFire, sensor_light, to_uint8
 from data.spike.spikling_npz import load_spike_numpy, spike_numpy_shape
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import PICTURE_SUFFIXES, FrameSize, FrameSource
@@ -182,7 +182,7 @@ class VideoPairs:
         root: a video, or a folder of videos and folders of frames.
         window: W.
         sensor: what is simulated.
-        size: how the videos are resized; halving them removes compression's softness.
+        ratio: video pixels per spike pixel and axis; 2 removes the softness of compression and interpolation.
         ticks: pictures on the clock per video frame, interpolated by optical flow.
         strides: one is drawn per sample: ticks from one spike frame to the next, the speed of motion.
         cache: folder for the interpolated frames, made once and then read by all processes; None: in memory.
@@ -196,16 +196,16 @@ class VideoPairs:
         root: Path,
         window: int,
         sensor: Sensor,
-        size: FrameSize,
+        ratio: int = 2,
         ticks: int = 16,
-        strides: Sequence[int] = (1, 2, 3),
+        strides: Sequence[int] = (1, 2),
         cache: Path | None = None,
     ) -> None:
         self.window, self.sensor, self.strides = window, sensor, list(strides)
         if ticks < 1 or not self.strides or min(self.strides) < 1:
             raise ValueError(f"sim_ticks {ticks} and every one of sim_strides {self.strides} have to be 1 or more")
-        sources = [FrameSource(path, size) for path in _video_paths(root)]
-        self.frames = [_gray_clock(source, ticks, cache) for source in sources]
+        sources = [FrameSource(path, FrameSize(multiple=ratio)) for path in _video_paths(root)]
+        self.frames = [_light_clock(source, ratio, ticks, cache) for source in sources]
         before = window // 2 * max(self.strides)
         after = (window - 1 - window // 2) * max(self.strides)
         self.items = [
@@ -242,7 +242,7 @@ class PicturePairs:
         root: folder of pictures, searched with its subfolders.
         window: W.
         sensor: what is simulated.
-        size: how the pictures are resized.
+        ratio: picture pixels per spike pixel and axis.
         speed: range of the camera's top speed, in pixels per spike frame.
 
     Raises:
@@ -250,15 +250,17 @@ class PicturePairs:
     """
 
     def __init__(
-        self, root: Path, window: int, sensor: Sensor, size: FrameSize, speed: tuple[float, float] = (0.0, 0.6)
+        self, root: Path, window: int, sensor: Sensor, ratio: int = 2, speed: tuple[float, float] = (0.0, 0.4)
     ) -> None:
         self.window, self.sensor, self.speed = window, sensor, speed
         files = _find(root, PICTURE_SUFFIXES, "pictures")
+        size = FrameSize(SUPERSAMPLING / ratio)
         self.pictures = [size.apply(imread_rgb(file)) for file in files]
         self.names = [file.relative_to(root).with_suffix("").as_posix() for file in files]
 
     def size(self, index: int) -> tuple[int, int]:
-        return self.pictures[index].shape[:2]
+        height, width = self.pictures[index].shape[:2]
+        return height // SUPERSAMPLING, width // SUPERSAMPLING
 
     def read(self, index: int, box: Box, rng: np.random.Generator) -> SpikePair:
         background, foreground = self.pictures[index], self.pictures[int(rng.integers(len(self.pictures)))]
@@ -290,21 +292,20 @@ def _video_paths(root: Path) -> list[Path]:
     return inside or [root]
 
 
-def _gray_clock(source: FrameSource, ticks: int, cache: Path | None) -> np.ndarray:
-    """A video's gray pictures on the clock, (T,h,w) uint8; read from or written to `cache` where there is one."""
+def _light_clock(source: FrameSource, ratio: int, ticks: int, cache: Path | None) -> np.ndarray:
+    """What a sensor sees of a video on the clock, (T,h,w) uint8; read from or written to `cache` where there is one."""
     if cache is None:
-        return _interpolate(source, ticks)
-    size = source.size
-    key = [source.path.stem, *source.identity().values(), size.scale, size.multiple, ticks]
-    path = cache / ("_".join(str(part) for part in key[:1] + key[2:]) + ".npy")
+        return _interpolate(source, ratio, ticks)
+    identity = source.identity()
+    path = cache / f"{source.path.stem}_{identity['frames']}_{identity['bytes']}_{ratio}_{ticks}.npy"
     if not path.is_file():
-        frames = _interpolate(source, ticks)
+        frames = _interpolate(source, ratio, ticks)
         with atomic_write(path, "wb") as file:
             np.save(file, frames)
     return np.load(path, mmap_mode="r")
 
 
-def _interpolate(source: FrameSource, ticks: int) -> np.ndarray:
+def _interpolate(source: FrameSource, ratio: int, ticks: int) -> np.ndarray:
     logger.info("%s: %d frames are brought to a clock of %d ticks each", source.path, source.length, ticks)
     clock = to_spike_clock(source.frames(0, source.length), ticks)
-    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clock])
+    return np.stack([to_uint8(sensor_light(frame, ratio)) for frame in clock])
