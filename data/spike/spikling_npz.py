@@ -25,13 +25,7 @@ def load_spike_numpy(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         SpikeFormatError: no such file, not an .npz, or its arrays do not hold together.
     """
-    try:
-        with np.load(path) as pair:
-            packed, tag, length = (pair[name] for name in ("seq", "tag", "length"))
-    except OSError as error:
-        raise SpikeFormatError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise SpikeFormatError(f"{path}: not a pair of spikling, an .npz with seq, tag and length ({error})") from error
+    packed, tag, length = _load(path, "seq", "tag", "length")
     frames = int(length)
     fits = packed.ndim == 3 and packed.dtype == tag.dtype == np.uint8 and packed.shape[1:] == tag.shape
     if not fits or frames < 1 or len(packed) != -(-frames // 8):
@@ -40,6 +34,12 @@ def load_spike_numpy(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
             f"together; they are uint8 (ceil(length/8), H, W) and uint8 (H, W)"
         )
     return np.unpackbits(packed, axis=0, count=frames, bitorder="little"), tag
+
+
+def spike_numpy_shape(path: str | Path) -> tuple[int, int, int]:
+    """(L, H, W) of a pair, without reading its spikes; errors as `load_spike_numpy`."""
+    tag, length = _load(path, "tag", "length")
+    return int(length), *tag.shape
 
 
 def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None:
@@ -63,3 +63,14 @@ def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None
     packed = np.packbits(seq.astype(np.bool_), axis=0, bitorder="little")
     with atomic_write(path, "wb") as file:
         np.savez(file, seq=packed, tag=tag, length=len(seq))
+
+
+def _load(path: str | Path, *names: str) -> list[np.ndarray]:
+    """Arrays of an .npz."""
+    try:
+        with np.load(path) as pair:
+            return [pair[name] for name in names]
+    except OSError as error:
+        raise SpikeFormatError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise SpikeFormatError(f"{path}: not a pair of spikling, an .npz with {', '.join(names)} ({error})") from error
