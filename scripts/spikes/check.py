@@ -60,26 +60,31 @@ def assumed_center(source: Source, args: argparse.Namespace) -> int:
 
 
 def compare(source: Source, stream: SpikeStream, picture: np.ndarray, center: int, reach: int) -> dict[str, Any]:
-    """Orientations at the assumed spike frame, and the best spike frame as the stream is read."""
+    """Orientations at the assumed spike frame, and the best spike frame if the stream is read in the best one."""
     gray = gray_at_size(picture, (stream.spike_h, stream.spike_w))
     rows = orientation_scores(stream, gray, center)
-    times = range(max(0, center - reach), min(len(stream), center + reach + 1))
-    scores = center_scores(stream, gray, times)
-    best = times[int(np.argmax(scores))]
     read = "up-down" if stream.flipud else "none"
     certain = rows[0].edge_correlation >= CERTAIN
-    oriented = rows[0].bit_order == "little" and rows[0].flip == read
-    return {
+    oriented = certain and rows[0].bit_order == "little" and rows[0].flip == read
+    content = {
         "file": str(source.path),
         "read_as": {"bit_order": "little", "flip": read},
         "orientations": [asdict(row) for row in rows],
         "certain": certain,
         "oriented": oriented,
         "assumed_center": center,
+        "right": False,
+    }
+    if not oriented:
+        return content
+    times = range(max(0, center - reach), min(len(stream), center + reach + 1))
+    scores = center_scores(stream, gray, times)
+    best = times[int(np.argmax(scores))]
+    return content | {
         "best_center": best,
         "offset": best - center,
         "edge_correlation_at_best": float(scores.max()),
-        "right": certain and oriented and abs(best - center) <= TOLERANCE,
+        "right": abs(best - center) <= TOLERANCE,
     }
 
 
@@ -98,8 +103,9 @@ def text(content: dict[str, Any]) -> str:
             f"orientation: WRONG as read (bits little, flip {read['flip']}); the picture agrees with bits "
             f"{best['bit_order']}, flip {best['flip']}: see --top_down, and python -m scripts.spikes convert --help"
         )
-    lines.append(
-        f"spike frame of the picture: {content['best_center']} (edges {content['edge_correlation_at_best']:.3f}), "
-        f"assumed {content['assumed_center']}, offset {content['offset']:+d}"
-    )
+    if "best_center" in content:
+        lines.append(
+            f"spike frame of the picture: {content['best_center']} (edges {content['edge_correlation_at_best']:.3f}), "
+            f"assumed {content['assumed_center']}, offset {content['offset']:+d}"
+        )
     return "\n".join(lines)
