@@ -124,25 +124,25 @@ class KIntervalRate(LocalMethod):
 
     def _before(self, spikes: Tensor, times: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Twice the spikes and twice the time of the side before each of the ascending `times`, (h, w) int16."""
-        recent = spikes.new_full((self.order, *spikes.shape[1:]), -2 * FARTHEST, dtype=torch.int16)
+        # Choices are written as products and maxima, which take a thirtieth of the time of a masked assignment.
         start = max(0, times[0] - self.reach)
+        recent = spikes.new_full((self.order, *spikes.shape[1:]), -2 * FARTHEST, dtype=torch.int16)
         frame = start
         for time in times:
             while frame < time:
-                fired = spikes[frame].bool()
+                fired = spikes[frame].to(torch.int16)
                 for index in range(self.order - 1, 0, -1):
-                    torch.where(fired, recent[index - 1], recent[index], out=recent[index])
-                recent[0].masked_fill_(fired, frame - start)
+                    recent[index] += fired * (recent[index - 1] - recent[index])
+                # Frame numbers begin at 1, so that 0 stands for no spike in this frame.
+                torch.maximum(recent[0], fired * (frame - start + 1) - (1 - fired) * 2 * FARTHEST, out=recent[0])
                 frame += 1
             looked_at = min(self.reach, time)
-            ages = time - start - recent  # 1 for the frame just before
-            within = ages <= looked_at
-            full = within[-1]
-            count = within.sum(0, dtype=torch.int16)
-            yield (
-                torch.where(full, 2 * self.order - 1, 2 * count),
-                torch.where(full, 2 * ages[-1] - 1, 2 * looked_at),
-            )
+            ages = (time - start + 1) - recent  # 1 for the frame just before
+            within = (looked_at + 1 - ages).clamp_(0, 1)
+            count, full = within[0].clone(), within[-1]
+            for index in range(1, self.order):
+                count += within[index]
+            yield 2 * count - full, 2 * looked_at + full * (2 * ages[-1] - 1 - 2 * looked_at)
 
 
 @dataclass(frozen=True)
@@ -237,16 +237,18 @@ class _Synapse:
         """One frame, (h, w) bool."""
         model = self.model
         self.waited += 1
-        waited, used, excess = self.waited[fired], self.used[fired], self.excess[fired]
+        where = fired.flatten().nonzero()[:, 0]
+        waited, used, excess = (state.take(where) for state in (self.waited, self.used, self.excess))
         u = model.u0 + excess
         used = (u + used * (1 - u)) * torch.exp(-waited / model.D)
         excess = (excess + model.f * (1 - u)) * torch.exp(-waited / model.F)
         u = model.u0 + excess
         by_release = -1 / (model.F * torch.log(excess / (excess + model.f * (1 - u))))
         by_resources = -1 / (model.D * torch.log(used / (u + used * (1 - u))))
-        self.used[fired], self.excess[fired] = used, excess
-        self.rate[fired] = ((by_release + by_resources) / 2).clamp(0, 1)
-        self.waited[fired] = 0
+        self.used.put_(where, used)
+        self.excess.put_(where, excess)
+        self.rate.put_(where, ((by_release + by_resources) / 2).clamp_(0, 1))
+        self.waited.put_(where, torch.zeros_like(waited))
 
 
 def _at_least(what: str, value: int, minimum: int) -> None:
