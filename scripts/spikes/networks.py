@@ -1,4 +1,4 @@
-"""Trained networks that turn spikes into pictures, for the commands: the recipe says which, a checkpoint has weights."""
+"""Trained networks that turn spikes into pictures: the recipe says which, a checkpoint has the weights."""
 
 from pathlib import Path
 
