@@ -2,7 +2,8 @@
 
 A method is given access to the stream by blocks and gives the rate at one moment after another. Work per frame does not
 grow with the reach: sums and spike times are carried from frame to frame. All sums are integers, so that results are
-the same on every machine and do not depend on crop, flip, or the moments asked for together.
+the same on every machine and do not depend on crop, flip, or the moments asked for together (plasticity, which takes
+exponentials, to the last bit of a machine's).
 
 A further method is a class with `rates`; to let the commands use it, add it to `reconstruct.METHODS`.
 """
