@@ -22,6 +22,7 @@ from utils.spike_loader import SpikeStream
 from utils.utils_image import imread_rgb
 
 CERTAIN = 0.1  # edge correlation below which nothing can be said
+COARSE = 4  # spike frames between those at which orientations are compared
 TOLERANCE = 2  # spike frames that the picture may lie off: the correlation's maximum is flat in slow scenes
 
 
@@ -40,10 +41,11 @@ def run(args: argparse.Namespace) -> None:
     stream = source.stream
     if not isinstance(stream, SpikeStream):
         raise ValueError(f"{source.path}: only .dat files have an orientation to check")
+    picture = imread_rgb(args.picture)
     center = assumed_center(source, args) if args.center is None else args.center
     if not 0 <= center < len(stream) or args.reach < 0:
         raise ValueError(f"--center {center}, --reach {args.reach}: the stream has frames 0 to {len(stream) - 1}")
-    content = compare(source, stream, imread_rgb(args.picture), center, args.reach)
+    content = compare(source, stream, picture, center, args.reach)
     print(json.dumps(content, indent=1) if args.json else text(content))
     if not content["right"]:
         sys.exit(1)
@@ -60,9 +62,10 @@ def assumed_center(source: Source, args: argparse.Namespace) -> int:
 
 
 def compare(source: Source, stream: SpikeStream, picture: np.ndarray, center: int, reach: int) -> dict[str, Any]:
-    """Orientations at the assumed spike frame, and the best spike frame if the stream is read in the best one."""
+    """Orientations around the assumed spike frame, and the best spike frame if the stream is read in the best one."""
     gray = gray_at_size(picture, (stream.spike_h, stream.spike_w))
-    rows = orientation_scores(stream, gray, center)
+    times = range(max(0, center - reach), min(len(stream), center + reach + 1))
+    rows = orientation_scores(stream, gray, times[:: max(1, min(COARSE, len(times) // 2))])
     read = "up-down" if stream.flipud else "none"
     certain = rows[0].edge_correlation >= CERTAIN
     oriented = certain and rows[0].bit_order == "little" and rows[0].flip == read
@@ -77,7 +80,6 @@ def compare(source: Source, stream: SpikeStream, picture: np.ndarray, center: in
     }
     if not oriented:
         return content
-    times = range(max(0, center - reach), min(len(stream), center + reach + 1))
     scores = center_scores(stream, gray, times)
     best = times[int(np.argmax(scores))]
     return content | {

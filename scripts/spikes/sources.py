@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -93,23 +94,25 @@ def open_source(args: argparse.Namespace) -> Source:
 def _open_array(path: Path, axes: str) -> np.ndarray:
     """(T, h, w) uint8 or bool of an .npy (mapped) or .npz file."""
     try:
-        array = _load_pair_or_array(path) if path.suffix.lower() == ".npz" else np.load(path, mmap_mode="r")
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        loaded = np.load(path, mmap_mode="r")
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: cannot be read as a numpy file ({error})") from error
+    array = loaded if isinstance(loaded, np.ndarray) else _from_archive(path, loaded)
     if array.ndim != 3 or array.dtype not in (np.uint8, np.bool_) or array.size == 0:
         raise ValueError(f"{path}: {array.dtype} of shape {array.shape}; spikes are uint8 or bool with three axes")
     return array.transpose(2, 0, 1) if axes == "hwt" else array
 
 
-def _load_pair_or_array(path: Path) -> np.ndarray:
-    with np.load(path) as archive:
+def _from_archive(path: Path, archive: Any) -> np.ndarray:
+    """The spikes of an .npz."""
+    with archive:
         names = set(archive.files)
         if {"seq", "tag", "length"} <= names:
             return load_spike_numpy(path)[0]
-        found = [name for name in archive.files if archive[name].ndim == 3]
-        if len(found) != 1:
-            raise ValueError(f"{path}: holds {', '.join(sorted(names))}; one array with three axes is needed")
-        return archive[found[0]]
+        found = [array for array in (archive[name] for name in archive.files) if array.ndim == 3]
+    if len(found) != 1:
+        raise ValueError(f"{path}: holds {', '.join(sorted(names))}; one array with three axes is needed")
+    return found[0]
 
 
 def frame_range(source: Source, begin: int, end: int | None, stride: int = 1) -> range:

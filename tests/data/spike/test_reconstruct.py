@@ -129,7 +129,9 @@ def test_only_the_frames_around_a_moment_are_read(
     write_spikes(tmp_path / "a.dat", random_spikes(0, 500))
     stream, read = SpikeStream(tmp_path / "a.dat", 3, 8), []
     get_block = stream.get_block_spikes
-    monkeypatch.setattr(stream, "get_block_spikes", lambda begin, length: read.append(length) or get_block(begin, length))
+    monkeypatch.setattr(
+        stream, "get_block_spikes", lambda begin, length: read.append(length) or get_block(begin, length)
+    )
     reconstruct(stream, method, 250)
     assert sum(read) <= 20
     read.clear()
@@ -204,5 +206,5 @@ def test_bad_input_is_refused(spikes: np.ndarray, t: object, threshold: float, s
     ],
 )
 def test_parameters_out_of_range_are_refused(make: object) -> None:
-    with pytest.raises(ValueError, match="needed|at most"):
+    with pytest.raises(ValueError, match=r"needed|at most"):
         make()  # type: ignore[operator]

@@ -129,7 +129,7 @@ def test_bad_input_is_refused() -> None:
         lambda: TFI(3, 4).spikes2images(spikes, 26),
         lambda: TFI(3, 4).spikes2frame(spikes, 50, 1),
     ):
-        with pytest.raises(ValueError, match="frame|shape"):
+        with pytest.raises(ValueError, match=r"frame|shape"):
             call()
 
 

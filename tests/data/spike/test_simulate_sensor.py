@@ -136,7 +136,7 @@ def test_gain_scales_the_rate() -> None:
 
 @pytest.mark.parametrize("keywords", [{"gain": 0.0}, {"ticks": 0}, {"full_scale": -1.0}, {"reset": "half"}])
 def test_a_sensor_that_cannot_be_is_refused(keywords: dict) -> None:
-    with pytest.raises(ValueError, match="must be positive|'subtract' or 'zero'"):
+    with pytest.raises(ValueError, match=r"must be positive|'subtract' or 'zero'"):
         IntegrateAndFire(SHAPE, **keywords)
 
 
@@ -232,6 +232,8 @@ def test_a_shutter_that_cannot_be_is_refused() -> None:
 
 def test_expose_takes_another_sensor() -> None:
     frames = [np.full((2, 4, 3), 200, np.uint8)] * 10
-    (made,) = expose(frames, Shutter(10), make_sensor=lambda size: PRESETS["spcs"].sensor(size, np.random.default_rng()))
+    (made,) = expose(
+        frames, Shutter(10), make_sensor=lambda size: PRESETS["spcs"].sensor(size, np.random.default_rng())
+    )
     gray = np.full((10, 1, 2), 200, np.uint8)
     np.testing.assert_array_equal(made.spikes, PRESETS["spcs"].sensor((1, 2), np.random.default_rng()).step(gray))
