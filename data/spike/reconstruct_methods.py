@@ -210,11 +210,10 @@ class PlasticityRate(RateMethod):
             raise ValueError(f"{self}: u0 and f in (0, 1) and D and F above 0 frames are needed")
 
     def rates(self, blocks: Blocks, length: int, times: Sequence[int]) -> Iterator[Tensor]:
-        frame = length  # read no frame yet
+        frame, state = 0, None
         for time in times:
-            if time < frame - 1 or frame == length:
-                frame, begin = 0, 0
-                spikes = blocks(0, min(BLOCK, length))
+            if state is None or time < frame - 1:
+                frame, begin, spikes = 0, 0, blocks(0, min(BLOCK, length))
                 state = _Synapse(self, spikes[0])
             while frame <= time:
                 if frame - begin == len(spikes):
