@@ -39,7 +39,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     packs_spikes: ClassVar[str | None] = "window"
 
     dataroot: str
-    """As `layout` says: folder of .npz pairs; the set's train/ or test/; a video, videos or folders of frames; pictures."""
+    """As `layout` says: folder of .npz pairs; the set's train/ or test/; videos or folders of frames; pictures."""
     layout: Literal["npz", "base", "videos", "pictures"] = "npz"
     """Where pairs come from, see `data/spike_pairs.py`."""
     window: int = 32

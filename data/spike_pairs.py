@@ -3,14 +3,14 @@
     npz        a folder of spikling's .npz pairs
     base       Spike-Zoo's layout, {train,test}/{spike,gt}: spike/<name>.dat and gt/<name>.png, one picture per stream
     videos     video files or folders of frames, brought to the spike clock by optical flow
-    pictures   photographs seen by a moving camera, an object moving before them
+    pictures   photographs, or single frames of videos, seen by a moving camera, an object moving before them
 
 Each source has `names`, `size(index)` and `read(index, box, rng)`; simulation draws everything from `rng`, so that a
 sample depends on its seed alone. Test: `python -m pytest tests/data/test_dataset_spikling.py`.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,7 @@ from utils.spike_loader import SpikeStream
 from utils.utils_file import atomic_write
 from utils.utils_image import imread_rgb
 
+VIDEO_STEP = 8  # neighbouring frames of a video show nearly the same
 logger = logging.getLogger(__name__)
 
 
@@ -110,8 +111,9 @@ class BasePairs:
         flipud: bool = True,
     ) -> None:
         self.window, self.threshold = window, threshold
+        height, width = size or (None, None)
         self.streams = [
-            SpikeStream(file, *(size or (None, None)), flipud=flipud)
+            SpikeStream(file, height, width, flipud=flipud)
             for file in _find(root / "spike", (".dat",), "spike streams (.dat)")
         ]
         self.names = [stream.filepath.stem for stream in self.streams]
@@ -239,7 +241,8 @@ class PicturePairs:
     """Windows of spikes simulated from photographs before which a camera and an object move; one item per photograph.
 
     Args:
-        root: folder of pictures, searched with its subfolders.
+        root: folder of pictures, searched with its subfolders; or a video or a folder of videos, of which every
+            `VIDEO_STEP`-th frame is a photograph.
         window: W.
         sensor: what is simulated.
         ratio: picture pixels per spike pixel and axis.
@@ -253,10 +256,12 @@ class PicturePairs:
         self, root: Path, window: int, sensor: Sensor, ratio: int = 2, speed: tuple[float, float] = (0.0, 0.4)
     ) -> None:
         self.window, self.sensor, self.speed = window, sensor, speed
-        files = _find(root, PICTURE_SUFFIXES, "pictures")
+        # The scene is rendered from pixels finer than the sensor's.
         size = FrameSize(SUPERSAMPLING / ratio)
-        self.pictures = [size.apply(imread_rgb(file)) for file in files]
-        self.names = [file.relative_to(root).with_suffix("").as_posix() for file in files]
+        self.names, self.pictures = [], []
+        for name, picture in _photographs(root, size):
+            self.names.append(name)
+            self.pictures.append(picture)
 
     def size(self, index: int) -> tuple[int, int]:
         height, width = self.pictures[index].shape[:2]
@@ -283,6 +288,20 @@ def _find(root: Path, suffixes: Sequence[str], what: str) -> list[Path]:
         state = "holds no" if root.is_dir() else "no such folder; it should hold"
         raise ValueError(f"datasets.*.dataroot: {root}: {state} {what}")
     return files
+
+
+def _photographs(root: Path, size: FrameSize) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and pictures (h,w,3) uint8 RGB of a folder, or of the videos that it means."""
+    pictures = root.is_dir() and any(path.suffix.lower() in PICTURE_SUFFIXES for path in root.rglob("*"))
+    if pictures:
+        for file in _find(root, PICTURE_SUFFIXES, "pictures"):
+            yield file.relative_to(root).with_suffix("").as_posix(), size.apply(imread_rgb(file))
+        return
+    for path in _video_paths(root):
+        source = FrameSource(path, size)
+        for index, frame in enumerate(source.frames(0, source.length)):
+            if index % VIDEO_STEP == 0:
+                yield f"{path.stem}/{index:06d}", frame
 
 
 def _video_paths(root: Path) -> list[Path]:
