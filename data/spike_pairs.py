@@ -22,6 +22,7 @@ from data.frame_io import Box
 from data.spike.interpolate import to_spike_clock
 from data.spike.motion import SUPERSAMPLING, CameraScene
 from data.spike.simulate import IntegrateAndFire, sensor_light, to_uint8
+from data.spike.simulate_noise import PixelNoise, SensorNoise
 from data.spike.spikling_npz import load_spike_numpy, spike_numpy_shape
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import PICTURE_SUFFIXES, FrameSize, FrameSource
@@ -29,6 +30,7 @@ from utils.spike_loader import SpikeStream
 from utils.utils_file import atomic_write
 from utils.utils_image import imread_rgb
 
+PATH_LENGTH = 100  # sharp frames; a camera's path has periods up to 60
 VIDEO_STEP = 8  # neighbouring frames of a video show nearly the same
 logger = logging.getLogger(__name__)
 
@@ -148,8 +150,8 @@ class Sensor:
     Attributes:
         threshold: of the camera, log-uniform.
         gain: factor on the light and the sharp picture, uniform: exposure.
-        spread: standard deviation of the pixels' sensitivity, uniform from 0 to this.
-        spurious: chance that a pixel fires without reason, per frame, uniform from 0 to this.
+        spread, spurious: standard deviation of the pixels' gain, and chance that a pixel fires without reason
+            (`data/spike/simulate_noise.py`); uniform from 0 to this.
     """
 
     threshold: tuple[float, float] = (1.0, 4.0)
@@ -161,20 +163,17 @@ class Sensor:
         low, high = self.threshold
         if not (0 < low <= high and 0 <= self.gain[0] <= self.gain[1] <= 1):
             raise ValueError(f"sim_threshold {list(self.threshold)} has to be positive and sim_gain in [0, 1], rising")
-        if not (self.spread >= 0 and 0 <= self.spurious < 1):
-            raise ValueError(f"sim_spread {self.spread} has to be 0 or more, sim_spurious {self.spurious} in [0, 1)")
+        SensorNoise(gain_spread=self.spread, spurious=self.spurious)  # checks them
 
     def fire(self, light: np.ndarray, rng: np.random.Generator) -> SpikePair:
         """Spikes of a scene (W,h,w) uint8 gray, one picture per spike frame; the charge at the start is random."""
         threshold = float(np.exp(rng.uniform(*np.log(self.threshold))))
-        gain, spread, spurious = rng.uniform(*self.gain), self.spread * rng.random(), self.spurious * rng.random()
-        sensitivity = gain / 255 * (1 + spread * rng.standard_normal(light.shape[1:]))
-        sensor = IntegrateAndFire(light.shape[1:], threshold, start=rng)
-        spikes = sensor.step(np.clip(light * sensitivity, 0, 1))
-        if spurious:
-            spikes |= rng.random(spikes.shape, np.float32) < spurious
-        sharp = np.rint(light[len(light) // 2] * gain).astype(np.uint8)
-        return SpikePair(spikes, sharp, threshold)
+        gain = rng.uniform(*self.gain)
+        model = SensorNoise(gain_spread=self.spread * rng.random(), spurious=self.spurious * rng.random())
+        noise = None if model == SensorNoise() else PixelNoise(model, light.shape[1:], rng)
+        sensor = IntegrateAndFire(light.shape[1:], threshold, start=rng, noise=noise)
+        exposed = light * (gain / 255)
+        return SpikePair(sensor.step(exposed), to_uint8(exposed[len(light) // 2]), threshold)
 
 
 class VideoPairs:
@@ -271,7 +270,7 @@ class PicturePairs:
         background, foreground = self.pictures[index], self.pictures[int(rng.integers(len(self.pictures)))]
         speed = GOPRO_SPIKES_PER_FRAME * rng.uniform(*self.speed)
         scene = CameraScene(background, foreground, (box.height, box.width), speed, rng)
-        begin = rng.uniform(0, 100)
+        begin = rng.uniform(0, PATH_LENGTH)
         times = begin + np.arange(self.window) / GOPRO_SPIKES_PER_FRAME
         light = np.stack([cv2.cvtColor(scene.render(time), cv2.COLOR_RGB2GRAY) for time in times])
         return self.sensor.fire(light, rng)

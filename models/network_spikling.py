@@ -97,8 +97,8 @@ class SpikeRefine(nn.Module):
         self,
         *,
         in_chans: int = 61,
-        channels: list[int] = [16, 32, 64],  # noqa: B006 (only read)
-        blocks: list[int] = [1, 2, 3],  # noqa: B006 (only read)
+        channels: list[int] = [24, 48, 64],  # noqa: B006 (only read)
+        blocks: list[int] = [1, 2, 2],  # noqa: B006 (only read)
     ) -> None:
         super().__init__()
         if not 2 * max(self.BESIDE) < in_chans <= 255:
