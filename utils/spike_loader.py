@@ -244,9 +244,18 @@ def find_geometry(folder: str | Path) -> tuple[int, int] | None:
 
 
 def find_threshold(folder: str | Path) -> float | None:
-    """spike_threshold of that config.yaml, where it has one: intensity = firing rate x threshold."""
+    """spike_threshold of that config.yaml (intensity = firing rate x threshold); None where it has none.
+
+    Raises:
+        SpikeFormatError: it is no number above 0.
+    """
     found = _nearest_config(Path(folder))
-    return None if found is None or found[1].get("spike_threshold") is None else float(found[1]["spike_threshold"])
+    value = None if found is None else found[1].get("spike_threshold")
+    if found is None or value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise SpikeFormatError(f"{found[0]}: spike_threshold is {value!r}; a number above 0 is needed.")
+    return float(value)
 
 
 class _Geometry(NamedTuple):

@@ -8,11 +8,8 @@ checked to be equal first. Timed in turn within one run, medians of milliseconds
 interval to each method's, and the target concerns the interval alone.
 """
 
-import argparse
-import json
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.spike.reconstruct import METHODS, reconstruct_frames
 from data.spike.simulate import integrate_and_fire
+from scripts.benchmark.stream_benchmark import run_benchmark
 from utils.spike_loader import SpikeStream, write_spikes
 
 TARGET = 50.0  # times faster per frame, by interval
@@ -45,11 +43,12 @@ def interval_by_loop(spikes: np.ndarray, t: int) -> np.ndarray:
     return picture.astype(np.uint8)
 
 
-def synthetic_stream(path: Path, length: int = 301, height: int = 250, width: int = 400) -> None:
-    """Spikes of a scene at rest with a firing rate from 0.05 to 0.5, in the REDS samples' size."""
+def synthetic_stream(path: Path) -> tuple[int, int]:
+    """301 spike frames of 250x400 of a scene at rest with firing rates from 0.05 to 0.5."""
     rng = np.random.default_rng(0)
-    light = np.broadcast_to(rng.uniform(0.1, 1.0, (height, width)), (length, height, width))
+    light = np.broadcast_to(rng.uniform(0.1, 1.0, (250, 400)), (301, 250, 400))
     write_spikes(path, integrate_and_fire(light, 2.0, rng))
+    return 250, 400
 
 
 def measure(stream: SpikeStream, repeats: int) -> list[dict[str, Any]]:
@@ -87,30 +86,13 @@ def check_equal(spikes: np.ndarray, t: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dat", type=Path, help="spike file; default: a stream of 301x250x400 simulated for the run")
-    parser.add_argument("--spike_h", type=int, help="default: from config.yaml or the file's size")
-    parser.add_argument("--spike_w", type=int)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path, size = arguments.dat, (arguments.spike_h, arguments.spike_w)
-        try:
-            if path is None:
-                path, size = Path(folder) / "synthetic.dat", (250, 400)
-                synthetic_stream(path)
-            stream = SpikeStream(path, *size)
-            rows = measure(stream, arguments.repeats)
-        except ValueError as fault:
-            parser.error(str(fault))
-    if arguments.json:
-        print(json.dumps({"shape": stream.shape, "repeats": arguments.repeats, "rows": rows}, indent=1))
+    measured = run_benchmark(__doc__, measure, synthetic_stream, repeats=5)
+    if measured is None:
         return
-    length, height, width = stream.shape
-    print(f"{path.name}: {length} frames of {height}x{width}; medians of {arguments.repeats} interleaved repeats")
+    length, height, width = measured.shape
+    print(f"{measured.name}: {length} frames of {height}x{width}; medians of {measured.repeats} interleaved repeats")
     print(f"{'method':12}{'ms/frame':>10}{'frames/s':>11}{'ratio':>9}   target")
-    for row in rows:
+    for row in measured.rows:
         met = "met" if row["ratio"] >= TARGET else "MISSED"
         target = f">= {TARGET:.0f} x: {met}" if row["method"] == "interval" else ""
         print(f"{row['method']:12}{row['ms']:10.3f}{row['frames_per_second']:11.1f}{row['ratio']:8.1f}x   {target}")

@@ -215,10 +215,22 @@ def test_check(simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "CANNOT BE TOLD" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0, 1])
+def test_dark_and_bright_streams(tmp_path: Path, value: int) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.full((3, 12, 16), value, np.uint8))
+    assert main(["info", str(path)]) == 0
+    assert main(["view", str(path), "--out", str(tmp_path / "a.png")]) == 0
+    assert main(["reconstruct", str(path), str(tmp_path), "--method", "interval", "--frame", "0"]) == 0
+    assert (imread_rgb(tmp_path / "000000.png") == 255 * value).all()
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         ("info none.dat", "no readable spike file"),
+        ("info empty.dat", "empty (0 bytes)"),
         ("info {dat} --spike_h 41 --spike_w 48", "not a whole number"),
         ("info {dat} --begin 72", "it has frames [0, 72)"),
         ("info {dat} --threshold 0", "--threshold 0.0"),
@@ -263,6 +275,7 @@ def test_mistakes_are_told_in_one_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("broken.npy").write_bytes(b"nothing")
+    Path("empty.dat").touch()
     np.save("floats.npy", np.zeros((2, 3, 4)))
     before = sorted(path for folder in (tmp_path, simulated) for path in folder.rglob("*"))
     picture = simulated / "sharp" / "000000.png"
