@@ -150,26 +150,26 @@ class Sensor:
     Attributes:
         threshold: of the camera, log-uniform.
         gain: factor on the light and the sharp picture, uniform: exposure.
-        spread, spurious: standard deviation of the pixels' gain, and chance that a pixel fires without reason
+        gain_spread, spurious: standard deviation of the pixels' gain, and chance that a pixel fires without reason
             (`data/spike/simulate_noise.py`); uniform from 0 to this.
     """
 
     threshold: tuple[float, float] = (1.0, 4.0)
     gain: tuple[float, float] = (1.0, 1.0)
-    spread: float = 0.0
+    gain_spread: float = 0.0
     spurious: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.threshold
         if not (0 < low <= high and 0 <= self.gain[0] <= self.gain[1] <= 1):
             raise ValueError(f"sim_threshold {list(self.threshold)} has to be positive and sim_gain in [0, 1], rising")
-        SensorNoise(gain_spread=self.spread, spurious=self.spurious)  # checks them
+        SensorNoise(gain_spread=self.gain_spread, spurious=self.spurious)  # checks them
 
     def fire(self, light: np.ndarray, rng: np.random.Generator) -> SpikePair:
         """Spikes of a scene (W,h,w) uint8 gray, one picture per spike frame; the charge at the start is random."""
         threshold = float(np.exp(rng.uniform(*np.log(self.threshold))))
         gain = rng.uniform(*self.gain)
-        model = SensorNoise(gain_spread=self.spread * rng.random(), spurious=self.spurious * rng.random())
+        model = SensorNoise(gain_spread=self.gain_spread * rng.random(), spurious=self.spurious * rng.random())
         noise = None if model == SensorNoise() else PixelNoise(model, light.shape[1:], rng)
         sensor = IntegrateAndFire(light.shape[1:], threshold, start=rng, noise=noise)
         exposed = light * (gain / 255)

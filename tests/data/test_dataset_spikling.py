@@ -153,14 +153,14 @@ def test_sensor_draws_what_it_is_told():
     pair = Sensor((2.0, 2.0), (0.5, 0.5)).fire(light, np.random.default_rng(0))
     assert pair.threshold == 2.0 and (pair.sharp == 64).all()
     assert abs(pair.spikes.mean() * 2 - 64 / 255) < 0.02
-    uneven = Sensor((1.0, 1.0), spread=0.5).fire(light, np.random.default_rng(1)).spikes.mean(0)
+    uneven = Sensor((1.0, 1.0), gain_spread=0.5).fire(light, np.random.default_rng(1)).spikes.mean(0)
     even = Sensor((1.0, 1.0)).fire(light, np.random.default_rng(0)).spikes.mean(0)
     assert uneven.std() > 3 * even.std()
     dark = Sensor(spurious=0.5).fire(np.zeros_like(light), np.random.default_rng(1))
     assert 0.1 < dark.spikes.mean() < 0.5
     assert not Sensor().fire(np.zeros_like(light), np.random.default_rng(0)).spikes.any()
-    for wrong in ({"threshold": (0.0, 1.0)}, {"gain": (0.5, 1.5)}, {"spread": -1.0}, {"spurious": 1.0}):
-        with pytest.raises(ValueError, match="sim_"):
+    for wrong in ({"threshold": (0.0, 1.0)}, {"gain": (0.5, 1.5)}, {"gain_spread": -1.0}, {"spurious": 1.1}):
+        with pytest.raises(ValueError, match="sim_|noise: "):
             Sensor(**wrong)
 
 

@@ -73,7 +73,7 @@ def test_commands_and_python_run(clone: Path, monkeypatch: pytest.MonkeyPatch, c
             else:
                 assert words[1:3] == ["-m", "scripts.evaluate_reconstruction"]
                 assert evaluate_reconstruction.main(words[3:]) == 0
-                assert capsys.readouterr().out.splitlines()[-1].startswith("train_spike_refine ")
+                assert capsys.readouterr().out.splitlines()[-1].startswith("| refine |")
     (source,) = re.findall(r"```python\n(.*?)```", (ROOT / PAGE).read_text(encoding="utf-8"), flags=re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(source, PAGE, "exec"), names)
