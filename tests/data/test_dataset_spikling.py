@@ -160,7 +160,7 @@ def test_sensor_draws_what_it_is_told():
     assert 0.1 < dark.spikes.mean() < 0.5
     assert not Sensor().fire(np.zeros_like(light), np.random.default_rng(0)).spikes.any()
     for wrong in ({"threshold": (0.0, 1.0)}, {"gain": (0.5, 1.5)}, {"gain_spread": -1.0}, {"spurious": 1.1}):
-        with pytest.raises(ValueError, match="sim_|noise: "):
+        with pytest.raises(ValueError, match=r"sim_|noise: "):
             Sensor(**wrong)
 
 
