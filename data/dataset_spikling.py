@@ -39,7 +39,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     packs_spikes: ClassVar[str | None] = "window"
 
     dataroot: str
-    """As `layout` says: folder of .npz pairs; the set's train/ or test/; a video, videos or folders of frames; pictures."""
+    """As `layout` says: folder of .npz pairs; the set's train/ or test/; videos or folders of frames; pictures."""
     layout: Literal["npz", "base", "videos", "pictures"] = "npz"
     """Where pairs come from, see `data/spike_pairs.py`."""
     window: int = 32
@@ -66,7 +66,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     """Simulation: range of the camera's threshold, drawn log-uniformly."""
     sim_gain: Sequence[float] = (1.0, 1.0)
     """Simulation: range of the exposure, a factor on light and sharp picture."""
-    sim_spread: float = 0.0
+    sim_gain_spread: float = 0.0
     """Simulation: largest standard deviation of the pixels' sensitivity."""
     sim_spurious: float = 0.0
     """Simulation: largest chance per frame that a pixel fires without reason."""
@@ -119,7 +119,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
                 raise ValueError(f"spike_h {self.spike_h} and spike_w {self.spike_w}: give both or neither.")
             size = None if self.spike_h is None or self.spike_w is None else (self.spike_h, self.spike_w)
             return BasePairs(root, window, self.spike_threshold, self.spike_center, size, self.spike_flipud)
-        sensor = Sensor(_range(self.sim_threshold), _range(self.sim_gain), self.sim_spread, self.sim_spurious)
+        sensor = Sensor(_range(self.sim_threshold), _range(self.sim_gain), self.sim_gain_spread, self.sim_spurious)
         if self.layout == "pictures":
             return PicturePairs(root, window, sensor, self.sim_ratio, _range(self.sim_speed))
         cache = None if self.sim_cache is None else Path(self.sim_cache).expanduser()

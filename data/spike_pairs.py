@@ -3,14 +3,14 @@
     npz        a folder of spikling's .npz pairs
     base       Spike-Zoo's layout, {train,test}/{spike,gt}: spike/<name>.dat and gt/<name>.png, one picture per stream
     videos     video files or folders of frames, brought to the spike clock by optical flow
-    pictures   photographs seen by a moving camera, an object moving before them
+    pictures   photographs, or single frames of videos, seen by a moving camera, an object moving before them
 
 Each source has `names`, `size(index)` and `read(index, box, rng)`; simulation draws everything from `rng`, so that a
 sample depends on its seed alone. Test: `python -m pytest tests/data/test_dataset_spikling.py`.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,7 @@ from data.frame_io import Box
 from data.spike.interpolate import to_spike_clock
 from data.spike.motion import SUPERSAMPLING, CameraScene
 from data.spike.simulate import IntegrateAndFire, sensor_light, to_uint8
+from data.spike.simulate_noise import PixelNoise, SensorNoise
 from data.spike.spikling_npz import load_spike_numpy, spike_numpy_shape
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import PICTURE_SUFFIXES, FrameSize, FrameSource
@@ -29,6 +30,8 @@ from utils.spike_loader import SpikeStream
 from utils.utils_file import atomic_write
 from utils.utils_image import imread_rgb
 
+PATH_LENGTH = 100  # sharp frames; a camera's path has periods up to 60
+VIDEO_STEP = 8  # neighbouring frames of a video show nearly the same
 logger = logging.getLogger(__name__)
 
 
@@ -110,8 +113,9 @@ class BasePairs:
         flipud: bool = True,
     ) -> None:
         self.window, self.threshold = window, threshold
+        height, width = size or (None, None)
         self.streams = [
-            SpikeStream(file, *(size or (None, None)), flipud=flipud)
+            SpikeStream(file, height, width, flipud=flipud)
             for file in _find(root / "spike", (".dat",), "spike streams (.dat)")
         ]
         self.names = [stream.filepath.stem for stream in self.streams]
@@ -146,33 +150,30 @@ class Sensor:
     Attributes:
         threshold: of the camera, log-uniform.
         gain: factor on the light and the sharp picture, uniform: exposure.
-        spread: standard deviation of the pixels' sensitivity, uniform from 0 to this.
-        spurious: chance that a pixel fires without reason, per frame, uniform from 0 to this.
+        gain_spread, spurious: standard deviation of the pixels' gain, and chance that a pixel fires without reason
+            (`data/spike/simulate_noise.py`); uniform from 0 to this.
     """
 
     threshold: tuple[float, float] = (1.0, 4.0)
     gain: tuple[float, float] = (1.0, 1.0)
-    spread: float = 0.0
+    gain_spread: float = 0.0
     spurious: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.threshold
         if not (0 < low <= high and 0 <= self.gain[0] <= self.gain[1] <= 1):
             raise ValueError(f"sim_threshold {list(self.threshold)} has to be positive and sim_gain in [0, 1], rising")
-        if not (self.spread >= 0 and 0 <= self.spurious < 1):
-            raise ValueError(f"sim_spread {self.spread} has to be 0 or more, sim_spurious {self.spurious} in [0, 1)")
+        SensorNoise(gain_spread=self.gain_spread, spurious=self.spurious)  # checks them
 
     def fire(self, light: np.ndarray, rng: np.random.Generator) -> SpikePair:
         """Spikes of a scene (W,h,w) uint8 gray, one picture per spike frame; the charge at the start is random."""
         threshold = float(np.exp(rng.uniform(*np.log(self.threshold))))
-        gain, spread, spurious = rng.uniform(*self.gain), self.spread * rng.random(), self.spurious * rng.random()
-        sensitivity = gain / 255 * (1 + spread * rng.standard_normal(light.shape[1:]))
-        sensor = IntegrateAndFire(light.shape[1:], threshold, start=rng)
-        spikes = sensor.step(np.clip(light * sensitivity, 0, 1))
-        if spurious:
-            spikes |= rng.random(spikes.shape, np.float32) < spurious
-        sharp = np.rint(light[len(light) // 2] * gain).astype(np.uint8)
-        return SpikePair(spikes, sharp, threshold)
+        gain = rng.uniform(*self.gain)
+        model = SensorNoise(gain_spread=self.gain_spread * rng.random(), spurious=self.spurious * rng.random())
+        noise = None if model == SensorNoise() else PixelNoise(model, light.shape[1:], rng)
+        sensor = IntegrateAndFire(light.shape[1:], threshold, start=rng, noise=noise)
+        exposed = light * (gain / 255)
+        return SpikePair(sensor.step(exposed), to_uint8(exposed[len(light) // 2]), threshold)
 
 
 class VideoPairs:
@@ -239,7 +240,8 @@ class PicturePairs:
     """Windows of spikes simulated from photographs before which a camera and an object move; one item per photograph.
 
     Args:
-        root: folder of pictures, searched with its subfolders.
+        root: folder of pictures, searched with its subfolders; or a video or a folder of videos, of which every
+            `VIDEO_STEP`-th frame is a photograph.
         window: W.
         sensor: what is simulated.
         ratio: picture pixels per spike pixel and axis.
@@ -253,10 +255,12 @@ class PicturePairs:
         self, root: Path, window: int, sensor: Sensor, ratio: int = 2, speed: tuple[float, float] = (0.0, 0.4)
     ) -> None:
         self.window, self.sensor, self.speed = window, sensor, speed
-        files = _find(root, PICTURE_SUFFIXES, "pictures")
+        # The scene is rendered from pixels finer than the sensor's.
         size = FrameSize(SUPERSAMPLING / ratio)
-        self.pictures = [size.apply(imread_rgb(file)) for file in files]
-        self.names = [file.relative_to(root).with_suffix("").as_posix() for file in files]
+        self.names, self.pictures = [], []
+        for name, picture in _photographs(root, size):
+            self.names.append(name)
+            self.pictures.append(picture)
 
     def size(self, index: int) -> tuple[int, int]:
         height, width = self.pictures[index].shape[:2]
@@ -266,7 +270,7 @@ class PicturePairs:
         background, foreground = self.pictures[index], self.pictures[int(rng.integers(len(self.pictures)))]
         speed = GOPRO_SPIKES_PER_FRAME * rng.uniform(*self.speed)
         scene = CameraScene(background, foreground, (box.height, box.width), speed, rng)
-        begin = rng.uniform(0, 100)
+        begin = rng.uniform(0, PATH_LENGTH)
         times = begin + np.arange(self.window) / GOPRO_SPIKES_PER_FRAME
         light = np.stack([cv2.cvtColor(scene.render(time), cv2.COLOR_RGB2GRAY) for time in times])
         return self.sensor.fire(light, rng)
@@ -283,6 +287,20 @@ def _find(root: Path, suffixes: Sequence[str], what: str) -> list[Path]:
         state = "holds no" if root.is_dir() else "no such folder; it should hold"
         raise ValueError(f"datasets.*.dataroot: {root}: {state} {what}")
     return files
+
+
+def _photographs(root: Path, size: FrameSize) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and pictures (h,w,3) uint8 RGB of a folder, or of the videos that it means."""
+    pictures = root.is_dir() and any(path.suffix.lower() in PICTURE_SUFFIXES for path in root.rglob("*"))
+    if pictures:
+        for file in _find(root, PICTURE_SUFFIXES, "pictures"):
+            yield file.relative_to(root).with_suffix("").as_posix(), size.apply(imread_rgb(file))
+        return
+    for path in _video_paths(root):
+        source = FrameSource(path, size)
+        for index, frame in enumerate(source.frames(0, source.length)):
+            if index % VIDEO_STEP == 0:
+                yield f"{path.stem}/{index:06d}", frame
 
 
 def _video_paths(root: Path) -> list[Path]:

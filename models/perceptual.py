@@ -16,12 +16,14 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.models import vgg
 
 from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
 
 CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+CONFIGURATIONS = {"vgg16": "D", "vgg19": "E"}  # as the VGG paper and torchvision call them
 WEIGHTS = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
 FEATURES = "features."  # before the names of the convolutions' weights
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -66,13 +68,13 @@ class VGGLoss(nn.Module):
         self.layer_weights = dict(zip(map(names.index, vgg_layers), weights, strict=True))
         self.distance = {"l1": F.l1_loss, "l2": F.mse_loss}[vgg_distance]
         self.max_frames = vgg_max_frames
-        network = torchvision.models.get_model(vgg_type, weights=None, init_weights=vgg_weights == "random")
+        # The classifier, nine tenths of the network, has no part in the loss.
+        features = vgg.make_layers(vgg.cfgs[CONFIGURATIONS[vgg_type]], batch_norm=False)
         if vgg_weights == "imagenet":
-            # Files with the convolutions alone are common: the classifier has no part in the loss.
             whole = _imagenet_weights(vgg_type, vgg_path)
             convolutions = {n.removeprefix(FEATURES): w for n, w in whole.items() if n.startswith(FEATURES)}
-            load_strict(network.features, convolutions, vgg_path or WEIGHTS[vgg_type])
-        self.features = network.features[: max(self.layer_weights) + 1]
+            load_strict(features, convolutions, vgg_path or WEIGHTS[vgg_type])
+        self.features = features[: max(self.layer_weights) + 1]
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # else the convolution before it could not be compared

@@ -55,8 +55,8 @@ def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None
     seq, tag = np.asarray(seq), np.asarray(tag)
     if seq.ndim != 3 or seq.size == 0 or tag.dtype != np.uint8 or tag.shape != seq.shape[1:]:
         raise SpikeFormatError(
-            f"{path}: seq {seq.dtype} {seq.shape} and tag {tag.dtype} {tag.shape}; spikes (L, H, W) and a uint8 picture "
-            f"(H, W) of their size are needed"
+            f"{path}: seq {seq.dtype} {seq.shape} and tag {tag.dtype} {tag.shape}; spikes (L, H, W) and a uint8 "
+            f"picture (H, W) of their size are needed"
         )
     if not ((seq == 0) | (seq == 1)).all():
         raise SpikeFormatError(f"{path}: spikes must be 0 or 1, found values from {seq.min()} to {seq.max()}.")

@@ -1,5 +1,6 @@
 """A small U-Net whose skip connections are sums: residual blocks at full, half and quarter size, for pictures."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class SmallUNet(nn.Module):
             )
         self.head = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         self.encoders = nn.ModuleList(_blocks(*at_scale) for at_scale in zip(channels, blocks, strict=True))
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        pairs = list(itertools.pairwise(channels))
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 4, stride=2, padding=1) for fine, coarse in pairs)
         self.ups = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 4, stride=2, padding=1) for fine, coarse in pairs)
         self.decoders = nn.ModuleList(_blocks(*at_scale) for at_scale in zip(channels[:-1], blocks[:-1], strict=True))

@@ -25,5 +25,5 @@ def load_generator(recipe: Path, checkpoint: Path) -> nn.Module:
             f'{recipe}: its model is {options.model!r}; networks that turn spikes into pictures have "spikling"'
         )
     network = define_G(options.netG)
-    load_weights(network, checkpoint)
+    load_weights(network, checkpoint, prefer_ema=True)
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
