@@ -156,7 +156,8 @@ class SpikeSource:
         if isinstance(self.stream, SpikeStream):
             return torch.from_numpy(self.stream.get_block_spikes(begin, end - begin))
         part = self.stream[begin:end]
-        if isinstance(part, Tensor):
-            return part.to(torch.uint8)
         # Flipped views and read-only files cannot be shared with torch.
-        return torch.from_numpy(np.array(part, dtype=np.uint8))
+        spikes = part.to(torch.uint8) if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.uint8))
+        if spikes.max() > 1:
+            raise ValueError(f"spikes must be 0 or 1, found {int(spikes.max())} in frames [{begin}, {end})")
+        return spikes

@@ -1,9 +1,9 @@
 """How fast each pixel fires, for many moments of a stream at once: the methods behind data/spike/reconstruct.py.
 
-A method is given access to the stream by blocks and gives the rate at one moment after another. Work per frame does not
-grow with the reach: sums and spike times are carried from frame to frame. All sums are integers, so that results are
-the same on every machine and do not depend on crop, flip, or the moments asked for together (plasticity, which takes
-exponentials, to the last bit of a machine's).
+A method is given access to the stream by blocks and gives the rate at one moment after another. Sums and spike times
+are carried from frame to frame, so that all frames of a stream cost little more than reading it. All sums are integers:
+results are the same on every machine and do not depend on crop, flip, or the moments asked for together (those of
+plasticity, which takes exponentials, on machines that compute these alike).
 
 A further method is a class with `rates`; to let the commands use it, add it to `reconstruct.METHODS`.
 """

@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     source = open_source(args)
+    if args.frame and (args.begin, args.end, args.stride) != (0, None, 1):
+        raise ValueError("--begin, --end and --stride have no effect with --frame: give one or the other")
     asked = moments(source, args, args.frame)
     pictures = with_progress(asked.pictures, len(asked.times), args.method)
     for time, picture in zip(asked.times, pictures, strict=True):

@@ -32,7 +32,6 @@ PHOTOGRAPHS = ("chelsea.png", "coffee.png")  # background and moving object
 PHOTOGRAPH_SIZE = (240, 320)
 PHOTOGRAPH_SPEED = 6.0  # pixels per 8 spike frames
 PHOTOGRAPH_FRAMES = 88
-CHANGES = {"threshold": float, "gain": float}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,12 +73,7 @@ NOISE_HELP = {
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.out.suffix.lower() != ".dat":
-        raise ValueError(f"{args.out}: streams are simulated into .dat files; `convert` makes others of them")
-    if args.spike_ratio < 1 or args.seed < 0 or (args.interpolate is not None and args.interpolate < 1):
-        raise ValueError("--spike_ratio and --interpolate must be at least 1, and --seed at least 0")
-    if args.exposure is None and (args.gap or args.pictures):
-        raise ValueError("--gap and --pictures need --exposure: the spike frames that a picture is exposed for")
+    check(args)
     model, noise = sensor_model(args), sensor_noise(args)
     rng = np.random.default_rng(args.seed)
     frames, count = clock_frames(args, rng)
@@ -106,6 +100,22 @@ def run(args: argparse.Namespace) -> None:
     if not args.no_config:
         write_config(args.out.parent / "config.yaml", *sizes[0], model.spike_threshold)
     print(f"{args.out}: {written} spike frames, spike_threshold {model.spike_threshold:g}{made}")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises ValueError for numbers out of range and options that would have no effect."""
+    if args.out.suffix.lower() != ".dat":
+        raise ValueError(f"{args.out}: streams are simulated into .dat files; `convert` makes others of them")
+    least = {"frames": 1, "interpolate": 1, "spike_ratio": 1, "seed": 0}
+    for name, limit in least.items():
+        if getattr(args, name) is not None and getattr(args, name) < limit:
+            raise ValueError(f"--{name} must be at least {limit}, got {getattr(args, name)}")
+    if not args.scale > 0 or (args.size and min(args.size) < args.spike_ratio):
+        raise ValueError(f"--scale {args.scale}, --size {args.size}: frames of at least one spike pixel are needed")
+    if args.size and args.scale != 1.0:
+        raise ValueError("--size and --scale both resize: give one of them")
+    if args.exposure is None and (args.gap or args.pictures):
+        raise ValueError("--gap and --pictures need --exposure: the spike frames that a picture is exposed for")
 
 
 def sensor_model(args: argparse.Namespace) -> SensorModel:
