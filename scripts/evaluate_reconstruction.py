@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data.spike.orientation import gray_at_size
 from data.spike.reconstruct_methods import GaussianRate
-from data.spike.registration import gray_at_size
 from data.spike.simulate import to_uint8
 from data.spike.video_source import PICTURE_SUFFIXES
 from scripts.benchmark.reconstruction_table import METHODS, Sample, by_method, by_network, measure, table

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data.spike.registration import reversed_bits
+from data.spike.orientation import reversed_bits
 
 NEIGHBOURS = 5  # a pixel is hot or dead compared with the median of so many by so many
 HOT_EXCESS = 0.15  # and at least as much again as the median

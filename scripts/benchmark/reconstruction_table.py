@@ -20,6 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from data.spike.orientation import gray_at_size
 from data.spike.reconstruct import reconstruct
 from data.spike.reconstruct_methods import (
     GaussianRate,
@@ -29,7 +30,6 @@ from data.spike.reconstruct_methods import (
     RateMethod,
     WindowRate,
 )
-from data.spike.registration import gray_at_size
 from data.spike.simulate import to_uint8
 from data.spike.sync import default_window
 from models.network_spikling import generate

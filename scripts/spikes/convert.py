@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.spike.registration import reversed_bits
+from data.spike.orientation import reversed_bits
 from data.spike.simulate_video import write_config
 from data.spike.spikling_npz import dump_spike_numpy
 from scripts.spikes.sources import Source, add_source_arguments, frame_range, open_source

@@ -1,4 +1,4 @@
-"""data/spike/registration.py and stream_report.py on streams whose orientation, centre and faults are known."""
+"""data/spike/orientation.py and stream_report.py on streams whose orientation, centre and faults are known."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.spike.motion import CameraScene, load_photograph
-from data.spike.registration import center_scores, gray_at_size, orientation_scores, reversed_bits
+from data.spike.orientation import center_scores, gray_at_size, orientation_scores, reversed_bits
 from data.spike.simulate import integrate_and_fire, sensor_light
 from data.spike.stream_report import stream_report
 from utils.spike_loader import SpikeStream, write_spikes
