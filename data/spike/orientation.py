@@ -17,6 +17,7 @@ import numpy as np
 
 from data.spike.reconstruct import reconstruct_frames
 from data.spike.reconstruct_methods import GaussianRate
+from data.spike.stream_report import reversed_bits
 from utils.spike_loader import SpikeStream
 
 METHOD = GaussianRate(6.0)
@@ -85,16 +86,3 @@ def center_scores(stream: SpikeStream, gray: np.ndarray, times: Sequence[int]) -
     """Edge correlation of the scene at each of `times` with a picture (h, w) float32; float64."""
     pictures = reconstruct_frames(stream, METHOD, times)
     return np.array([edge_correlation(picture, gray) for picture in pictures])
-
-
-def reversed_bits(stored: np.ndarray) -> np.ndarray:
-    """Spikes (T, h, w) as stored, read with the most significant bit of each byte first.
-
-    Raises:
-        ValueError: frames that are no whole number of bytes have bits that are not known.
-    """
-    if stored[0].size % 8:
-        raise ValueError(
-            f"frames of {stored.shape[1]}x{stored.shape[2]} pixels are no whole bytes: read the file again"
-        )
-    return stored.reshape(len(stored), -1, 8)[..., ::-1].reshape(stored.shape)

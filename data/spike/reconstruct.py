@@ -77,10 +77,10 @@ def gaussian(stream: Spikes, t: Times = None, threshold: float = 1.0, *, sigma: 
     return reconstruct(stream, GaussianRate(sigma), t, threshold)
 
 
-def short_term_plasticity(stream: Spikes, t: Times = None, threshold: float = 1.0, **parameters: float) -> Any:
+def short_term_plasticity(stream: Spikes, t: Times = None, threshold: float = 1.0, **parameters: Any) -> Any:
     """The firing rate of which the plasticity state of each pixel after frame t would be the resting state.
 
-    Causal: it reads the stream from its beginning to t. `parameters`: see `PlasticityRate`.
+    Causal: it reads no frame after t. `parameters`: see `PlasticityRate`.
     """
     return reconstruct(stream, PlasticityRate(**parameters), t, threshold)
 

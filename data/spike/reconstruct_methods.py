@@ -191,36 +191,50 @@ class PlasticityRate(RateMethod):
 
         r_u = -1 / (F ln[(u - u0) / (u + f (1 - u) - u0)]),   r_R = -1 / (D ln[(1 - R) / (1 - R (1 - u))])
 
-    The result is their mean: r_R follows the last interval, r_u the last F frames. Before a pixel's first spike it is
-    0; the first interval counts from the stream's beginning. (SpikeCV has F in place of f in the denominator of r_u,
-    adds the two and stretches the histogram, so that its pictures show no brightness.)
+    The result is their mean: r_R follows the last interval, r_u the last F frames. A pixel that has not fired for
+    `memory` frames is forgotten: it reads 0, and its next spike only starts the clock. So the state depends on some
+    hundred frames and not on the stream's beginning. (SpikeCV counts the first interval from there, has F in place of
+    f in the denominator of r_u, adds the two rates and stretches the histogram, so that it shows no brightness.)
 
     Attributes:
         u0, f: release probability at rest, and its gain per spike.
         D, F: recovery times of R and u, in frames. Defaults: SpikeCV's for reconstruction.
+        memory: longest interval between spikes, in frames.
     """
 
     u0: float = 0.15
     f: float = 0.15
     D: float = 1.0
     F: float = 10.0
+    memory: int = 256
 
     def __post_init__(self) -> None:
         if not (0 < self.u0 < 1 and 0 < self.f < 1 and 0 < self.D < math.inf and 0 < self.F < math.inf):
             raise ValueError(f"{self}: u0 and f in (0, 1) and D and F above 0 frames are needed")
+        _at_least("plasticity: memory", self.memory, 1)
+
+    @property
+    def settling(self) -> int:
+        """Frames before a moment after which the state no longer depends on where reading began, to float64.
+
+        A pixel's first interval, of up to `memory` frames, is missed; what it would have left decays with F and D
+        while the pixel fires, and the last spike may lie up to `memory` frames back.
+        """
+        return 2 * self.memory + math.ceil(40 * max(self.D, self.F))
 
     def rates(self, blocks: Blocks, length: int, times: Sequence[int]) -> Iterator[Tensor]:
         frame, state = 0, None
         for time in times:
-            if state is None or time < frame - 1:
-                frame, begin, spikes = 0, 0, blocks(0, min(BLOCK, length))
+            if state is None or not frame - 1 <= time <= frame + self.settling:
+                begin = frame = max(0, time - self.settling)
+                spikes = blocks(begin, min(begin + BLOCK, length))
                 state = _Synapse(self, spikes[0])
             while frame <= time:
                 if frame - begin == len(spikes):
                     begin, spikes = frame, blocks(frame, min(frame + BLOCK, length))
                 state.update(spikes[frame - begin].bool())
                 frame += 1
-            yield state.rate.float()
+            yield state.rate()
 
 
 class _Synapse:
@@ -230,8 +244,8 @@ class _Synapse:
         self.model = model
         self.used = torch.zeros(like.shape, dtype=torch.float64, device=like.device)
         self.excess = torch.zeros_like(self.used)
-        self.waited = torch.zeros_like(self.used)
-        self.rate = torch.zeros_like(self.used)
+        self.last_rate = torch.zeros_like(self.used)
+        self.waited = torch.full_like(self.used, model.memory)
 
     def update(self, fired: Tensor) -> None:
         """One frame, (h, w) bool."""
@@ -239,16 +253,21 @@ class _Synapse:
         self.waited += 1
         where = fired.flatten().nonzero()[:, 0]
         waited, used, excess = (state.take(where) for state in (self.waited, self.used, self.excess))
+        known = waited <= model.memory
         u = model.u0 + excess
         used = (u + used * (1 - u)) * torch.exp(-waited / model.D)
         excess = (excess + model.f * (1 - u)) * torch.exp(-waited / model.F)
         u = model.u0 + excess
         by_release = -1 / (model.F * torch.log(excess / (excess + model.f * (1 - u))))
         by_resources = -1 / (model.D * torch.log(used / (u + used * (1 - u))))
-        self.used.put_(where, used)
-        self.excess.put_(where, excess)
-        self.rate.put_(where, ((by_release + by_resources) / 2).clamp_(0, 1))
+        self.used.put_(where, used * known)
+        self.excess.put_(where, excess * known)
+        self.last_rate.put_(where, ((by_release + by_resources) / 2).clamp_(0, 1) * known)
         self.waited.put_(where, torch.zeros_like(waited))
+
+    def rate(self) -> Tensor:
+        """(h, w) float32."""
+        return (self.last_rate * (self.waited <= self.model.memory)).float()
 
 
 def _at_least(what: str, value: int, minimum: int) -> None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data.spike.orientation import reversed_bits
-
 NEIGHBOURS = 5  # a pixel is hot or dead compared with the median of so many by so many
 HOT_EXCESS = 0.15  # and at least as much again as the median
 DEAD_SPIKES = 5  # spikes of the median pixel around a dead one
@@ -101,3 +99,16 @@ def _roughness(rate: np.ndarray) -> tuple[float, float, float]:
     if rate.size % 8 or rate.shape[1] < 2:
         return along, down, float("nan")
     return along, down, float(np.abs(np.diff(reversed_bits(rate[None])[0], axis=1)).mean())
+
+
+def reversed_bits(stored: np.ndarray) -> np.ndarray:
+    """Spikes (T, h, w) as stored, read with the most significant bit of each byte first.
+
+    Raises:
+        ValueError: frames that are no whole number of bytes have bits that are not known.
+    """
+    if stored[0].size % 8:
+        raise ValueError(
+            f"frames of {stored.shape[1]}x{stored.shape[2]} pixels are no whole bytes: read the file again"
+        )
+    return stored.reshape(len(stored), -1, 8)[..., ::-1].reshape(stored.shape)

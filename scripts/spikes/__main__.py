@@ -9,43 +9,38 @@ Exit code 2: a mistake in what was asked for, told on stderr.
 """
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
-from scripts.spikes import check, convert, info, reconstruct, render, simulate, view
 from utils.utils_cli import run_command
 
-VERBS: dict[str, ModuleType] = {
-    "info": info,
-    "view": view,
-    "render": render,
-    "reconstruct": reconstruct,
-    "simulate": simulate,
-    "convert": convert,
-    "check": check,
+VERBS = {
+    "info": "size, firing rates, order of bits, hot and dead pixels of a stream",
+    "view": "one moment by all methods, side by side in a PNG",
+    "render": "a stream as a video, by any method",
+    "reconstruct": "moments of a stream as PNG files",
+    "simulate": "the spikes of a video, and its blurred and sharp frames on the same clock",
+    "convert": "a stream in another form: .dat, .npy, .npz, turned, cut",
+    "check": "a stream against its picture: flip, order of bits, spike frame",
 }
-"""Each has `add_arguments(parser)` and `run(args)`; its docstring is the help."""
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.spikes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, module in VERBS.items():
-        help_line = (module.__doc__ or "").split("\n")[0].split(": ", 1)[1]
-        formatter = argparse.RawDescriptionHelpFormatter
-        module.add_arguments(
-            verbs.add_parser(name, help=help_line, description=module.__doc__, formatter_class=formatter)
-        )
-    return parser
+"""Each is a module of this package with `add_arguments(parser)` and `run(args)`, imported when it is asked for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
-    args = build_parser().parse_args(argv)
-    return run_command(lambda: VERBS[args.verb].run(args))
+    words = list(sys.argv[1:] if argv is None else argv)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m scripts.spikes", description=__doc__, formatter_class=formatter)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, help_line in VERBS.items():
+        verb = verbs.add_parser(name, help=help_line, formatter_class=formatter)
+        if words[:1] == [name]:
+            module = importlib.import_module(f"scripts.spikes.{name}")
+            verb.description = module.__doc__
+            module.add_arguments(verb)
+    args = parser.parse_args(words)
+    return run_command(lambda: module.run(args))
 
 
 if __name__ == "__main__":

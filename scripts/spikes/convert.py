@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.spike.orientation import reversed_bits
 from data.spike.simulate_video import write_config
 from data.spike.spikling_npz import dump_spike_numpy
+from data.spike.stream_report import reversed_bits
 from scripts.spikes.sources import Source, add_source_arguments, frame_range, open_source
 from utils.spike_loader import SpikeStream
 from utils.spike_writer import writing_spikes

@@ -10,8 +10,6 @@ import models.select_model  # noqa: F401
 from models.select_network import define_G, load_weights
 from utils.utils_option import load_options
 
-DEFAULT_RECIPE = Path("options/spikling/train_spikling.json")
-
 
 def load_generator(recipe: Path, checkpoint: Path) -> nn.Module:
     """The network of a recipe with the checkpoint's weights, for inference, on the GPU if there is one.

@@ -10,8 +10,6 @@ import numpy as np
 from data.spike.reconstruct import METHODS, reconstruct_frames
 from data.spike.reconstruct_methods import RateMethod
 from data.spike.simulate import linear_to_srgb, to_uint8
-from models.network_spikling import generate_stream
-from scripts.spikes.networks import DEFAULT_RECIPE, load_generator
 from scripts.spikes.sources import Source, frame_range
 
 
@@ -23,6 +21,7 @@ class Moments:
     pictures: Iterator[np.ndarray]
 
 
+DEFAULT_RECIPE = Path("options/spikling/train_spikling.json")
 PARAMETERS = {"length": int, "reach": int, "order": int, "sigma": float}
 HELP = {
     "length": "window: frames (default 41)",
@@ -88,6 +87,10 @@ def _generated(source: Source, args: argparse.Namespace, frames: Sequence[int] |
     """By a network, whose window lies around each moment; without --end up to the last one with a whole window."""
     if args.checkpoint is None:
         raise ValueError("--method gen needs --checkpoint, the network's weights")
+    # Here, since importing networks takes longer than most pictures.
+    from models.network_spikling import generate_stream
+    from scripts.spikes.networks import load_generator
+
     network = load_generator(args.opt or DEFAULT_RECIPE, args.checkpoint)
     window = int(network.in_chans)  # type: ignore[arg-type]
     before, after = window // 2, window - window // 2

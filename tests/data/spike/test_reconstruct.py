@@ -164,6 +164,21 @@ def test_plasticity_at_rest_gives_the_rate(period: int) -> None:
     assert short_term_plasticity(spikes, 40 * period - 1)[0, 0] == pytest.approx(1 / period, rel=1e-4)
 
 
+def test_plasticity_forgets_where_reading_began() -> None:
+    spikes = random_spikes(5, 900, (6, 8))
+    method = PlasticityRate(memory=50)
+    assert method.settling == 500
+    whole = reconstruct(spikes, method)
+    for t in (499, 700, 899):
+        np.testing.assert_allclose(reconstruct(spikes, method, t), whole[t], rtol=1e-6)
+    np.testing.assert_array_equal(reconstruct(spikes, method, [3, 880]), whole[[3, 880]])
+    lonely = np.zeros((200, 1, 1), np.uint8)
+    lonely[[20, 30, 100]] = 1  # an interval of 10, then one longer than the memory
+    rates = reconstruct(lonely, method)[:, 0, 0]
+    assert not rates[:30].any() and (rates[30:80] == rates[30]).all() and 0.05 < rates[30] < 0.15
+    assert not rates[81:].any()
+
+
 @pytest.mark.parametrize("method", ALL, ids=str)
 def test_dark_and_bright_pixels(method: RateMethod) -> None:
     for length in (1, 2, 50):
