@@ -84,6 +84,8 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     def __post_init__(self) -> None:
         if self.window < 1 or self.gt_size < 0:
             raise ValueError(f"window {self.window} has to be 1 or more, gt_size {self.gt_size} 0 or more.")
+        if self.sim_ratio < 1:
+            raise ValueError(f"sim_ratio: {self.sim_ratio}; a sensor's pixel covers 1 of the picture's or more.")
         self.source = self._source()
         sizes = [self.source.size(index) for index in range(len(self.source.names))]
         small = [name for name, size in zip(self.source.names, sizes, strict=True) if min(size) < self.gt_size]

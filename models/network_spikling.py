@@ -66,7 +66,10 @@ class SemiUNet(nn.Module):
         fine = self.down1(x)
         middle = self.down2(fine)
         middle = self.up1(middle + self.bottom(middle))
-        picture = self.flat(x + self.up2(fine + middle))
+        features = self.up2(fine + middle)
+        with torch.autocast(L.device.type, enabled=False):
+            # Half precision would leave the picture with 8 bits.
+            picture = self.flat(x.float() + features.float())
         picture = picture[..., border[2] : border[2] + height, border[0] : border[0] + width]
         return (picture.unflatten(0, L.shape[:2]) + 1) / 2
 
@@ -125,14 +128,16 @@ class SpikeRefine(nn.Module):
             ValueError: another number of spike frames.
         """
         check_window(L, self.in_chans)
-        light = L.flatten(0, 1)
-        rates = torch.cat([weighted_rates(light, self.centered), interval_rates(light, self.ORDERS)], 1)
-        seen = torch.cat([rates, weighted_rates(light, self.learned)], 1)
+        with torch.autocast(L.device.type, enabled=False):
+            # Half precision would leave a sum over frames with 8 bits, less than the picture has.
+            light = L.float().flatten(0, 1)
+            rates = torch.cat([weighted_rates(light, self.centered), interval_rates(light, self.ORDERS)], 1)
+            seen = torch.cat([rates, weighted_rates(light, self.learned)], 1)
         height, width = L.shape[-2:]
         border = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
         features = self.unet(F.pad(seen, border, mode="replicate"))
-        *weights, correction = self.conv_last(features)[..., :height, :width].split([rates.shape[1], 1], 1)
-        picture = (weights[0].softmax(1) * rates).sum(1, keepdim=True) + correction
+        shares, correction = self.conv_last(features)[..., :height, :width].float().split([rates.shape[1], 1], 1)
+        picture = (shares.softmax(1) * rates).sum(1, keepdim=True) + correction
         return picture.unflatten(0, L.shape[:2])
 
 

@@ -82,6 +82,16 @@ def test_spike_refine_starts_as_a_mixture_of_rates_that_scales_with_the_threshol
     torch.testing.assert_close(network(light_of(spikes, 0.5)), 0.25 * picture)
 
 
+def test_sums_over_frames_are_not_made_in_half_precision():
+    refine, semi = SpikeRefine(channels=[4, 4, 4], blocks=[0, 0, 0]), SemiUNet()
+    light = light_of(spikes_of(61, 8, 8))
+    exact = refine(light)  # at its start, nothing but rates
+    with torch.autocast("cpu", torch.bfloat16):
+        halved, picture = refine(light), semi(light[:, :, :32])
+    torch.testing.assert_close(halved, exact)
+    assert picture.dtype == torch.float32
+
+
 def test_spike_refine_sees_no_further_than_its_window_and_uses_all_of_it():
     network = SpikeRefine(channels=[4, 4, 4], blocks=[0, 0, 0])
     light = light_of(spikes_of(61, 8, 8)).requires_grad_()
