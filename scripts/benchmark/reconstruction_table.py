@@ -32,8 +32,6 @@ from data.spike.reconstruct_methods import (
 )
 from data.spike.simulate import to_uint8
 from data.spike.sync import default_window
-from models.network_spikling import generate
-from scripts.spikes.networks import load_generator
 from utils.spike_loader import SpikeStream
 from utils.utils_image import imread_rgb
 from utils.utils_metric import psnr, ssim
@@ -94,6 +92,10 @@ def by_method(method: RateMethod) -> Reconstruct:
 
 
 def by_network(recipe: Path, checkpoint: Path) -> Reconstruct:
+    # Here, since importing networks takes longer than the methods do.
+    from models.network_spikling import generate
+    from scripts.spikes.networks import load_generator
+
     network = load_generator(recipe, checkpoint)
     before = int(network.in_chans) // 2  # type: ignore[arg-type]
     return lambda sample: generate(network, sample.stream, sample.center - before, sample.threshold)

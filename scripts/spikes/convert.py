@@ -17,7 +17,7 @@ from data.spike.simulate_video import write_config
 from data.spike.spikling_npz import dump_spike_numpy
 from data.spike.stream_report import reversed_bits
 from scripts.spikes.sources import Source, add_source_arguments, frame_range, open_source
-from utils.spike_loader import SpikeStream
+from utils.spike_loader import SpikeStream, find_threshold
 from utils.spike_writer import writing_spikes
 from utils.utils_file import atomic_write
 from utils.utils_image import imread_rgb
@@ -49,6 +49,9 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--out_top_down and --config are for .dat files")
     if (suffix == ".npz") != (args.picture is not None):
         raise ValueError("spikling's .npz needs --picture, the one at the middle of the frames; others have none")
+    config = args.out.parent / "config.yaml"
+    if args.config and config.exists():
+        raise ValueError(f"{config} is there already; choose another folder, or leave out --config")
     blocks = (turned(block, args) for block in as_displayed(source, frames, args.reverse_bits))
     _, height, width = source.shape
     if suffix == ".dat":
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
             for block in blocks:
                 writer.write(block)
         if args.config:
-            write_config(args.out.parent / "config.yaml", height, width, args.threshold)
+            write_config(config, height, width, args.threshold or find_threshold(source.path.resolve().parent))
     elif suffix == ".npy":
         with atomic_write(args.out, "wb") as file:
             description = {"descr": "|u1", "fortran_order": False, "shape": (len(frames), height, width)}

@@ -46,7 +46,10 @@ class Source:
         """Frames [begin, end), (end - begin, h, w) uint8; `as_stored`: a .dat file's rows in the file's order."""
         if isinstance(self.stream, SpikeStream):
             return self.stream.get_block_spikes(begin, end - begin, flipud=False if as_stored else None)
-        return np.array(self.stream[begin:end], np.uint8)
+        spikes = np.array(self.stream[begin:end], np.uint8)
+        if spikes.max() > 1:
+            raise ValueError(f"{self.path}: spikes must be 0 or 1, found {spikes.max()}")
+        return spikes
 
     def blocks(self, begin: int, end: int, title: str, *, as_stored: bool = False) -> Iterator[np.ndarray]:
         """Frames [begin, end) a few at a time, under a progress bar."""

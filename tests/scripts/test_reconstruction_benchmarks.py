@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +36,30 @@ def test_benchmark_notices_pictures_that_differ(tmp_path: Path, monkeypatch: pyt
         bench_reconstruct.measure(stream, repeats=1)
 
 
-@pytest.mark.slow
-def test_benchmark_command(tmp_path: Path, repository: Path) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    main()
+
+
+def test_benchmark_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     small_stream(tmp_path / "a.dat")
-    command = [sys.executable, "scripts/benchmark/bench_reconstruct.py", "--dat", str(tmp_path / "a.dat")]
+    command = [monkeypatch, bench_reconstruct.main, "--dat", str(tmp_path / "a.dat")]
     size = ["--spike_h", "8", "--spike_w", "16", "--repeats", "1"]
-    done = subprocess.run([*command, *size], cwd=repository, capture_output=True, text=True, check=True)
-    assert "a.dat: 30 frames of 8x16" in done.stdout and ">= 50 x" in done.stdout
-    done = subprocess.run([*command, *size, "--json"], cwd=repository, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["shape"] == [30, 8, 16]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "Give spike_h and spike_w" in done.stderr
+    run(*command, *size)
+    printed = capsys.readouterr().out
+    assert "a.dat: 30 frames of 8x16" in printed and ">= 50 x" in printed
+    run(*command, *size, "--json")
+    assert json.loads(capsys.readouterr().out)["shape"] == [30, 8, 16]
+    with pytest.raises(SystemExit, match="2"):
+        run(*command)
+    assert "Give spike_h and spike_w" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_benchmarks_start_as_files(repository: Path) -> None:
+    for name in ("bench_reconstruct", "reconstruction_table"):
+        command = [sys.executable, f"scripts/benchmark/{name}.py", "--help"]
+        subprocess.run(command, cwd=repository, check=True, capture_output=True)
 
 
 def test_samples_that_are_not_there(tmp_path: Path) -> None:
@@ -76,8 +90,6 @@ def test_real_samples(shared_data: Path) -> None:
     assert np.mean([rows["2-interval"][name] for name in reds]) > 28.9
 
 
-@pytest.mark.slow
-def test_table_command(shared_data: Path, repository: Path) -> None:
-    command = [sys.executable, reconstruction_table.__file__, "--data", str(shared_data), "--json"]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
-    assert [row["method"] for row in json.loads(done.stdout)] == list(METHODS)
+def test_table_command(shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, reconstruction_table.main, "--data", str(shared_data), "--json")
+    assert [row["method"] for row in json.loads(capsys.readouterr().out)] == list(METHODS)

@@ -160,6 +160,8 @@ def test_convert_round_trips(simulated: Path, spikes: np.ndarray, tmp_path: Path
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), spikes)
     assert main(["convert", str(tmp_path / "a.npy"), str(tmp_path / "a.dat"), "--config", "--threshold", "2"]) == 0
     assert (tmp_path / "a.dat").read_bytes() == source.read_bytes() and find_threshold(tmp_path) == 2.0
+    assert main(["convert", str(source), str(tmp_path / "b" / "b.dat"), "--config"]) == 0
+    assert find_threshold(tmp_path / "b") == 2.0
     stream = SpikeStream(**data_parameter_dict(tmp_path / "a.dat", "raw"))
     assert stream.shape == spikes.shape
     picture = str(simulated / "sharp" / "000000.png")
@@ -251,6 +253,8 @@ def test_dark_and_bright_streams(tmp_path: Path, value: int) -> None:
         ("convert {dat} {dat}", "over itself"),
         ("convert {dat} a.npz", "needs --picture"),
         ("convert {dat} a.npy --config", "are for .dat files"),
+        ("convert {dat} {folder}/b.dat --config", "is there already"),
+        ("convert bytes.npy a.dat", "must be 0 or 1, found 255"),
         ("convert broken.npy a.dat", "cannot be read as a numpy file"),
         ("convert floats.npy a.dat", "spikes are uint8 or bool"),
         ("convert floats.npy a.dat --top_down", "are for .dat files"),
@@ -280,6 +284,7 @@ def test_mistakes_are_told_in_one_message(
     Path("broken.npy").write_bytes(b"nothing")
     Path("empty.dat").touch()
     np.save("floats.npy", np.zeros((2, 3, 4)))
+    np.save("bytes.npy", np.full((2, 3, 4), 255, np.uint8))
     before = sorted(path for folder in (tmp_path, simulated) for path in folder.rglob("*"))
     picture = simulated / "sharp" / "000000.png"
     assert main(command.format(dat=simulated / "demo.dat", picture=picture, folder=simulated).split()) == 2
