@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch.utils.data import Dataset
 
+import data.dataset_spikling
 import data.dataset_video_rgbspike
 import data.dataset_video_test
 import data.dataset_video_train  # noqa: F401  these register by being imported

@@ -26,6 +26,7 @@ class ModelVRT(ModelBase):
                 vgg_type=train.vgg_type,
                 vgg_layers=train.vgg_layers,
                 vgg_layer_weights=train.vgg_layer_weights,
+                vgg_distance=train.vgg_distance,
                 vgg_path=train.vgg_path,
                 vgg_weights=train.vgg_weights,
                 vgg_max_frames=train.vgg_max_frames,

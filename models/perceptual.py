@@ -1,4 +1,4 @@
-"""VGG loss: L1 distance between features of the restored and the sharp frames (Johnson et al., 2016).
+"""VGG loss: distance between features of the restored and the sharp frames (Johnson et al., 2016).
 
     loss = VGGLoss(vgg_path="model_zoo/vgg16-397923af.pth")
     loss(restored, sharp)          # both (B,T,3,H,W) in [0,1]
@@ -12,25 +12,30 @@ from typing import Literal
 from urllib.error import URLError
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.models import vgg
 
-from utils.utils_weights import load_network_weights
+from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
 
 CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+CONFIGURATIONS = {"vgg16": "D", "vgg19": "E"}  # as the VGG paper and torchvision call them
 WEIGHTS = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+FEATURES = "features."  # before the names of the convolutions' weights
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VGGLoss(nn.Module):
-    """Weighted sum over layers of the mean absolute difference of features; computed in float32.
+    """Weighted sum over layers of the mean difference of features, absolute or squared; computed in float32.
 
     Args:
         vgg_type: "vgg16" or "vgg19".
         vgg_layers: layers compared. vgg_layer_weights: one for each; None: 1.
+        vgg_distance: "l1", the mean of |d|, or "l2", of d^2.
         vgg_path: file of torchvision's weights; None: torchvision's cache or download.
         vgg_weights: "imagenet", or "random" for tests.
         vgg_max_frames: frames compared at a time; their features are then computed anew for the backward pass, so
@@ -49,6 +54,7 @@ class VGGLoss(nn.Module):
         vgg_type: Literal["vgg16", "vgg19"] = "vgg16",
         vgg_layers: list[str] | tuple[str, ...] = ("relu3_3",),
         vgg_layer_weights: list[float] | None = None,
+        vgg_distance: Literal["l1", "l2"] = "l1",
         vgg_path: str | Path | None = None,
         vgg_weights: Literal["imagenet", "random"] = "imagenet",
         vgg_max_frames: int | None = None,
@@ -60,11 +66,15 @@ class VGGLoss(nn.Module):
             raise ValueError(f"train.vgg_layers: {vgg_type} has no {', '.join(unknown)}; it has {', '.join(names)}")
         weights = vgg_layer_weights or [1.0] * len(vgg_layers)
         self.layer_weights = dict(zip(map(names.index, vgg_layers), weights, strict=True))
+        self.distance = {"l1": F.l1_loss, "l2": F.mse_loss}[vgg_distance]
         self.max_frames = vgg_max_frames
-        network = torchvision.models.get_model(vgg_type, weights=None, init_weights=vgg_weights == "random")
+        # The classifier, nine tenths of the network, has no part in the loss.
+        features = vgg.make_layers(vgg.cfgs[CONFIGURATIONS[vgg_type]], batch_norm=False)
         if vgg_weights == "imagenet":
-            network.load_state_dict(_imagenet_weights(vgg_type, vgg_path))
-        self.features = network.features[: max(self.layer_weights) + 1]
+            whole = _imagenet_weights(vgg_type, vgg_path)
+            convolutions = {n.removeprefix(FEATURES): w for n, w in whole.items() if n.startswith(FEATURES)}
+            load_strict(features, convolutions, vgg_path or WEIGHTS[vgg_type])
+        self.features = features[: max(self.layer_weights) + 1]
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # else the convolution before it could not be compared
@@ -91,7 +101,7 @@ class VGGLoss(nn.Module):
             with torch.no_grad():
                 wanted = layer(wanted)
             if index in self.layer_weights:
-                loss = loss + self.layer_weights[index] * (features - wanted).abs().mean()
+                loss = loss + self.layer_weights[index] * self.distance(features, wanted)
         return loss
 
 

@@ -32,13 +32,16 @@ NO_EFFECT = {
 
 
 def input_channels(section: DatasetOptions, n_channels: int, registries: Registries) -> int:
-    """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it appends them.
+    """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it appends them; or spikes alone.
 
     Raises:
         ValueError: the representation refuses its parameters.
     """
     dataset = registries.datasets.get(section.dataset_type)
-    if getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None)) != "concat":
+    packs_spikes = getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None))
+    if packs_spikes == "window":
+        return int(section.window)
+    if packs_spikes != "concat":
         return n_channels
     return n_channels + _spike_channels(section, registries)
 

@@ -101,6 +101,7 @@ class TrainOptions(Section):
     vgg_type: Literal["vgg16", "vgg19"] = "vgg16"
     vgg_layers: Annotated[list[str], Field(min_length=1)] = ["relu3_3"]
     vgg_layer_weights: list[Rate] | None = None
+    vgg_distance: Literal["l1", "l2"] = "l1"
     vgg_path: str | None = None
     vgg_weights: Literal["imagenet", "random"] = "imagenet"
     vgg_max_frames: Positive | None = None

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from utils.utils_file import atomic_write
+from utils.spike_writer import write_spikes as write_spikes
 
 logger = logging.getLogger(__name__)
 
@@ -191,26 +191,6 @@ class SpikeStream:
 SpikeStreamSimple = SpikeStream  # the name in S-VRT's documents
 
 
-def write_spikes(path: str | Path, spikes: np.ndarray, flipud: bool = True) -> None:
-    """Writes spikes (T, H, W), bool or any integers 0/1, as a `.dat` file; whole or not at all.
-
-    Args:
-        flipud: rows are stored bottom-up, as cameras and the public data sets have them.
-
-    Raises:
-        ValueError: not three dimensions, empty, or a value other than 0 and 1.
-    """
-    spikes = np.asarray(spikes)
-    if spikes.ndim != 3 or spikes.size == 0:
-        raise ValueError(f"{path}: spikes have shape {spikes.shape}; (T, H, W) with at least one pixel is needed.")
-    if spikes.dtype != np.bool_ and not ((spikes == 0) | (spikes == 1)).all():
-        raise ValueError(f"{path}: spikes must be 0 or 1, found values from {spikes.min()} to {spikes.max()}.")
-    stored = spikes[:, ::-1] if flipud else spikes
-    frames = stored.reshape(len(spikes), -1).astype(np.bool_)
-    with atomic_write(path, "wb") as file:
-        file.write(np.packbits(frames, axis=1, bitorder="little").tobytes())
-
-
 def data_parameter_dict(data_filename: str | Path, label_type: str = "raw") -> dict[str, Any]:
     """SpikeCV's description of a file, from its data set's config.yaml; `SpikeStream(**it)` opens the file.
 
@@ -261,6 +241,21 @@ def find_geometry(folder: str | Path) -> tuple[int, int] | None:
     """(spike_h, spike_w) of the nearest config.yaml in `folder` or above it; None where there is none."""
     found = _nearest_config(Path(folder))
     return None if found is None else (found[1]["spike_h"], found[1]["spike_w"])
+
+
+def find_threshold(folder: str | Path) -> float | None:
+    """spike_threshold of that config.yaml (intensity = firing rate x threshold); None where it has none.
+
+    Raises:
+        SpikeFormatError: it is no number above 0.
+    """
+    found = _nearest_config(Path(folder))
+    value = None if found is None else found[1].get("spike_threshold")
+    if found is None or value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise SpikeFormatError(f"{found[0]}: spike_threshold is {value!r}; a number above 0 is needed.")
+    return float(value)
 
 
 class _Geometry(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 EXACT_FLOAT32 = 2**24  # float32 holds every integer up to here
+GAUSSIAN_REACH = 4.0  # in sigmas; beyond, the weights are below 4e-4 of the centre's
 FRAMES_AT_ONCE = 16  # bounds the float32 copy of the spikes in `weighted_sums`
 
 
@@ -65,6 +66,17 @@ def integer_weights(weights: list[float]) -> np.ndarray:
     """
     scale = (EXACT_FLOAT32 - 1) / math.fsum(weights)
     return np.array([math.floor(weight * scale) for weight in weights], np.float32)
+
+
+def gaussian_support(center: int, sigma: float, length: int) -> tuple[int, int]:
+    """Frames [begin, end) of a stream of `length` that a Gaussian of `sigma` frames around `center` reaches."""
+    reach = math.ceil(GAUSSIAN_REACH * sigma)
+    return max(0, center - reach), min(length, center + reach + 1)
+
+
+def gaussian_weights(center: int, sigma: float, begin: int, end: int) -> np.ndarray:
+    """exp(-(frame - center)^2 / (2 sigma^2)) of frames [begin, end), as `integer_weights`."""
+    return integer_weights([math.exp(-((frame - center) ** 2) / (2 * sigma**2)) for frame in range(begin, end)])
 
 
 def weighted_sums(spikes: np.ndarray, weights: np.ndarray) -> np.ndarray:

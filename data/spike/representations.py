@@ -21,12 +21,17 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from data.spike.frame_sums import equal_bin_sums, integer_weights, weighted_sums
+from data.spike.frame_sums import (
+    equal_bin_sums,
+    gaussian_support,
+    gaussian_weights,
+    integer_weights,
+    weighted_sums,
+)
 from data.spike.intervals import interval_rate
 from data.spike.sync import ExposureWindow
 from utils.utils_registry import REPRESENTATIONS
 
-GAUSSIAN_REACH = 4.0  # in sigmas; beyond, the weights are below 4e-4 of the centre's
 EMA_REACH = 8.0  # in (the longest) decays; beyond, below 4e-4 of the newest
 
 
@@ -210,9 +215,8 @@ class _Weighted:
     brightness_true = True
     value_range = "[0, threshold], about [0, 1]"
 
-    def _rates(self, spikes: np.ndarray, rows: list[list[float]], threshold: float) -> np.ndarray:
-        """One channel per row of weights over the frames of `spikes`."""
-        weights = np.stack([integer_weights(row) for row in rows])
+    def _rates(self, spikes: np.ndarray, weights: np.ndarray, threshold: float) -> np.ndarray:
+        """One channel per row of integer weights over the frames of `spikes`."""
         scale = (threshold / weights.sum(axis=1, dtype=np.float64)).astype(np.float32)
         return weighted_sums(spikes, weights) * scale[:, None, None]
 
@@ -231,15 +235,14 @@ class Gaussian(_Weighted):
         if not sigma > 0:
             raise ValueError(f"spike representation gaussian: sigma is {sigma}; more than 0 frames are needed.")
         self.sigma = sigma
-        self.reach = math.ceil(GAUSSIAN_REACH * sigma)
 
     def support(self, window: ExposureWindow, length: int) -> tuple[int, int]:
-        return max(0, window.center - self.reach), min(length, window.center + self.reach + 1)
+        return gaussian_support(window.center, self.sigma, length)
 
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
         begin, end = self.support(window, len(spikes))
-        row = [math.exp(-((frame - window.center) ** 2) / (2 * self.sigma**2)) for frame in range(begin, end)]
-        return self._rates(spikes[begin:end], [row], threshold)
+        weights = gaussian_weights(window.center, self.sigma, begin, end)
+        return self._rates(spikes[begin:end], weights[None], threshold)
 
 
 @REPRESENTATIONS.register("ema")
@@ -265,8 +268,8 @@ class EMA(_Weighted):
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
         begin, end = self.support(window, len(spikes))
         ages = [end - 1 - frame for frame in range(begin, end)]
-        rows = [[math.exp(-age / decay) for age in ages] for decay in self.decays]
-        return self._rates(spikes[begin:end], rows, threshold)
+        weights = [integer_weights([math.exp(-age / decay) for age in ages]) for decay in self.decays]
+        return self._rates(spikes[begin:end], np.stack(weights), threshold)
 
 
 def _at_least(name: str, parameter: str, value: int, minimum: int) -> None:

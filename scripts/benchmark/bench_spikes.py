@@ -10,11 +10,8 @@ the whole file and decodes the block; for a crop it decodes the whole file. The 
 the stream, as in a data loader; the block is one of many from an open stream. Results are checked to be equal first.
 """
 
-import argparse
-import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.spike.encoding import build_encoding
 from data.spike.sync import ExposureWindow
+from scripts.benchmark.stream_benchmark import run_benchmark
 from utils.spike_loader import SpikeStream, write_spikes
 
 BLOCK = 41
@@ -54,9 +52,10 @@ def plain_voxels(spikes: np.ndarray, bins: int) -> np.ndarray:
     return np.log1p(counts).astype(np.float32)
 
 
-def synthetic_stream(path: Path, length: int = 88, height: int = 360, width: int = 640) -> None:
-    """A seeded stream with the GoPro sample's size and firing rate (0.2)."""
-    write_spikes(path, np.random.default_rng(0).random((length, height, width), np.float32) < 0.2)
+def synthetic_stream(path: Path) -> tuple[int, int]:
+    """A seeded stream with the GoPro sample's size and firing rate (0.2): 88 frames of 360x640."""
+    write_spikes(path, np.random.default_rng(0).random((88, 360, 640), np.float32) < 0.2)
+    return 360, 640
 
 
 def jobs(path: Path, height: int, width: int) -> dict[str, tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]]:
@@ -123,29 +122,18 @@ def measure(path: Path, height: int, width: int, repeats: int) -> list[dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dat", type=Path, help="spike file; default: a stream of 88x360x640 written for the run")
-    parser.add_argument("--spike_h", type=int, help="default: from config.yaml or the file's size")
-    parser.add_argument("--spike_w", type=int)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path, size = arguments.dat, (arguments.spike_h, arguments.spike_w)
-        try:
-            if path is None:
-                path, size = Path(folder) / "synthetic.dat", (360, 640)
-                synthetic_stream(path)
-            length, height, width = SpikeStream(path, *size).shape
-            rows = measure(path, height, width, arguments.repeats)
-        except ValueError as fault:
-            parser.error(str(fault))
-    if arguments.json:
-        print(json.dumps({"shape": [length, height, width], "repeats": arguments.repeats, "rows": rows}, indent=1))
+    measured = run_benchmark(
+        __doc__,
+        lambda stream, repeats: measure(stream.filepath, *stream.shape[1:], repeats),
+        synthetic_stream,
+        repeats=15,
+    )
+    if measured is None:
         return
-    print(f"{path.name}: {length} frames of {height}x{width}; medians of {arguments.repeats} interleaved repeats")
+    length, height, width = measured.shape
+    print(f"{measured.name}: {length} frames of {height}x{width}; medians of {measured.repeats} interleaved repeats")
     print(f"{'job':12}{'ours ms':>10}{'plain ms':>11}{'frames/s':>12}{'ratio':>9}   target")
-    for row in rows:
+    for row in measured.rows:
         target = f"< {row['target']} ms" if row["job"] == "crop" else f">= {row['target']:.0f} x"
         print(
             f"{row['job']:12}{row['ours_ms']:10.3f}{row['plain_ms']:11.1f}{row['frames_per_second']:12.0f}"

@@ -16,6 +16,7 @@ from utils.spike_loader import (
     SpikeStreamSimple,
     data_parameter_dict,
     find_geometry,
+    find_threshold,
     write_spikes,
 )
 
@@ -310,3 +311,17 @@ def test_gopro_sample(shared_data: Path) -> None:
     big = np.unpackbits(packed, bitorder="big").reshape(41, 360, 640)[:, ::-1].mean(axis=0)
     for wrong in (picture[::-1], picture[:, ::-1], picture[::-1, ::-1], big):
         assert abs(laplacian_correlation(wrong, gray)) < 0.03
+
+
+@pytest.mark.parametrize(("line", "expected"), [("", None), ("spike_threshold: 2", 2.0), ("spike_threshold:", None)])
+def test_threshold_of_config(tmp_path: Path, line: str, expected: float | None) -> None:
+    (tmp_path / "config.yaml").write_text(f"spike_h: 6\nspike_w: 8\n{line}\n")
+    (tmp_path / "clip").mkdir()
+    assert find_threshold(tmp_path / "clip") == expected
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "true"])
+def test_threshold_that_is_none(tmp_path: Path, value: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"spike_h: 6\nspike_w: 8\nspike_threshold: {value}\n")
+    with pytest.raises(SpikeFormatError, match=r"config\.yaml: spike_threshold"):
+        find_threshold(tmp_path)

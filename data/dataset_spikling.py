@@ -1,0 +1,159 @@
+"""Windows of spikes with the sharp picture at their middle, to train and test networks that turn spikes into pictures.
+
+    python main_train_vrt.py --opt options/spikling/train_spikling.json
+
+`layout` says where they come from (`data/spike_pairs.py`): spikling's .npz pairs, Spike-Zoo's base set, or simulated
+when asked for, from videos or pictures. A spike is worth the camera's threshold, so sums over frames are intensity.
+Test: `python -m pytest tests/data/test_dataset_spikling.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.augment import Augmentation
+from data.frame_io import Box
+from data.sampler import SampleIndex, sample_rng
+from data.spike_pairs import BasePairs, NpzPairs, PairSource, PicturePairs, Sensor, SpikePair, VideoPairs
+from data.video_clips import Clip
+from utils.utils_registry import DATASETS
+
+
+@DATASETS.register("SpiklingDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class SpiklingDataset(Dataset[dict[str, Any]]):
+    """Training pairs; an item is {"L": (1,W,h,w), "H": (1,1,h,w), "key": name}, float32.
+
+    `L` holds the spikes of a window of W frames, each worth the threshold; `H`, in [0,1], the scene at frame W // 2.
+    Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0).
+
+    Raises:
+        ValueError: the data can't be used as the options say.
+    """
+
+    packs_spikes: ClassVar[str | None] = "window"
+
+    dataroot: str
+    """As `layout` says: folder of .npz pairs; the set's train/ or test/; videos or folders of frames; pictures."""
+    layout: Literal["npz", "base", "videos", "pictures"] = "npz"
+    """Where pairs come from, see `data/spike_pairs.py`."""
+    window: int = 32
+    """Spike frames per sample, W."""
+    gt_size: int = 0
+    """Side of the training crop; 0: whole pictures."""
+    use_hflip: bool = True
+    """Mirror half of the samples."""
+    use_rot: bool = True
+    """Flip half of the samples vertically, transpose half of them (square crops only)."""
+    spike_threshold: float = 1.0
+    """npz, base: intensity = rate x threshold; 1 for spikling's pairs, 1.6667 for REDS_BASE."""
+    spike_center: int | None = None
+    """base: spike frame of the sharp picture; null: the stream's middle."""
+    spike_h: int | None = None
+    """base: height of the spike picture; null: from the nearest config.yaml, else from the file's size."""
+    spike_w: int | None = None
+    """base: its width, likewise."""
+    spike_flipud: bool = True
+    """base: the files' rows are stored bottom-up."""
+    sim_ratio: int = 2
+    """Simulation: pixels of the videos or pictures per spike pixel and axis."""
+    sim_threshold: Sequence[float] = (1.0, 4.0)
+    """Simulation: range of the camera's threshold, drawn log-uniformly."""
+    sim_gain: Sequence[float] = (1.0, 1.0)
+    """Simulation: range of the exposure, a factor on light and sharp picture."""
+    sim_gain_spread: float = 0.0
+    """Simulation: largest standard deviation of the pixels' sensitivity."""
+    sim_spurious: float = 0.0
+    """Simulation: largest chance per frame that a pixel fires without reason."""
+    sim_ticks: int = 16
+    """videos: pictures per video frame, interpolated by optical flow."""
+    sim_strides: Sequence[int] = (1, 2)
+    """videos: pictures from one spike frame to the next; one is drawn per sample."""
+    sim_cache: str | None = None
+    """videos: folder that keeps the interpolated pictures; null: made anew in memory."""
+    sim_speed: Sequence[float] = (0.0, 0.4)
+    """pictures: range of the camera's top speed, in pixels per spike frame."""
+    seed: int = 0
+    """train.manual_seed."""
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.gt_size < 0:
+            raise ValueError(f"window {self.window} has to be 1 or more, gt_size {self.gt_size} 0 or more.")
+        if self.sim_ratio < 1:
+            raise ValueError(f"sim_ratio: {self.sim_ratio}; a sensor's pixel covers 1 of the picture's or more.")
+        self.source = self._source()
+        sizes = [self.source.size(index) for index in range(len(self.source.names))]
+        small = [name for name, size in zip(self.source.names, sizes, strict=True) if min(size) < self.gt_size]
+        if small:
+            raise ValueError(
+                f"gt_size: pictures are smaller than the crop of {self.gt_size}: {len(small)} of {len(sizes)}, "
+                f"first {small[0]}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.source.names)
+
+    def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
+        sample = index if isinstance(index, SampleIndex) else SampleIndex(0, index)
+        rng = sample_rng(self.seed, sample)
+        height, width = self.source.size(sample.index)
+        rows, columns = self.gt_size or height, self.gt_size or width
+        box = Box(int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1)), rows, columns)
+        square = rows == columns
+        augmentation = Augmentation.draw(rng, use_hflip=self.use_hflip, use_rot=self.use_rot, random_reverse=False)
+        if not square:
+            augmentation = Augmentation(augmentation.hflip, augmentation.vflip)
+        pair = self.source.read(sample.index, box, rng)
+        return {**self._tensors(pair, augmentation), "key": self.source.names[sample.index]}
+
+    def _source(self) -> PairSource:
+        """The source that `layout` names."""
+        root, window = Path(self.dataroot).expanduser(), self.window
+        if self.layout == "npz":
+            return NpzPairs(root, window, self.spike_threshold)
+        if self.layout == "base":
+            if (self.spike_h is None) != (self.spike_w is None):
+                raise ValueError(f"spike_h {self.spike_h} and spike_w {self.spike_w}: give both or neither.")
+            size = None if self.spike_h is None or self.spike_w is None else (self.spike_h, self.spike_w)
+            return BasePairs(root, window, self.spike_threshold, self.spike_center, size, self.spike_flipud)
+        sensor = Sensor(_range(self.sim_threshold), _range(self.sim_gain), self.sim_gain_spread, self.sim_spurious)
+        if self.layout == "pictures":
+            return PicturePairs(root, window, sensor, self.sim_ratio, _range(self.sim_speed))
+        cache = None if self.sim_cache is None else Path(self.sim_cache).expanduser()
+        return VideoPairs(root, window, sensor, self.sim_ratio, self.sim_ticks, self.sim_strides, cache)
+
+    @staticmethod
+    def _tensors(pair: SpikePair, augmentation: Augmentation) -> dict[str, Any]:
+        """A pair as the network takes it."""
+        spikes = torch.from_numpy(np.ascontiguousarray(augmentation.space(pair.spikes)))
+        sharp = torch.from_numpy(np.ascontiguousarray(augmentation.space(pair.sharp)))
+        return {"L": spikes.float().mul_(pair.threshold)[None], "H": sharp.float().div_(255)[None, None]}
+
+
+@DATASETS.register("SpiklingTestDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class SpiklingTestDataset(SpiklingDataset):
+    """Whole pairs for testing, always the same: items have "folder" and "lq_path" in place of "key"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.clips = [Clip(name.replace("/", "_"), (name,)) for name in self.source.names]
+
+    def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
+        position = index.index if isinstance(index, SampleIndex) else index
+        box = Box(0, 0, *self.source.size(position))
+        pair = self.source.read(position, box, sample_rng(self.seed, SampleIndex(0, position)))
+        clip = self.clips[position]
+        return {**self._tensors(pair, Augmentation()), "folder": clip.name, "lq_path": [clip.frames[0]]}
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """The two ends of a range given as a list."""
+    if len(values) != 2 or values[0] > values[1]:
+        raise ValueError(f"a range is [least, greatest], not {list(values)}")
+    return values[0], values[1]

@@ -1,0 +1,76 @@
+"""Spikling's `.npz` pairs: a window of spikes and the picture at its middle.
+
+    seq     uint8 (ceil(L/8), H, W)   spikes packed along time: frame i is bit i & 7, least significant first, of
+                                      seq[i >> 3]
+    tag     uint8 (H, W)              gray picture at frame L // 2
+    length  int                       L
+
+    dump_spike_numpy("pair.npz", seq, tag);  seq, tag = load_spike_numpy("pair.npz")
+
+Format and names: github.com/lshpku/spikling, `utils.py`.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from utils.spike_loader import SpikeFormatError
+from utils.utils_file import atomic_write
+
+
+def load_spike_numpy(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """The spikes (L, H, W) uint8 0/1 and the picture (H, W) uint8 of a pair.
+
+    Raises:
+        SpikeFormatError: no such file, not an .npz, or its arrays do not hold together.
+    """
+    packed, tag, length = _load(path, "seq", "tag", "length")
+    frames = int(length)
+    fits = packed.ndim == 3 and packed.dtype == tag.dtype == np.uint8 and packed.shape[1:] == tag.shape
+    if not fits or frames < 1 or len(packed) != -(-frames // 8):
+        raise SpikeFormatError(
+            f"{path}: seq {packed.dtype} {packed.shape}, tag {tag.dtype} {tag.shape} and length {frames} do not hold "
+            f"together; they are uint8 (ceil(length/8), H, W) and uint8 (H, W)"
+        )
+    return np.unpackbits(packed, axis=0, count=frames, bitorder="little"), tag
+
+
+def spike_numpy_shape(path: str | Path) -> tuple[int, int, int]:
+    """(L, H, W) of a pair, without reading its spikes; errors as `load_spike_numpy`."""
+    tag, length = _load(path, "tag", "length")
+    return int(length), *tag.shape
+
+
+def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None:
+    """Writes a pair, whole or not at all.
+
+    Args:
+        seq: (L, H, W) spikes, bool or integers 0/1.
+        tag: (H, W) uint8.
+
+    Raises:
+        SpikeFormatError: another shape or type, or a value other than 0 and 1.
+    """
+    seq, tag = np.asarray(seq), np.asarray(tag)
+    if seq.ndim != 3 or seq.size == 0 or tag.dtype != np.uint8 or tag.shape != seq.shape[1:]:
+        raise SpikeFormatError(
+            f"{path}: seq {seq.dtype} {seq.shape} and tag {tag.dtype} {tag.shape}; spikes (L, H, W) and a uint8 "
+            f"picture (H, W) of their size are needed"
+        )
+    if not ((seq == 0) | (seq == 1)).all():
+        raise SpikeFormatError(f"{path}: spikes must be 0 or 1, found values from {seq.min()} to {seq.max()}.")
+    packed = np.packbits(seq.astype(np.bool_), axis=0, bitorder="little")
+    with atomic_write(path, "wb") as file:
+        np.savez(file, seq=packed, tag=tag, length=len(seq))
+
+
+def _load(path: str | Path, *names: str) -> list[np.ndarray]:
+    """Arrays of an .npz."""
+    try:
+        with np.load(path) as pair:
+            return [pair[name] for name in names]
+    except OSError as error:
+        raise SpikeFormatError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise SpikeFormatError(f"{path}: not a pair of spikling, an .npz with {', '.join(names)} ({error})") from error

@@ -1,0 +1,64 @@
+"""A small U-Net whose skip connections are sums: residual blocks at full, half and quarter size, for pictures."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SCALES = 3
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(ReLU(conv x)) on (N,C,H,W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N,C,H,W) to the same shape."""
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class SmallUNet(nn.Module):
+    """Features of pictures, seen at three scales.
+
+    Args:
+        in_channels: of the pictures.
+        channels: of the features at full, half and quarter size.
+        blocks: residual blocks at each size on the way down, and on the way up but for the smallest.
+
+    Raises:
+        ValueError: not three of each, or none.
+    """
+
+    def __init__(self, in_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        if len(channels) != SCALES or len(blocks) != SCALES or min(channels) < 1 or min(blocks) < 0:
+            raise ValueError(
+                f"netG.channels {list(channels)} and netG.blocks {list(blocks)}: three numbers each, for full, half "
+                "and quarter size"
+            )
+        self.head = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+        self.encoders = nn.ModuleList(_blocks(*at_scale) for at_scale in zip(channels, blocks, strict=True))
+        pairs = list(itertools.pairwise(channels))
+        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 4, stride=2, padding=1) for fine, coarse in pairs)
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 4, stride=2, padding=1) for fine, coarse in pairs)
+        self.decoders = nn.ModuleList(_blocks(*at_scale) for at_scale in zip(channels[:-1], blocks[:-1], strict=True))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(N,in_channels,H,W), H and W multiples of 4, to (N,channels[0],H,W)."""
+        features = self.encoders[0](F.relu(self.head(pictures)))
+        skips = []
+        for down, encoder in zip(self.downs, self.encoders[1:], strict=True):
+            skips.append(features)
+            features = encoder(F.relu(down(features)))
+        for up, decoder, skip in zip(self.ups[::-1], self.decoders[::-1], skips[::-1], strict=True):
+            features = decoder(F.relu(up(features) + skip))
+        return features
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))

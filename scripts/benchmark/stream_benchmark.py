@@ -1,0 +1,56 @@
+"""What the benchmarks on one spike stream share: their arguments, a stream if none is given, JSON if wanted."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils.spike_loader import SpikeStream
+
+
+class Measured(NamedTuple):
+    """A benchmark's rows, and the stream's name and (T, h, w)."""
+
+    name: str
+    shape: tuple[int, int, int]
+    repeats: int
+    rows: list[dict[str, Any]]
+
+
+def run_benchmark(
+    description: str | None,
+    measure: Callable[[SpikeStream, int], list[dict[str, Any]]],
+    make_stream: Callable[[Path], tuple[int, int]],
+    repeats: int,
+) -> Measured | None:
+    """Reads the command line and measures; None where JSON was wanted and printed.
+
+    Args:
+        description: the script's docstring.
+        measure: from a stream and a number of repeats to rows.
+        make_stream: writes the default stream to a path and returns its (h, w).
+        repeats: default of --repeats.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dat", type=Path, help="spike file (default: a stream made for the run)")
+    parser.add_argument("--spike_h", type=int, help="default: from config.yaml or the file's size")
+    parser.add_argument("--spike_w", type=int)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path, size = arguments.dat, (arguments.spike_h, arguments.spike_w)
+        try:
+            if path is None:
+                path = Path(folder) / "synthetic.dat"
+                size = make_stream(path)
+            stream = SpikeStream(path, *size)
+            measured = Measured(path.name, stream.shape, arguments.repeats, measure(stream, arguments.repeats))
+        except ValueError as fault:
+            parser.error(str(fault))
+    if not arguments.json:
+        return measured
+    print(json.dumps({"shape": measured.shape, "repeats": measured.repeats, "rows": measured.rows}, indent=1))
+    return None

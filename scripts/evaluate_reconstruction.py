@@ -1,0 +1,106 @@
+"""Scores reconstructions from spikes against sharp pictures: training-free methods and trained networks, in one table.
+
+    python -m scripts.evaluate_reconstruction --data testsets/REDS_BASE/test --threshold 1.6667
+    python -m scripts.evaluate_reconstruction --data 000226.dat --spike_h 360 --spike_w 640 --threshold 2 --center 40 \\
+        --network refine options/spikling/train_spike_refine.json experiments/train_spike_refine
+
+A stream's picture has its name and lies beside it, or in gt/ where the stream is in spike/ (Spike-Zoo's layout); it is
+made gray and brought to the stream's size. For the samples that the project measures itself by, all at once:
+scripts/benchmark/reconstruction_table.py.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.spike.orientation import gray_at_size
+from data.spike.reconstruct_methods import GaussianRate
+from data.spike.simulate import to_uint8
+from data.spike.video_source import PICTURE_SUFFIXES
+from scripts.benchmark.reconstruction_table import METHODS, Sample, by_method, by_network, measure, table
+from utils.spike_loader import SpikeStream
+from utils.utils_cli import run_command
+from utils.utils_file import atomic_write
+from utils.utils_image import imread_rgb, imwrite_rgb, panel
+
+FREE = {**METHODS, **{f"Gaussian {sigma}": GaussianRate(float(sigma)) for sigma in (5, 7)}}
+"""Methods without training; the Gaussians by the frame, as the best of them is what a network has to beat."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code: 0 done, 2 a mistake in flags, options or data."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", type=Path, nargs="+", required=True, help=".dat files, or folders of them")
+    add("--threshold", type=float, required=True, help="of the camera: intensity = rate x threshold")
+    add("--center", type=int, help="spike frame of the sharp picture (default: the stream's middle)")
+    add("--spike_h", type=int, help="height of the spike picture (default: config.yaml's, or by the file's size)")
+    add("--spike_w", type=int, help="its width")
+    add("--top_down", action="store_true", help="rows are stored from top to bottom")
+    add("--network", nargs=3, action="append", default=[], metavar=("NAME", "RECIPE", "CHECKPOINT"))
+    add("--save", type=Path, help="folder for pictures: best training-free | networks | sharp")
+    add("--json", type=Path, help="file for all numbers")
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: evaluate(arguments))
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Reconstructs every stream by every method and prints the table."""
+    if not arguments.threshold > 0:
+        raise ValueError(f"--threshold {arguments.threshold}: more than 0 is needed")
+    samples = [sample_of(path, arguments) for path in find_streams(arguments.data)]
+    free = {name: by_method(method) for name, method in FREE.items()}
+    networks = {name: by_network(Path(recipe), Path(weights)) for name, recipe, weights in arguments.network}
+    free_rows, network_rows = measure(samples, free), measure(samples, networks)
+    best = {sample.name: max(free_rows, key=lambda row: row["psnr"][sample.name]) for sample in samples}
+    best_row: dict[str, Any] = {"method": "best training-free"}
+    for score in ("psnr", "ssim"):
+        best_row[score] = {name: row[score][name] for name, row in best.items()}
+    rows = [*free_rows, best_row, *network_rows]
+    print(table(rows, samples))
+    if arguments.json is not None:
+        with atomic_write(arguments.json) as file:
+            json.dump(rows, file, indent=1)
+    for sample in samples if arguments.save is not None else ():
+        shown = best[sample.name]["method"]
+        views = [(name, way(sample)) for name, way in {shown: free[shown], **networks}.items()]
+        imwrite_rgb(arguments.save / f"{sample.name}.png", panel([*views, ("sharp", sample.sharp)]))
+
+
+def find_streams(paths: Sequence[Path]) -> list[Path]:
+    """The .dat files that the paths mean."""
+    files: list[Path] = []
+    for path in paths:
+        found = [path] if path.is_file() else sorted(path.rglob("*.dat"))
+        if not found:
+            raise ValueError(f"--data {path}: no such file, or a folder without .dat files")
+        files += found
+    return files
+
+
+def sample_of(path: Path, arguments: argparse.Namespace) -> Sample:
+    """A stream with its sharp picture."""
+    stream = SpikeStream(path, arguments.spike_h, arguments.spike_w, flipud=not arguments.top_down)
+    folders = [path.parent, *([path.parent.parent / "gt"] if path.parent.name == "spike" else [])]
+    places = [folder / f"{path.stem}{suffix}" for folder in folders for suffix in PICTURE_SUFFIXES]
+    picture = next((place for place in places if place.is_file()), None)
+    if picture is None:
+        raise ValueError(f"{path}: there is no sharp picture {path.stem}.png in {' or '.join(map(str, folders))}")
+    rgb = imread_rgb(picture)
+    if rgb.shape[0] * stream.spike_w != rgb.shape[1] * stream.spike_h:
+        raise ValueError(
+            f"{picture}: {rgb.shape[0]}x{rgb.shape[1]} pixels have another shape than the spikes' "
+            f"{stream.spike_h}x{stream.spike_w}; give --spike_h and --spike_w"
+        )
+    center = len(stream) // 2 if arguments.center is None else arguments.center
+    if not 0 <= center < len(stream):
+        raise ValueError(f"--center {center}: {path} has spike frames [0, {len(stream)})")
+    sharp = to_uint8(gray_at_size(rgb, (stream.spike_h, stream.spike_w)))
+    return Sample(path.stem, stream, center, arguments.threshold, sharp)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The spike toolbox: `python -m scripts.spikes --help`."""

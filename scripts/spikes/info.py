@@ -1,0 +1,91 @@
+"""`info`: geometry, firing rates, order of bits, hot and dead pixels of a stream."""
+
+import argparse
+import json
+from typing import Any
+
+from data.spike.stream_report import StreamReport, stream_report
+from scripts.spikes.sources import Source, add_source_arguments, frame_range, open_source
+from utils.spike_loader import SpikeStream
+
+LISTED = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source_arguments(parser)
+    parser.add_argument("--begin", type=int, default=0, help="first frame to look at (default 0)")
+    parser.add_argument("--end", type=int, help="frame after the last one (default: all)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    source = open_source(args)
+    frames = frame_range(source, args.begin, args.end)
+    report = stream_report(source.blocks(frames.start, frames.stop, "reading", as_stored=True))
+    content = summary(source, report)
+    print(json.dumps(content, indent=1) if args.json else text(content))
+
+
+def summary(source: Source, report: StreamReport) -> dict[str, Any]:
+    """What is printed, as numbers."""
+    length, height, width = source.shape
+    flipped = isinstance(source.stream, SpikeStream) and source.stream.flipud
+
+    def pixels(found: Any) -> dict[str, Any]:
+        places = [[int(height - 1 - row if flipped else row), int(column)] for row, column in found]
+        rates = [round(float(report.rate[row, column]), 4) for row, column in found]
+        ranked = sorted(zip(places, rates, strict=True), key=lambda pair: (-pair[1], pair[0]))
+        return {"number": len(found), "pixels": [[*place, rate] for place, rate in ranked[:LISTED]]}
+
+    along, down, reordered = (round(value, 5) for value in report.roughness)
+    return {
+        "file": str(source.path),
+        "bytes": source.path.stat().st_size,
+        "frames": length,
+        "height": height,
+        "width": width,
+        "rows_stored": "bottom-up" if flipped else "top-down",
+        "frames_looked_at": report.frames,
+        "mean_rate": round(report.mean_rate, 5),
+        "lowest_rate": round(report.lowest_rate, 5),
+        "highest_rate": round(report.highest_rate, 5),
+        "consecutive": round(report.consecutive, 5),
+        "threshold": source.threshold,
+        "mean_intensity": round(report.mean_rate * source.threshold, 5),
+        "roughness_along_rows": along,
+        "roughness_down_columns": down,
+        "roughness_along_rows_other_bit_order": None if reordered != reordered else reordered,
+        "bit_order": report.bit_order,
+        "width_in_doubt": report.width_in_doubt,
+        "hot": pixels(report.hot),
+        "dead": pixels(report.dead),
+    }
+
+
+def text(content: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [
+        f"{content['file']}: {content['frames']} frames of {content['height']}x{content['width']}, "
+        f"{content['bytes']} bytes, rows read as stored {content['rows_stored']}",
+        f"firing rate: mean {content['mean_rate']}, lowest {content['lowest_rate']}, highest "
+        f"{content['highest_rate']} (over {content['frames_looked_at']} frames); "
+        f"intensity at threshold {content['threshold']:g}: mean {content['mean_intensity']}",
+        f"spikes followed by one in the next frame: {100 * content['consecutive']:.2f} %",
+        f"roughness: {content['roughness_along_rows']} along rows "
+        f"({content['roughness_along_rows_other_bit_order']} with the other order of bits), "
+        f"{content['roughness_down_columns']} down columns",
+        {
+            "little": "order of bits: least significant first, as read",
+            "big": "order of bits: PROBABLY MOST SIGNIFICANT FIRST; python -m scripts.spikes convert --reverse_bits",
+            "unknown": "order of bits: cannot be told",
+        }[content["bit_order"]],
+    ]
+    if content["width_in_doubt"]:
+        lines.append("width: PROBABLY WRONG, rows do not continue one another; check --spike_h, --spike_w")
+    for kind in ("hot", "dead"):
+        found = content[kind]
+        listed = ", ".join(f"({row}, {column}) {rate}" for row, column, rate in found["pixels"])
+        more = " ..." if found["number"] > len(found["pixels"]) else ""
+        lines.append(f"{kind} pixels: {found['number']}{': (row, column) rate ' + listed + more if listed else ''}")
+    lines.append("upside down or not shows only a picture: python -m scripts.spikes check --picture FILE")
+    return "\n".join(lines)

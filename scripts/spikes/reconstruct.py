@@ -1,0 +1,26 @@
+"""`reconstruct`: moments of a stream as PNG files."""
+
+import argparse
+from pathlib import Path
+
+from scripts.spikes.pictures import add_picture_arguments, moments
+from scripts.spikes.sources import add_source_arguments, open_source, with_progress
+from utils.utils_image import imwrite_rgb
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source_arguments(parser)
+    parser.add_argument("out", type=Path, help="folder of the pictures, named by spike frame")
+    add_picture_arguments(parser)
+    parser.add_argument("--frame", type=int, nargs="+", help="spike frames, in place of --begin, --end and --stride")
+
+
+def run(args: argparse.Namespace) -> None:
+    source = open_source(args)
+    if args.frame and (args.begin, args.end, args.stride) != (0, None, 1):
+        raise ValueError("--begin, --end and --stride have no effect with --frame: give one or the other")
+    asked = moments(source, args, args.frame)
+    pictures = with_progress(asked.pictures, len(asked.times), args.method)
+    for time, picture in zip(asked.times, pictures, strict=True):
+        imwrite_rgb(args.out / f"{time:06d}.png", picture)
+    print(f"{args.out}: {len(asked.times)} pictures by {args.method}, intensity = rate x {source.threshold:g}")

@@ -1,0 +1,138 @@
+"""The stream a command works on: its arguments, opening it, and reading it in blocks.
+
+.dat files (docs/spike_format.md) and .npy arrays are read where needed; .npz files (spikling's pairs, or one array of
+spikes under any name) are decompressed whole.
+"""
+
+import argparse
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data.spike.spikling_npz import load_spike_numpy
+from utils.spike_loader import SpikeStream, find_threshold
+
+BLOCK = 64  # frames read at once
+
+
+@dataclass(frozen=True)
+class Source:
+    """A stream and what is known about it.
+
+    Attributes:
+        path: the file.
+        stream: `SpikeStream`, or (T, h, w) uint8.
+        threshold: intensity = firing rate x threshold.
+    """
+
+    path: Path
+    stream: SpikeStream | np.ndarray
+    threshold: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        length, height, width = self.stream.shape
+        return length, height, width
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def block(self, begin: int, end: int, *, as_stored: bool = False) -> np.ndarray:
+        """Frames [begin, end), (end - begin, h, w) uint8; `as_stored`: a .dat file's rows in the file's order."""
+        if isinstance(self.stream, SpikeStream):
+            return self.stream.get_block_spikes(begin, end - begin, flipud=False if as_stored else None)
+        spikes = np.array(self.stream[begin:end], np.uint8)
+        if spikes.max() > 1:
+            raise ValueError(f"{self.path}: spikes must be 0 or 1, found {spikes.max()}")
+        return spikes
+
+    def blocks(self, begin: int, end: int, title: str, *, as_stored: bool = False) -> Iterator[np.ndarray]:
+        """Frames [begin, end) a few at a time, under a progress bar."""
+        with tqdm(total=end - begin, desc=title, unit="frame", disable=None) as bar:
+            for first in range(begin, end, BLOCK):
+                last = min(first + BLOCK, end)
+                yield self.block(first, last, as_stored=as_stored)
+                bar.update(last - first)
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """The stream, and how its file is to be read."""
+    add = parser.add_argument
+    add("spikes", type=Path, help="spike stream: .dat, .npy or .npz")
+    add("--spike_h", type=int, help="height of a .dat (default: config.yaml, or the file's size)")
+    add("--spike_w", type=int, help="width of a .dat")
+    add("--top_down", action="store_true", help="rows of the .dat are stored top-down (default: bottom-up)")
+    add("--head_columns", type=int, default=0, help="columns recorded after the picture's last one (default 0)")
+    add("--axes", choices=("thw", "hwt"), default="thw", help="order of an array's axes (default thw: time first)")
+    add("--threshold", type=float, help="intensity = rate x this (default: config.yaml's spike_threshold, else 1)")
+
+
+def open_source(args: argparse.Namespace) -> Source:
+    """Opens what `add_source_arguments` describes.
+
+    Raises:
+        ValueError: no such file, not a stream, or arguments that do not fit the kind of file.
+    """
+    path: Path = args.spikes
+    stream: SpikeStream | np.ndarray
+    if path.suffix.lower() in (".npy", ".npz"):
+        if args.spike_h or args.spike_w or args.top_down or args.head_columns:
+            raise ValueError(f"{path}: --spike_h, --spike_w, --top_down and --head_columns are for .dat files")
+        stream = _open_array(path, args.axes)
+    else:
+        stream = SpikeStream(path, args.spike_h, args.spike_w, not args.top_down, args.head_columns)
+    threshold = args.threshold
+    if threshold is None:
+        threshold = find_threshold(path.resolve().parent) or 1.0
+    if not threshold > 0:
+        raise ValueError(f"--threshold {threshold}: a number above 0 is needed (GoPro spike set: 2.0)")
+    return Source(path, stream, threshold)
+
+
+def _open_array(path: Path, axes: str) -> np.ndarray:
+    """(T, h, w) uint8 or bool of an .npy (mapped) or .npz file."""
+    try:
+        loaded = np.load(path, mmap_mode="r")
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: cannot be read as a numpy file ({error})") from error
+    array = loaded if isinstance(loaded, np.ndarray) else _from_archive(path, loaded)
+    if array.ndim != 3 or array.dtype not in (np.uint8, np.bool_) or array.size == 0:
+        raise ValueError(f"{path}: {array.dtype} of shape {array.shape}; spikes are uint8 or bool with three axes")
+    return array.transpose(2, 0, 1) if axes == "hwt" else array
+
+
+def _from_archive(path: Path, archive: Any) -> np.ndarray:
+    """The spikes of an .npz."""
+    with archive:
+        names = set(archive.files)
+        if {"seq", "tag", "length"} <= names:
+            return load_spike_numpy(path)[0]
+        found = [array for array in (archive[name] for name in archive.files) if array.ndim == 3]
+    if len(found) != 1:
+        raise ValueError(f"{path}: holds {', '.join(sorted(names))}; one array with three axes is needed")
+    return found[0]
+
+
+def frame_range(source: Source, begin: int, end: int | None, stride: int = 1) -> range:
+    """Spike frames [begin, end) by `stride`.
+
+    Raises:
+        ValueError: none, or frames that are not in the stream.
+    """
+    length = len(source)
+    last = length if end is None else end
+    if not 0 <= begin < last <= length or stride < 1:
+        raise ValueError(
+            f"{source.path}: frames {begin} to {last} by {stride} were asked for; it has frames [0, {length})"
+        )
+    return range(begin, last, stride)
+
+
+def with_progress(pictures: Iterable[np.ndarray], total: int, title: str) -> Iterator[np.ndarray]:
+    """`pictures` under a progress bar (shown where there is a terminal)."""
+    return iter(tqdm(pictures, total=total, desc=title, unit="picture", disable=None))

@@ -1,0 +1,68 @@
+"""Writing gray videos, one picture after another: .avi (XVID, as spikling), .mp4, .gif."""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+CODECS = {".avi": "XVID", ".mp4": "mp4v"}
+
+
+def check_video_path(path: Path) -> None:
+    """
+    Raises:
+        ValueError: an ending that no format here has.
+    """
+    if path.suffix.lower() not in (*CODECS, ".gif"):
+        raise ValueError(f"{path}: videos are written as {', '.join(CODECS)} or .gif")
+
+
+def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -> int:
+    """Writes pictures (h, w) uint8 and returns how many.
+
+    Args:
+        path: .avi, .mp4 or .gif, whose folder is made; it takes its name when all pictures are written.
+        fps: pictures per second; a .gif rounds the time of a picture to 1/100 s.
+
+    Raises:
+        ValueError: unknown ending, no pictures, fps not above 0, or OpenCV has no such encoder here.
+    """
+    check_video_path(path)
+    if not fps > 0:
+        raise ValueError(f"{fps} pictures per second: a number above 0 is needed")
+    iterator = iter(pictures)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError(f"{path}: there is no picture to write")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
+    write = _write_gif if path.suffix.lower() == ".gif" else _write_with_opencv
+    try:
+        count = write(temporary, itertools.chain([first], iterator), fps, first.shape)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _write_with_opencv(path: Path, pictures: Iterable[np.ndarray], fps: float, size: tuple[int, ...]) -> int:
+    codec = CODECS[path.suffix]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (size[1], size[0]), isColor=False)
+    if not writer.isOpened():
+        raise ValueError(f"{path}: this OpenCV has no {codec} encoder; write a .gif, or install opencv-python-headless")
+    count = 0
+    for picture in pictures:
+        writer.write(picture)
+        count += 1
+    writer.release()
+    return count
+
+
+def _write_gif(path: Path, pictures: Iterable[np.ndarray], fps: float, size: tuple[int, ...]) -> int:
+    counter = itertools.count()
+    images = (Image.fromarray(picture) for picture, _ in zip(pictures, counter, strict=False))
+    next(images).save(path, save_all=True, append_images=images, duration=max(10, round(1000 / fps)), loop=0)
+    return next(counter)

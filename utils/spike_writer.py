@@ -1,0 +1,80 @@
+"""Writing spike streams as `.dat` files (docs/spike_format.md): whole, or block by block.
+
+write_spikes("a.dat", spikes)
+
+with writing_spikes("b.dat") as writer:
+    for block in blocks:
+        writer.write(block)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from utils.utils_file import atomic_write
+
+
+class SpikeWriter:
+    """A `.dat` file written block by block, for streams longer than memory; made by `writing_spikes`.
+
+    Attributes:
+        frames: number of frames written.
+    """
+
+    def __init__(self, path: str | Path, file: IO[bytes], flipud: bool) -> None:
+        self.path, self.frames = path, 0
+        self._file, self._flipud = file, flipud
+        self._size: tuple[int, ...] | None = None
+
+    def write(self, spikes: np.ndarray) -> None:
+        """Appends spikes (T, H, W), bool or any integers 0/1.
+
+        Raises:
+            ValueError: not three dimensions, empty, another size than before, or a value other than 0 and 1.
+        """
+        spikes = np.asarray(spikes)
+        if spikes.ndim != 3 or spikes.size == 0:
+            raise ValueError(
+                f"{self.path}: spikes have shape {spikes.shape}; (T, H, W) with at least one pixel is needed."
+            )
+        self._size = self._size or spikes.shape[1:]
+        if spikes.shape[1:] != self._size:
+            raise ValueError(
+                f"{self.path}: spikes of {spikes.shape[1:]} after spikes of {self._size}; one size is needed."
+            )
+        if spikes.dtype != np.bool_ and not ((spikes == 0) | (spikes == 1)).all():
+            raise ValueError(f"{self.path}: spikes must be 0 or 1, found values from {spikes.min()} to {spikes.max()}.")
+        stored = spikes[:, ::-1] if self._flipud else spikes
+        bits = stored.reshape(len(spikes), -1).astype(np.bool_)
+        self._file.write(np.packbits(bits, axis=1, bitorder="little").tobytes())
+        self.frames += len(spikes)
+
+
+@contextmanager
+def writing_spikes(path: str | Path, flipud: bool = True) -> Iterator[SpikeWriter]:
+    """A `SpikeWriter` whose file takes its name when the block ends without an error.
+
+    Args:
+        flipud: rows are stored bottom-up, as cameras and the public data sets have them.
+
+    Raises:
+        ValueError: the block wrote no frame.
+    """
+    with atomic_write(path, "wb") as file:
+        writer = SpikeWriter(path, file, flipud)
+        yield writer
+        if not writer.frames:
+            raise ValueError(f"{path}: there was no spike frame to write.")
+
+
+def write_spikes(path: str | Path, spikes: np.ndarray, flipud: bool = True) -> None:
+    """Writes spikes (T, H, W), bool or any integers 0/1, as a `.dat` file; whole or not at all.
+
+    Raises:
+        ValueError: not three dimensions, empty, or a value other than 0 and 1.
+    """
+    with writing_spikes(path, flipud) as writer:
+        writer.write(spikes)
