@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from data.frame_io import Box
-from data.spike.encoding import SpikeEncoding
+from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.perturb import Perturbation, PerturbedStream
 from data.spike.sync import ExposureWindow, SyncTable, default_window
 from data.video_clips import Clip
@@ -29,6 +29,35 @@ class SpikeFile:
 
     path: Path
     window: ExposureWindow
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """The spike files of a clip.
+
+    Attributes:
+        paths: `.dat` by RGB frame, of the frames that have one.
+        whole_clip: it is one file for all of them.
+        missing: what is missing, in a sentence, or "".
+    """
+
+    paths: dict[str, Path]
+    whole_clip: bool
+    missing: str
+
+
+def find_spikes(clip: Clip, folder: Path) -> ClipFiles:
+    """Looks for <folder>/spike/<frame>.dat, or a single `.dat` in <folder>/spike or <folder>."""
+    per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
+    missing = [path for path in per_frame.values() if not path.is_file()]
+    whole = [*sorted((folder / "spike").glob("*.dat")), *sorted(folder.glob("*.dat"))]
+    if len(missing) == len(per_frame) and len(whole) == 1:
+        return ClipFiles(dict.fromkeys(clip.frames, whole[0]), True, "")
+    if not missing:
+        return ClipFiles(per_frame, False, "")
+    more = f" (and {len(missing) - 1} more of this clip)" if len(missing) > 1 else ""
+    fault = f"{missing[0]}: no such spike file{more}; each frame needs one, or the clip one .dat and a sync.json"
+    return ClipFiles({frame: path for frame, path in per_frame.items() if path not in missing}, False, fault)
 
 
 class SpikeFrames:
@@ -73,10 +102,24 @@ class SpikeFrames:
             folder = self.root if single and not (self.root / clip.name).is_dir() else self.root / clip.name
             self._add_clip(clip, folder, (spike_h, spike_w))
 
+    @classmethod
+    def plain(cls, root: Path, clips: list[Clip], size: tuple[int, int] | None = None) -> "SpikeFrames":
+        """For looking at streams and exposures alone: encoded as a count; size None: from config.yaml or the files."""
+        encoding = build_encoding({"representation": "count"}, 1.0)
+        height, width = size or (None, None)
+        return cls(str(root), clips, single=False, encoding=encoding, spike_h=height, spike_w=width, flipud=True)
+
+    def stream(self, clip: str, frame: str) -> tuple[SpikeStream, ExposureWindow]:
+        """The stream that holds an RGB frame's spikes, and the exposure in it."""
+        file = self._files[clip, frame]
+        return self._open(clip, file.path), file.window
+
     def _add_clip(self, clip: Clip, folder: Path, size: tuple[int | None, int | None]) -> None:
         """Finds and checks the spikes of a clip's frames: files, sizes, exposures."""
         name = os.path.basename(os.path.abspath(folder))
-        paths, whole_clip = self._find_files(clip, folder)
+        files = find_spikes(clip, folder)
+        paths, whole_clip = files.paths, files.whole_clip
+        self.faults += [files.missing] if files.missing else []
         sync_path = folder / "sync.json"
         if whole_clip and not sync_path.is_file():
             self.faults.append(
@@ -105,20 +148,6 @@ class SpikeFrames:
                     return  # the other frames would only say the same
             else:
                 self._files[clip.name, frame] = SpikeFile(path, window)
-
-    def _find_files(self, clip: Clip, folder: Path) -> tuple[dict[str, Path], bool]:
-        """The `.dat` of every frame, and whether it is one for the whole clip; what is missing becomes one fault."""
-        per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
-        missing = [path for path in per_frame.values() if not path.is_file()]
-        whole = [*sorted((folder / "spike").glob("*.dat")), *sorted(folder.glob("*.dat"))]
-        if len(missing) == len(per_frame) and len(whole) == 1:
-            return dict.fromkeys(clip.frames, whole[0]), True
-        if missing:
-            more = f" (and {len(missing) - 1} more of this clip)" if len(missing) > 1 else ""
-            self.faults.append(
-                f"{missing[0]}: no such spike file{more}; each frame needs one, or the clip one .dat and a sync.json"
-            )
-        return {frame: path for frame, path in per_frame.items() if path not in missing}, False
 
     def register(self, frame_sizes: dict[str, tuple[int, int]], *, resample: bool) -> list[str]:
         """Finds `ratio` from the blurred frames' sizes; returns what does not fit.
