@@ -18,7 +18,7 @@ from data.frame_io import Frames, open_frames
 from data.inspection import Finding, inspect_frames, read_headers, shared_pictures
 from data.picture_header import PictureHeader
 from data.spike.registration import CenterEstimate, exposure_rate, gray_of, measure_center, orientations
-from data.video_clips import Clip, DataFaults, write_meta_info
+from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
 from utils.utils_image import panel
 
 MEASURED_CLIPS = 12  # of each section
@@ -137,7 +137,7 @@ class DatasetInspection:
         path = self.arguments.get("meta_info_file")
         if path is None or "dataroot_lq" not in self.roots or self.arguments.get("val_partition"):
             return
-        listed = {clip.name: len(clip) for clip in self.dataset.clips}
+        listed = {clip.name: len(clip) for clip in read_meta_info(path, self.arguments["filename_tmpl"])}
         there = {clip: len(frames) for clip, frames in self.roots["dataroot_lq"].clips.items()}
         fewer = [clip for clip in there if listed.get(clip, 0) < there[clip]]
         if fewer:
@@ -147,9 +147,14 @@ class DatasetInspection:
             remedy = "--fix-meta lists all that is there, if it is not left out on purpose"
             yield Finding("meta info", f"datasets.{self.phase}: {what}", remedy, serious=False)
 
+    def _sound_clips(self) -> list[Clip]:
+        """The clips in use whose pictures can all be read."""
+        faulty = {finding.clip for finding in self.findings}
+        return [clip for clip in self.dataset.clips if clip.name not in faulty]
+
     def _inspect_registration(self) -> Iterator[Finding]:
         """Orientation and moment of the spikes, of some frames of some clips."""
-        for clip in _spread(self.dataset.clips, MEASURED_CLIPS):
+        for clip in _spread(self._sound_clips(), MEASURED_CLIPS):
             turned: list[dict[str, float]] = []
             moments: list[CenterEstimate] = []
             for frame in _spread(clip.frames, MEASURED_FRAMES):
@@ -200,7 +205,7 @@ class DatasetInspection:
         if self.dataset is None:
             return []
         rows = []
-        for clip in _spread(self.dataset.clips, SHEET_CLIPS):
+        for clip in _spread(self._sound_clips(), SHEET_CLIPS):
             frame, pairs = clip.frames[len(clip) // 2], self.dataset.pairs
             pictures = [(f"{self.phase} {clip.name}/{frame}", pairs.lq.read(clip.name, frame))]
             if hasattr(self.dataset, "spikes"):

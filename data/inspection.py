@@ -27,12 +27,14 @@ class Finding:
         what: a sentence that names the file, clip or option.
         remedy: what to do.
         serious: a run would fail or learn the wrong thing; otherwise a notice.
+        clip: the clip that it is about, where its pictures can't be looked at.
     """
 
     kind: str
     what: str
     remedy: str
     serious: bool = True
+    clip: str | None = None
 
 
 def read_headers(frames: Frames) -> dict[tuple[str, str], PictureHeader]:
@@ -55,7 +57,7 @@ def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str]
     faulty = {key for key, header in headers.items() if header.fault}
     for clip, name in sorted(faulty):
         what = f"{option}: {frames.where(clip, name)}: {headers[clip, name].fault}"
-        yield Finding("damaged", what, COPY_AGAIN)
+        yield Finding("damaged", what, COPY_AGAIN, clip=clip)
     for clip, names in frames.clips.items():
         sizes = Counter(headers[clip, name][:2] for name in names if (clip, name) not in faulty)
         if not sizes:
@@ -68,13 +70,14 @@ def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str]
                 f"{option}: {frames.where(clip, odd)}: {size[0]}x{size[1]} pixels ({count} frames), but the clip has "
                 f"{usual[0]}x{usual[1]}",
                 "all frames of a clip need one size: " + COPY_AGAIN,
+                clip=clip,
             )
     sound = sorted(headers.keys() - faulty)
     for clip, name in random.Random(0).sample(sound, min(DECODED, len(sound))):
         try:
             frames.read(clip, name)
         except ValueError as error:
-            yield Finding("damaged", f"{option}: {error}", COPY_AGAIN)
+            yield Finding("damaged", f"{option}: {error}", COPY_AGAIN, clip=clip)
 
 
 def shared_pictures(

@@ -7,7 +7,7 @@ and all that is wrong is reported in one message.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,10 @@ class FramePairs:
 
 
 def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
-    """Clips of a meta info file, lines `clip n_frames (h,w,c) first_frame`.
+    """Clips of a meta info file, lines `clip n_frames (h,w,c) first_frame`; KAIR's Vimeo file leaves out the last, a 1.
+
+    Args:
+        filename_tmpl: from numbers to names, "06d" or "im{}".
 
     Raises:
         ValueError: no such file, a line of another form, a bad template.
@@ -155,22 +158,32 @@ def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"meta_info_file: {path} does not exist; null takes all clips of the data folders.")
-    try:
-        format(0, filename_tmpl)
-    except ValueError as error:
-        raise ValueError(f'filename_tmpl: {filename_tmpl!r} formats no number; "06d" names frames 000000.') from error
+    name = _frame_namer(filename_tmpl)
     clips = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
-        match = re.fullmatch(r"\s*(\S.*?)\s+(\d+)\s+(\S+)\s+(\d+)\s*", line)
+        match = re.fullmatch(r"\s*(\S.*?)\s+(\d+)\s+(?:\([\d,]+\)|\S+\s+(\d+))\s*", line)
         if match is None:
             raise ValueError(f"{path}, line {number}: {line!r} is not `clip n_frames (h,w,c) first_frame`.")
-        first = int(match[4])
-        clips.append(Clip(match[1], tuple(format(k, filename_tmpl) for k in range(first, first + int(match[2])))))
+        first = 1 if match[3] is None else int(match[3])
+        clips.append(Clip(match[1], tuple(name(k) for k in range(first, first + int(match[2])))))
     if not clips:
         raise ValueError(f"meta_info_file: {path} names no clips.")
     return clips
+
+
+def _frame_namer(filename_tmpl: str) -> Callable[[int], str]:
+    """From a frame's number to its name."""
+    name = filename_tmpl.format if "{" in filename_tmpl else lambda number: format(number, filename_tmpl)
+    try:
+        if name(0) == name(1):
+            raise ValueError("every number has the same name")
+    except (ValueError, IndexError, KeyError) as error:
+        raise ValueError(
+            f'filename_tmpl: {filename_tmpl!r} formats no number; "06d" names frames 000000, "im{{}}" im0.'
+        ) from error
+    return name
 
 
 def write_meta_info(path: Path, frames: Frames, clips: Iterable[str]) -> dict[str, int]:

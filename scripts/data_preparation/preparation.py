@@ -250,3 +250,70 @@ def _made(target: Path, how: Manner, jpeg: bool) -> list[tuple[Path, float]]:
     sizes = [(target, 1.0)] if how.copy else []
     sizes += [(target.with_name(target.name + LMDB), 1.05)] if how.lmdb else []
     return sizes + ([(target.with_name(target.name + TILES), 6.0 if jpeg else 1.1)] if how.tiles else [])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set that is laid out by its folders alone.
+
+    Attributes:
+        name: for people.
+        usual: where a side of a split goes unless an option file says otherwise, by split and side; "gt" is first.
+        raw: where the raw data usually are.
+        clips: from the raw folder and a split to the raw folder of every clip's frames, by side.
+        unpack: what the raw folder has to hold, for messages.
+        whole: clips and frames of the complete splits.
+    """
+
+    name: str
+    usual: dict[str, dict[str, str]]
+    raw: Sequence[str]
+    clips: Callable[[Path, str], dict[str, dict[str, Path]]]
+    unpack: str
+    whole: dict[str, tuple[int, int]]
+
+
+def run_layout(layout: Layout, doc: str, argv: Sequence[str] | None) -> int:
+    """The command of a data set; returns the exit code: 0 done, 2 something is missing or incomplete."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raw_root", type=Path, help=f"folder with the raw data; default {' or '.join(layout.raw)}")
+    parser.add_argument("--out_root", type=Path, default=Path(), help="folder for trainsets/ and testsets/")
+    add_arguments(parser)
+    return run(lambda arguments: _prepare_layout(layout, arguments), parser, argv)
+
+
+def _prepare_layout(layout: Layout, arguments: argparse.Namespace) -> None:
+    candidates = [arguments.out_root / raw for raw in layout.raw]
+    raw_root = arguments.raw_root or next((raw for raw in candidates if raw.is_dir()), candidates[0])
+    chosen = sections(arguments.opt)
+    splits = []
+    for name in arguments.splits:
+        targets = _targets(layout, name, chosen[name], arguments)
+        raw = layout.clips(raw_root, name) if targets else {}
+        asked = arguments.opt is not None
+        present = {side: target for side, target in targets.items() if raw.get(side)}
+        lacking = sorted(targets.keys() - present.keys())
+        if "gt" in lacking or (asked and lacking):
+            raise ValueError(f"{raw_root}: no {name} clips for {', '.join(lacking)}. {layout.unpack}")
+        if lacking:
+            print(f"{name}: {', '.join(lacking)} left out, not in {raw_root}")
+        if present:
+            clips = {side: raw[side] for side in present}
+            meta_info = meta_info_of(chosen[name], name, present["gt"])
+            splits.append(Split(name, present, clips, meta_info, layout.whole.get(name)))
+    roots = [str(value) for section in chosen.values() for key, value in section.items() if key.startswith("dataroot_")]
+    prepare_splits(splits, manner(arguments, roots))
+
+
+def _targets(layout: Layout, split: str, section: Mapping[str, Any], arguments: argparse.Namespace) -> dict[str, Path]:
+    """The folders to make of a split, by side: all usual ones, or those that the option file names."""
+    usual = {side: arguments.out_root / folder for side, folder in layout.usual[split].items()}
+    if arguments.opt is None:
+        return usual
+    named = {side: folder_of(section[f"dataroot_{side}"]) for side in ("gt", "lq") if section.get(f"dataroot_{side}")}
+    by_name = {Path(folder).name: side for side, folder in layout.usual[split].items()}
+    if split == "test" and named and not any(folder.name in by_name for folder in named.values()):
+        print(f"test: {', '.join(map(str, named.values()))} is no part of {layout.name}; left alone")
+        return {}
+    fallback = dict(zip(("gt", "lq"), layout.usual[split], strict=False))
+    return {by_name.get(folder.name, fallback.get(option, "gt")): folder for option, folder in named.items()}
