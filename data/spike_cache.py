@@ -87,8 +87,8 @@ def _open(stored: Path) -> tuple[str, np.ndarray]:
             key = str(np.lib.format.read_array(member))
         entry = archive.getinfo("channels.npy")
         with archive.open(entry) as member:
-            version = np.lib.format.read_magic(member)
-            shape, _, dtype = np.lib.format._read_array_header(member, version)  # type: ignore[attr-defined]
+            np.lib.format.read_magic(member)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
             header = member.tell()
     with open(stored, "rb") as file:  # the local header's own lengths: its extra field may be padded
         file.seek(entry.header_offset + 26)

@@ -234,7 +234,7 @@ def test_a_step_that_fails_is_a_finding(
     def fail(*arguments: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("models.dry_run._take_step", fail)
+    monkeypatch.setattr("scripts.doctor.dry_run", fail)
     assert doctor(run) == 1
     assert "[dry step] RuntimeError: out of luck" in capsys.readouterr().out
 
