@@ -17,7 +17,7 @@ import numpy as np
 from data.frame_io import Frames, open_frames
 from data.inspection import Finding, inspect_frames, read_headers, shared_pictures
 from data.picture_header import PictureHeader
-from data.spike.registration import CenterEstimate, exposure_rate, gray_of, measure_center, orientations
+from data.spike.registration import CenterEstimate, exposure_rate, gray_of, is_off, measure_center, orientations
 from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
 from utils.utils_image import panel
 
@@ -28,7 +28,6 @@ SHEET_HEIGHT = 240  # pixels that the contact sheet's pictures have, about
 CERTAIN = 0.1  # by which another orientation's correlation has to be better
 UNRELATED = 0.1  # correlation below which spikes and frames have nothing to do with each other
 OFF = 3  # spike frames
-NOTICEABLE = 0.005  # gain in correlation below which an offset is noise
 SHARED = 3  # frames in common that make two clips copies
 
 
@@ -185,11 +184,9 @@ class DatasetInspection:
 
     def _moment(self, clip: Clip, moments: list[CenterEstimate]) -> Iterator[Finding]:
         offset = round(statistics.median(moment.offset for moment in moments))
-        gain = statistics.mean(moment.best - moment.stated for moment in moments)
-        if abs(offset) > OFF and gain > NOTICEABLE:
-            what = (
-                f"datasets.{self.phase}: {clip.name}: the frames are most like the spikes {offset:+d} spike frames off"
-            )
+        if is_off(moments, OFF):
+            when = f"{abs(offset)} spike frames {'after' if offset > 0 else 'before'} the moment that sync says"
+            what = f"datasets.{self.phase}: {clip.name}: the spikes show what the frames show {when}"
             remedy = "correct the clip's sync.json; make_sync.py --check measures all clips"
             yield Finding("sync", what, remedy)
 

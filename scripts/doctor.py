@@ -5,9 +5,9 @@
 
 Reads the options, versions, GPUs and the disk; the header and end of every picture (a few are decoded), all pairs,
 spike files and exposures; whether spikes lie the right way up and at the right moment (on a sample); whether test
-pictures are among the training ones; then takes one dry step. Ends with a list of what is wrong, a contact sheet
-(results/<task>/doctor.png), and exit code 0 (nothing is wrong) or 1. --fix-meta writes the meta info files anew from
-what is there.
+pictures are among the training ones; then takes one dry step. Ends with a list of what is wrong and what to do, a
+contact sheet (experiments/<task>/doctor.png), and exit code 0 (nothing is wrong) or 1. --fix-meta writes the meta info
+files anew from what is there.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
         yield from leaks(*inspections)
     rows = [row for inspection in inspections for row in inspection.contact_rows()]
     if rows:
-        sheet = arguments.sheet or Path("results") / opt.task / "doctor.png"
+        sheet = arguments.sheet or opt.experiment_dir / "doctor.png"
         imwrite_rgb(sheet, stacked(rows))
         print(f"contact sheet: {sheet}")
     if not arguments.no_step:
@@ -140,10 +140,13 @@ def conclusion(findings: Sequence[Finding]) -> str:
         lines += [("Wrong:" if serious else "Notices:")] if kinds else []
         for kind in kinds:
             same = [finding for finding in chosen if finding.kind == kind]
-            for finding in same[:SHOWN]:
-                lines.append(f"  [{kind}] {finding.what}\n      -> {finding.remedy}")
-            if len(same) > SHOWN:
-                lines.append(f"  [{kind}] ... and {len(same) - SHOWN} more")
+            for finding, following in zip(same, [*same[1:], None], strict=True):
+                if finding in same[:SHOWN]:
+                    lines.append(f"  [{kind}] {finding.what}")
+                if following is None or following.remedy != finding.remedy:
+                    more = len(same) - SHOWN
+                    lines += [f"  [{kind}] ... and {more} more"] if following is None and more > 0 else []
+                    lines.append(f"      -> {finding.remedy}")
     return "\n".join(lines) if lines else "Nothing is wrong."
 
 

@@ -1,12 +1,14 @@
 """Do spikes and frames show the same thing, the same way up, at the same moment? Measured by correlation.
 
 `orientations` compares edges of the firing rate over the exposure with edges of the frame, as they are and mirrored.
-`measure_center` finds the spike frame around which the rate is most like the sharp frame (Gaussian of `SIGMA` spike
-frames), or the shift of the exposure over which it is most like the blurred one.
+`measure_center` finds the spike frame around which the rate is most like the sharp frame (a Gaussian's mean), or the
+shift of the exposure over which it is most like the blurred one.
 Test: `python -m pytest tests/data/spike/test_registration.py`.
 """
 
-from collections.abc import Callable
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,10 +18,13 @@ from data.spike.encoding import build_encoding
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
 
-SIGMA = 6.0
+SIGMA = 6.0  # of that Gaussian, in spike frames
+SIGMAS_PER_EXPOSURE = 8  # at least, so that the Gaussian is whole around the middle of short exposures
 FINE_SIGMA = 2.0  # pixels; details finer than this tell moments apart
 MEASURED_SIDE = 256  # spike pixels of the middle of the picture that are looked at
 COARSE_STEP = 4
+NOTICEABLE = 0.005  # gain in correlation below which an offset is none
+SURE = 3  # standard errors of a correlation
 ORIENTATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as it is": lambda picture: picture,
     "upside down": lambda picture: picture[::-1],
@@ -35,11 +40,26 @@ class CenterEstimate:
     Attributes:
         offset: best spike frame minus the one that sync says.
         best, stated: correlation there, and where sync says.
+        pixels: number of pixels compared.
     """
 
     offset: int
     best: float
     stated: float
+    pixels: int
+
+    @property
+    def noise(self) -> float:
+        """Standard error of a correlation of `best` over so many pixels."""
+        return (1 - self.best**2) / math.sqrt(self.pixels)
+
+
+def is_off(estimates: Sequence[CenterEstimate], tolerance: int) -> bool:
+    """Whether a clip's frames agree on another moment than sync, and the spikes there are noticeably more like them."""
+    offset = statistics.median(estimate.offset for estimate in estimates)
+    gain = statistics.mean(estimate.best - estimate.stated for estimate in estimates)
+    noise = statistics.mean(estimate.noise for estimate in estimates)
+    return abs(offset) > tolerance and gain > max(NOTICEABLE, SURE * noise)
 
 
 def gray_of(frame: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -78,9 +98,8 @@ def measure_center(
     height, width = min(MEASURED_SIDE, stream.spike_h), min(MEASURED_SIDE, stream.spike_w)
     top, left = (stream.spike_h - height) // 2, (stream.spike_w - width) // 2
     wanted = _details(gray[top : top + height, left : left + width])
-    encoding = build_encoding(
-        {"representation": "gaussian", "sigma": SIGMA} if sharp else {"representation": "count"}, 1.0
-    )
+    moment = {"representation": "gaussian", "sigma": min(SIGMA, len(window) / SIGMAS_PER_EXPOSURE)}
+    encoding = build_encoding(moment if sharp else {"representation": "count"}, 1.0)
 
     def likeness(offset: int) -> float:
         if sharp:
@@ -96,7 +115,7 @@ def measure_center(
         if offset not in scores:
             scores[offset] = likeness(offset)
     best = max(scores, key=lambda offset: (scores[offset], -abs(offset)))
-    return CenterEstimate(best, scores[best], scores[0])
+    return CenterEstimate(best, scores[best], scores[0], wanted.size)
 
 
 def _edges(picture: np.ndarray) -> np.ndarray:

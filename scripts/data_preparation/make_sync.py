@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.frame_io import FolderFrames, Frames, open_frames
-from data.spike.registration import CenterEstimate, gray_of, measure_center
+from data.spike.registration import CenterEstimate, gray_of, is_off, measure_center
 from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_window, write_sync
 from data.spike_io import SpikeFrames, find_spikes
 from data.video_clips import Clip
@@ -29,7 +29,6 @@ from utils.spike_loader import SpikeStream
 from utils.utils_cli import run_command
 
 GOPRO_SPIKE_FPS = 1920.0  # 240 sharp frames a second, 8 spike frames each
-NOTICEABLE = 0.005  # gain in correlation below which an offset is noise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,13 +137,6 @@ def clip_estimates(
         gray = gray_of(frames.read(clip.name, frame), stream.spike_h, stream.spike_w)
         estimates.append(measure_center(stream, window, gray, sharp=sharp))
     return estimates
-
-
-def is_off(estimates: Sequence[CenterEstimate], tolerance: int) -> bool:
-    """Whether the frames agree on another moment than sync, and it is noticeably more like them."""
-    offset = statistics.median(estimate.offset for estimate in estimates)
-    gain = statistics.mean(estimate.best - estimate.stated for estimate in estimates)
-    return abs(offset) > tolerance and gain > NOTICEABLE
 
 
 def _folders(arguments: argparse.Namespace) -> list[tuple[Frames, bool, Path]]:

@@ -160,7 +160,7 @@ def mirrored(run: TinyRun) -> str:
 def off_center(run: TinyRun) -> str:
     path = run.train_data.spike / "train_clip_01/sync.json"
     path.write_text(path.read_text().replace('"spike_center": 12', '"spike_center": 20'))
-    return "train_clip_01: the frames are most like the spikes -"
+    return "spike frames before the moment that sync says"
 
 
 def sync_of_another_clip(run: TinyRun) -> str:
