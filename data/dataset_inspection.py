@@ -4,7 +4,7 @@
     inspection.findings, inspection.contact_rows()
 
 `build` makes the data set that the section describes; what it refuses is a finding like any other.
-Test: `python -m pytest tests/data/test_dataset_inspection.py`.
+Test: `python -m pytest tests/scripts/test_doctor.py`.
 """
 
 import statistics
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from data.frame_io import Frames, open_frames
-from data.inspection import Finding, inspect_frames, read_headers, shared_pictures
+from data.inspection import Finding, inspect_frames, read_headers, shared_pictures, spread
 from data.picture_header import PictureHeader
 from data.spike.registration import CenterEstimate, exposure_rate, gray_of, is_off, measure_center, orientations
 from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
@@ -65,7 +65,7 @@ class DatasetInspection:
         self.findings += self._inspect_roots()
         self.findings += self._fix_meta() if fix_meta else []
         self.findings += self._build(section, build)
-        if self.dataset is not None:
+        if hasattr(self.dataset, "pairs"):
             self.findings += self._unlisted()
             if hasattr(self.dataset, "spikes"):
                 self.findings += self._inspect_registration()
@@ -73,13 +73,13 @@ class DatasetInspection:
     def summary(self) -> str:
         """One line: what there is."""
         pictures = sum(map(len, self.headers.values()))
-        clips = "not usable" if self.dataset is None else f"{len(self.dataset.clips)} clips"
+        clips = "not usable" if self.dataset is None else f"{len(self.dataset)} items"
         return f"datasets.{self.phase}: {pictures} pictures looked at, {clips}, {len(self.findings)} findings"
 
     def used_headers(self) -> dict[tuple[str, str], PictureHeader]:
         """Headers of the pictures that show the scene best: the sharp ones where there are any, of the clips in use."""
         option = "dataroot_gt" if "dataroot_gt" in self.headers else next(iter(self.headers), None)
-        used = None if self.dataset is None else {clip.name for clip in self.dataset.clips}
+        used = {clip.name for clip in self.dataset.clips} if hasattr(self.dataset, "clips") else None
         headers = self.headers[option] if option else {}
         return {key: header for key, header in headers.items() if used is None or key[0] in used}
 
@@ -153,10 +153,10 @@ class DatasetInspection:
 
     def _inspect_registration(self) -> Iterator[Finding]:
         """Orientation and moment of the spikes, of some frames of some clips."""
-        for clip in _spread(self._sound_clips(), MEASURED_CLIPS):
+        for clip in spread(self._sound_clips(), MEASURED_CLIPS):
             turned: list[dict[str, float]] = []
             moments: list[CenterEstimate] = []
-            for frame in _spread(clip.frames, MEASURED_FRAMES):
+            for frame in spread(clip.frames, MEASURED_FRAMES):
                 blurred, sharp = self._grays(clip, frame)
                 stream, window = self.dataset.spikes.stream(clip.name, frame)
                 turned.append(orientations(exposure_rate(stream, window), blurred))
@@ -199,10 +199,10 @@ class DatasetInspection:
 
     def contact_rows(self) -> list[np.ndarray]:
         """Pictures (H, W, 3) uint8: of some clips a frame, its spikes and its sharp frame side by side."""
-        if self.dataset is None:
+        if not hasattr(self.dataset, "pairs"):
             return []
         rows = []
-        for clip in _spread(self._sound_clips(), SHEET_CLIPS):
+        for clip in spread(self._sound_clips(), SHEET_CLIPS):
             frame, pairs = clip.frames[len(clip) // 2], self.dataset.pairs
             pictures = [(f"{self.phase} {clip.name}/{frame}", pairs.lq.read(clip.name, frame))]
             if hasattr(self.dataset, "spikes"):
@@ -229,12 +229,6 @@ def leaks(train: DatasetInspection, test: DatasetInspection) -> Iterator[Finding
     if same - copies:
         what = f"clips of training and test have the same name: {', '.join(sorted(same - copies)[:5])}"
         yield Finding("leak", what, "make sure that they are not the same scene", serious=False)
-
-
-def _spread(items: Any, count: int) -> Any:
-    """Up to `count` items, spread evenly."""
-    step = max(1, len(items) // count)
-    return items[step // 2 :: step][:count]
 
 
 def _for_sheet(picture: np.ndarray) -> np.ndarray:

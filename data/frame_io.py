@@ -202,6 +202,19 @@ class LmdbFrames(Frames):
         return self._frame_sizes[clip, frame]
 
 
+def lmdb_module() -> Any:
+    """The package lmdb.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise ValueError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
+    return lmdb
+
+
 _environments: dict[str, tuple[int, Any]] = {}
 
 
@@ -209,13 +222,9 @@ def _environment(root: str) -> Any:
     """The LMDB at `root`, opened once per process, which is all that the library allows."""
     process, environment = _environments.get(root, (0, None))
     if process != os.getpid():
-        try:
-            import lmdb
-        except ImportError as error:
-            raise ValueError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
         if environment is not None:
             environment.close()  # inherited by a fork, which an open one does not survive
-        environment = lmdb.open(root, readonly=True, lock=False, readahead=False, meminit=False)
+        environment = lmdb_module().open(root, readonly=True, lock=False, readahead=False, meminit=False)
         _environments[root] = os.getpid(), environment
     return environment
 

@@ -13,36 +13,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data.frame_io import Frames, LmdbFrames
+from data.frame_io import FolderFrames, LmdbFrames, lmdb_module
 from data.picture_header import read_header
 
 FRAMES_PER_TRANSACTION = 256
 ROOM = 1.2  # pages of the database over the bytes put in, at the most
 
 
-def lmdb_module() -> Any:
-    """The package lmdb.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import lmdb
-    except ImportError as error:
-        raise ValueError(
-            'LMDBs (io_backend "lmdb", --generate_lmdb) need the package lmdb: pip install lmdb'
-        ) from error
-    return lmdb
-
-
-def lmdb_is_complete(path: Path, frames: Frames) -> bool:
+def lmdb_is_complete(path: Path, frames: FolderFrames) -> bool:
     """Whether there is an LMDB of exactly these frames."""
     if not (path / "data.mdb").is_file() or not (path / "meta_info.txt").is_file():
         return False
     return LmdbFrames(path, str(path)).clips == frames.clips
 
 
-def write_lmdb(path: Path, frames: Frames) -> None:
+def write_lmdb(path: Path, frames: FolderFrames) -> None:
     """Writes the LMDB, whole or not at all; one that is there is replaced.
 
     Raises:
@@ -68,7 +53,7 @@ def write_lmdb(path: Path, frames: Frames) -> None:
         shutil.rmtree(half_made, ignore_errors=True)
 
 
-def _put(transaction: Any, frames: Frames, clip: str, frame: str) -> str:
+def _put(transaction: Any, frames: FolderFrames, clip: str, frame: str) -> str:
     """Stores a frame; returns its line of meta_info.txt."""
     with frames.open(clip, frame) as file:
         header = read_header(file)

@@ -2,20 +2,23 @@
 
 `inspect_frames` reads the header and the end of every picture and decodes a few; `shared_pictures` finds test pictures
 among the training ones. What a data set's own constructor refuses (pairs, spike files, exposures) is not repeated
-here. `dataset_inspection.py` and `scripts/doctor.py` put it
-together. Test: `python -m pytest tests/data/test_inspection.py`.
+here. `dataset_inspection.py` and `scripts/doctor.py` put it together.
+Test: `python -m pytest tests/scripts/test_doctor.py`.
 """
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from data.frame_io import Frames
 from data.picture_header import PictureHeader, read_header
 
 DECODED = 24  # pictures of each root that are decoded whole
 COPY_AGAIN = "copy or download the file again"
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -95,3 +98,9 @@ def shared_pictures(
             train_clip, train_frame = known[header.fingerprint]
             shared.setdefault((clip, train_clip), (train_frame, []))[1].append(frame)
     return shared
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Up to `count` items, spread evenly."""
+    count = min(count, len(items))
+    return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]

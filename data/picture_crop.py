@@ -1,7 +1,7 @@
 """Decodes a box of an encoded picture without decoding the rest of it.
 
 - A tiled TIFF (deflate, horizontal differences, RGB; `encode_tiles` writes it, any viewer opens it): the tiles that the
-  box touches. A 192x192 crop of a 720p frame costs about a twentieth of the whole.
+  box touches.
 - A PNG (8-bit RGB, not interlaced): the rows down to the box's last one, since rows depend on those above.
 - Anything else is decoded whole.
 
@@ -21,7 +21,7 @@ from data.picture_header import PNG_SIGNATURE
 from utils.utils_image import decode_rgb
 
 Encoded = bytes | mmap.mmap
-TILE = 64  # pixels; the fastest of 64, 96 and 128 for crops of 192, at 5 % more bytes than the PNG
+TILE = 64  # pixels; larger ones take a little less room, but reach further beyond the crop
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,12 @@ def decode_box(encoded: Encoded, name: str, box: Box) -> tuple[np.ndarray, tuple
         ValueError: damaged (as far as it was read), or not an 8-bit picture.
     """
     view = memoryview(encoded)
-    tiles = _TileIndex.read(view)
-    if tiles is not None:
-        try:
+    try:
+        tiles = _TileIndex.read(view)
+        if tiles is not None:
             return tiles.decode(view, box), (tiles.height, tiles.width)
-        except (zlib.error, ValueError) as error:
-            raise ValueError(
-                f"{name}: not a readable picture ({error}; damaged or cut short?); copy it again"
-            ) from None
+    except (zlib.error, struct.error, ValueError, IndexError) as error:
+        raise _damaged(name, error) from error
     if _is_plain_png(view):
         rows, size = _decode_top_rows(view, name, box.top + box.height)
         return box.of(rows), size
@@ -148,6 +146,8 @@ class _TileIndex:
                 return np.frombuffer(struct.pack("<I", value), f"<u{2 if kind == 3 else 4}", length)
             return np.frombuffer(view, f"<u{2 if kind == 3 else 4}", length, value)
 
+        if 324 not in fields:
+            return None  # strips, no tiles
         layout = [int(values(tag)[0]) for tag in (258, 259, 262, 277, 284, 317)]
         if layout != [8, 8, 2, 3, 1, 2]:  # bits, deflate, RGB, 3 samples, interleaved, horizontal differences
             return None

@@ -111,11 +111,12 @@ class SpikeFrames:
             self._add_clip(clip, folder, (spike_h, spike_w))
 
     @classmethod
-    def plain(cls, root: Path, clips: list[Clip], size: tuple[int, int] | None = None) -> "SpikeFrames":
-        """For looking at streams and exposures alone: encoded as a count; size None: from config.yaml or the files."""
+    def plain(
+        cls, root: Path, clips: list[Clip], size: tuple[int | None, int | None] = (None, None), flipud: bool = True
+    ) -> "SpikeFrames":
+        """For looking at streams and exposures alone: encoded as a count; no size: from config.yaml or the files."""
         encoding = build_encoding({"representation": "count"}, 1.0)
-        height, width = size or (None, None)
-        return cls(str(root), clips, single=False, encoding=encoding, spike_h=height, spike_w=width, flipud=True)
+        return cls(str(root), clips, single=False, encoding=encoding, spike_h=size[0], spike_w=size[1], flipud=flipud)
 
     def stream(self, clip: str, frame: str) -> tuple[SpikeStream, ExposureWindow]:
         """The stream that holds an RGB frame's spikes, and the exposure in it."""

@@ -103,18 +103,20 @@ def environment(opt: Options) -> Iterator[Finding]:
     print(f"{free / 1e9:.0f} GB are free in {place}")
     if free < LOW_DISK:
         yield Finding("disk", f"only {free / 1e9:.1f} GB are free in {place}", "make room, or set path.root", False)
-    for name in WEIGHTS:
-        section, key = name.split(".")
-        path = getattr(getattr(opt, section), key, None)
-        if path is not None and not Path(path).expanduser().is_file():
-            yield Finding("weights", f"{name}: {path} does not exist", "put the file there, or set it to null")
+    for name, path in missing_weights(opt):
+        yield Finding("weights", f"{name}: {path} does not exist", "put the file there, or set it to null")
+
+
+def missing_weights(opt: Options) -> list[tuple[str, str]]:
+    """Options that name files of weights which are not there, and those files."""
+    named = {name: getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS}
+    return [(name, path) for name, path in named.items() if path is not None and not Path(path).is_file()]
 
 
 def dry_step(opt: Options, inspections: Sequence[DatasetInspection]) -> Iterator[Finding]:
     """One step on one batch, where everything is there that it needs."""
     sets = {inspection.phase: inspection.dataset for inspection in inspections}
-    weights = any(not Path(path).is_file() for path in _weights(opt))
-    if opt.datasets.train is None or None in sets.values() or weights:
+    if opt.datasets.train is None or None in sets.values() or missing_weights(opt):
         yield Finding("dry step", "no dry step was taken: something that it needs is missing", "see the list", False)
         return
     handler = logging.StreamHandler(sys.stdout)
@@ -140,13 +142,11 @@ def conclusion(findings: Sequence[Finding]) -> str:
         lines += [("Wrong:" if serious else "Notices:")] if kinds else []
         for kind in kinds:
             same = [finding for finding in chosen if finding.kind == kind]
-            for finding, following in zip(same, [*same[1:], None], strict=True):
-                if finding in same[:SHOWN]:
-                    lines.append(f"  [{kind}] {finding.what}")
+            for finding, following in zip(same[:SHOWN], [*same[1:SHOWN], None], strict=False):
+                lines.append(f"  [{kind}] {finding.what}")
                 if following is None or following.remedy != finding.remedy:
-                    more = len(same) - SHOWN
-                    lines += [f"  [{kind}] ... and {more} more"] if following is None and more > 0 else []
                     lines.append(f"      -> {finding.remedy}")
+            lines += [f"  [{kind}] ... and {len(same) - SHOWN} more"] if len(same) > SHOWN else []
     return "\n".join(lines) if lines else "Nothing is wrong."
 
 
@@ -154,12 +154,6 @@ def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures one below the other, the narrower ones filled up with black."""
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows])
-
-
-def _weights(opt: Options) -> list[str]:
-    """Files of weights that the options name."""
-    found = (getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS)
-    return [str(path) for path in found if path is not None]
 
 
 if __name__ == "__main__":

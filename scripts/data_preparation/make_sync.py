@@ -17,9 +17,11 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from data.frame_io import FolderFrames, Frames, open_frames
+from data.inspection import spread
 from data.spike.registration import CenterEstimate, gray_of, is_off, measure_center
 from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_window, write_sync
 from data.spike_io import SpikeFrames, find_spikes
@@ -37,36 +39,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     off: list[str] = []
 
     def work() -> None:
-        for frames, sharp, spikes in _folders(arguments):
+        for recording in _recordings(arguments):
             if arguments.check:
-                off.extend(check(frames, sharp, spikes, arguments))
+                off.extend(check(recording, arguments))
             else:
-                write(frames, spikes, arguments)
+                write(recording, arguments)
 
     return run_command(work) or (1 if off else 0)
 
 
-def write(frames: Frames, spikes: Path, arguments: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Recording:
+    """Frames and their spikes.
+
+    Attributes:
+        frames: RGB frames.
+        sharp: they are the sharp ones.
+        spikes: <clip>/spike/<frame>.dat below it.
+        size: height and width of the spike picture; None: from config.yaml or the files' size.
+        flipud: the files' rows are stored bottom-up.
+    """
+
+    frames: Frames
+    sharp: bool
+    spikes: Path
+    size: tuple[int | None, int | None] = (None, None)
+    flipud: bool = True
+
+    @property
+    def clips(self) -> list[Clip]:
+        """The clips of the frames."""
+        return [Clip(name, tuple(frames)) for name, frames in self.frames.clips.items()]
+
+
+def write(recording: Recording, arguments: argparse.Namespace) -> None:
     """Writes the sync.json of all clips that lack one."""
     written = 0
-    for clip, names in frames.clips.items():
-        folder = spikes / clip
-        if (folder / "sync.json").is_file() and not arguments.force:
-            continue
-        write_clip(
-            folder, Clip(clip, tuple(names)), _windows(folder, Clip(clip, tuple(names)), arguments), arguments.spike_fps
-        )
-        written += 1
-    print(f"{spikes}: {written} sync.json written, {len(frames.clips) - written} were there")
+    for clip in recording.clips:
+        folder = recording.spikes / clip.name
+        if arguments.force or not (folder / "sync.json").is_file():
+            write_clip(folder, _windows(folder, clip, recording, arguments), arguments.spike_fps)
+            written += 1
+    print(f"{recording.spikes}: {written} sync.json written, {len(recording.clips) - written} were there")
 
 
-def write_clip(folder: Path, clip: Clip, windows: Mapping[str, ExposureWindow], spike_fps: float | None = None) -> None:
+def write_clip(folder: Path, windows: Mapping[str, ExposureWindow], spike_fps: float | None = None) -> None:
     """Writes <folder>/sync.json; the GoPro set's spikes per second are known."""
     known = GOPRO_SPIKE_FPS if GOPRO_CLIP.match(folder.name) else None
     write_sync(folder / "sync.json", folder.name, windows, spike_fps or known)
 
 
-def windows_by_rule(folder: Path, clip: Clip, size: tuple[int, int] | None = None) -> dict[str, ExposureWindow]:
+def windows_by_rule(
+    folder: Path, clip: Clip, size: tuple[int | None, int | None] = (None, None)
+) -> dict[str, ExposureWindow]:
     """The exposures of a clip that has one .dat per frame.
 
     Args:
@@ -82,18 +107,20 @@ def windows_by_rule(folder: Path, clip: Clip, size: tuple[int, int] | None = Non
         )
     windows = {}
     for frame, path in files.paths.items():
-        stream = SpikeStream(path, *(size or (None, None)))
+        stream = SpikeStream(path, *size)
         size = stream.spike_h, stream.spike_w
         windows[frame] = default_window(folder.name, len(stream))
     return windows
 
 
-def _windows(folder: Path, clip: Clip, arguments: argparse.Namespace) -> dict[str, ExposureWindow]:
+def _windows(
+    folder: Path, clip: Clip, recording: Recording, arguments: argparse.Namespace
+) -> dict[str, ExposureWindow]:
     if arguments.log is not None:
         table = SyncTable.load(arguments.log, folder.name)
         return {frame: table.window(frame) for frame in clip.frames}
     if arguments.spikes_per_frame is None:
-        return windows_by_rule(folder, clip)
+        return windows_by_rule(folder, clip, recording.size)
     period, length = arguments.spikes_per_frame, arguments.exposure or round(arguments.spikes_per_frame)
     begins = [arguments.first + round(k * period) for k in range(len(clip.frames))]
     windows = {
@@ -104,20 +131,20 @@ def _windows(folder: Path, clip: Clip, arguments: argparse.Namespace) -> dict[st
     if files.missing:
         raise ValueError(files.missing)
     for frame, path in files.paths.items():
-        windows[frame].check(len(SpikeStream(path)))
+        windows[frame].check(len(SpikeStream(path, *recording.size)))
     return windows
 
 
-def check(frames: Frames, sharp: bool, spikes: Path, arguments: argparse.Namespace) -> list[str]:
+def check(recording: Recording, arguments: argparse.Namespace) -> list[str]:
     """Prints every clip's offset; returns the clips that are off."""
     off = []
-    clips = [Clip(clip, tuple(names)) for clip, names in frames.clips.items()]
-    found = SpikeFrames.plain(spikes, clips)
+    found = SpikeFrames.plain(recording.spikes, recording.clips, recording.size, recording.flipud)
     if found.faults:
         raise ValueError("\n  ".join(["The spikes can't be checked:", *found.faults[:10]]))
-    print(f"{'clip':30s} {'offset':>7s} {'correlation there':>18s} {'as sync says':>13s}   (spike frames, {spikes})")
-    for clip in clips:
-        estimates = clip_estimates(frames, found, clip, arguments.samples, sharp=sharp)
+    print(f"{recording.spikes}, offsets in spike frames")
+    print(f"{'clip':30s} {'offset':>7s} {'correlation there':>18s} {'as sync says':>13s}")
+    for clip in recording.clips:
+        estimates = clip_estimates(recording, found, clip, arguments.samples)
         offset = round(statistics.median(estimate.offset for estimate in estimates))
         best, stated = (statistics.mean(getattr(e, key) for e in estimates) for key in ("best", "stated"))
         wrong = is_off(estimates, arguments.tolerance)
@@ -126,31 +153,29 @@ def check(frames: Frames, sharp: bool, spikes: Path, arguments: argparse.Namespa
     return off
 
 
-def clip_estimates(
-    frames: Frames, spikes: SpikeFrames, clip: Clip, samples: int, *, sharp: bool
-) -> list[CenterEstimate]:
+def clip_estimates(recording: Recording, spikes: SpikeFrames, clip: Clip, samples: int) -> list[CenterEstimate]:
     """Measures some frames of a clip, spread evenly."""
-    step = max(1, len(clip) // samples)
     estimates = []
-    for frame in clip.frames[step // 2 :: step][:samples]:
+    for frame in spread(clip.frames, samples):
         stream, window = spikes.stream(clip.name, frame)
-        gray = gray_of(frames.read(clip.name, frame), stream.spike_h, stream.spike_w)
-        estimates.append(measure_center(stream, window, gray, sharp=sharp))
+        gray = gray_of(recording.frames.read(clip.name, frame), stream.spike_h, stream.spike_w)
+        estimates.append(measure_center(stream, window, gray, sharp=recording.sharp))
     return estimates
 
 
-def _folders(arguments: argparse.Namespace) -> list[tuple[Frames, bool, Path]]:
-    """(frames, whether they are sharp ones, spikes) of every split asked for."""
+def _recordings(arguments: argparse.Namespace) -> list[Recording]:
+    """What the flags name, or every split of the option file that has spikes."""
     if arguments.frames is not None:
-        return [(FolderFrames(arguments.frames, "--frames"), not arguments.blurred, arguments.spikes)]
-    found: list[tuple[Frames, bool, Path]] = []
+        return [Recording(FolderFrames(arguments.frames, "--frames"), not arguments.blurred, arguments.spikes)]
+    found = []
     for split in arguments.splits:
         section = sections(arguments.opt)[split]
         if not section.get("dataroot_spike"):
             continue
         side = "lq" if arguments.blurred or not section.get("dataroot_gt") else "gt"
         frames = open_frames(f"dataroot_{side}", section[f"dataroot_{side}"], section.get("io_backend"))
-        found.append((frames, side == "gt", Path(section["dataroot_spike"]).expanduser()))
+        size, flipud = (section.get("spike_h"), section.get("spike_w")), section.get("spike_flipud", True)
+        found.append(Recording(frames, side == "gt", Path(section["dataroot_spike"]).expanduser(), size, flipud))
     if not found:
         raise ValueError(f"{arguments.opt}: no dataroot_spike in datasets.{' or datasets.'.join(arguments.splits)}")
     return found
@@ -173,8 +198,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=4, help="--check: frames per clip")
     parser.add_argument("--tolerance", type=int, default=3, help="--check: spike frames by which a clip may be off")
     arguments = parser.parse_args(argv)
-    if (arguments.opt is None) == (arguments.frames is None) or (arguments.frames is None) != (
-        arguments.spikes is None
+    if [arguments.opt is None, arguments.frames is None, arguments.spikes is None].count(True) != (
+        2 if arguments.opt else 1
     ):
         parser.error("name the folders by --opt FILE, or by --frames and --spikes")
     return arguments

@@ -18,6 +18,7 @@ from data.video_clips import frame_number, write_meta_info
 from scripts.data_preparation.make_tiles import tile_frames
 from utils.option_layers import load_layers
 from utils.utils_cli import run_command
+from utils.utils_file import atomic_write
 
 SPLITS = ("train", "test")
 TILES = "_tiles"
@@ -111,6 +112,12 @@ def meta_info_of(section: Mapping[str, Any], split: str, gt: Path) -> Path:
     return Path(named).expanduser() if named else gt.parent / f"meta_info_{split}.txt"
 
 
+def is_there(section: Mapping[str, Any]) -> bool:
+    """Whether all data roots that a section names exist already, perhaps as LMDBs made elsewhere."""
+    roots = [root for key, root in section.items() if key.startswith("dataroot_") and root]
+    return bool(roots) and all(Path(root).expanduser().exists() for root in roots)
+
+
 def clip_folders(root: Path, inner: str = "") -> dict[str, Path]:
     """Clips below a folder by name: <root>/<clip>/<inner>."""
     found = sorted(root.iterdir()) if root.is_dir() else []
@@ -181,6 +188,12 @@ def lay_out(raw: Path, target: Path, how: Manner) -> None:
     half_made.rename(target)
 
 
+def write_config(folder: Path, spike_h: int, spike_w: int) -> None:
+    """Writes <folder>/config.yaml, the geometry of the spikes below it."""
+    with atomic_write(folder / "config.yaml") as file:
+        file.write(f"spike_h: {spike_h}\nspike_w: {spike_w}\nis_labeled: false\nlabeled_data_type: [0]\n")
+
+
 def pictures(folder: Path) -> list[str]:
     """Names of the picture files in a folder, in order."""
     if not folder.is_dir():
@@ -226,7 +239,7 @@ def _check_room(splits: Sequence[Split], how: Manner) -> None:
     """
     if not (how.copy or how.lmdb or how.tiles):
         return
-    needed: dict[Path, int] = {}
+    needed: dict[int, tuple[Path, float]] = {}  # by disk
     for split in splits:
         for side, target in split.targets.items():
             files = [folder / name for folder in split.raw[side].values() for name in pictures(folder)]
@@ -234,13 +247,13 @@ def _check_room(splits: Sequence[Split], how: Manner) -> None:
                 if made.exists() and not how.force:
                     continue  # partly there at least; what is still missing is not known cheaply
                 place = next(parent for parent in (made, *made.absolute().parents) if parent.exists())
-                needed[place] = needed.get(place, 0) + int(factor * sum(file.stat().st_size for file in files))
-    total = sum(needed.values())
-    for place in needed:
+                disk, size = place.stat().st_dev, factor * sum(file.stat().st_size for file in files)
+                needed[disk] = place, needed.get(disk, (place, 0.0))[1] + size
+    for place, size in needed.values():
         free = shutil.disk_usage(place).free
-        if total > free:
+        if size > free:
             raise ValueError(
-                f"{place}: about {total / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
+                f"{place}: about {size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
                 "links alone (without --copy, --generate_lmdb and --tiles) need none"
             )
 
@@ -293,6 +306,9 @@ def _prepare_layout(layout: Layout, arguments: argparse.Namespace) -> None:
         asked = arguments.opt is not None
         present = {side: target for side, target in targets.items() if raw.get(side)}
         lacking = sorted(targets.keys() - present.keys())
+        if lacking and is_there(chosen[name]):
+            print(f"{name}: no raw data, and all that the options name is there; left alone")
+            continue
         if "gt" in lacking or (asked and lacking):
             raise ValueError(f"{raw_root}: no {name} clips for {', '.join(lacking)}. {layout.unpack}")
         if lacking:

@@ -24,15 +24,16 @@ from scripts.data_preparation.preparation import (
     Split,
     add_arguments,
     clip_folders,
+    is_there,
     manner,
     meta_info_of,
     prepare_splits,
     run,
     sections,
     targets_of,
+    write_config,
 )
 from utils.spike_loader import find_geometry
-from utils.utils_file import atomic_write
 
 WHOLE = {"train": (22, 2103), "test": (11, 1111)}
 SPIKE_RATIO = 2  # frame pixels per spike pixel
@@ -65,6 +66,8 @@ def prepare(arguments: argparse.Namespace) -> None:
             raw = {side: clip_folders(target) for side, target in targets.items()}
         if raw["gt"]:
             splits.append(Split(name, targets, raw, meta_info_of(chosen[name], name, targets["gt"]), WHOLE[name]))
+        elif is_there(chosen[name]):
+            print(f"{name}: no raw data, and all that the options name is there; left alone")
         elif arguments.opt is None or chosen[name]:
             raise ValueError(
                 f"{root / name}: no clips. Unpack GOPRO_Large so that {root / name}/<clip>/sharp/000001.png exists."
@@ -96,13 +99,12 @@ def prepare_spikes(split: Split, spikes: Path, arguments: argparse.Namespace) ->
     # What an old sync.json says is looked at when it is read; it may be about to be written anew.
     report_faults([f for f in found.faults if "sync.json: " not in f], f"The spikes in {spikes} can't be used")
     if find_geometry(spikes) is None:
-        with atomic_write(spikes.parent / "config.yaml") as file:
-            file.write(f"spike_h: {size[0]}\nspike_w: {size[1]}\nis_labeled: false\nlabeled_data_type: [0]\n")
+        write_config(spikes.parent, *size)
     for clip in clips:
         folder = spikes / clip.name
         if arguments.force or not (folder / "sync.json").is_file():
             windows = windows_by_rule(folder, clip, size)
-            write_clip(folder, clip, windows)
+            write_clip(folder, windows)
             averaged = int(match[1]) if (match := GOPRO_CLIP.match(clip.name)) else None
             if averaged and any(
                 window.end != GOPRO_SPIKES_PER_FRAME * (averaged - 1) + 1 for window in windows.values()

@@ -27,10 +27,9 @@ from data.spike.simulate import IntegrateAndFire, sensor_light, to_uint8
 from data.spike.sync import ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from data.video_clips import write_meta_info
-from scripts.data_preparation.preparation import SPLITS, pictures
+from scripts.data_preparation.preparation import SPLITS, pictures, write_config
 from utils.spike_loader import write_spikes
 from utils.utils_cli import run_command
-from utils.utils_file import atomic_write
 from utils.utils_image import imwrite_rgb
 
 FACTOR = 4  # spike frames per raw frame
@@ -79,8 +78,7 @@ def prepare(arguments: argparse.Namespace) -> None:
             frames = FolderFrames(root / f"{split}_GT", "--out_root")
             counts = write_meta_info(root / f"meta_info_{split}.txt", frames, clips)
             height, width = (side // arguments.spike_ratio for side in frames.size(next(iter(clips))))
-            with atomic_write(spikes / "config.yaml") as file:
-                file.write(f"spike_h: {height}\nspike_w: {width}\nis_labeled: false\nlabeled_data_type: [0]\n")
+            write_config(spikes, height, width)
             print(f"exposure {exposure}, {split}: {len(counts)} clips, {sum(counts.values())} frames")
 
 

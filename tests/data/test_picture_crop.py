@@ -35,15 +35,17 @@ def test_tiles_are_a_picture_that_others_read(picture: np.ndarray) -> None:
 
 @pytest.mark.parametrize("box", BOXES, ids=lambda box: f"{box.top}-{box.left}")
 def test_crops_are_exact(picture: np.ndarray, box: Box) -> None:
-    interlaced = io.BytesIO()
-    Image.fromarray(picture).save(interlaced, "tiff")
+    strips, deflated = io.BytesIO(), io.BytesIO()
+    Image.fromarray(picture).save(strips, "tiff")
+    Image.fromarray(picture).save(deflated, "tiff", compression="tiff_adobe_deflate", tiffinfo={317: 2})
     rgba = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
     png_rgba = io.BytesIO()
     Image.fromarray(rgba).save(png_rgba, "png")
     files = {
         "tiles": encode_tiles(picture),
         "tiles of 32": encode_tiles(picture, 32),
-        "tiff": interlaced.getvalue(),
+        "tiff": strips.getvalue(),
+        "tiff of deflated strips": deflated.getvalue(),
         "png": encode(picture, ".png"),
         "png with alpha": png_rgba.getvalue(),
         "bmp": encode(picture, ".bmp"),
@@ -83,6 +85,13 @@ def test_folders_of_each_kind(picture: np.ndarray, tmp_path: Path, suffix: str) 
     (tmp_path / f"clip/2.{suffix}").write_bytes(b"")
     with pytest.raises(ValueError, match=r"2\..*not a readable picture"):
         frames.read("clip", "2", BOXES[0])
+
+
+@pytest.mark.parametrize("keep", [6, 100, 2000])
+def test_cut_files_are_named(picture: np.ndarray, keep: int) -> None:
+    for encoded in (encode_tiles(picture), encode(picture, ".png")):
+        with pytest.raises(ValueError, match="name: not a readable picture"):
+            decode_box(encoded[:keep], "name", Box(60, 100, 40, 50))
 
 
 def header(encoded: bytes) -> tuple[int, int, str]:

@@ -1,6 +1,7 @@
 """The doctor: nothing wrong with sound data, and every fault that is planted found by name."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from data.frame_io import FolderFrames, _environments, lmdb_module
+from data.frame_lmdb import write_lmdb
 from scripts.doctor import main
 from tests.data.trees import make_gopro_tree, write_dat
 from tests.tiny import TinyRun, alone
@@ -43,7 +46,7 @@ def test_sound_data(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for part in (
         "Nothing is wrong.",
-        "16 pictures looked at, 2 clips, 0 findings",
+        "datasets.test: 16 pictures looked at, 2 items, 0 findings",
         "first step: ",
         "torch",
         "GB are free",
@@ -249,6 +252,19 @@ def test_fix_meta(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(run, "--no-step", "--fix-meta") == 0
     assert meta.read_text() == "train_clip_00 4 (96,128,3) 0\ntrain_clip_01 4 (96,128,3) 0\n"
     assert "written anew, 2 clips, 8 frames" in capsys.readouterr().out
+
+
+def test_lmdbs_are_looked_at_too(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in (run.train_data.gt, run.train_data.lq):
+        write_lmdb(side.with_name(f"{side.name}.lmdb"), FolderFrames(side, "root"))
+    change(run, dataroot_gt=f"{run.train_data.gt}.lmdb", dataroot_lq=f"{run.train_data.lq}.lmdb")
+    assert doctor(run, "--no-step") == 0
+    _environments.pop(os.path.realpath(f"{run.train_data.lq}.lmdb"))[1].close()  # one per process is allowed
+    with lmdb_module().open(f"{run.train_data.lq}.lmdb") as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"train_clip_01/000002", b"something else")
+    capsys.readouterr()
+    assert doctor(run, "--no-step") == 1
+    assert "train_GT_blurred.lmdb[train_clip_01/000002]: not a readable picture" in capsys.readouterr().out
 
 
 def test_clips_of_one_name_are_a_notice(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:

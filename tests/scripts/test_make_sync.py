@@ -83,7 +83,7 @@ def test_check(tree: GoproTree, frames: str, capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     flags = ["--check"] if frames == "sharp" else ["--check", "--blurred"]
     assert run(tree, *flags, frames=tree.gt if frames == "sharp" else tree.lq) == 1
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()[1:]
     assert lines[1].startswith(tree.clips[0]) and "OFF" not in lines[1]
     assert lines[2].startswith(tree.clips[1]) and lines[2].endswith("OFF")
     assert abs(int(lines[2].split()[1]) - 6) <= 1
@@ -96,6 +96,10 @@ def test_folders_of_an_option_file(tree: GoproTree, tmp_path: Path, capsys: pyte
     options.write_text(json.dumps({"datasets": {"train": tree.roots}}))
     assert main(["--opt", str(options)]) == 0 and len(table(tree)) == 5
     assert main(["--opt", str(options), "--check", "--samples", "2"]) == 0
+    right = float(capsys.readouterr().out.splitlines()[-1].split()[-1])
+    options.write_text(json.dumps({"datasets": {"train": {**tree.roots, "spike_flipud": False}}}))
+    assert main(["--opt", str(options), "--check", "--samples", "2", "--tolerance", "99"]) == 0
+    assert float(capsys.readouterr().out.splitlines()[-1].split()[-1]) < right - 0.3  # the option is obeyed
     assert main(["--opt", str(options), "--splits", "test"]) == 2
     assert "no dataroot_spike" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -120,6 +120,19 @@ def test_folders_of_an_option_file(raw: Path, tmp_path: Path) -> None:
     assert not [path for path in (raw / "GOPRO_Large_spike_seq").rglob("*.*") if path.suffix != ".dat"]
 
 
+def test_data_made_elsewhere_are_left_alone(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """LMDBs alone, without the raw folders."""
+    assert run(raw, "--generate_lmdb") == 0
+    for name in ("train", "train_GT", "train_GT_blurred"):
+        shutil.rmtree(raw / "GOPRO_Large" / name)
+    train = {f"dataroot_{side}": f"{raw}/GOPRO_Large/train_{kind}.lmdb" for side, kind in
+             (("gt", "GT"), ("lq", "GT_blurred"))}  # fmt: skip
+    (tmp_path / "options.json").write_text(json.dumps({"datasets": {"train": train}}))
+    before = state(raw)
+    assert main(["--opt", str(tmp_path / "options.json"), "--splits", "train"]) == 0
+    assert "left alone" in capsys.readouterr().out and state(raw) == before
+
+
 def test_spikes_of_an_option_file(raw: Path, tmp_path: Path) -> None:
     train = {"dataroot_gt": f"{raw}/GOPRO_Large/train_GT", "dataroot_spike": f"{raw}/GOPRO_Large_spike_seq/train"}
     (tmp_path / "options.json").write_text(json.dumps({"datasets": {"train": train}}))
