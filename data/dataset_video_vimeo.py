@@ -19,6 +19,7 @@ from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.video_clips import Clip
 from utils.utils_registry import DATASETS
 
+CLIP_FRAMES = 7
 COLOUR_JITTER = 0.05  # of brightness, contrast, saturation and hue
 
 
@@ -29,8 +30,8 @@ class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
 
     filename_tmpl: str = "im{}"
     """How frame numbers become names."""
-    num_frame: int = 7
-    """Frames per sample, T, from the clip's middle."""
+    num_frame: int = -1
+    """Frames per sample, T, from the clip's middle; -1: all seven."""
     pad_sequence: bool = False
     """Repeat the last frame: T + 1 frames, for attention windows of an even length."""
     flip_sequence: bool = False
@@ -39,6 +40,7 @@ class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
     def __post_init__(self) -> None:
         if self.pad_sequence and self.flip_sequence:
             raise ValueError("pad_sequence and flip_sequence: choose one.")
+        self.num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
         super().__post_init__()
 
     def _starts(self, clip: Clip) -> Sequence[int]:
@@ -71,10 +73,11 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
     """Change brightness, contrast, saturation and hue of a sample by up to 5 %."""
 
     def __post_init__(self) -> None:
-        count, rest = divmod(self.num_frame - 1, max(1, self.temporal_scale))
+        num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
+        count, rest = divmod(num_frame - 1, max(1, self.temporal_scale))
         if self.temporal_scale < 2 or rest or count % 2 == 0:
             raise ValueError(
-                f"num_frame {self.num_frame}, temporal_scale {self.temporal_scale}: an even number of input frames, "
+                f"num_frame {num_frame}, temporal_scale {self.temporal_scale}: an even number of input frames, "
                 "temporal_scale (2 or more) apart, has to span num_frame frames, such as 4 frames of 7 at 2."
             )
         if self.scale != 1 or self.pad_sequence or self.flip_sequence:

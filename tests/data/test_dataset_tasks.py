@@ -78,6 +78,7 @@ def test_vimeo_clips_are_items(vimeo: dict[str, Any]) -> None:
 
 
 def test_vimeo_num_frame_and_flip(vimeo: dict[str, Any]) -> None:
+    assert VideoRecurrentTrainVimeoDataset(**vimeo, scale=4, gt_size=64, num_frame=-1)[0]["L"].shape[0] == 7
     data = VideoRecurrentTrainVimeoDataset(**vimeo, scale=4, gt_size=64, num_frame=3, flip_sequence=True)
     assert data.window(SampleIndex(0, 0)).frames == ["im3", "im4", "im5"]
     sample = data[0]
