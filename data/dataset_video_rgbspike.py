@@ -66,7 +66,7 @@ class _WithSpikes(Dataset[dict[str, Any]]):
     input_pack_mode: Literal["concat", "dual"] = "concat"
     """"concat": spikes are channels of L; "dual": spikes are L_spike."""
     spike_cache: str | None = None
-    """Folder for encoded frames (`spike_cache.py`); null: decode whenever one is read, which is faster for crops."""
+    """Folder for encoded frames (`spike_cache.py`), for slow representations; null: decode whenever one is read."""
 
     def __post_init__(self) -> None:
         if self.input_pack_mode not in ("concat", "dual"):

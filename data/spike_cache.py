@@ -2,8 +2,8 @@
 
     "spike_cache": "/fast/disk/spikes"
 
-Decoding a crop costs less than reading it from such a file in most cases (docs/data.md); the cache is for slow
-representations of whole frames. A file's key names the spike file (path, size, inode, times of change), the exposure,
+Decoding a crop costs little more than reading it from such a file (docs/data.md); the cache is for slow representations
+of whole frames. A file's key names the spike file (path, size, inode, times of change), the exposure,
 the geometry, the encoding with all parameters, and the source code that encodes; it is stored in the file and compared
 when the file is read, so that nothing stale is ever used. Old files may be deleted at any time.
 Test: `python -m pytest tests/data/test_spike_cache.py`.

@@ -187,6 +187,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=15)
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
+    if len({arguments.gt is None, arguments.lq is None, arguments.spike is None}) > 1:
+        parser.error("name all of --gt, --lq and --spike, or none")
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
