@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 
 from data.frame_io import FolderFrames, _environments, lmdb_module
 from data.frame_lmdb import write_lmdb
-from scripts.doctor import main
+from scripts.doctor import environment, main
 from tests.data.trees import make_gopro_tree, write_dat
 from tests.tiny import TinyRun, alone
 from utils.spike_loader import SpikeStream
+from utils.utils_option import load_options
 
 
 @pytest.fixture
@@ -275,3 +277,27 @@ def test_clips_of_one_name_are_a_notice(run: TinyRun, capsys: pytest.CaptureFixt
         path.write_text(path.read_text().replace("test_clip_00", "train_clip_00"))
     assert doctor(run, "--no-step") == 0
     assert "have the same name: train_clip_00" in capsys.readouterr().out
+
+
+def found(run: TinyRun) -> list[str]:
+    """What the environment is found to lack."""
+    return [f"{finding.kind}: {finding.what}" for finding in environment(load_options(run.options))]
+
+
+def test_the_environment(run: TinyRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with alone():
+        assert found(run) == []
+        monkeypatch.setattr("scripts.doctor.missing", lambda path: [f"{path.name}: tifffile: not installed"])
+        usage = shutil.disk_usage(run.options)._replace(free=10**9)
+        monkeypatch.setattr("scripts.doctor.shutil.disk_usage", lambda place: usage)
+        place = run.options.parent
+        assert found(run) == [
+            "versions: requirement.txt: tifffile: not installed",
+            f"disk: only 1.0 GB are free in {place}",
+        ]
+    device = SimpleNamespace(name="Card", total_memory=24e9)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda index: device)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert "versions: this torch has no NCCL, so the GPUs can't work together" in found(run)
+    assert "GPU 1: Card, 24 GB" in capsys.readouterr().out
