@@ -58,7 +58,8 @@ if $demo; then
     "$PYTHON" -m scripts.data_preparation.simulate_dataset
 fi
 if $prepare; then
-    "$PYTHON" -m scripts.data_preparation.prepare_gopro_spike_dataset --opt "$options"
+    "$PYTHON" -m scripts.data_preparation.prepare --opt "$options"
+    "$PYTHON" -m scripts.doctor --no-step --opt "$options" ${arguments[@]+"${arguments[@]}"}
 fi
 
 train=(main_train_vrt.py --opt "$options" ${arguments[@]+"${arguments[@]}"})

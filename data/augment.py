@@ -1,13 +1,43 @@
-"""Geometric augmentation: one draw per sample, applied alike to blurred frames, sharp frames and spikes.
+"""Augmentation: one draw per sample, applied alike to blurred frames, sharp frames and (in space and time) spikes.
 
-Every operation only moves pixels, so it is exact, and it commutes with whatever treats each pixel alone
-(all spike representations). Drawn with the same chances as KAIR: horizontal flip 1/2 (`use_hflip`),
-vertical flip 1/2 and transposition 1/2 (`use_rot`), time reversal 1/2 (`random_reverse`).
+`Augmentation` is the geometry, `Appearance` the light; `spike_augment.py` has what is done to spikes alone.
+The geometry only moves pixels, so it is exact, and it commutes with whatever treats each pixel alone (all spike
+representations). Drawn with the same chances as KAIR: horizontal flip 1/2 (`use_hflip`), vertical flip 1/2 and
+transposition 1/2 (`use_rot`), time reversal 1/2 (`random_reverse`).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
+
+APPEARANCE, SPIKE_CHANGE, NOISE = 1, 2, 3
+"""Purposes of chance that is apart from `sampler.sample_rng`, so that switching one on changes nothing else."""
+
+
+def chance(entropy: tuple[int, ...], purpose: int, *further: int) -> np.random.Generator:
+    """A generator of one sample for one purpose; `entropy` is (seed, epoch, index)."""
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(purpose, *further)))
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """x becomes (x - 1/2) * contrast + 1/2 + brightness, cut to [0, 1]."""
+
+    brightness: float = 0.0
+    contrast: float = 1.0
+
+    @classmethod
+    def draw(cls, entropy: tuple[int, ...], *, brightness_jitter: float, contrast_jitter: float) -> "Appearance":
+        """Draws brightness in [-jitter, jitter] and contrast in [1 - jitter, 1 + jitter]."""
+        first, second = chance(entropy, APPEARANCE).uniform(-1, 1, 2)
+        return cls(float(first) * brightness_jitter, 1 + float(second) * contrast_jitter)
+
+    def apply(self, frames: Tensor) -> Tensor:
+        """Frames in [0, 1], of any shape."""
+        if self == Appearance():
+            return frames
+        return ((frames - 0.5) * self.contrast + (0.5 + self.brightness)).clamp_(0, 1)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ keeps them at the spike picture's resolution as "L_spike": (T, K, h, w). Only th
 Test: `python -m pytest tests/data/test_dataset_video_rgbspike.py`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,9 +21,18 @@ from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.frame_io import Box
 from data.spike.encoding import build_encoding
 from data.spike.perturb import Perturbation, build_perturbation
+from data.spike_augment import SpikeChange
 from data.spike_io import SpikeFrames
 from data.video_clips import FramePairs
 from utils.utils_registry import DATASETS
+
+SPIKE_JITTERS = (
+    "spike_gain_jitter",
+    "spike_threshold_jitter",
+    "spike_photon_noise",
+    "spike_hot_pixels",
+    "spike_time_jitter",
+)
 
 
 class _Default(dict[str, Any]):
@@ -55,6 +65,8 @@ class _WithSpikes(Dataset[dict[str, Any]]):
     """Replace pixels that (nearly) always fire; a number is the rate from which."""
     input_pack_mode: Literal["concat", "dual"] = "concat"
     """"concat": spikes are channels of L; "dual": spikes are L_spike."""
+    spike_cache: str | None = None
+    """Folder for encoded frames (`spike_cache.py`), for slow representations; null: decode whenever one is read."""
 
     def __post_init__(self) -> None:
         if self.input_pack_mode not in ("concat", "dual"):
@@ -78,6 +90,7 @@ class _WithSpikes(Dataset[dict[str, Any]]):
             spike_w=self.spike_w,
             flipud=self.spike_flipud,
             perturbation=perturbation,
+            cache=self.spike_cache,
         )
         faults = [*rgb_faults, *self.spikes.faults]
         if not faults:
@@ -92,11 +105,12 @@ class _WithSpikes(Dataset[dict[str, Any]]):
         frames: list[str],
         box: Box | None = None,
         augmentation: Augmentation | None = None,
+        change: SpikeChange | None = None,
     ) -> dict[str, Any]:
         """Puts the frames' spikes into the sample."""
         augmentation = augmentation or Augmentation()
         read = self.spikes.read_resampled if self.input_pack_mode == "concat" else self.spikes.read
-        channels = augmentation.space(read(clip, frames, box, time_reversed=augmentation.reverse))
+        channels = augmentation.space(read(clip, frames, box, time_reversed=augmentation.reverse, change=change))
         spikes = torch.from_numpy(np.ascontiguousarray(channels))
         if self.input_pack_mode == "concat":
             return {**sample, "L": torch.cat([sample["L"], spikes], dim=1)}
@@ -107,6 +121,34 @@ class _WithSpikes(Dataset[dict[str, Any]]):
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset):
     """Training windows with spikes; crops lie on whole spike pixels, and reversed windows have reversed spikes."""
+
+    spike_gain_jitter: float = 0.0
+    """Multiply a sample's channels by a factor from 1 - this to 1 + this; for brightness-true representations."""
+    spike_threshold_jitter: float = 0.0
+    """Make a sample's spikes fewer, as with a threshold up to 1 + this times as high."""
+    spike_photon_noise: float = 0.0
+    """Lose spikes, and add as many, with a probability of up to this."""
+    spike_hot_pixels: float = 0.0
+    """Make up to this share of the pixels fire in every spike frame."""
+    spike_time_jitter: int = 0
+    """Shift a sample's exposures by up to so many spike frames, as far as the streams go."""
+
+    def __post_init__(self) -> None:
+        for key in SPIKE_JITTERS:
+            value, limit = getattr(self, key), 1 if key in ("spike_photon_noise", "spike_hot_pixels") else math.inf
+            if not 0 <= value <= limit:
+                raise ValueError(f"{key}: {value}; it is 0 (off) or more" + (" up to 1." if limit == 1 else "."))
+        super().__post_init__()
+        if self.spike_gain_jitter and not self.encoding.brightness_true:
+            raise ValueError(
+                "spike_gain_jitter: only firing rates can be scaled, and these channels are none (spike_normalize, or "
+                "the representation); spike_threshold_jitter changes the spikes themselves."
+            )
+
+    def _change(self, window: Window) -> SpikeChange | None:
+        """What is done to the spikes of a sample; None where all of it is off."""
+        jitters = {key: getattr(self, key) for key in SPIKE_JITTERS}
+        return SpikeChange.draw(window.entropy, **jitters) if any(jitters.values()) else None
 
     def _faults(self) -> list[str]:
         faults = self._spike_faults(self.pairs, super()._faults())
@@ -124,7 +166,8 @@ class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset
 
     def sample(self, window: Window) -> dict[str, Any]:
         sample = super().sample(window)
-        return self._add_spikes(sample, window.clip.name, window.frames, window.box, window.augmentation)
+        change = self._change(window)
+        return self._add_spikes(sample, window.clip.name, window.frames, window.box, window.augmentation, change)
 
 
 @DATASETS.register("VideoRecurrentTestDatasetRGBSpike")

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data.augment import Augmentation
+from data.augment import Appearance, Augmentation
 from data.frame_io import Box
 from data.sampler import SampleIndex, sample_rng
 from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
@@ -32,6 +33,7 @@ class Window:
         first: name of its first frame in time.
         box: the crop, in pixels of the blurred frames.
         augmentation: flips, transposition, direction of time.
+        entropy: seed, epoch and index, from which all other chance of the sample comes.
     """
 
     clip: Clip
@@ -39,6 +41,7 @@ class Window:
     first: str
     box: Box
     augmentation: Augmentation
+    entropy: tuple[int, ...] = (0, 0, 0)
 
 
 @DATASETS.register("VideoRecurrentTrainDataset")
@@ -85,6 +88,10 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     """Mirror half of the samples."""
     use_rot: bool = True
     """Flip half of the samples vertically, transpose half of them."""
+    brightness_jitter: float = 0.0
+    """Make a sample brighter or darker by up to this much."""
+    contrast_jitter: float = 0.0
+    """Change a sample's contrast by up to this share."""
     seed: int = 0
     """train.manual_seed."""
     scale: int = 1
@@ -96,6 +103,8 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         check_channels(self.n_channels)
         if self.num_frame < 1 or self.gt_size < 1 or not self.interval_list or min(self.interval_list) < 1:
             raise ValueError("num_frame, gt_size and every interval of interval_list have to be 1 or more.")
+        if not 0 <= self.brightness_jitter < 1 or not 0 <= self.contrast_jitter < 1:
+            raise ValueError("brightness_jitter and contrast_jitter have to be from 0 (off) to below 1.")
         if self.gt_size % self.scale:
             raise ValueError(f"gt_size: {self.gt_size} is not a multiple of scale {self.scale}.")
         check_roots(self._roots())
@@ -112,7 +121,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         )
         self.clips = self.pairs.clips
         report_faults(self._faults(), f"The training data in {self.dataroot_lq} can't be used")
-        self._items = [(clip, position) for clip in self.clips for position in range(len(clip))]
+        self._items = [(clip, position) for clip in self.clips for position in self._starts(clip)]
         if self.cache_data:
             self.pairs.preload()
         logger.info("%s: %d clips, %d frames", type(self).__name__, len(self.clips), len(self))
@@ -142,6 +151,10 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
                 )
         return faults
 
+    def _starts(self, clip: Clip) -> Sequence[int]:
+        """Positions in a clip at which items begin."""
+        return range(len(clip))
+
     def __len__(self) -> int:
         return len(self._items)
 
@@ -165,7 +178,8 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         )
         if augmentation.reverse:
             frames.reverse()
-        return Window(clip, frames, first, Box(top, left, side, side), augmentation)
+        entropy = self.seed, sample.epoch, sample.index
+        return Window(clip, frames, first, Box(top, left, side, side), augmentation, entropy)
 
     def _crop_step(self) -> int:
         """Crops begin at multiples of this many pixels of the blurred frames."""
@@ -179,9 +193,15 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         """The sample that a window describes."""
         blurred = self.pairs.read_lq(window.clip.name, window.frames, window.box)
         sharp = self.pairs.read_gt(window.clip.name, window.frames, window.box)
-        result: dict[str, torch.Tensor | str] = {
-            "L": to_tensor(window.augmentation.space(blurred, axes=(-3, -2))),
-            "H": to_tensor(window.augmentation.space(sharp, axes=(-3, -2))),
+        return {
+            "L": self._augmented(blurred, window),
+            "H": self._augmented(sharp, window),
             "key": f"{window.clip.name}/{window.first}",
         }
-        return result
+
+    def _augmented(self, frames: np.ndarray, window: Window) -> torch.Tensor:
+        """(T, h, w, 3) uint8 as a sample has it: flipped, transposed, in changed light; (T, 3, h, w) in [0, 1]."""
+        appearance = Appearance.draw(
+            window.entropy, brightness_jitter=self.brightness_jitter, contrast_jitter=self.contrast_jitter
+        )
+        return appearance.apply(to_tensor(window.augmentation.space(frames, axes=(-3, -2))))

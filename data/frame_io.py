@@ -7,46 +7,29 @@ An LMDB is a folder `X.lmdb` with `data.mdb` and `meta_info.txt` (lines `clip/fr
 Names that begin with a dot are passed over. Frames stay uint8 here: only what a crop keeps is ever cast to float.
 """
 
+import io
 import logging
+import mmap
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from data.picture_crop import Box, Encoded, decode_box
+from data.picture_header import read_header
 from utils.utils_image import decode_rgb
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+TILED_SUFFIXES = (".tif", ".tiff")  # may be read in parts
 NO_DATA_REMEDY = (
     "`./launch_train.sh 1 OPTION_FILE --prepare-data` lays out a downloaded GoPro set; "
     "`./launch_train.sh 1 --demo` makes a small data set and trains on it."
 )
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle of pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def of(self, plane: np.ndarray) -> np.ndarray:
-        """The part of (H, W, ...) inside the box; a view."""
-        return plane[self.top : self.top + self.height, self.left : self.left + self.width]
-
-    def scaled(self, numerator: int, denominator: int = 1) -> "Box":
-        """The same rectangle on a grid `numerator / denominator` times as fine; has to fall on its pixels."""
-        edges = [edge * numerator for edge in (self.top, self.left, self.height, self.width)]
-        assert not any(edge % denominator for edge in edges), (self, numerator, denominator)
-        return Box(*(edge // denominator for edge in edges))
 
 
 class Frames(ABC):
@@ -73,6 +56,10 @@ class Frames(ABC):
     def _encoded(self, clip: str, frame: str) -> bytes:
         """The encoded image."""
 
+    def _mapped(self, clip: str, frame: str) -> Encoded:
+        """The encoded image where only parts of it may be read."""
+        return self._encoded(clip, frame)
+
     @abstractmethod
     def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
         """Height and width, without decoding the image."""
@@ -93,15 +80,24 @@ class Frames(ABC):
             ValueError: the file can't be read, or has another size than the clip's first frame.
         """
         image = self._preloaded.get((clip, frame))
-        if image is None:
-            image = decode_rgb(self._encoded(clip, frame), self.where(clip, frame))
-            height, width = self.size(clip)
-            if image.shape[:2] != (height, width):
-                raise ValueError(
-                    f"{self.where(clip, frame)}: {image.shape[0]}x{image.shape[1]} pixels, but the first frame of the "
-                    f"clip has {height}x{width}. All frames of a clip must have one size."
-                )
-        return image if box is None else box.of(image)
+        if image is not None:
+            return image if box is None else box.of(image)
+        where = self.where(clip, frame)
+        if box is None:
+            image = decode_rgb(self._encoded(clip, frame), where)
+            height, width = image.shape[:2]
+        else:
+            image, (height, width) = decode_box(self._mapped(clip, frame), where, box)
+        if (height, width) != self.size(clip):
+            raise ValueError(
+                f"{where}: {height}x{width} pixels, but the first frame of the clip has "
+                f"{self.size(clip)[0]}x{self.size(clip)[1]}. All frames of a clip must have one size."
+            )
+        return image
+
+    def open(self, clip: str, frame: str) -> BinaryIO:
+        """The encoded image as an open file."""
+        return io.BytesIO(self._encoded(clip, frame))
 
     def preload(self, frames: Iterable[tuple[str, str]]) -> None:
         """Decodes (clip, frame) pairs into memory as uint8, where forked workers share them."""
@@ -153,13 +149,22 @@ class FolderFrames(Frames):
     def _encoded(self, clip: str, frame: str) -> bytes:
         return Path(self.where(clip, frame)).read_bytes()
 
-    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
+    def _mapped(self, clip: str, frame: str) -> Encoded:
         path = self.where(clip, frame)
-        try:
-            with Image.open(path) as image:
-                return image.height, image.width
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{path}: not a readable picture ({error}); copy it again") from error
+        if not path.endswith(TILED_SUFFIXES) or os.stat(path).st_size == 0:
+            return self._encoded(clip, frame)
+        with open(path, "rb", buffering=0) as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def open(self, clip: str, frame: str) -> BinaryIO:
+        return open(self.where(clip, frame), "rb")
+
+    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
+        with self.open(clip, frame) as file:
+            header = read_header(file)
+        if not header.height:
+            raise ValueError(f"{self.where(clip, frame)}: {header.fault}; copy it again")
+        return header.height, header.width
 
 
 class LmdbFrames(Frames):
@@ -197,6 +202,19 @@ class LmdbFrames(Frames):
         return self._frame_sizes[clip, frame]
 
 
+def lmdb_module() -> Any:
+    """The package lmdb.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise ValueError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
+    return lmdb
+
+
 _environments: dict[str, tuple[int, Any]] = {}
 
 
@@ -204,13 +222,9 @@ def _environment(root: str) -> Any:
     """The LMDB at `root`, opened once per process, which is all that the library allows."""
     process, environment = _environments.get(root, (0, None))
     if process != os.getpid():
-        try:
-            import lmdb
-        except ImportError as error:
-            raise ValueError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
         if environment is not None:
             environment.close()  # inherited by a fork, which an open one does not survive
-        environment = lmdb.open(root, readonly=True, lock=False, readahead=False, meminit=False)
+        environment = lmdb_module().open(root, readonly=True, lock=False, readahead=False, meminit=False)
         _environments[root] = os.getpid(), environment
     return environment
 

@@ -8,9 +8,11 @@ from typing import Any, Protocol
 from torch.utils.data import Dataset
 
 import data.dataset_spikling
+import data.dataset_video_denoise
 import data.dataset_video_rgbspike
 import data.dataset_video_test
-import data.dataset_video_train  # noqa: F401  these register by being imported
+import data.dataset_video_train
+import data.dataset_video_vimeo  # noqa: F401  these register by being imported
 from utils.utils_registry import DATASETS
 
 

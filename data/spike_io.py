@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from data.frame_io import Box
-from data.spike.encoding import SpikeEncoding
+from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.perturb import Perturbation, PerturbedStream
 from data.spike.sync import ExposureWindow, SyncTable, default_window
+from data.spike_augment import ChangedStream, SpikeChange
+from data.spike_cache import SpikeCache, description
 from data.video_clips import Clip
 from utils.spike_loader import SpikeStream
 
@@ -29,6 +31,35 @@ class SpikeFile:
 
     path: Path
     window: ExposureWindow
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """The spike files of a clip.
+
+    Attributes:
+        paths: `.dat` by RGB frame, of the frames that have one.
+        whole_clip: it is one file for all of them.
+        missing: what is missing, in a sentence, or "".
+    """
+
+    paths: dict[str, Path]
+    whole_clip: bool
+    missing: str
+
+
+def find_spikes(clip: Clip, folder: Path) -> ClipFiles:
+    """Looks for <folder>/spike/<frame>.dat, or a single `.dat` in <folder>/spike or <folder>."""
+    per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
+    missing = [path for path in per_frame.values() if not path.is_file()]
+    whole = [*sorted((folder / "spike").glob("*.dat")), *sorted(folder.glob("*.dat"))]
+    if len(missing) == len(per_frame) and len(whole) == 1:
+        return ClipFiles(dict.fromkeys(clip.frames, whole[0]), True, "")
+    if not missing:
+        return ClipFiles(per_frame, False, "")
+    more = f" (and {len(missing) - 1} more of this clip)" if len(missing) > 1 else ""
+    fault = f"{missing[0]}: no such spike file{more}; each frame needs one, or the clip one .dat and a sync.json"
+    return ClipFiles({frame: path for frame, path in per_frame.items() if path not in missing}, False, fault)
 
 
 class SpikeFrames:
@@ -42,6 +73,7 @@ class SpikeFrames:
         spike_h, spike_w: size of the spike picture; None: from config.yaml or the file's size.
         flipud: rows are stored bottom-up.
         perturbation: what is done to the spikes before they are encoded.
+        cache: folder of encoded frames (`spike_cache.py`); None: encode whenever one is read.
 
     Attributes:
         faults: what is missing or can't be used; the object can be read only where this is empty.
@@ -60,8 +92,13 @@ class SpikeFrames:
         spike_w: int | None,
         flipud: bool,
         perturbation: Perturbation | None = None,
+        cache: str | None = None,
     ) -> None:
         self.encoding = encoding
+        self.cache: SpikeCache | None = None
+        if cache is not None:
+            shared = {"encoding": encoding, "perturbation": perturbation, "flipud": flipud}
+            self.cache = SpikeCache(Path(cache).expanduser(), description(shared))
         self.flipud = flipud
         self.perturbation = perturbation
         self.root = Path(dataroot_spike).expanduser()
@@ -73,10 +110,25 @@ class SpikeFrames:
             folder = self.root if single and not (self.root / clip.name).is_dir() else self.root / clip.name
             self._add_clip(clip, folder, (spike_h, spike_w))
 
+    @classmethod
+    def plain(
+        cls, root: Path, clips: list[Clip], size: tuple[int | None, int | None] = (None, None), flipud: bool = True
+    ) -> "SpikeFrames":
+        """For looking at streams and exposures alone: encoded as a count; no size: from config.yaml or the files."""
+        encoding = build_encoding({"representation": "count"}, 1.0)
+        return cls(str(root), clips, single=False, encoding=encoding, spike_h=size[0], spike_w=size[1], flipud=flipud)
+
+    def stream(self, clip: str, frame: str) -> tuple[SpikeStream, ExposureWindow]:
+        """The stream that holds an RGB frame's spikes, and the exposure in it."""
+        file = self._files[clip, frame]
+        return self._open(clip, file.path), file.window
+
     def _add_clip(self, clip: Clip, folder: Path, size: tuple[int | None, int | None]) -> None:
         """Finds and checks the spikes of a clip's frames: files, sizes, exposures."""
         name = os.path.basename(os.path.abspath(folder))
-        paths, whole_clip = self._find_files(clip, folder)
+        files = find_spikes(clip, folder)
+        paths, whole_clip = files.paths, files.whole_clip
+        self.faults += [files.missing] if files.missing else []
         sync_path = folder / "sync.json"
         if whole_clip and not sync_path.is_file():
             self.faults.append(
@@ -105,20 +157,6 @@ class SpikeFrames:
                     return  # the other frames would only say the same
             else:
                 self._files[clip.name, frame] = SpikeFile(path, window)
-
-    def _find_files(self, clip: Clip, folder: Path) -> tuple[dict[str, Path], bool]:
-        """The `.dat` of every frame, and whether it is one for the whole clip; what is missing becomes one fault."""
-        per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
-        missing = [path for path in per_frame.values() if not path.is_file()]
-        whole = [*sorted((folder / "spike").glob("*.dat")), *sorted(folder.glob("*.dat"))]
-        if len(missing) == len(per_frame) and len(whole) == 1:
-            return dict.fromkeys(clip.frames, whole[0]), True
-        if missing:
-            more = f" (and {len(missing) - 1} more of this clip)" if len(missing) > 1 else ""
-            self.faults.append(
-                f"{missing[0]}: no such spike file{more}; each frame needs one, or the clip one .dat and a sync.json"
-            )
-        return {frame: path for frame, path in per_frame.items() if path not in missing}, False
 
     def register(self, frame_sizes: dict[str, tuple[int, int]], *, resample: bool) -> list[str]:
         """Finds `ratio` from the blurred frames' sizes; returns what does not fit.
@@ -150,22 +188,37 @@ class SpikeFrames:
             )
         return faults
 
-    def read(self, clip: str, frames: list[str], box: Box | None = None, *, time_reversed: bool = False) -> np.ndarray:
+    def read(
+        self,
+        clip: str,
+        frames: list[str],
+        box: Box | None = None,
+        *,
+        time_reversed: bool = False,
+        change: SpikeChange | None = None,
+    ) -> np.ndarray:
         """Channels at the spike picture's resolution.
 
         Args:
             clip, frames: RGB frames by name.
             box: part of the picture, in pixels of the blurred frames, on whole spike pixels; None: all.
             time_reversed: the spikes of each frame run backwards.
+            change: what training does to the spikes first.
 
         Returns:
             (T, channels, h, w) float32.
         """
         box = self._spike_box(clip, box)
-        return np.stack([self._encode(clip, frame, box, time_reversed) for frame in frames])
+        return np.stack([self._encode(clip, frame, box, time_reversed, change) for frame in frames])
 
     def read_resampled(
-        self, clip: str, frames: list[str], box: Box | None = None, *, time_reversed: bool = False
+        self,
+        clip: str,
+        frames: list[str],
+        box: Box | None = None,
+        *,
+        time_reversed: bool = False,
+        change: SpikeChange | None = None,
     ) -> np.ndarray:
         """Channels at the blurred frames' resolution: bilinear where frames are finer, averaged where coarser.
 
@@ -177,7 +230,8 @@ class SpikeFrames:
         """
         box = self._spike_box(clip, box)
         if self.ratio < 1:
-            return np.stack([shrink(self._encode(clip, f, box, time_reversed), self.ratio.denominator) for f in frames])
+            factor = self.ratio.denominator
+            return np.stack([shrink(self._encode(clip, f, box, time_reversed, change), factor) for f in frames])
         height, width = self.sizes[clip]
         top, left = max(box.top - 1, 0), max(box.left - 1, 0)
         bottom, right = min(box.top + box.height + 1, height), min(box.left + box.width + 1, width)
@@ -188,28 +242,45 @@ class SpikeFrames:
             (left - box.left + 1, box.left + box.width + 1 - right),
         )
         factor = self.ratio.numerator
-        return np.stack(
-            [enlarge(np.pad(self._encode(clip, f, around, time_reversed), border, "edge"), factor) for f in frames]
-        )
+        encoded = (self._encode(clip, frame, around, time_reversed, change) for frame in frames)
+        return np.stack([enlarge(np.pad(channels, border, "edge"), factor) for channels in encoded])
 
     def _spike_box(self, clip: str, box: Box | None) -> Box:
         """A box of the blurred frames in spike pixels."""
         assert self.ratio and not self.faults
         return Box(0, 0, *self.sizes[clip]) if box is None else box.scaled(self.ratio.denominator, self.ratio.numerator)
 
-    def _encode(self, clip: str, frame: str, box: Box, time_reversed: bool) -> np.ndarray:
+    def _encode(
+        self, clip: str, frame: str, box: Box, time_reversed: bool, change: SpikeChange | None = None
+    ) -> np.ndarray:
         """(channels, h, w) of one frame; decodes the box alone."""
         file = self._files[clip, frame]
-        stream = self._open(clip, file.path)
-        return self.encoding.encode_crop(
-            stream, file.window, box.top, box.left, box.height, box.width, time_reversed=time_reversed
-        )
+        if self.cache is not None and change is None:
+            window = [file.window.begin, file.window.end, file.window.center]
+            own = {"window": window, "size": self.sizes[clip], "clip": clip, "reversed": time_reversed}
+            whole = Box(0, 0, *self.sizes[clip])
+            return self.cache.read(file.path, own, box, lambda: self._decode(clip, file, whole, time_reversed, None))
+        return self._decode(clip, file, box, time_reversed, change)
 
-    def _open(self, clip: str, path: Path) -> SpikeStream:
-        size = self.sizes[clip]
+    def _decode(
+        self, clip: str, file: SpikeFile, box: Box, time_reversed: bool, change: SpikeChange | None
+    ) -> np.ndarray:
+        stream = self._open(clip, file.path, change)
+        window = file.window if change is None else change.window(file.window, self.encoding, len(stream))
+        encoded = self.encoding.encode_crop(
+            stream, window, box.top, box.left, box.height, box.width, time_reversed=time_reversed
+        )
+        if change is not None and change.gain != 1:
+            encoded *= np.float32(change.gain)
+        return encoded
+
+    def _open(self, clip: str, path: Path, change: SpikeChange | None = None) -> SpikeStream:
+        size, name = self.sizes[clip], f"{clip}/{path.stem}"
+        if change is not None and change.changes_spikes:
+            return ChangedStream(change, name, path, *size, flipud=self.flipud)
         if self.perturbation is None:
             return SpikeStream(path, *size, flipud=self.flipud)
-        return PerturbedStream(self.perturbation, f"{clip}/{path.stem}", path, *size, flipud=self.flipud)
+        return PerturbedStream(self.perturbation, name, path, *size, flipud=self.flipud)
 
 
 def enlarge(padded: np.ndarray, factor: int) -> np.ndarray:

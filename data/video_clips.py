@@ -7,7 +7,7 @@ and all that is wrong is reported in one message.
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.frame_io import NO_DATA_REMEDY, Box, Frames, open_frames
+from data.frame_io import NO_DATA_REMEDY, Box, Frames, natural_order, open_frames
+from utils.utils_file import atomic_write
 
 VAL_PARTITIONS = {
     "REDS4": ["000", "011", "015", "020"],
@@ -36,13 +37,20 @@ class Clip:
         return len(self.frames)
 
 
+class DataFaults(ValueError):
+    """What keeps data from being used: the message shows the first ten, `faults` are all of them."""
+
+    def __init__(self, title: str, faults: list[str]) -> None:
+        self.faults = faults
+        shown = "".join(f"\n  {fault}" for fault in faults[:FAULTS_SHOWN])
+        more = f"\n  ... and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        super().__init__(f"{title}:{shown}{more}")
+
+
 def report_faults(faults: list[str], title: str) -> None:
-    """Raises one ValueError with all faults (the first ten in full); nothing where there are none."""
-    if not faults:
-        return
-    shown = "".join(f"\n  {fault}" for fault in faults[:FAULTS_SHOWN])
-    more = f"\n  ... and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-    raise ValueError(f"{title}:{shown}{more}")
+    """Raises one `DataFaults` with all faults; nothing where there are none."""
+    if faults:
+        raise DataFaults(title, faults)
 
 
 def check_roots(roots: Mapping[str, str | None]) -> None:
@@ -139,7 +147,10 @@ class FramePairs:
 
 
 def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
-    """Clips of a meta info file, lines `clip n_frames (h,w,c) first_frame`.
+    """Clips of a meta info file, lines `clip n_frames (h,w,c) first_frame`; KAIR's Vimeo file leaves out the last, a 1.
+
+    Args:
+        filename_tmpl: from numbers to names, "06d" or "im{}".
 
     Raises:
         ValueError: no such file, a line of another form, a bad template.
@@ -147,22 +158,63 @@ def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"meta_info_file: {path} does not exist; null takes all clips of the data folders.")
-    try:
-        format(0, filename_tmpl)
-    except ValueError as error:
-        raise ValueError(f'filename_tmpl: {filename_tmpl!r} formats no number; "06d" names frames 000000.') from error
+    name = _frame_namer(filename_tmpl)
     clips = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
-        match = re.fullmatch(r"\s*(\S.*?)\s+(\d+)\s+(\S+)\s+(\d+)\s*", line)
+        match = re.fullmatch(r"\s*(\S.*?)\s+(\d+)\s+(?:\([\d,]+\)|\S+\s+(\d+))\s*", line)
         if match is None:
             raise ValueError(f"{path}, line {number}: {line!r} is not `clip n_frames (h,w,c) first_frame`.")
-        first = int(match[4])
-        clips.append(Clip(match[1], tuple(format(k, filename_tmpl) for k in range(first, first + int(match[2])))))
+        first = 1 if match[3] is None else int(match[3])
+        clips.append(Clip(match[1], tuple(name(k) for k in range(first, first + int(match[2])))))
     if not clips:
         raise ValueError(f"meta_info_file: {path} names no clips.")
     return clips
+
+
+def _frame_namer(filename_tmpl: str) -> Callable[[int], str]:
+    """From a frame's number to its name."""
+    name = filename_tmpl.format if "{" in filename_tmpl else lambda number: format(number, filename_tmpl)
+    try:
+        if name(0) == name(1):
+            raise ValueError("every number has the same name")
+    except (ValueError, IndexError, KeyError) as error:
+        raise ValueError(
+            f'filename_tmpl: {filename_tmpl!r} formats no number; "06d" names frames 000000, "im{{}}" im0.'
+        ) from error
+    return name
+
+
+def write_meta_info(path: Path, frames: Frames, clips: Iterable[str]) -> dict[str, int]:
+    """Writes a meta info file for clips of a root; returns the number of frames of each.
+
+    Raises:
+        ValueError: a clip's frames are not numbered without gaps, which such a file can't say.
+    """
+    counts = {}
+    with atomic_write(path) as file:
+        for clip in sorted(clips, key=natural_order):
+            numbers = [frame_number(frame) for frame in frames.clips[clip]]
+            if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+                lacking = sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers))
+                raise ValueError(f"{clip}: frame numbers are missing in between: {', '.join(map(str, lacking[:5]))}")
+            height, width = frames.size(clip)
+            file.write(f"{clip} {len(numbers)} ({height},{width},3) {numbers[0]}\n")
+            counts[clip] = len(numbers)
+    return counts
+
+
+def frame_number(frame: str) -> int:
+    """The number in a frame's name, the last one of several.
+
+    Raises:
+        ValueError: it has none.
+    """
+    numbers = re.findall(r"\d+", frame)
+    if not numbers:
+        raise ValueError(f"frame {frame!r} has no number in its name, which its place in the clip comes from")
+    return int(numbers[-1])
 
 
 def select_partition(clips: list[Clip], val_partition: str | list[str] | None, test_mode: bool) -> list[Clip]:

@@ -117,7 +117,8 @@ def test_mistakes_of_the_command_line(fake: Path, arguments: list[str], parts: l
             ["1", "--prepare-data", "--dry-run"],
             {},
             [
-                f"-m scripts.data_preparation.prepare_gopro_spike_dataset --opt {DEFAULT}",
+                f"-m scripts.data_preparation.prepare --opt {DEFAULT}",
+                f"-m scripts.doctor --no-step --opt {DEFAULT}",
                 f"-u main_train_vrt.py --opt {DEFAULT} --dry-run",
             ],
         ),

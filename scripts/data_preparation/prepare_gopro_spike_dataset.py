@@ -2,124 +2,131 @@
 
     python -m scripts.data_preparation.prepare_gopro_spike_dataset --gopro_root trainsets/GOPRO_Large \\
         --spike_root trainsets/GOPRO_Large_spike_seq
-    python -m scripts.data_preparation.prepare_gopro_spike_dataset --opt FILE       roots from the option file
+    python -m scripts.data_preparation.prepare_gopro_spike_dataset --opt FILE       folders from the option file
 
 From GOPRO_ROOT/{train,test}/<clip>/{sharp,blur} come GOPRO_ROOT/{train,test}_{GT,GT_blurred}/<clip> (symbolic links, or
-copies with --copy), GOPRO_ROOT/meta_info_{train,test}.txt, and SPIKE_ROOT/config.yaml with the geometry 360x640. Clips
-that are there already are kept; running it again goes on where it stopped.
+copies with --copy) and GOPRO_ROOT/meta_info_{train,test}.txt, or the folders and files that the option file names.
+Where there are spikes, SPIKE_ROOT/config.yaml gets their geometry (half the frames': 360x640), and every
+SPIKE_ROOT/{train,test}/<clip> a sync.json. What is there already is kept; running it again goes on where it stopped.
 """
 
 import argparse
-import re
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from data.frame_io import FolderFrames
-from utils.option_layers import load_layers
-from utils.utils_file import atomic_write
+from data.spike.sync import GOPRO_CLIP, GOPRO_SPIKES_PER_FRAME
+from data.spike_io import SpikeFrames
+from data.video_clips import Clip, report_faults
+from scripts.data_preparation.make_sync import windows_by_rule, write_clip
+from scripts.data_preparation.preparation import (
+    Split,
+    add_arguments,
+    clip_folders,
+    is_there,
+    manner,
+    meta_info_of,
+    prepare_splits,
+    run,
+    sections,
+    targets_of,
+    write_config,
+)
+from utils.spike_loader import find_geometry
 
-PICTURES = {"GT": "sharp", "GT_blurred": "blur"}
-CONFIG = "spike_h: 360\nspike_w: 640\nis_labeled: false\nlabeled_data_type: [0]\n"
+WHOLE = {"train": (22, 2103), "test": (11, 1111)}
+SPIKE_RATIO = 2  # frame pixels per spike pixel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a folder is missing or incomplete."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opt", type=Path, help="option file that names the roots")
     parser.add_argument("--gopro_root", type=Path, help="folder with train/ and test/ of GOPRO_Large")
     parser.add_argument("--spike_root", type=Path, help="folder with train/ and test/ of the spike sequences")
-    parser.add_argument("--splits", nargs="+", default=["train", "test"], choices=["train", "test"])
-    parser.add_argument("--copy", action="store_true", help="copy the pictures instead of linking them")
-    arguments = parser.parse_args(argv)
-    try:
-        gopro_root, spike_root = roots(arguments)
-        for split in arguments.splits:
-            clips = prepare_split(gopro_root, split, arguments.copy)
-            check_spikes(spike_root, gopro_root, split, clips)
-            print(f"{split}: {len(clips)} clips, {sum(clips.values())} frames")
-        if not (spike_root / "config.yaml").exists():
-            with atomic_write(spike_root / "config.yaml") as file:
-                file.write(CONFIG)
-        return 0
-    except ValueError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+    parser.add_argument("--blur", choices=["blur", "blur_gamma"], default="blur", help="which blurred frames to take")
+    parser.add_argument(
+        "--spike_h", type=int, help="height of the spike picture, for config.yaml; default: half a frame"
+    )
+    parser.add_argument("--spike_w", type=int, help="its width")
+    add_arguments(parser)
+    return run(prepare, parser, argv)
 
 
-def roots(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """The folders of GoPro and of its spikes: from the flags, else from the option file's training set."""
-    gopro_root, spike_root = arguments.gopro_root, arguments.spike_root
-    if arguments.opt is not None:
-        train = load_layers(arguments.opt).tree["datasets"]["train"]
-        gopro_root = gopro_root or Path(train["dataroot_gt"]).parent
-        spike_root = (
-            spike_root or Path(train.get("dataroot_spike", gopro_root.parent / "GOPRO_Large_spike_seq/train")).parent
-        )
-    if gopro_root is None or spike_root is None:
-        raise ValueError("name the folders by --gopro_root and --spike_root, or an option file by --opt")
-    return gopro_root, spike_root
+def prepare(arguments: argparse.Namespace) -> None:
+    """Lays out the splits asked for, then their spikes."""
+    chosen = sections(arguments.opt)
+    roots = [str(root) for section in chosen.values() for key, root in section.items() if key.startswith("dataroot_")]
+    root = arguments.gopro_root or _gopro_root(chosen["train"])
+    splits = []
+    for name in arguments.splits:
+        targets = targets_of(chosen[name], {"gt": root / f"{name}_GT", "lq": root / f"{name}_GT_blurred"})
+        raw = {"gt": clip_folders(root / name, "sharp"), "lq": clip_folders(root / name, arguments.blur)}
+        if not raw["gt"]:  # laid out by other means already
+            raw = {side: clip_folders(target) for side, target in targets.items()}
+        if raw["gt"]:
+            splits.append(Split(name, targets, raw, meta_info_of(chosen[name], name, targets["gt"]), WHOLE[name]))
+        elif is_there(chosen[name]):
+            print(f"{name}: no raw data, and all that the options name is there; left alone")
+        elif arguments.opt is None or chosen[name]:
+            raise ValueError(
+                f"{root / name}: no clips. Unpack GOPRO_Large so that {root / name}/<clip>/sharp/000001.png exists."
+            )
+    prepare_splits(splits, manner(arguments, roots))
+    for split in splits:
+        spikes = _spike_root(arguments, chosen, split.name)
+        if spikes is not None:
+            prepare_spikes(split, spikes, arguments)
 
 
-def prepare_split(gopro_root: Path, split: str, copy: bool) -> dict[str, int]:
-    """Makes `<split>_GT` and `<split>_GT_blurred` and the split's meta info.
+def prepare_spikes(split: Split, spikes: Path, arguments: argparse.Namespace) -> None:
+    """Checks that every frame has its spikes, and writes config.yaml and every clip's sync.json.
 
-    Returns:
-        Number of frames of every clip.
-
-    Raises:
-        ValueError: the raw folder is missing, or a clip lacks sharp or blurred frames; nothing of that clip is made.
-    """
-    raw = gopro_root / split
-    laid_out = gopro_root / f"{split}_GT"
-    names = sorted(path.name for path in (raw if raw.is_dir() else laid_out).glob("*/") if path.is_dir())
-    if not names:
-        raise ValueError(f"{raw}: no clips. Unpack GOPRO_Large so that {raw}/<clip>/sharp/000001.png exists.")
-    for name in names:
-        if raw.is_dir():
-            lay_out(raw / name, gopro_root, split, copy)
-    sharp = FolderFrames(laid_out, "--gopro_root")
-    with atomic_write(gopro_root / f"meta_info_{split}.txt") as file:
-        for clip, frames in sharp.clips.items():
-            height, width = sharp.size(clip)
-            file.write(f"{clip} {len(frames)} ({height},{width},3) {int(re.sub('[^0-9]', '', frames[0]) or 0)}\n")
-    return {clip: len(frames) for clip, frames in sharp.clips.items()}
-
-
-def lay_out(clip: Path, gopro_root: Path, split: str, copy: bool) -> None:
-    """Links or copies the pictures of one raw clip to where the recipes look for them."""
-    frames = {kind: sorted(path.name for path in (clip / source).glob("*.png")) for kind, source in PICTURES.items()}
-    if not frames["GT"] or frames["GT"] != frames["GT_blurred"]:
-        lone = sorted(set(frames["GT"]) ^ set(frames["GT_blurred"]))
-        raise ValueError(f"{clip}: sharp/ and blur/ must hold the same frames; on one side only: {lone[:5] or 'all'}")
-    for kind, source in PICTURES.items():
-        target = gopro_root / f"{split}_{kind}" / clip.name
-        if target.exists():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if copy:
-            half_made = target.with_name(f".{target.name}.tmp")
-            shutil.copytree(clip / source, half_made, dirs_exist_ok=True)
-            half_made.rename(target)
-        else:
-            target.symlink_to(Path("..") / split / clip.name / source)
-
-
-def check_spikes(spike_root: Path, gopro_root: Path, split: str, clips: dict[str, int]) -> None:
-    """Every frame needs its spike file.
+    Args:
+        spikes: <clip>/spike/<frame>.dat below it; config.yaml goes into its parent.
 
     Raises:
-        ValueError: names the first files that are missing.
+        ValueError: names the spike files that are missing or of another size.
     """
-    lost = [
-        str(path)
-        for clip in clips
-        for frame in sorted((gopro_root / f"{split}_GT_blurred" / clip).glob("*.png"))
-        if not (path := spike_root / split / clip / "spike" / f"{frame.stem}.dat").exists()
-    ]
-    if lost:
-        raise ValueError(f"{len(lost)} spike files are missing, the first: {', '.join(lost[:3])}")
+    frames = FolderFrames(split.targets["gt"], "dataroot_gt")
+    clips = [Clip(clip, tuple(frames.clips[clip])) for clip in split.raw["gt"]]
+    height, width = frames.size(clips[0].name)
+    size = find_geometry(spikes) or (
+        arguments.spike_h or height // SPIKE_RATIO,
+        arguments.spike_w or width // SPIKE_RATIO,
+    )
+    found = SpikeFrames.plain(spikes, clips, size)
+    # What an old sync.json says is looked at when it is read; it may be about to be written anew.
+    report_faults([f for f in found.faults if "sync.json: " not in f], f"The spikes in {spikes} can't be used")
+    if find_geometry(spikes) is None:
+        write_config(spikes.parent, *size)
+    for clip in clips:
+        folder = spikes / clip.name
+        if arguments.force or not (folder / "sync.json").is_file():
+            windows = windows_by_rule(folder, clip, size)
+            write_clip(folder, windows)
+            averaged = int(match[1]) if (match := GOPRO_CLIP.match(clip.name)) else None
+            if averaged and any(
+                window.end != GOPRO_SPIKES_PER_FRAME * (averaged - 1) + 1 for window in windows.values()
+            ):
+                count = GOPRO_SPIKES_PER_FRAME * averaged
+                print(f"Note: {folder}: files are not of {count} spike frames, as its name implies; taken whole")
+
+
+def _gopro_root(train: dict[str, str]) -> Path:
+    if not train.get("dataroot_gt"):
+        raise ValueError("name the folder of GoPro by --gopro_root, or an option file with a training set by --opt")
+    return Path(train["dataroot_gt"]).expanduser().parent
+
+
+def _spike_root(arguments: argparse.Namespace, chosen: dict[str, dict[str, str]], split: str) -> Path | None:
+    """The folder of a split's spikes; None where neither flag nor option file names one."""
+    if arguments.spike_root is not None:
+        return Path(arguments.spike_root) / split
+    if chosen[split].get("dataroot_spike"):
+        return Path(chosen[split]["dataroot_spike"]).expanduser()
+    train = chosen["train"].get("dataroot_spike")
+    return Path(train).expanduser().parent / split if train and not chosen[split] else None
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from data.augment import Augmentation
+from data.augment import Appearance, Augmentation
 
 ALL = [Augmentation(bool(n & 1), bool(n & 2), bool(n & 4), bool(n & 8)) for n in range(16)]
 
@@ -51,3 +52,16 @@ def test_each_choice_has_probability_one_half() -> None:
     for name in ("hflip", "vflip", "transpose", "reverse"):
         assert 900 < sum(getattr(draw, name) for draw in draws) < 1100
     assert len(set(draws)) == 16
+
+
+def test_appearance() -> None:
+    frames = torch.linspace(0, 1, 24).reshape(2, 3, 2, 2)
+    assert Appearance().apply(frames) is frames
+    changed = Appearance(brightness=0.1, contrast=0.8).apply(frames)
+    assert torch.allclose(changed, ((frames - 0.5) * 0.8 + 0.6).clamp(0, 1))
+    assert Appearance(contrast=1.9).apply(frames).min() == 0
+    drawn = [Appearance.draw((1, 2, k), brightness_jitter=0.2, contrast_jitter=0.1) for k in range(200)]
+    assert drawn[0] == Appearance.draw((1, 2, 0), brightness_jitter=0.2, contrast_jitter=0.1)
+    assert -0.2 < min(a.brightness for a in drawn) < -0.15 and 0.15 < max(a.brightness for a in drawn) < 0.2
+    assert 0.9 < min(a.contrast for a in drawn) < 0.92 and 1.08 < max(a.contrast for a in drawn) < 1.1
+    assert Appearance.draw((1, 2, 0), brightness_jitter=0, contrast_jitter=0) == Appearance()

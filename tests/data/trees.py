@@ -56,6 +56,7 @@ def make_gopro_tree(
     size: tuple[int, int] = (48, 64),
     spike_ratio: int = 2,
     spikes_per_frame: int = 24,
+    center: int | None = None,
     scale: int = 1,
     sync: bool = True,
     seed: int = 0,
@@ -69,6 +70,7 @@ def make_gopro_tree(
         size: height and width of the blurred frames; sharp ones are `scale` times as large.
         spike_ratio: blurred frames are this many times as large as the spike picture.
         spikes_per_frame: spike frames in each `.dat`, which is one exposure.
+        center: spike frame at which the sharp frame is taken; None: the middle one.
         sync: write sync.json.
         seed: of the textures and motions.
     """
@@ -78,6 +80,7 @@ def make_gopro_tree(
     names, clip_names = [f"{k:06d}" for k in range(frames)], [f"{phase}_clip_{k:02d}" for k in range(clips)]
     height, width = size
     spike_h, spike_w = height // spike_ratio, width // spike_ratio
+    center = spikes_per_frame // 2 if center is None else center
     spike_root.mkdir(parents=True, exist_ok=True)
     (spike_root / "config.yaml").write_text(f"spike_h: {spike_h}\nspike_w: {spike_w}\nis_labeled: false\n")
     for clip in clip_names:
@@ -88,13 +91,13 @@ def make_gopro_tree(
         for k, name in enumerate(names):
             times = k + np.arange(spikes_per_frame) / spikes_per_frame
             views = [_view(texture, velocity * time, height, width) for time in times]
-            sharp = cv2.resize(views[spikes_per_frame // 2], (width * scale, height * scale))
+            sharp = cv2.resize(views[center], (width * scale, height * scale))
             _write_png(gt / clip / f"{name}.png", sharp)
             _write_png(lq / clip / f"{name}.png", np.mean(views, axis=0))
             spikes, charge = _integrate_and_fire(views, charge, spike_h, spike_w)
             write_dat(spike_root / phase / clip / "spike" / f"{name}.dat", spikes)
         if sync:
-            entry = {"spike_begin": 0, "spike_end": spikes_per_frame, "spike_center": spikes_per_frame // 2}
+            entry = {"spike_begin": 0, "spike_end": spikes_per_frame, "spike_center": center}
             content = {"seq_name": clip, "frames": [{"rgb": name, **entry} for name in names]}
             (spike_root / phase / clip / "sync.json").write_text(json.dumps(content))
     meta_info = root / f"meta_info_{phase}.txt"

@@ -93,7 +93,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def raw_gopro(root: Path) -> None:
     """GoPro as downloaded: <split>/<clip>/{sharp,blur} and the spike sequences."""
     for phase in ("train", "test"):
-        tree = make_gopro_tree(root, phase=phase, clips=1, frames=4, size=(64, 64), spikes_per_frame=8)
+        tree = make_gopro_tree(root, phase=phase, clips=1, frames=4, size=(64, 64), spikes_per_frame=8, seed=len(phase))
         for kind, made in (("sharp", tree.gt), ("blur", tree.lq)):
             for clip in tree.clips:
                 (root / "GOPRO_Large" / phase / clip).mkdir(parents=True, exist_ok=True)

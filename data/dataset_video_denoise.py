@@ -1,0 +1,49 @@
+"""Training of non-blind video denoising: sharp frames, Gaussian noise of a random level, and that level as a channel.
+
+    "dataset_type": "VideoRecurrentTrainNonblindDenoisingDataset", "sigma_min": 0, "sigma_max": 50
+
+As KAIR has it for the model 008. Noise and level come from (seed, epoch, index) like everything random.
+Test: `python -m pytest tests/data/test_dataset_tasks.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.augment import NOISE, chance
+from data.dataset_video_train import VideoRecurrentTrainDataset, Window
+from utils.utils_registry import DATASETS
+
+
+@DATASETS.register("VideoRecurrentTrainNonblindDenoisingDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoRecurrentTrainNonblindDenoisingDataset(VideoRecurrentTrainDataset):
+    """Windows of sharp frames with noise.
+
+    An item is {"L": (T,4,gt_size,gt_size), noisy frames (not cut to [0, 1]) and the noise level / 255, "H": (T,3,...)}.
+    """
+
+    dataroot_lq: str = ""
+    """No use: noise is added to the sharp frames. KAIR's files name them here again."""
+    sigma_min: float = 0.0
+    """Least standard deviation of the noise, in 8-bit steps."""
+    sigma_max: float = 50.0
+    """Greatest one; each sample's is drawn between both."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma_min <= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}: 0 <= min <= max is needed.")
+        if self.scale != 1:
+            raise ValueError(f"scale: {self.scale}; denoising keeps the size, 1.")
+        self.dataroot_lq = self.dataroot_gt
+        super().__post_init__()
+
+    def sample(self, window: Window) -> dict[str, Any]:
+        sharp = self._augmented(self.pairs.read_gt(window.clip.name, window.frames, window.box), window)
+        rng = chance(window.entropy, NOISE)
+        level = float(rng.uniform(self.sigma_min, self.sigma_max)) / 255
+        noise = torch.from_numpy(rng.standard_normal(sharp.shape, np.float32))
+        noisy = torch.cat([sharp + level * noise, torch.full_like(sharp[:, :1], level)], dim=1)
+        return {"L": noisy, "H": sharp, "key": f"{window.clip.name}/{window.first}"}

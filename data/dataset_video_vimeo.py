@@ -1,0 +1,111 @@
+"""Training on Vimeo-90K, whose clips are seven frames im1 to im7: super-resolution and frame interpolation.
+
+    <root>/00001/0001/im1.png ... im7.png, or an LMDB with keys 00001/0001/im1
+
+One item is one clip. As KAIR has them for the models 003, 004 (`VideoRecurrentTrainVimeoDataset`) and 009
+(`VideoRecurrentTrainVimeoVFIDataset`). Test: `python -m pytest tests/data/test_dataset_tasks.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision.transforms.functional as colours
+
+from data.augment import NOISE, chance
+from data.dataset_video_train import VideoRecurrentTrainDataset, Window
+from data.video_clips import Clip
+from utils.utils_registry import DATASETS
+
+CLIP_FRAMES = 7
+COLOUR_JITTER = 0.05  # of brightness, contrast, saturation and hue
+
+
+@DATASETS.register("VideoRecurrentTrainVimeoDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
+    """The middle `num_frame` frames of each clip, as windows of `VideoRecurrentTrainDataset`."""
+
+    filename_tmpl: str = "im{}"
+    """How frame numbers become names."""
+    num_frame: int = -1
+    """Frames per sample, T, from the clip's middle; -1: all seven."""
+    pad_sequence: bool = False
+    """Repeat the last frame: T + 1 frames, for attention windows of an even length."""
+    flip_sequence: bool = False
+    """Append the frames in reverse: 2 T frames."""
+
+    def __post_init__(self) -> None:
+        if self.pad_sequence and self.flip_sequence:
+            raise ValueError("pad_sequence and flip_sequence: choose one.")
+        self.num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
+        super().__post_init__()
+
+    def _starts(self, clip: Clip) -> Sequence[int]:
+        return [(len(clip) - self.num_frame) // 2]
+
+    def sample(self, window: Window) -> dict[str, Any]:
+        sample = super().sample(window)
+        for key in ("L", "H"):
+            frames = sample[key]
+            if self.pad_sequence:
+                sample[key] = torch.cat([frames, frames[-1:]])
+            if self.flip_sequence:
+                sample[key] = torch.cat([frames, frames.flip(0)])
+        return {**sample, "key": window.clip.name}
+
+
+@DATASETS.register("VideoRecurrentTrainVimeoVFIDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
+    """Frame interpolation: every other frame in, the one between the middle two out.
+
+    An item is {"L": (4,3,gt_size,gt_size), frames 1, 3, 5, 7; "H": (1,3,gt_size,gt_size), frame 4; "key": the clip}.
+    """
+
+    dataroot_lq: str = ""
+    """No use: both sides come from the sharp frames. KAIR's files name them here again."""
+    temporal_scale: int = 2
+    """Frames from one input frame to the next; those between the middle two are interpolated."""
+    color_jitter: bool = False
+    """Change brightness, contrast, saturation and hue of a sample by up to 5 %."""
+
+    def __post_init__(self) -> None:
+        num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
+        count, rest = divmod(num_frame - 1, max(1, self.temporal_scale))
+        if self.temporal_scale < 2 or rest or count % 2 == 0:
+            raise ValueError(
+                f"num_frame {num_frame}, temporal_scale {self.temporal_scale}: an even number of input frames, "
+                "temporal_scale (2 or more) apart, has to span num_frame frames, such as 4 frames of 7 at 2."
+            )
+        if self.scale != 1 or self.pad_sequence or self.flip_sequence:
+            raise ValueError("scale, pad_sequence, flip_sequence: interpolation takes none of them.")
+        self.dataroot_lq = self.dataroot_gt
+        super().__post_init__()
+
+    def sample(self, window: Window) -> dict[str, Any]:
+        frames = self._augmented(self.pairs.read_gt(window.clip.name, window.frames, window.box), window)
+        if self.color_jitter:
+            frames = jitter_colours(frames, chance(window.entropy, NOISE))
+        before = (self.num_frame - 1 - self.temporal_scale) // 2  # the middle input frame before the new ones
+        return {
+            "L": frames[:: self.temporal_scale].contiguous(),
+            "H": frames[before + 1 : before + self.temporal_scale].contiguous(),
+            "key": window.clip.name,
+        }
+
+
+def jitter_colours(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Brightness, contrast, saturation and hue of frames (T, 3, h, w) in [0, 1], changed alike for all of them."""
+    brightness, contrast, saturation, hue = rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, 4)
+    changes = [
+        lambda x: colours.adjust_brightness(x, 1 + brightness),
+        lambda x: colours.adjust_contrast(x, 1 + contrast),
+        lambda x: colours.adjust_saturation(x, 1 + saturation),
+        lambda x: colours.adjust_hue(x, hue),
+    ]
+    for index in rng.permutation(len(changes)):
+        frames = changes[index](frames)
+    return frames

@@ -1,0 +1,66 @@
+"""Writes an LMDB in KAIR's layout from folders of frames; `frame_io.LmdbFrames` reads it.
+
+    X.lmdb/data.mdb         key "clip/frame", value the picture file's bytes as they are
+    X.lmdb/meta_info.txt    a line "clip/frame.png (h,w,c) 1" for each
+
+KAIR encodes JPEGs again as PNG and holds all of them in memory; here bytes are kept, one frame at a time.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data.frame_io import FolderFrames, LmdbFrames, lmdb_module
+from data.picture_header import read_header
+
+FRAMES_PER_TRANSACTION = 256
+ROOM = 1.2  # pages of the database over the bytes put in, at the most
+
+
+def lmdb_is_complete(path: Path, frames: FolderFrames) -> bool:
+    """Whether there is an LMDB of exactly these frames."""
+    if not (path / "data.mdb").is_file() or not (path / "meta_info.txt").is_file():
+        return False
+    return LmdbFrames(path, str(path)).clips == frames.clips
+
+
+def write_lmdb(path: Path, frames: FolderFrames) -> None:
+    """Writes the LMDB, whole or not at all; one that is there is replaced.
+
+    Raises:
+        ValueError: a frame can't be read.
+    """
+    half_made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(half_made, ignore_errors=True)
+    keys = [(clip, frame) for clip, names in frames.clips.items() for frame in names]
+    sizes = [Path(frames.where(*key)).stat().st_size for key in keys]
+    room = int(ROOM * sum(size + 4096 for size in sizes)) + 2**20
+    try:
+        half_made.mkdir(parents=True)
+        with lmdb_module().open(str(half_made), map_size=room) as environment:
+            lines = []
+            for begin in tqdm(range(0, len(keys), FRAMES_PER_TRANSACTION), path.name, unit="batch", disable=None):
+                with environment.begin(write=True) as transaction:
+                    for clip, frame in keys[begin : begin + FRAMES_PER_TRANSACTION]:
+                        lines.append(_put(transaction, frames, clip, frame))
+        (half_made / "meta_info.txt").write_text("".join(lines), encoding="utf-8")
+        shutil.rmtree(path, ignore_errors=True)
+        half_made.rename(path)
+    finally:
+        shutil.rmtree(half_made, ignore_errors=True)
+
+
+def _put(transaction: Any, frames: FolderFrames, clip: str, frame: str) -> str:
+    """Stores a frame; returns its line of meta_info.txt."""
+    with frames.open(clip, frame) as file:
+        header = read_header(file)
+        file.seek(0)
+        content = file.read()
+    where = frames.where(clip, frame)
+    if header.fault:
+        raise ValueError(f"{where}: {header.fault}; copy it again")
+    transaction.put(f"{clip}/{frame}".encode(), content)
+    return f"{clip}/{frame}{Path(where).suffix} ({header.height},{header.width},3) 1\n"

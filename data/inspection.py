@@ -1,0 +1,106 @@
+"""Looks at every file of a data set, cheaply, and says in sentences what is wrong.
+
+`inspect_frames` reads the header and the end of every picture and decodes a few; `shared_pictures` finds test pictures
+among the training ones. What a data set's own constructor refuses (pairs, spike files, exposures) is not repeated
+here. `dataset_inspection.py` and `scripts/doctor.py` put it together.
+Test: `python -m pytest tests/scripts/test_doctor.py`.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from data.frame_io import Frames
+from data.picture_header import PictureHeader, read_header
+
+DECODED = 24  # pictures of each root that are decoded whole
+COPY_AGAIN = "copy or download the file again"
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        kind: in two words at most, for a list: "damaged", "size", "leak".
+        what: a sentence that names the file, clip or option.
+        remedy: what to do.
+        serious: a run would fail or learn the wrong thing; otherwise a notice.
+        clip: the clip that it is about, where its pictures can't be looked at.
+    """
+
+    kind: str
+    what: str
+    remedy: str
+    serious: bool = True
+    clip: str | None = None
+
+
+def read_headers(frames: Frames) -> dict[tuple[str, str], PictureHeader]:
+    """The header of every frame, by clip and frame."""
+    headers = {}
+    for clip, names in frames.clips.items():
+        for name in names:
+            with frames.open(clip, name) as file:
+                headers[clip, name] = read_header(file)
+    return headers
+
+
+def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str], PictureHeader]) -> Iterator[Finding]:
+    """What is wrong with the pictures of a root: damaged, of other pixels than 8-bit RGB, of another size in a clip.
+
+    Args:
+        option: that names the root, for messages.
+        headers: of `read_headers`.
+    """
+    faulty = {key for key, header in headers.items() if header.fault}
+    for clip, name in sorted(faulty):
+        what = f"{option}: {frames.where(clip, name)}: {headers[clip, name].fault}"
+        yield Finding("damaged", what, COPY_AGAIN, clip=clip)
+    for clip, names in frames.clips.items():
+        sizes = Counter(headers[clip, name][:2] for name in names if (clip, name) not in faulty)
+        if not sizes:
+            continue
+        (usual, _), *others = sizes.most_common()
+        for size, count in others:
+            odd = next(name for name in names if headers[clip, name][:2] == size and (clip, name) not in faulty)
+            yield Finding(
+                "size",
+                f"{option}: {frames.where(clip, odd)}: {size[0]}x{size[1]} pixels ({count} frames), but the clip has "
+                f"{usual[0]}x{usual[1]}",
+                "all frames of a clip need one size: " + COPY_AGAIN,
+                clip=clip,
+            )
+    sound = sorted(headers.keys() - faulty)
+    for clip, name in random.Random(0).sample(sound, min(DECODED, len(sound))):
+        try:
+            frames.read(clip, name)
+        except ValueError as error:
+            yield Finding("damaged", f"{option}: {error}", COPY_AGAIN, clip=clip)
+
+
+def shared_pictures(
+    train: Mapping[tuple[str, str], PictureHeader], test: Mapping[tuple[str, str], PictureHeader]
+) -> dict[tuple[str, str], tuple[str, list[str]]]:
+    """Test clips that contain training pictures.
+
+    Returns:
+        (test clip, training clip): the training frame of one such picture and the names of the test frames.
+    """
+    known = {header.fingerprint: key for key, header in train.items() if not header.fault}
+    shared: dict[tuple[str, str], tuple[str, list[str]]] = {}
+    for (clip, frame), header in test.items():
+        if not header.fault and header.fingerprint in known:
+            train_clip, train_frame = known[header.fingerprint]
+            shared.setdefault((clip, train_clip), (train_frame, []))[1].append(frame)
+    return shared
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Up to `count` items, spread evenly."""
+    count = min(count, len(items))
+    return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]

@@ -1,0 +1,53 @@
+"""Prepares the data set that an option file names, whichever it is (`launch_train.sh --prepare-data`).
+
+    python -m scripts.data_preparation.prepare --opt options/vrt/005_train_vrt_videodeblurring_dvd.json [--tiles ...]
+
+The folder names of datasets.train.dataroot_gt tell DVD, REDS, DAVIS and Vimeo-90K; anything else is laid out as GoPro.
+The other flags are those of the data set's own prepare_*.py.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scripts.data_preparation import (
+    prepare_davis,
+    prepare_dvd,
+    prepare_gopro_spike_dataset,
+    prepare_reds,
+    prepare_vimeo90k,
+)
+from scripts.data_preparation.preparation import sections
+from utils.utils_cli import run_command
+
+COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
+    "dvd": prepare_dvd.main,
+    "reds": prepare_reds.main,
+    "davis": prepare_davis.main,
+    "vimeo90k": prepare_vimeo90k.main,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code: 0 done, 2 a folder is missing or incomplete."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--opt", type=Path, required=True, metavar="FILE", help="option file that names the folders")
+    arguments, others = parser.parse_known_args(argv)
+    found: list[int] = []
+
+    def prepare() -> None:
+        root = Path(sections(arguments.opt)["train"].get("dataroot_gt") or "")
+        command = next(
+            (command for name, command in COMMANDS.items() if name in [part.lower() for part in root.parts]),
+            prepare_gopro_spike_dataset.main,
+        )
+        found.append(command(["--opt", str(arguments.opt), *others]))
+
+    return run_command(prepare) or found[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Looks at everything that a run would use, and says what is wrong and what to do.
+
+    python -m scripts.doctor --opt options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike_local.json
+    python -m scripts.doctor --opt FILE --fix-meta --set netG.spynet_path=null
+
+Reads the options, versions, GPUs and the disk; the header and end of every picture (a few are decoded), all pairs,
+spike files and exposures; whether spikes lie the right way up and at the right moment (on a sample); whether test
+pictures are among the training ones; then takes one dry step. Ends with a list of what is wrong and what to do, a
+contact sheet (experiments/<task>/doctor.png), and exit code 0 (nothing is wrong) or 1. --fix-meta writes the meta info
+files anew from what is there.
+"""
+
+import argparse
+import logging
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.dataset_inspection import DatasetInspection, leaks
+from data.inspection import Finding
+from data.sampler import SampleIndex
+from data.select_dataset import define_Dataset
+from models.dry_run import dry_run
+from scripts.check_requirements import missing
+from utils.utils_cli import ROOT
+from utils.utils_dist import close_dist, init_dist
+from utils.utils_image import imwrite_rgb
+from utils.utils_option import Options, add_option_arguments, load_options
+
+SHOWN = 8  # findings of a kind that are listed in full
+LOW_DISK = 5e9  # bytes
+WEIGHTS = ("netG.spynet_path", "path.pretrained_netG", "path.pretrained_netE", "train.vgg_path")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code: 0 nothing is wrong, 1 something is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_option_arguments(parser)
+    parser.add_argument("--fix-meta", action="store_true", help="write the meta info files anew from the folders")
+    parser.add_argument("--no-step", action="store_true", help="look only, without the dry step")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="the contact sheet")
+    arguments = parser.parse_args(argv)
+    findings = list(examine(arguments))
+    print(conclusion(findings))
+    return 1 if any(finding.serious for finding in findings) else 0
+
+
+def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
+    """All that is wrong, in the order in which it is found."""
+    try:
+        opt = load_options(arguments.opt, arguments.set)
+    except ValueError as error:
+        yield Finding("options", str(error), "correct the option file; docs/options.md lists all keys")
+        return
+    yield from environment(opt)
+    inspections = []
+    for phase, section in opt.datasets:
+        if section is not None:
+            inspection = DatasetInspection(phase, section, lambda s: build(opt, s), fix_meta=arguments.fix_meta)
+            print(inspection.summary())
+            yield from inspection.findings
+            inspections.append(inspection)
+    if len(inspections) == 2:
+        yield from leaks(*inspections)
+    rows = [row for inspection in inspections for row in inspection.contact_rows()]
+    if rows:
+        sheet = arguments.sheet or opt.experiment_dir / "doctor.png"
+        imwrite_rgb(sheet, stacked(rows))
+        print(f"contact sheet: {sheet}")
+    if not arguments.no_step:
+        yield from dry_step(opt, inspections)
+
+
+def build(opt: Options, section: Any) -> Any:
+    """The data set of a section, as a run makes it."""
+    return define_Dataset(section, seed=opt.train.manual_seed, scale=opt.scale, n_channels=opt.n_channels)
+
+
+def environment(opt: Options) -> Iterator[Finding]:
+    """Prints versions, devices and free disk; what of them is wrong, and weights that are not there."""
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}")
+    for fault in missing(ROOT / "requirement.txt"):
+        yield Finding("versions", fault, "pip install -r requirement.txt")
+    count = torch.cuda.device_count()
+    for index in range(count):
+        properties = torch.cuda.get_device_properties(index)
+        print(f"GPU {index}: {properties.name}, {properties.total_memory / 1e9:.0f} GB")
+    if not count:
+        print("no GPU: training would run on the CPU")
+    elif torch.distributed.is_nccl_available():
+        print(f"NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}")
+    elif count > 1:
+        yield Finding("versions", "this torch has no NCCL, so the GPUs can't work together", "install torch for CUDA")
+    root = Path(opt.path.root).absolute()
+    place = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    print(f"{free / 1e9:.0f} GB are free in {place}")
+    if free < LOW_DISK:
+        yield Finding("disk", f"only {free / 1e9:.1f} GB are free in {place}", "make room, or set path.root", False)
+    for name, path in missing_weights(opt):
+        yield Finding("weights", f"{name}: {path} does not exist", "put the file there, or set it to null")
+
+
+def missing_weights(opt: Options) -> list[tuple[str, str]]:
+    """Options that name files of weights which are not there, and those files."""
+    named = {name: getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS}
+    return [(name, path) for name, path in named.items() if path is not None and not Path(path).is_file()]
+
+
+def dry_step(opt: Options, inspections: Sequence[DatasetInspection]) -> Iterator[Finding]:
+    """One step on one batch, where everything is there that it needs."""
+    sets = {inspection.phase: inspection.dataset for inspection in inspections}
+    if opt.datasets.train is None or None in sets.values() or missing_weights(opt):
+        yield Finding("dry step", "no dry step was taken: something that it needs is missing", "see the list", False)
+        return
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(lambda record: not record.getMessage().startswith("options: "))
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    root.handlers[:], root.level = [handler], logging.INFO
+    try:
+        dry_run(opt, init_dist(), sets["train"], sets.get("test"), SampleIndex(epoch=0, index=0))
+    except Exception as error:  # whatever ends the step would end the run
+        yield Finding("dry step", f"{type(error).__name__}: {error}", "see the message")
+    finally:
+        root.handlers[:], root.level = before
+        close_dist()
+
+
+def conclusion(findings: Sequence[Finding]) -> str:
+    """The list of what is wrong and what to do, the worst first."""
+    lines = []
+    for serious in (True, False):
+        chosen = [finding for finding in findings if finding.serious == serious]
+        kinds = dict.fromkeys(finding.kind for finding in chosen)
+        lines += [("Wrong:" if serious else "Notices:")] if kinds else []
+        for kind in kinds:
+            same = [finding for finding in chosen if finding.kind == kind]
+            for finding, following in zip(same[:SHOWN], [*same[1:SHOWN], None], strict=False):
+                lines.append(f"  [{kind}] {finding.what}")
+                if following is None or following.remedy != finding.remedy:
+                    lines.append(f"      -> {finding.remedy}")
+            lines += [f"  [{kind}] ... and {len(same) - SHOWN} more"] if len(same) > SHOWN else []
+    return "\n".join(lines) if lines else "Nothing is wrong."
+
+
+def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures one below the other, the narrower ones filled up with black."""
+    width = max(row.shape[1] for row in rows)
+    return np.concatenate([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
