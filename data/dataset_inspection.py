@@ -17,7 +17,8 @@ import numpy as np
 from data.frame_io import Frames, open_frames
 from data.inspection import Finding, inspect_frames, read_headers, shared_pictures, spread
 from data.picture_header import PictureHeader
-from data.spike.registration import CenterEstimate, exposure_rate, gray_of, is_off, measure_center, orientations
+from data.spike.orientation import gray_at_size
+from data.spike.registration import CenterEstimate, exposure_rate, is_off, measure_center, orientations
 from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
 from utils.utils_image import panel
 
@@ -193,8 +194,8 @@ class DatasetInspection:
     def _grays(self, clip: Clip, frame: str) -> tuple[np.ndarray, np.ndarray | None]:
         """The blurred and the sharp frame as the spike sensor would see them."""
         pairs, (height, width) = self.dataset.pairs, self.dataset.spikes.sizes[clip.name]
-        blurred = gray_of(pairs.lq.read(clip.name, frame), height, width)
-        sharp = None if pairs.gt is None else gray_of(pairs.gt.read(clip.name, frame), height, width)
+        blurred = gray_at_size(pairs.lq.read(clip.name, frame), (height, width))
+        sharp = None if pairs.gt is None else gray_at_size(pairs.gt.read(clip.name, frame), (height, width))
         return blurred, sharp
 
     def contact_rows(self) -> list[np.ndarray]:

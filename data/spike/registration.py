@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from data.spike.encoding import build_encoding
+from data.spike.orientation import correlation
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
 
@@ -62,12 +63,6 @@ def is_off(estimates: Sequence[CenterEstimate], tolerance: int) -> bool:
     return abs(offset) > tolerance and gain > max(NOTICEABLE, SURE * noise)
 
 
-def gray_of(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB as (height, width) float32 in [0, 1]: what the spike sensor would see."""
-    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    return cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-
-
 def exposure_rate(stream: SpikeStream, window: ExposureWindow) -> np.ndarray:
     """Firing rate over the exposure, (h, w) float32."""
     spikes = stream.crop(window.begin, len(window), 0, 0, stream.spike_h, stream.spike_w)
@@ -77,7 +72,7 @@ def exposure_rate(stream: SpikeStream, window: ExposureWindow) -> np.ndarray:
 def orientations(rate: np.ndarray, gray: np.ndarray) -> dict[str, float]:
     """Correlation of the edges of two pictures, the first one as it is, upside down, mirrored and both."""
     edges = _edges(gray)
-    return {name: _correlation(_edges(turn(rate)), edges) for name, turn in ORIENTATIONS.items()}
+    return {name: correlation(_edges(turn(rate)), edges) for name, turn in ORIENTATIONS.items()}
 
 
 def measure_center(
@@ -87,7 +82,7 @@ def measure_center(
 
     Args:
         stream, window: the spikes of the frame and its exposure.
-        gray: the frame, of `gray_of`.
+        gray: the frame, of `gray_at_size`.
         sharp: the frame is the sharp one, else the blurred one.
         reach: offsets looked at, in spike frames; None: half an exposure. The stream's ends limit them further.
     """
@@ -107,7 +102,7 @@ def measure_center(
             moved = ExposureWindow(center, center + 1, center)
         else:
             moved = window.shifted(offset)
-        return _correlation(_details(encoding.encode_crop(stream, moved, top, left, height, width)[0]), wanted)
+        return correlation(_details(encoding.encode_crop(stream, moved, top, left, height, width)[0]), wanted)
 
     scores = {offset: likeness(offset) for offset in (*range(first, last + 1, COARSE_STEP), last, 0)}
     coarse = max(scores, key=lambda offset: scores[offset])
@@ -127,10 +122,3 @@ def _details(picture: np.ndarray) -> np.ndarray:
     """What is left of a picture after smoothing."""
     picture = np.ascontiguousarray(picture, np.float32)
     return picture - cv2.GaussianBlur(picture, (0, 0), FINE_SIGMA)
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's; 0 where a picture is uniform."""
-    first, second = first - first.mean(), second - second.mean()
-    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float((first * second).sum()) / norm if norm > 1e-6 else 0.0

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from data.frame_io import FolderFrames, Frames, open_frames
 from data.inspection import spread
-from data.spike.registration import CenterEstimate, gray_of, is_off, measure_center
+from data.spike.orientation import gray_at_size
+from data.spike.registration import CenterEstimate, is_off, measure_center
 from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_window, write_sync
 from data.spike_io import SpikeFrames, find_spikes
 from data.video_clips import Clip
@@ -158,7 +159,7 @@ def clip_estimates(recording: Recording, spikes: SpikeFrames, clip: Clip, sample
     estimates = []
     for frame in spread(clip.frames, samples):
         stream, window = spikes.stream(clip.name, frame)
-        gray = gray_of(recording.frames.read(clip.name, frame), stream.spike_h, stream.spike_w)
+        gray = gray_at_size(recording.frames.read(clip.name, frame), (stream.spike_h, stream.spike_w))
         estimates.append(measure_center(stream, window, gray, sharp=recording.sharp))
     return estimates
 

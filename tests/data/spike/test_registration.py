@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.spike.registration import ORIENTATIONS, exposure_rate, gray_of, measure_center, orientations
+from data.spike.orientation import gray_at_size
+from data.spike.registration import ORIENTATIONS, exposure_rate, measure_center, orientations
 from data.spike.simulate import integrate_and_fire
 from data.spike.sync import ExposureWindow, default_window
 from tests.data.trees import write_dat
@@ -67,7 +68,7 @@ def test_a_real_frame(shared_data: Path) -> None:
     """The rule of the GoPro set: the sharp frame of 11 lies at spike frame 40."""
     sample = shared_data / "gopro_spike_sample"
     stream = SpikeStream(sample / "000226.dat", 360, 640)
-    window, gray = default_window("GOPR0884_11_00", 88), gray_of(imread_rgb(sample / "000226.png"), 360, 640)
+    window, gray = default_window("GOPR0884_11_00", 88), gray_at_size(imread_rgb(sample / "000226.png"), (360, 640))
     estimate = measure_center(stream, window, gray, sharp=True)
     assert estimate.offset == 0 and estimate.best > 0.95
     late = ExposureWindow(window.begin, window.end, 44)
