@@ -18,6 +18,7 @@ from data.augment import Augmentation
 from data.dataset_video_test import VideoRecurrentTestDataset
 from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.frame_io import Box
+from data.spike.baselines import training_free
 from data.spike.encoding import build_encoding
 from data.spike.perturb import Perturbation, build_perturbation
 from data.spike_io import SpikeFrames
@@ -147,3 +148,21 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
         sample = super().load(index, begin, end)
         clip = self.clips[index]
         return self._add_spikes(sample, clip.name, list(clip.frames[begin:end]))
+
+    def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
+        """Restorations of a frame without a network (`data/spike/baselines.py`), by name, uint8 (H,W,3) or (H,W).
+
+        Args:
+            blurred: the frame, (H,W,3) uint8 RGB.
+        """
+        floor = self.spike_threshold / self.spikes.exposure_length(clip, frame)
+        return training_free(blurred, lambda section: self.intensity(clip, frame, section)[0], floor)
+
+    def intensity(self, clip: str, frame: str, spike: dict[str, Any]) -> np.ndarray:
+        """A frame's spikes by another representation, not normalised, (channels, h, w) float32.
+
+        Args:
+            spike: {"representation": name, **its parameters}.
+        """
+        encoding = build_encoding(spike, self.spike_threshold, None, self.hot_pixel_filter)
+        return self.spikes.read_as(clip, frame, encoding)

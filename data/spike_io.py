@@ -192,6 +192,15 @@ class SpikeFrames:
             [enlarge(np.pad(self._encode(clip, f, around, time_reversed), border, "edge"), factor) for f in frames]
         )
 
+    def read_as(self, clip: str, frame: str, encoding: SpikeEncoding) -> np.ndarray:
+        """Channels of one whole RGB frame by another encoding, (channels, h, w) float32."""
+        file = self._files[clip, frame]
+        return encoding.encode_crop(self._open(clip, file.path), file.window, 0, 0, *self.sizes[clip])
+
+    def exposure_length(self, clip: str, frame: str) -> int:
+        """Spike frames in the exposure of an RGB frame."""
+        return len(self._files[clip, frame].window)
+
     def _spike_box(self, clip: str, box: Box | None) -> Box:
         """A box of the blurred frames in spike pixels."""
         assert self.ratio and not self.faults

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from utils.utils_dist import Dist, all_gather_object
 from utils.utils_image import tensor2uint
 from utils.utils_option import ValOptions
-from utils.utils_report import Scores, score_frame
+from utils.utils_report import Scores
+from utils.utils_scoring import score_frame
 from utils.utils_tile import restore_tiled
 
 logger = logging.getLogger(__name__)

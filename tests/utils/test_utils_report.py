@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from utils.utils_metric import psnr, psnr_y, ssim, ssim_y
-from utils.utils_report import Scores, score_frame
+from utils.utils_report import Scores
+from utils.utils_scoring import score_frame
 
 
 def scores(*, inputs: bool = True) -> Scores:
