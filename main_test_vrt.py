@@ -18,11 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
 
-from data.sampler import init_worker
 from data.select_dataset import define_Dataset
-from models.evaluate import Clip, Testing, evaluate
+from models.evaluate import FrameResult, Testing, evaluate
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
 from utils.utils_cli import run_command
@@ -98,9 +96,8 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     load_weights(network, checkpoint, prefer_ema=True)
 
     folder = arguments.output / opt.task
-    loader = DataLoader(clips, num_workers=arguments.num_workers, worker_init_fn=init_worker)
     write = writer_of(folder, arguments.save_result)
-    scores = evaluate(network.to(device), loader, testing, device, on_clip=write, input_scores=True)
+    scores = evaluate(network.to(device), clips, testing, device, on_frame=write, input_scores=True)
     if scores.rows:
         scores.write(folder)
         print(f"\n{scores.table()}\n\nper frame: {folder / 'metrics.csv'}, summary: {folder / 'metrics.json'}")
@@ -129,15 +126,16 @@ def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
     return path
 
 
-def writer_of(folder: Path, save_result: bool) -> Callable[[Clip], None]:
-    """What writes a restored clip: a panel of its middle frame, and all its frames where asked for."""
+def writer_of(folder: Path, save_result: bool) -> Callable[[FrameResult], None]:
+    """What writes a restored frame, where asked for, and a panel of a clip's middle one."""
 
-    def write(clip: Clip) -> None:
-        middle = len(clip.frames) // 2
-        imwrite_rgb(folder / "panels" / f"{clip.folder}_{clip.frames[middle]}.png", panel(clip.views(middle)))
-        for frame, picture in zip(clip.frames, clip.restored, strict=True) if save_result else ():
-            imwrite_rgb(folder / clip.folder / f"{frame}.png", picture)
-        print(f"restored {clip.folder}: {len(clip.frames)} frames", flush=True)
+    def write(result: FrameResult) -> None:
+        if result.is_middle:
+            imwrite_rgb(folder / "panels" / f"{result.clip}_{result.frame}.png", panel(result.views()))
+        if save_result:
+            imwrite_rgb(folder / result.clip / f"{result.frame}.png", result.restored)
+        if result.index == result.length - 1:
+            print(f"restored {result.clip}: {result.length} frames", flush=True)
 
     return write
 

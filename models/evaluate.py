@@ -1,10 +1,10 @@
 """Restores clips by tiles and scores them: the same code for validation while training and for `main_test_vrt.py`."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -56,21 +56,47 @@ class Testing:
         )
 
 
+class ClipSet(Protocol):
+    """A test data set (`data/dataset_video_test.py`): clips with names and frame names, read in part."""
+
+    @property
+    def clips(self) -> Sequence[Any]:
+        """Per clip `name` and `frames`, the names of its frames."""
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H` and `L_spike`."""
+
+
 @dataclass(frozen=True)
-class Clip:
-    """A restored clip as uint8 RGB pictures (H,W,3), an entry per frame; `sharp` is empty without ground truth."""
+class FrameResult:
+    """A restored frame; pictures are uint8 RGB (H,W,3).
 
-    folder: str
-    frames: list[str]
-    blurred: list[np.ndarray]
-    restored: list[np.ndarray]
-    sharp: list[np.ndarray]
-    spikes: list[np.ndarray]
+    Attributes:
+        clip, frame: names.
+        index, length: place among the frames that the clip gives, and how many there are: frames come in order, the
+            last one has index length - 1.
+        blurred: the input frame. restored: the network's. sharp: the ground truth, None where there is none.
+        spikes: a view of the frame's spikes (h,w) gray, None without spikes.
+    """
 
-    def views(self, index: int) -> list[tuple[str, np.ndarray]]:
-        """Titles and pictures of one frame, side by side: input, spikes, restored, sharp, as far as they are there."""
+    clip: str
+    frame: str
+    index: int
+    length: int
+    blurred: np.ndarray
+    restored: np.ndarray
+    sharp: np.ndarray | None
+    spikes: np.ndarray | None
+
+    @property
+    def is_middle(self) -> bool:
+        """Whether this is the clip's middle frame, the one shown of a clip."""
+        return self.index == self.length // 2
+
+    def views(self) -> list[tuple[str, np.ndarray]]:
+        """Titles and pictures side by side: input, spikes, restored, sharp, as far as they are there."""
         pictures = {"input": self.blurred, "spikes": self.spikes, "restored": self.restored, "sharp": self.sharp}
-        return [(title, frames[index]) for title, frames in pictures.items() if frames]
+        return [(title, picture) for title, picture in pictures.items() if picture is not None]
 
 
 def restore_clip(network: nn.Module, batch: Mapping[str, Any], testing: Testing, device: torch.device) -> Tensor:
@@ -110,8 +136,8 @@ def restore_clip(network: nn.Module, batch: Mapping[str, Any], testing: Testing,
     return restored.float().clamp(0, 1)
 
 
-def as_pictures(batch: Mapping[str, Any], restored: Tensor, testing: Testing) -> Clip:
-    """The first clip of a batch and its restoration as uint8 pictures.
+def frame_results(batch: Mapping[str, Any], restored: Tensor, testing: Testing) -> Iterator[FrameResult]:
+    """The frames of a batch's first clip and of its restoration as pictures.
 
     Raises:
         ValueError: the network made frames that the clip does not have.
@@ -123,42 +149,49 @@ def as_pictures(batch: Mapping[str, Any], restored: Tensor, testing: Testing) ->
             "frame by frame, which frame interpolation (netG.pa_frames = 0) does not fit"
         )
     planes = spikes[0] if spikes is not None else blurred[:, 3:]
-    middle = slice(len(blurred) // 2, len(blurred) // 2 + 1) if testing.center_frame_only else slice(None)
-    sharp = batch["H"][0][middle] if "H" in batch else []
-    return Clip(
-        folder=batch["folder"][0],
-        frames=[Path(_first(path)).stem for path in batch["lq_path"]][middle],
-        blurred=[tensor2uint(frame[:3]) for frame in blurred[middle]],
-        restored=[tensor2uint(frame) for frame in restored[0]],
-        sharp=[tensor2uint(frame) for frame in sharp],
-        spikes=[tensor2uint(_visible(frame).unsqueeze(0)) for frame in planes[middle]] if planes.shape[1] else [],
-    )
+    first = len(blurred) // 2 if testing.center_frame_only else 0
+    for index, picture in enumerate(restored[0]):
+        yield FrameResult(
+            clip=batch["folder"][0],
+            frame=Path(_first(batch["lq_path"][first + index])).stem,
+            index=index,
+            length=restored.shape[1],
+            blurred=tensor2uint(blurred[first + index, :3]),
+            restored=tensor2uint(picture),
+            sharp=tensor2uint(batch["H"][0][first + index]) if "H" in batch else None,
+            spikes=tensor2uint(_visible(planes[first + index]).unsqueeze(0)) if planes.shape[1] else None,
+        )
 
 
 def evaluate(
     network: nn.Module,
-    clips: Iterable[Mapping[str, Any]],
+    test_set: ClipSet,
     testing: Testing,
     device: torch.device,
-    on_clip: Callable[[Clip], None] | None = None,
+    on_frame: Callable[[FrameResult], None] | None = None,
     input_scores: bool = False,
+    indices: Iterable[int] | None = None,
 ) -> Scores:
-    """Restores every clip, scores its frames where there is ground truth, and hands each clip to `on_clip`.
+    """Restores clips, scores their frames where there is ground truth, and hands each frame to `on_frame`, in order.
 
     Args:
         network: as in `restore_clip`; evaluated in `eval()` mode and left as it was.
-        clips: batches of one clip, as a DataLoader of a test dataset gives them.
+        test_set: where the clips are read from.
         input_scores: also score the blurred input (where it has the size of the ground truth).
+        indices: of the clips; None takes all.
     """
     scores = Scores()
     training = network.training
     network.eval()
     try:
-        for batch in clips:
-            clip = as_pictures(batch, restore_clip(network, batch, testing, device), testing)
-            _score(clip, scores, input_scores)
-            if on_clip is not None:
-                on_clip(clip)
+        for index in range(len(test_set.clips)) if indices is None else indices:
+            sample = test_set.load(index)
+            batch = {key: value[None] if isinstance(value, Tensor) else value for key, value in sample.items()}
+            batch["folder"] = [sample["folder"]]
+            for result in frame_results(batch, restore_clip(network, batch, testing, device), testing):
+                _score(result, scores, input_scores)
+                if on_frame is not None:
+                    on_frame(result)
     finally:
         network.train(training)
     return scores
@@ -170,13 +203,14 @@ def merge_scores(scores: Scores, order: list[str], dist: Dist) -> Scores:
     return Scores(sorted(rows, key=lambda row: order.index(str(row["clip"]))))
 
 
-def _score(clip: Clip, scores: Scores, input_scores: bool) -> None:
-    """Adds the scores of a clip's frames."""
-    for frame, blurred, restored, sharp in zip(clip.frames, clip.blurred, clip.restored, clip.sharp, strict=False):
-        row = score_frame(restored, sharp)
-        if input_scores and blurred.shape == sharp.shape:
-            row |= {f"input_{name}": value for name, value in score_frame(blurred, sharp).items()}
-        scores.add(clip.folder, frame, row)
+def _score(result: FrameResult, scores: Scores, input_scores: bool) -> None:
+    """Adds a frame's scores where there is ground truth."""
+    if result.sharp is None:
+        return
+    row = score_frame(result.restored, result.sharp)
+    if input_scores and result.blurred.shape == result.sharp.shape:
+        row |= {f"input_{name}": value for name, value in score_frame(result.blurred, result.sharp).items()}
+    scores.add(result.clip, result.frame, row)
 
 
 def _visible(planes: Tensor) -> Tensor:
