@@ -192,14 +192,16 @@ class SpikeFrames:
             [enlarge(np.pad(self._encode(clip, f, around, time_reversed), border, "edge"), factor) for f in frames]
         )
 
-    def read_as(self, clip: str, frame: str, encoding: SpikeEncoding) -> np.ndarray:
-        """Channels of one whole RGB frame by another encoding, (channels, h, w) float32."""
+    def read_as(
+        self, clip: str, frame: str, encoding: SpikeEncoding, window: ExposureWindow | None = None
+    ) -> np.ndarray:
+        """Channels of one whole RGB frame by another encoding, (channels, h, w) float32; `window`: as if so exposed."""
         file = self._files[clip, frame]
-        return encoding.encode_crop(self._open(clip, file.path), file.window, 0, 0, *self.sizes[clip])
+        return encoding.encode_crop(self._open(clip, file.path), window or file.window, 0, 0, *self.sizes[clip])
 
-    def exposure_length(self, clip: str, frame: str) -> int:
-        """Spike frames in the exposure of an RGB frame."""
-        return len(self._files[clip, frame].window)
+    def exposure(self, clip: str, frame: str) -> ExposureWindow:
+        """The exposure of an RGB frame in its spike file."""
+        return self._files[clip, frame].window
 
     def _spike_box(self, clip: str, box: Box | None) -> Box:
         """A box of the blurred frames in spike pixels."""
