@@ -14,18 +14,23 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from data.select_dataset import define_Dataset
+from data.spike.sweep import conditions
 from models.evaluate import FrameResult, Testing, evaluate
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
+from utils.report_run import Report, find_lpips, training_free
 from utils.utils_cli import run_command
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import Options, load_options
+from utils.utils_report import Scores
+from utils.utils_sweep import run_sweep
 from utils.utils_tile import check_tile
 
 TASKS = Path(__file__).resolve().parent / "options" / "vrt" / "test"
@@ -60,6 +65,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--num_workers", type=int, default=0, help="processes that read clips ahead")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument(
+        "--sweep", nargs="+", metavar="KIND=V,V", help="test on other spikes too: threshold=1,2,4 drop=0.5"
+    )
+    parser.add_argument("--lpips", type=Path, metavar="FOLDER", help="weights of LPIPS [model_zoo/lpips, if there]")
     parser.add_argument("--save_result", action="store_true", help="write every restored frame")
     return parser.parse_args(argv)
 
@@ -89,18 +98,26 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device))
     check_tile(testing.tile, opt.netG.window_size)
     check_noise(opt)
-    clips = define_Dataset(opt.datasets.test, seed=opt.train.manual_seed, scale=opt.scale, n_channels=opt.n_channels)
+    clips = test_set(opt)
+    swept = conditions(arguments.sweep, opt.datasets.test) if arguments.sweep else []
+    lpips, left_out = find_lpips(arguments.lpips)
 
     checkpoint = checkpoint_of(opt, arguments)
     network = define_G(opt.netG)
     load_weights(network, checkpoint, prefer_ema=True)
+    network.to(device)
+
+    def scores_of(clips: Any, **how: Any) -> Scores:
+        return evaluate(network, clips, testing, device, input_scores=True, baselines=training_free(clips), **how)
 
     folder = arguments.output / opt.task
-    write = writer_of(folder, arguments.save_result)
-    scores = evaluate(network.to(device), clips, testing, device, on_frame=write, input_scores=True)
-    if scores.rows:
-        scores.write(folder)
-        print(f"\n{scores.table()}\n\nper frame: {folder / 'metrics.csv'}, summary: {folder / 'metrics.json'}")
+    report = Report(folder, opt.task, [f"checkpoint: {checkpoint}"], clips)
+    write = writer_of(folder, arguments.save_result, report)
+    scores = scores_of(clips, on_frame=write, scorer=report.scorer(lpips and lpips.to(device)))
+    sweep = run_sweep(swept, scores, lambda changes: scores_of(test_set(opt, changes)))
+    print(report.write(scores, sweep))
+    if scores.rows and left_out:
+        print(left_out)
     print(f"pictures (input | spikes | restored | sharp): {folder / 'panels'}")
     if arguments.save_result:
         print(f"restored frames: {folder}/<clip>/<frame>.png")
@@ -126,10 +143,18 @@ def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
     return path
 
 
-def writer_of(folder: Path, save_result: bool) -> Callable[[FrameResult], None]:
-    """What writes a restored frame, where asked for, and a panel of a clip's middle one."""
+def test_set(opt: Options, changes: Mapping[str, Any] | None = None) -> Any:
+    """The test set of the options, with keys of its section changed."""
+    assert opt.datasets.test is not None
+    section = opt.datasets.test.model_copy(update=changes)
+    return define_Dataset(section, seed=opt.train.manual_seed, scale=opt.scale, n_channels=opt.n_channels)
+
+
+def writer_of(folder: Path, save_result: bool, report: Report) -> Callable[[FrameResult], None]:
+    """What writes a restored frame, where asked for, and shows a clip's middle one."""
 
     def write(result: FrameResult) -> None:
+        report.show(result)
         if result.is_middle:
             imwrite_rgb(folder / "panels" / f"{result.clip}_{result.frame}.png", panel(result.views()))
         if save_result:

@@ -1,5 +1,6 @@
 """Restores clips by tiles and scores them: the same code for validation while training and for `main_test_vrt.py`."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from utils.utils_dist import Dist, all_gather_object
 from utils.utils_image import tensor2uint
 from utils.utils_option import ValOptions
 from utils.utils_report import Scores
-from utils.utils_scoring import score_frame
+from utils.utils_scoring import Pictures, Scorer
 from utils.utils_tile import restore_tiled
 
 logger = logging.getLogger(__name__)
@@ -171,6 +172,8 @@ def evaluate(
     on_frame: Callable[[FrameResult], None] | None = None,
     input_scores: bool = False,
     indices: Iterable[int] | None = None,
+    scorer: Scorer | None = None,
+    baselines: Callable[[FrameResult], Pictures] | None = None,
 ) -> Scores:
     """Restores clips, scores their frames where there is ground truth, and hands each frame to `on_frame`, in order.
 
@@ -179,22 +182,25 @@ def evaluate(
         test_set: where the clips are read from.
         input_scores: also score the blurred input (where it has the size of the ground truth).
         indices: of the clips; None takes all.
+        scorer: measures in the background, and is closed; None: one for PSNR and SSIM.
+        baselines: further restorations of a frame to score, by method; called in the background.
     """
-    scores = Scores()
+    scorer = scorer or Scorer(temporal=False)
     training = network.training
     network.eval()
     try:
-        for index in range(len(test_set.clips)) if indices is None else indices:
-            sample = test_set.load(index)
-            batch = {key: value[None] if isinstance(value, Tensor) else value for key, value in sample.items()}
-            batch["folder"] = [sample["folder"]]
-            for result in frame_results(batch, restore_clip(network, batch, testing, device), testing):
-                _score(result, scores, input_scores)
-                if on_frame is not None:
-                    on_frame(result)
+        with scorer:
+            for index in range(len(test_set.clips)) if indices is None else indices:
+                sample = test_set.load(index)
+                batch = {key: value[None] if isinstance(value, Tensor) else value for key, value in sample.items()}
+                batch["folder"] = [sample["folder"]]
+                for result in frame_results(batch, restore_clip(network, batch, testing, device), testing):
+                    _score(result, scorer, input_scores, baselines)
+                    if on_frame is not None:
+                        on_frame(result)
     finally:
         network.train(training)
-    return scores
+    return scorer.scores
 
 
 def merge_scores(scores: Scores, order: list[str], dist: Dist) -> Scores:
@@ -203,14 +209,18 @@ def merge_scores(scores: Scores, order: list[str], dist: Dist) -> Scores:
     return Scores(sorted(rows, key=lambda row: order.index(str(row["clip"]))))
 
 
-def _score(result: FrameResult, scores: Scores, input_scores: bool) -> None:
-    """Adds a frame's scores where there is ground truth."""
+def _score(
+    result: FrameResult, scorer: Scorer, input_scores: bool, baselines: Callable[[FrameResult], Pictures] | None
+) -> None:
+    """Hands a frame to the scorer where there is ground truth."""
     if result.sharp is None:
         return
-    row = score_frame(result.restored, result.sharp)
-    if input_scores and result.blurred.shape == result.sharp.shape:
-        row |= {f"input_{name}": value for name, value in score_frame(result.blurred, result.sharp).items()}
-    scores.add(result.clip, result.frame, row)
+    pictures = {"": result.restored}
+    comparable = result.blurred.shape == result.sharp.shape
+    if input_scores and comparable:
+        pictures["input"] = result.blurred
+    more = functools.partial(baselines, result) if baselines is not None and comparable else None
+    scorer.add(result.clip, result.frame, result.sharp, pictures, more)
 
 
 def _visible(planes: Tensor) -> Tensor:

@@ -115,9 +115,7 @@ def as_uint8(planes: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(planes * (255 / white)), 0, 255).astype(np.uint8)
 
 
-def _crops(
-    sharp: np.ndarray, pictures: Mapping[str, np.ndarray], box: tuple[int, int, int, int]
-) -> dict[str, str]:
+def _crops(sharp: np.ndarray, pictures: Mapping[str, np.ndarray], box: tuple[int, int, int, int]) -> dict[str, str]:
     top, left, height, width = box
     named = {name: pictures[name] for name in CROP_METHODS if name in pictures} | {"sharp": sharp}
     return {name: data_uri(as_rgb(p)[top : top + height, left : left + width]) for name, p in named.items()}

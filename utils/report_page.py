@@ -49,11 +49,24 @@ SWEEP_LINES = {
 }
 SWEEP_COLOURS = {"network": "network", "told": "spikes", "sdm": "free"}
 DEFINITIONS = [
-    ("PSNR, SSIM", "Of 8-bit RGB pictures, border 0, as KAIR computes them; higher is better.", "8 位 RGB 图像,边界为 0,与 KAIR 一致;越高越好。"),
+    (
+        "PSNR, SSIM",
+        "Of 8-bit RGB pictures, border 0, as KAIR computes them; higher is better.",
+        "8 位 RGB 图像,边界为 0,与 KAIR 一致;越高越好。",
+    ),
     ("PSNR_Y, SSIM_Y", "The same of BT.601 luma, in [16, 235].", "BT.601 亮度([16, 235])上的同一指标。"),
     ("LPIPS", "Learned perceptual distance, version 0.1; lower is better.", "学习的感知距离(0.1 版);越低越好。"),
-    ("tOF", "Mean distance in pixels between the optical flow of consecutive restored frames and that of the sharp ones; lower is steadier.", "相邻复原帧光流与真值光流之间的平均距离(像素);越低越稳定。"),
-    ("training-free", "The blurred frame times the spikes' rate at the middle of the exposure over their rate during it.", "模糊帧乘以曝光中点与整个曝光期间脉冲发放率之比。"),
+    (
+        "tOF",
+        "Mean distance in pixels between the optical flow of consecutive restored frames and that of the sharp ones; "
+        "lower is steadier.",
+        "相邻复原帧光流与真值光流之间的平均距离(像素);越低越稳定。",
+    ),
+    (
+        "training-free",
+        "The blurred frame times the spikes' rate at the middle of the exposure over their rate during it.",
+        "模糊帧乘以曝光中点与整个曝光期间脉冲发放率之比。",
+    ),
 ]
 VIEWS = {**METHODS, "sharp": "sharp", "spikes": "spikes"}
 CURVES = {"input": "input", "sdm": "sdm", "network": ""}
@@ -129,13 +142,23 @@ def _method_tables(scores: Scores) -> str:
     there = [m for m in METRICS if any(key_of(method, m) in scores.metrics() for method in scores.methods())]
     tables = []
     for kind, means, english, chinese in (
-        ("mean_over_frames", scores.mean_over_frames(), "Every frame weighs the same, as in the paper's deblurring tables.", "每帧权重相同,与论文去模糊表格一致。"),
-        ("mean_over_clips", scores.mean_over_clips(), "Every clip weighs the same, as in KAIR's log.", "每个片段权重相同,与 KAIR 日志一致。"),
+        (
+            "mean_over_frames",
+            scores.mean_over_frames(),
+            "Every frame weighs the same, as in the paper's deblurring tables.",
+            "每帧权重相同,与论文去模糊表格一致。",
+        ),
+        (
+            "mean_over_clips",
+            scores.mean_over_clips(),
+            "Every clip weighs the same, as in KAIR's log.",
+            "每个片段权重相同,与 KAIR 日志一致。",
+        ),
     ):
         rows = []
         for method in scores.methods():
             cells = "".join(_cell(means, kind, key_of(method, metric), metric) for metric in there)
-            rows.append(f'<tr{"" if method else " class=network"}>{_said("th", METHODS[method])}{cells}</tr>')
+            rows.append(f"<tr{'' if method else ' class=network'}>{_said('th', METHODS[method])}{cells}</tr>")
         head = "".join(f"<th>{METRICS[metric]}</th>" for metric in there)
         title = kind.replace("_", " ")
         tables.append(
@@ -196,10 +219,15 @@ def _comparisons(scores: Scores, gallery: Gallery) -> str:
             f"另有 {len(gallery.left_out)} 个片段未在此显示,图片见 panels/。",
         )
     return _section(
-        "Before and after", "前后对比",
-        _said("p", "The middle frame of each clip. Drag the handle; choose what is on either side below it.",
-              "每个片段的中间帧。拖动滑块对比,可在下方选择两侧内容。"),
-        *cards, more,
+        "Before and after",
+        "前后对比",
+        _said(
+            "p",
+            "The middle frame of each clip. Drag the handle; choose what is on either side below it.",
+            "每个片段的中间帧。拖动滑块对比,可在下方选择两侧内容。",
+        ),
+        *cards,
+        more,
     )
 
 
@@ -217,11 +245,15 @@ def _card(clip: str, shown: ShownFrame, scores: Scores) -> str:
 
     stores = "".join(f'<template data-view="{name}" data-src="{uri}"></template>' for name, uri in shown.views.items())
     values = scores.clips().get(clip, {})
-    numbers = f"<span>PSNR {format_value('psnr', values['psnr'])} dB {gain(values)}</span>" if "psnr" in values else ""
+    numbers = ""
+    if "psnr" in values:
+        mean = f"{format_value('psnr', values['psnr'])} dB"
+        numbers = _said("span", f"clip's mean {mean} {gain(values)}", f"片段平均 {mean} {gain(values)}")
     return (
         f'<article class="clip" data-clip="{html.escape(clip)}"><div class="bar"><h3>{html.escape(clip)}</h3>'
         f"<span>{html.escape(shown.frame)}</span>{numbers}</div>{stores}"
-        f'<div class="body{" small" if width <= SMALL else ""}"><div><div class="stage" style="aspect-ratio:{width}/{height};{limit}"><img alt=""><img class="over" alt=""><i></i>'
+        f'<div class="body{" small" if width <= SMALL else ""}"><div>'
+        f'<div class="stage" style="aspect-ratio:{width}/{height};{limit}"><img alt=""><img class="over" alt=""><i></i>'
         f'<input type="range" min="0" max="100" step="0.1" value="50" aria-label="before and after"></div>'
         f'<div class="pick" style="{limit}"><select aria-label="left">{options(before)}</select>'
         f'<select aria-label="right">{options("")}</select></div>'
@@ -245,9 +277,7 @@ def _curve(clip: str, scores: Scores) -> str:
 
 def _legend(series: Mapping[str, object]) -> str:
     colours = {"network": "network", "input": "input", "sdm": "free"}
-    entries = [
-        _said("li", METHODS[CURVES[name]], attributes=f'style="--of:var(--{colours[name]})"') for name in series
-    ]
+    entries = [_said("li", METHODS[CURVES[name]], attributes=f'style="--of:var(--{colours[name]})"') for name in series]
     return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
@@ -257,8 +287,10 @@ def _player(shown: ShownFrame) -> str:
         return ""
     height, width = shown.instant_size
     note = _said(
-        "p", f"The exposure as the spikes saw it, in {shown.instant_count} instants",
-        f"脉冲相机看到的曝光过程,{shown.instant_count} 个时刻", "class=note",
+        "p",
+        f"The exposure as the spikes saw it, in {shown.instant_count} instants",
+        f"脉冲相机看到的曝光过程,{shown.instant_count} 个时刻",
+        "class=note",
     )
     return (
         f'<div class="player">{note}<div style="--n:{shown.instant_count};aspect-ratio:{width}/{height};'
@@ -306,7 +338,7 @@ def _sweep(sweep: Sweep) -> str:
             _said("li", *SWEEP_LINES[name], f'style="--of:var(--{SWEEP_COLOURS[name]})"') for name in lines
         )
         parts.append(
-            f'<div data-sweep="{kind}"><h3>{_said("span", *SWEEP_KINDS[kind])}</h3><ul class="legend">{legend}</ul>{chart}'
+            f'<div data-sweep="{kind}">{_said("h3", *SWEEP_KINDS[kind])}<ul class="legend">{legend}</ul>{chart}'
             f'<div class="scroll"><table><thead><tr>{_said("th", "value", "取值")}{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div></div>"
         )
@@ -314,7 +346,9 @@ def _sweep(sweep: Sweep) -> str:
         "PSNR in dB, mean over frames, of the same network with other spikes.",
         "同一网络在不同脉冲条件下的 PSNR(dB,按帧平均)。",
     )
-    return _section("Robustness to the spikes", "对脉冲的鲁棒性", _said("p", *note), f'<div class="sweeps">{"".join(parts)}</div>')
+    return _section(
+        "Robustness to the spikes", "对脉冲的鲁棒性", _said("p", *note), f'<div class="sweeps">{"".join(parts)}</div>'
+    )
 
 
 def _notes() -> str:

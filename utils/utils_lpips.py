@@ -40,9 +40,7 @@ class _Backbone:
 
 
 BACKBONES = {
-    "alex": _Backbone(
-        "alexnet", "alexnet-owt-7be5be79.pth", "alex.pth", {1: 64, 4: 192, 7: 384, 9: 256, 11: 256}
-    ),
+    "alex": _Backbone("alexnet", "alexnet-owt-7be5be79.pth", "alex.pth", {1: 64, 4: 192, 7: 384, 9: 256, 11: 256}),
     "vgg": _Backbone("vgg16", "vgg16-397923af.pth", "vgg.pth", {3: 64, 8: 128, 15: 256, 22: 512, 29: 512}),
 }
 # Of the pictures in [-1, 1]: ImageNet's mean and deviation, rounded, as the published weights were trained with.
@@ -82,11 +80,15 @@ class LPIPS(nn.Module):
         self.taps = backbone.taps
         self.features = network.features[: max(self.taps) + 1]
         weights = load_network_weights(folder / backbone.file)
-        own = {name: weights[f"features.{name}"] for name in self.features.state_dict() if f"features.{name}" in weights}
+        own = {
+            name: weights[f"features.{name}"] for name in self.features.state_dict() if f"features.{name}" in weights
+        }
         try:
             self.features.load_state_dict(own)
         except RuntimeError as error:
-            raise ValueError(f"{folder / backbone.file}: not torchvision's {backbone.architecture} ({error})") from error
+            raise ValueError(
+                f"{folder / backbone.file}: not torchvision's {backbone.architecture} ({error})"
+            ) from error
         for index, weight in enumerate(_linear_weights(folder / backbone.linear_file, self.taps.values())):
             self.register_buffer(f"linear{index}", weight)
         self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1))

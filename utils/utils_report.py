@@ -58,7 +58,9 @@ class Scores:
 
     def metrics(self) -> list[str]:
         """Names of the numbers in the rows, of all that occur."""
-        return [name for name in dict.fromkeys(key for row in self.rows for key in row) if name not in ("clip", "frame")]
+        return [
+            name for name in dict.fromkeys(key for row in self.rows for key in row) if name not in ("clip", "frame")
+        ]
 
     def methods(self) -> list[str]:
         """Names of what was scored, in the order of `METHODS`."""

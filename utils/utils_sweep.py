@@ -2,12 +2,28 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from utils.utils_file import atomic_write
-from utils.utils_report import METHODS, format_value, strict
+from utils.utils_report import METHODS, Scores, format_value, strict
+
+
+class Tested(Protocol):
+    """Spikes to test on (`data.spike.sweep.Condition`)."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def told(self) -> bool: ...
+    @property
+    def made(self) -> str: ...
+    @property
+    def changes(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,11 @@ class Sweep:
     def lines(self, kind: str) -> list[str]:
         """Names of what has a PSNR for every value of a kind: "network", "told", "sdm"."""
         rows = self.of(kind)
-        there = {"network": True, "told": any(row.told for row in rows), "sdm": all("sdm_psnr" in r.means for r in rows)}
+        there = {
+            "network": True,
+            "told": any(row.told for row in rows),
+            "sdm": all("sdm_psnr" in r.means for r in rows),
+        }
         return [name for name, is_there in there.items() if is_there]
 
     def line(self, kind: str, name: str) -> list[float]:
@@ -64,7 +84,9 @@ class Sweep:
             rows = [[f"{kind}, PSNR", *lines]]
             for index, value in enumerate(values):
                 rows.append([f"{value:g}", *(format_value("psnr", of_line[index]) for of_line in lines.values())])
-            blocks.append("\n".join("  ".join([f"{first:18s}", *(f"{c:>14s}" for c in cells)]) for first, *cells in rows))
+            blocks.append(
+                "\n".join("  ".join([f"{first:18s}", *(f"{c:>14s}" for c in cells)]) for first, *cells in rows)
+            )
         return "\n\n".join(blocks)
 
     def write(self, folder: Path) -> None:
@@ -76,3 +98,20 @@ class Sweep:
             writer.writerows(rows)
         with atomic_write(folder / "sweep.json") as file:
             json.dump(strict(rows), file, indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def run_sweep(
+    conditions: Sequence[Tested], recorded: Scores, test: Callable[[Mapping[str, Any]], Scores]
+) -> Sweep | None:
+    """Tests every condition; None where there are none.
+
+    Args:
+        recorded: scores with the spikes as recorded, which are not tested again.
+        test: from the changes of the test set's options to the scores with them.
+    """
+    rows = []
+    for condition in conditions:
+        scores = test(condition.changes) if condition.changes else recorded
+        means = scores.mean_over_frames()
+        rows.append(SweepRow(condition.kind, condition.value, condition.told, condition.made, means))
+    return Sweep(rows) if rows else None
