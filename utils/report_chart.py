@@ -4,7 +4,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
-WIDTH, HEIGHT = 660, 200
+WIDTH, HEIGHT = 520, 190
 LEFT, RIGHT, TOP, BOTTOM = 34, 6, 8, 20
 HOVER_LIMIT = 400  # points that have a text when pointed at
 MARKER_LIMIT = 40  # points that are marked

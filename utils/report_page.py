@@ -25,8 +25,8 @@ SMALL = 320  # pictures up to this width stand beside their curve, others above 
 CHINESE = {
     "input": "输入",
     "training-free": "免训练",
-    "spikes alone, Gaussian": "仅脉冲(高斯)",
-    "spikes alone, interval": "仅脉冲(间隔)",
+    "spikes alone, Gaussian": "仅脉冲（高斯）",
+    "spikes alone, interval": "仅脉冲（间隔）",
     "network": "网络",
     "sharp": "真值",
     "spikes": "脉冲",
@@ -38,13 +38,13 @@ CHINESE = {
 }
 SWEEP_KINDS = {
     "threshold": ("Threshold of the spike camera", "脉冲相机阈值"),
-    "shift": ("Spikes late, in spike frames", "脉冲延迟(脉冲帧)"),
+    "shift": ("Spikes late, in spike frames", "脉冲延迟（脉冲帧）"),
     "drop": ("Share of spikes lost", "丢失的脉冲比例"),
     "noise": ("Probability of false spikes", "误发脉冲概率"),
 }
 SWEEP_LINES = {
     "network": ("network", "网络"),
-    "told": ("network, told the threshold", "网络(已知阈值)"),
+    "told": ("network, told the threshold", "网络（已知阈值）"),
     "sdm": ("training-free", "免训练"),
 }
 SWEEP_COLOURS = {"network": "network", "told": "spikes", "sdm": "free"}
@@ -52,9 +52,9 @@ DEFINITIONS = [
     (
         "PSNR, SSIM",
         "Of 8-bit RGB pictures, border 0, as KAIR computes them; higher is better.",
-        "8 位 RGB 图像,边界为 0,与 KAIR 一致;越高越好。",
+        "8 位 RGB 图像，边界为 0，与 KAIR 一致；越高越好。",
     ),
-    ("PSNR_Y, SSIM_Y", "The same of BT.601 luma, in [16, 235].", "BT.601 亮度([16, 235])上的同一指标。"),
+    ("PSNR_Y, SSIM_Y", "The same of BT.601 luma, in [16, 235].", "BT.601 亮度（[16, 235]）上的同一指标。"),
     ("LPIPS", "Learned perceptual distance, version 0.1; lower is better.", "学习的感知距离(0.1 版);越低越好。"),
     (
         "tOF",
@@ -123,11 +123,11 @@ def _headline(scores: Scores) -> str:
     """The few numbers that are said first."""
     means = scores.mean_over_frames()
     said = [
-        (f"{format_value('psnr', means['psnr'])} dB", "PSNR, mean over frames", "PSNR,按帧平均"),
+        (f"{format_value('psnr', means['psnr'])} dB", "PSNR, mean over frames", "PSNR，按帧平均"),
         (gain(means), "over the blurred input", "相对模糊输入"),
         (format_value("ssim", means.get("ssim")), "SSIM", "SSIM"),
-        (format_value("lpips", means.get("lpips")), "LPIPS, lower is better", "LPIPS,越低越好"),
-        (format_value("tof", means.get("tof")), "tOF in pixels, lower is better", "tOF(像素),越低越好"),
+        (format_value("lpips", means.get("lpips")), "LPIPS, lower is better", "LPIPS，越低越好"),
+        (format_value("tof", means.get("tof")), "tOF in pixels, lower is better", "tOF（像素），越低越好"),
     ]
     figures = [
         f"<div><b>{html.escape(number.strip())}</b>{_said('span', english, chinese)}</div>"
@@ -146,13 +146,13 @@ def _method_tables(scores: Scores) -> str:
             "mean_over_frames",
             scores.mean_over_frames(),
             "Every frame weighs the same, as in the paper's deblurring tables.",
-            "每帧权重相同,与论文去模糊表格一致。",
+            "每帧权重相同，与论文去模糊表格一致。",
         ),
         (
             "mean_over_clips",
             scores.mean_over_clips(),
             "Every clip weighs the same, as in KAIR's log.",
-            "每个片段权重相同,与 KAIR 日志一致。",
+            "每个片段权重相同，与 KAIR 日志一致。",
         ),
     ):
         rows = []
@@ -160,9 +160,9 @@ def _method_tables(scores: Scores) -> str:
             cells = "".join(_cell(means, kind, key_of(method, metric), metric) for metric in there)
             rows.append(f"<tr{'' if method else ' class=network'}>{_said('th', METHODS[method])}{cells}</tr>")
         head = "".join(f"<th>{METRICS[metric]}</th>" for metric in there)
-        title = kind.replace("_", " ")
+        first = _said("th", kind.replace("_", " "))
         tables.append(
-            f'<div class="scroll"><table>{_said("caption", english, chinese)}<thead><tr>{_said("th", title)}{head}</tr>'
+            f'{_said("p", english, chinese, "class=note")}<div class="scroll"><table><thead><tr>{first}{head}</tr>'
             f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         )
     return _section("Results", "结果", *tables)
@@ -176,7 +176,7 @@ def _clip_table(scores: Scores) -> str:
     tops, heads = ["<th></th><th></th>"], [_said("th", "clip"), _said("th", "frames")]
     for metric, methods in groups:
         with_gain = metric == "psnr" and "input" in methods
-        tops.append(f'<th colspan="{len(methods) + with_gain}">{METRICS[metric]}</th>')
+        tops.append(f'<th colspan="{len(methods) + with_gain}"><span>{METRICS[metric]}</span></th>')
         heads += [_said("th", METHODS[method]) for method in methods] + [_said("th", "gain")] * with_gain
     counts: dict[str, int] = {}
     for row in scores.rows:
@@ -216,7 +216,7 @@ def _comparisons(scores: Scores, gallery: Gallery) -> str:
         more = _said(
             "p",
             f"{len(gallery.left_out)} more clips have no pictures here; their panels are in panels/.",
-            f"另有 {len(gallery.left_out)} 个片段未在此显示,图片见 panels/。",
+            f"另有 {len(gallery.left_out)} 个片段未在此显示，图片见 panels/。",
         )
     return _section(
         "Before and after",
@@ -224,7 +224,7 @@ def _comparisons(scores: Scores, gallery: Gallery) -> str:
         _said(
             "p",
             "The middle frame of each clip. Drag the handle; choose what is on either side below it.",
-            "每个片段的中间帧。拖动滑块对比,可在下方选择两侧内容。",
+            "每个片段的中间帧。拖动滑块对比，可在下方选择两侧内容。",
         ),
         *cards,
         more,
@@ -289,7 +289,7 @@ def _player(shown: ShownFrame) -> str:
     note = _said(
         "p",
         f"The exposure as the spikes saw it, in {shown.instant_count} instants",
-        f"脉冲相机看到的曝光过程,{shown.instant_count} 个时刻",
+        f"脉冲相机看到的曝光过程，{shown.instant_count} 个时刻",
         "class=note",
     )
     return (
@@ -314,9 +314,9 @@ def _extremes(kind: str, of_clips: Mapping[str, Extreme]) -> str:
             f'<div class="crops" style="--columns:{len(extreme.crops)}">{crops}</div>'
         )
     if kind == "worst":
-        where = "One frame per clip, cut where it is farthest from the sharp one.", "每个片段一帧,取与真值差异最大处。"
+        where = "One frame per clip, cut where it is farthest from the sharp one.", "每个片段一帧，取与真值差异最大处。"
         return _section("Worst frames", "最差帧", _said("p", *where), *rows)
-    where = "One frame per clip, cut where the input is farthest from the sharp one.", "每个片段一帧,取模糊最强处。"
+    where = "One frame per clip, cut where the input is farthest from the sharp one.", "每个片段一帧，取模糊最强处。"
     return _section("Best frames", "最佳帧", _said("p", *where), *rows)
 
 
@@ -344,7 +344,7 @@ def _sweep(sweep: Sweep) -> str:
         )
     note = (
         "PSNR in dB, mean over frames, of the same network with other spikes.",
-        "同一网络在不同脉冲条件下的 PSNR(dB,按帧平均)。",
+        "同一网络在不同脉冲条件下的 PSNR（dB，按帧平均）。",
     )
     return _section(
         "Robustness to the spikes", "对脉冲的鲁棒性", _said("p", *note), f'<div class="sweeps">{"".join(parts)}</div>'

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, Protocol
 
 from utils.utils_file import atomic_write
 from utils.utils_report import METHODS, Scores, format_value, strict
+
+logger = logging.getLogger(__name__)
 
 
 class Tested(Protocol):
@@ -111,6 +114,8 @@ def run_sweep(
     """
     rows = []
     for condition in conditions:
+        told = " (told)" if condition.told else ""
+        logger.info("sweep: %s %g%s, spikes %s", condition.kind, condition.value, told, condition.made)
         scores = test(condition.changes) if condition.changes else recorded
         means = scores.mean_over_frames()
         rows.append(SweepRow(condition.kind, condition.value, condition.told, condition.made, means))
