@@ -76,15 +76,16 @@ class LPIPS(nn.Module):
         missing = missing_files(folder, net)
         if missing:
             raise ValueError(f"LPIPS needs {' and '.join(map(str, missing))}; docs/evaluation.md says where from")
-        network = torchvision.models.get_model(backbone.architecture, weights=None)
         self.taps = backbone.taps
+        with torch.device("meta"):  # the layers alone: drawing weights that are replaced costs a second
+            network = torchvision.models.get_model(backbone.architecture, weights=None)
         self.features = network.features[: max(self.taps) + 1]
         weights = load_network_weights(folder / backbone.file)
         own = {
             name: weights[f"features.{name}"] for name in self.features.state_dict() if f"features.{name}" in weights
         }
         try:
-            self.features.load_state_dict(own)
+            self.features.load_state_dict(own, assign=True)
         except RuntimeError as error:
             raise ValueError(
                 f"{folder / backbone.file}: not torchvision's {backbone.architecture} ({error})"
@@ -122,7 +123,9 @@ class LPIPS(nn.Module):
             ValueError: a side has less than 64 pixels.
         """
         if min(a.shape[:2]) < MINIMUM:
-            raise ValueError(f"LPIPS needs pictures of at least {MINIMUM} x {MINIMUM} pixels, not {a.shape[:2]}")
+            raise ValueError(
+                f"LPIPS needs pictures of at least {MINIMUM} x {MINIMUM} pixels, not {a.shape[0]} x {a.shape[1]}"
+            )
         pictures = [torch.from_numpy(np.ascontiguousarray(p)).to(self.shift.device) for p in (a, b)]
         tensors = [picture.permute(2, 0, 1)[None].float() / 255 for picture in pictures]
         return float(self(*tensors))
