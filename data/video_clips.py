@@ -27,10 +27,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Clip:
-    """A sequence of frames: its name and the frames' names (no extension) in temporal order."""
+    """A sequence of frames.
+
+    Attributes:
+        name: of the sequence.
+        frames: names of its frames (no extension) in temporal order.
+        target: name of the one frame that is to be made of them (`data/dataset_video_target.py`); None: each.
+    """
 
     name: str
     frames: tuple[str, ...]
+    target: str | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
