@@ -103,6 +103,10 @@ class Frames(ABC):
                 )
         return image if box is None else box.of(image)
 
+    def stack(self, clip: str, frames: Iterable[str], box: Box | None = None) -> np.ndarray:
+        """Frames by name, or a box of each: (T, h, w, 3) uint8 RGB. Errors as `read`."""
+        return np.stack([self.read(clip, frame, box) for frame in frames])
+
     def preload(self, frames: Iterable[tuple[str, str]]) -> None:
         """Decodes (clip, frame) pairs into memory as uint8, where forked workers share them."""
         for clip, frame in frames:

@@ -6,6 +6,7 @@ Importing this module registers every data set and spike representation, which `
 from typing import Any, Protocol
 
 import data.dataset_video_rgbspike
+import data.dataset_video_target
 import data.dataset_video_test
 import data.dataset_video_train  # noqa: F401  these register by being imported
 from utils.utils_registry import DATASETS
