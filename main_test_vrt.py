@@ -31,7 +31,6 @@ from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import Options, load_options
 from utils.utils_report import Scores
 from utils.utils_sweep import run_sweep
-from utils.utils_tile import check_tile
 
 TASKS = Path(__file__).resolve().parent / "options" / "vrt" / "test"
 
@@ -95,8 +94,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     if opt.datasets.test is None:
         raise ValueError("datasets.test: missing; name the clips in the option file or by --folder_lq")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device))
-    check_tile(testing.tile, opt.netG.window_size)
+    testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
     check_noise(opt)
     clips = test_set(opt)
     swept = conditions(arguments.sweep, opt.datasets.test) if arguments.sweep else []

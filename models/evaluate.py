@@ -1,8 +1,9 @@
 """Restores clips by tiles and scores them: the same code for validation while training and for `main_test_vrt.py`."""
 
 import functools
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,50 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.restore import Restorer, Testing
 from utils.utils_dist import Dist, all_gather_object
-from utils.utils_image import tensor2uint
-from utils.utils_option import ValOptions
+from utils.utils_image import imread_rgb, tensor2uint
 from utils.utils_report import Scores
 from utils.utils_scoring import Pictures, Scorer
-from utils.utils_tile import restore_tiled
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Testing:
-    """How a clip is restored.
-
-    Attributes:
-        tile: frames, rows and columns of a tile; 0 takes the whole axis.
-        tile_overlap: how much neighbouring tiles share, per axis.
-        scale: size of the output over that of the input.
-        amp_dtype: type of autocast, or None.
-        pad_seq: repeat the last frame once and drop its result.
-        flip_seq: restore the reversed clip too and average.
-        center_frame_only: keep the result of the middle frame alone.
-    """
-
-    tile: tuple[int, int, int] = (0, 0, 0)
-    tile_overlap: tuple[int, int, int] = (0, 0, 0)
-    scale: int = 1
-    amp_dtype: torch.dtype | None = None
-    pad_seq: bool = False
-    flip_seq: bool = False
-    center_frame_only: bool = False
-
-    @classmethod
-    def from_options(cls, val: ValOptions, scale: int, amp_dtype: torch.dtype | None) -> "Testing":
-        """The settings of the `val` section."""
-        return cls(
-            tile=val.tile_size,
-            tile_overlap=val.tile_overlap_size,
-            scale=scale,
-            amp_dtype=amp_dtype,
-            pad_seq=val.pad_seq,
-            flip_seq=val.flip_seq,
-            center_frame_only=val.center_frame_only,
-        )
+Finished = Callable[[str, str], Path | None]
+"""By a clip's and a frame's name."""
 
 
 class ClipSet(Protocol):
@@ -62,7 +27,8 @@ class ClipSet(Protocol):
 
     @property
     def clips(self) -> Sequence[Any]:
-        """Per clip `name` and `frames`, the names of its frames."""
+        """Per clip `name`, `frames` (the frames' names), and `target`: the name of the one frame that is to be made,
+        the middle one of what the network makes; None where every frame is to be restored."""
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H` and `L_spike`."""
@@ -100,68 +66,116 @@ class FrameResult:
         return [(title, picture) for title, picture in pictures.items() if picture is not None]
 
 
-def restore_clip(network: nn.Module, batch: Mapping[str, Any], testing: Testing, device: torch.device) -> Tensor:
-    """Restores the clips of a batch.
+class ClipReader:
+    """Reads a clip's frames once each, ahead of their use where there are threads, and forgets those of before.
 
     Args:
-        network: takes (B,T,C,H,W), and with `L_spike` in the batch also (B,T,K,h,w); its mode is not changed.
-        batch: `L` (B,T,C,H,W) in [0,1], `L_spike` (B,T,K,h,w) for the voxel branch.
-
-    Returns:
-        (B,T,3,H*scale,W*scale) float32 in [0,1] on the CPU; T is 1 with `center_frame_only`.
+        test_set, index: the clip.
+        pool: threads that read ahead; None reads when asked.
     """
-    blurred, spikes = batch["L"], batch.get("L_spike")
-    num_frames = blurred.shape[1]
 
-    def run(frames: Tensor) -> Tensor:
-        chosen_spikes = None if spikes is None else spikes[:, frames]
-        autocast = torch.autocast(device.type, testing.amp_dtype, enabled=testing.amp_dtype is not None)
-        with torch.inference_mode(), autocast:
-            return restore_tiled(
-                lambda *tiles: network(*(tile.to(device) for tile in tiles)),
-                blurred[:, frames],
-                chosen_spikes,
-                tile=testing.tile,
-                overlap=testing.tile_overlap,
-                scale=testing.scale,
-            )[:, :num_frames]
+    def __init__(self, test_set: ClipSet, index: int, pool: ThreadPoolExecutor | None = None) -> None:
+        self.test_set, self.index, self.pool = test_set, index, pool
+        self.length = len(test_set.clips[index].frames)
+        self._frames: dict[int, Future[dict[str, Any]] | dict[str, Any]] = {}
 
-    order = torch.arange(num_frames + testing.pad_seq).clamp(max=num_frames - 1)
-    restored = run(order)
-    if testing.flip_seq:
-        # The padding stays at the end of the reversed clip, so that both passes see it where `[:num_frames]` cuts.
-        backwards = torch.cat([torch.arange(num_frames).flip(0), torch.zeros(int(testing.pad_seq), dtype=torch.long)])
-        restored = (restored + run(backwards).flip(1)) / 2
-    if testing.center_frame_only:
-        restored = restored[:, num_frames // 2 : num_frames // 2 + 1]
-    return restored.float().clamp(0, 1)
+    def frame(self, number: int) -> dict[str, Any]:
+        """A frame as the data set gives it, without the axis of time."""
+        self._request(number, number + 1, background=False)
+        frame = self._frames[number]
+        return frame.result() if isinstance(frame, Future) else frame
+
+    def window(self, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        """`L` and, where there is one, `L_spike` of frames [begin, end), (1,t,...); frames before are forgotten."""
+        self.forget(begin)
+        self._request(begin, end)
+        frames = [self.frame(number) for number in range(begin, end)]
+        self._request(end, min(2 * end - begin, self.length))
+        spike = torch.stack([frame["L_spike"] for frame in frames])[None] if "L_spike" in frames[0] else None
+        return torch.stack([frame["L"] for frame in frames])[None], spike
+
+    def forget(self, before: int) -> None:
+        """Lets go of the frames before a number."""
+        for number in [number for number in self._frames if number < before]:
+            del self._frames[number]
+
+    def _request(self, begin: int, end: int, background: bool = True) -> None:
+        for number in range(begin, end):
+            if number in self._frames:
+                continue
+            if self.pool is not None:
+                self._frames[number] = self.pool.submit(self._load, number)
+            elif not background:
+                self._frames[number] = self._load(number)
+
+    def _load(self, number: int) -> dict[str, Any]:
+        sample = self.test_set.load(self.index, number, number + 1)
+        return {key: value[0] if isinstance(value, Tensor) else value for key, value in sample.items()}
 
 
-def frame_results(batch: Mapping[str, Any], restored: Tensor, testing: Testing) -> Iterator[FrameResult]:
-    """The frames of a batch's first clip and of its restoration as pictures.
+def restore_clip(
+    restorer: Restorer,
+    test_set: ClipSet,
+    index: int,
+    finished: Finished | None = None,
+    pool: ThreadPoolExecutor | None = None,
+) -> Iterator[FrameResult]:
+    """Restores a clip; its frames come in order, each as soon as it is complete.
 
-    Raises:
-        ValueError: the network made frames that the clip does not have.
+    Args:
+        restorer: the network and how it is used.
+        test_set, index: the clip.
+        finished: gives the picture file of a frame that was restored before, or None.
+        pool: threads that read frames ahead.
     """
-    blurred, spikes = batch["L"][0], batch.get("L_spike")
-    if not testing.center_frame_only and restored.shape[1] != len(blurred):
-        raise ValueError(
-            f"{batch['folder'][0]}: the network made {restored.shape[1]} frames of {len(blurred)}; clips are tested "
-            "frame by frame, which frame interpolation (netG.pa_frames = 0) does not fit"
-        )
-    planes = spikes[0] if spikes is not None else blurred[:, 3:]
-    first = len(blurred) // 2 if testing.center_frame_only else 0
-    for index, picture in enumerate(restored[0]):
-        yield FrameResult(
-            clip=batch["folder"][0],
-            frame=Path(_first(batch["lq_path"][first + index])).stem,
-            index=index,
-            length=restored.shape[1],
-            blurred=tensor2uint(blurred[first + index, :3]),
-            restored=tensor2uint(picture),
-            sharp=tensor2uint(batch["H"][0][first + index]) if "H" in batch else None,
-            spikes=tensor2uint(_visible(planes[first + index]).unsqueeze(0)) if planes.shape[1] else None,
-        )
+    clip, reader = test_set.clips[index], ClipReader(test_set, index, pool)
+    if clip.target is not None or restorer.testing.center_frame_only:
+        shown = [reader.length // 2]
+        names = [clip.target or clip.frames[shown[0]]]
+    else:
+        shown, names = list(range(reader.length)), list(clip.frames)
+    files = {number: finished and finished(clip.name, name) for number, name in zip(shown, names, strict=True)}
+    missing = {number for number, file in files.items() if file is None}
+
+    def window(begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        return reader.window(begin, end)
+
+    if clip.target is None:
+        made = restorer.frames(window, reader.length, missing.__contains__)
+    else:
+        made = _middle(restorer.frames(window, reader.length, interpolates=True), shown[0]) if missing else iter(())
+    for place, (number, name) in enumerate(zip(shown, names, strict=True)):
+        file = files[number]
+        if file is None:
+            made_number, picture = next(made)
+            assert made_number == number
+            restored = tensor2uint(picture)
+        else:
+            restored = imread_rgb(file)
+        yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored)
+
+
+def _middle(made: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tuple[int, Tensor]]:
+    """The middle one of the frames that a network makes of a clip, under another number."""
+    frames = [picture for _, picture in made]
+    yield number, frames[len(frames) // 2]
+
+
+def _result(
+    clip: str, name: str, place: tuple[int, int], frame: Mapping[str, Any], restored: np.ndarray
+) -> FrameResult:
+    """A restored frame with what it was made of, as pictures."""
+    planes = frame.get("L_spike", frame["L"][3:])
+    return FrameResult(
+        clip=clip,
+        frame=name,
+        index=place[0],
+        length=place[1],
+        blurred=tensor2uint(frame["L"][:3]),
+        restored=restored,
+        sharp=tensor2uint(frame["H"]) if "H" in frame else None,
+        spikes=tensor2uint(_visible(planes).unsqueeze(0)) if len(planes) else None,
+    )
 
 
 def evaluate(
@@ -172,16 +186,22 @@ def evaluate(
     on_frame: Callable[[FrameResult], None] | None = None,
     input_scores: bool = False,
     indices: Iterable[int] | None = None,
+    finished: Finished | None = None,
+    num_workers: int = 0,
     scorer: Scorer | None = None,
     baselines: Callable[[FrameResult], Pictures] | None = None,
 ) -> Scores:
     """Restores clips, scores their frames where there is ground truth, and hands each frame to `on_frame`, in order.
 
+    No more than the frames of two tiles are held, however long a clip is.
+
     Args:
-        network: as in `restore_clip`; evaluated in `eval()` mode and left as it was.
+        network: as in `Restorer`; evaluated in `eval()` mode and left as it was.
         test_set: where the clips are read from.
         input_scores: also score the blurred input (where it has the size of the ground truth).
         indices: of the clips; None takes all.
+        finished: as in `restore_clip`.
+        num_workers: threads that read frames ahead; 0 reads when a tile needs them.
         scorer: measures in the background, and is closed; None: one for PSNR and SSIM.
         baselines: further restorations of a frame to score, by method; called in the background.
     """
@@ -189,12 +209,10 @@ def evaluate(
     training = network.training
     network.eval()
     try:
-        with scorer:
+        with scorer, ThreadPoolExecutor(num_workers) if num_workers else nullcontext() as pool:
+            restorer = Restorer(network, testing, device)
             for index in range(len(test_set.clips)) if indices is None else indices:
-                sample = test_set.load(index)
-                batch = {key: value[None] if isinstance(value, Tensor) else value for key, value in sample.items()}
-                batch["folder"] = [sample["folder"]]
-                for result in frame_results(batch, restore_clip(network, batch, testing, device), testing):
+                for result in restore_clip(restorer, test_set, index, finished, pool):
                     _score(result, scorer, input_scores, baselines)
                     if on_frame is not None:
                         on_frame(result)
@@ -228,8 +246,3 @@ def _visible(planes: Tensor) -> Tensor:
     mean = planes.float().mean(0)
     low, high = torch.quantile(mean.flatten()[:: max(1, mean.numel() // 100_000)], torch.tensor([0.01, 0.99])).tolist()
     return ((mean - low) / max(high - low, 1e-6)).clamp(0, 1)
-
-
-def _first(path: Any) -> str:
-    """A path as collated by a DataLoader (a list of one) or as the dataset gave it."""
-    return path if isinstance(path, str) else path[0]

@@ -301,7 +301,8 @@ def score(variant: Variant, label: str, perturb: Mapping[str, Any] | None = None
     network = define_G(opt.netG)
     load_weights(network, opt.experiment_dir, prefer_ema=True)
     clips = define_Dataset(opt.datasets.test, **variant.shared())
-    testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device))
+    dtype = amp_dtype(opt.train.amp_dtype, device)
+    testing = Testing.from_options(opt.val, opt.scale, dtype, opt.netG)
 
     def keep(result: FrameResult) -> None:
         if perturb is None and len(variant.middles) < FIGURE_CLIPS and result.is_middle:
