@@ -139,7 +139,7 @@ def test_one_tile_is_the_whole_and_tiles_stand_alone(trained: TinyRun, tmp_path:
 
 def test_without_save_result_there_are_panels_alone(trained: TinyRun, tmp_path: Path) -> None:
     assert trained.test("--output", tmp_path) == 0
-    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == ["metrics.csv", "metrics.json", "panels"]
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == ["index.html", "metrics.csv", "metrics.json", "panels"]
 
 
 def test_folders_of_the_command_line(trained: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +166,7 @@ def test_folders_of_the_command_line(trained: TinyRun, tmp_path: Path, capsys: p
     assert same(expected, restore(trained, tmp_path / "unscored", *flags))
     assert "PSNR" not in capsys.readouterr().out
     written = {path.name for path in (tmp_path / "unscored" / "tiny").iterdir()}
-    assert written == {"walk", "panels"}
+    assert written == {"walk", "panels", "index.html"}
 
 
 def test_center_frame_only(trained: TinyRun, tmp_path: Path) -> None:

@@ -83,10 +83,10 @@ class Scores:
         return _mean(self.rows)
 
     def table(self) -> str:
-        """The clips and both means as aligned text; the gain over the input where the input was scored."""
+        """PSNR and SSIM of the clips and both means, as aligned text; the gain over the input where that was scored."""
         rows = {**self.clips(), "mean over clips": self.mean_over_clips(), "mean over frames": self.mean_over_frames()}
         columns = [("input PSNR", "input_psnr"), ("input SSIM", "input_ssim")]
-        columns += [(title, metric) for metric, title in METRICS.items()]
+        columns += [(METRICS[metric], metric) for metric in ("psnr", "ssim", "psnr_y", "ssim_y")]
         columns = [(title, key) for title, key in columns if key in self.metrics()]
         lines = [["clip", *(title for title, _ in columns), ""]]
         for name, values in rows.items():
