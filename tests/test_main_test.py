@@ -139,7 +139,12 @@ def test_one_tile_is_the_whole_and_tiles_stand_alone(trained: TinyRun, tmp_path:
 
 def test_without_save_result_there_are_panels_alone(trained: TinyRun, tmp_path: Path) -> None:
     assert trained.test("--output", tmp_path) == 0
-    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == ["index.html", "metrics.csv", "metrics.json", "panels"]
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == [
+        "index.html",
+        "metrics.csv",
+        "metrics.json",
+        "panels",
+    ]
 
 
 def test_folders_of_the_command_line(trained: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

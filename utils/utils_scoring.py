@@ -20,7 +20,7 @@ import numpy as np
 
 from utils.utils_flow_metric import optical_flow, tof
 from utils.utils_image import as_rgb
-from utils.utils_lpips import LPIPS
+from utils.utils_lpips import LPIPS, MINIMUM
 from utils.utils_metric import WINDOW, psnr, psnr_y, ssim, ssim_y
 from utils.utils_report import Scores
 
@@ -47,7 +47,7 @@ class Scorer:
     """Collects the scores of frames handed to it one by one, clip after clip.
 
     Args:
-        lpips: also measure LPIPS with it. None: not.
+        lpips: also measure LPIPS with it, of pictures of at least 64 x 64 pixels. None: not.
         temporal: also measure tOF, of all but a clip's first frame.
         workers: threads; 0 scores at once in the caller's. None: one per processor, at most 8.
         on_scored: called in the caller's thread with clip, frame, sharp, pictures and scores, frames in order.
@@ -142,7 +142,7 @@ class Scorer:
         sharp_flow = optical_flow(before[1], sharp) if before is not None and self._temporal else None
         for method, picture in pictures.items():
             found = score_frame(picture, sharp)
-            if self._lpips is not None and picture.ndim == 3:
+            if self._lpips is not None and picture.ndim == 3 and min(sharp.shape[:2]) >= MINIMUM:
                 found["lpips"] = self._lpips.of_pictures(picture, sharp)
             if sharp_flow is not None and method in earlier:
                 found["tof"] = tof(optical_flow(earlier[method], picture), sharp_flow)
