@@ -11,6 +11,7 @@ drop=1 takes all spikes away.
 
 import filecmp
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -87,7 +88,9 @@ def parse_spec(spec: str) -> tuple[str, list[float]]:
     try:
         values = [float(value) for value in listed.split(",")]
     except ValueError:
-        raise ValueError(f"--sweep {spec}: numbers are needed, as in {EXAMPLE}") from None
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"--sweep {spec}: numbers are needed, as in {EXAMPLE}")
     if kind not in KINDS:
         raise ValueError(f"--sweep {spec}: {kind!r} is unknown; choices: {', '.join(KINDS)}")
     return kind, list(dict.fromkeys(values))
