@@ -9,6 +9,7 @@ Threads suffice: OpenCV, numpy and torch compute without Python's lock. At most 
 does not grow with a clip. `scripts/benchmark/bench_metrics.py` measures what scoring costs beside the restoration.
 """
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from utils.utils_metric import WINDOW, psnr, psnr_y, ssim, ssim_y
 from utils.utils_report import Scores
 
 Pictures = Mapping[str, np.ndarray]
+logger = logging.getLogger(__name__)
 OnScored = Callable[[str, str, np.ndarray, Pictures, Mapping[str, float]], None]
 
 
@@ -71,6 +73,7 @@ class Scorer:
         self._limit = 2 * workers
         self._waiting: deque[tuple[str, str, np.ndarray, Future[Pictures], Future[dict[str, float]]]] = deque()
         self._before: tuple[str, np.ndarray, Future[Pictures]] | None = None
+        self._warned: set[str] = set()
 
     def add(
         self,
@@ -90,6 +93,7 @@ class Scorer:
         Raises:
             Exception: what scoring an earlier frame raised.
         """
+        self._warn_of_small(sharp)
         made = self._run(lambda: {**pictures, **(more() if more else {})})
         before = self._before if self._before is not None and self._before[0] == clip else None
         self._before = (clip, sharp, made)
@@ -118,6 +122,14 @@ class Scorer:
             self.close()
         elif self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+    def _warn_of_small(self, sharp: np.ndarray) -> None:
+        """Says once which numbers small pictures lack."""
+        lacking = {"SSIM": WINDOW} if self._lpips is None else {"SSIM": WINDOW, "LPIPS": MINIMUM}
+        for name, side in lacking.items():
+            if min(sharp.shape[:2]) < side and name not in self._warned:
+                self._warned.add(name)
+                logger.warning("%s is left out of pictures with a side below %d pixels", name, side)
 
     def _run(self, work: Callable[[], Any]) -> "Future[Any]":
         if self._pool is not None:

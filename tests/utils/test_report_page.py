@@ -4,12 +4,11 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.browser import browser, screenshot, set_width  # noqa: F401  (a fixture)
+from tests.browser import Browser
 from utils.report_gallery import Gallery
 from utils.report_page import write_page
 from utils.utils_report import METHODS, METRICS, Scores, format_value, gain, key_of
@@ -91,20 +90,10 @@ def test_equal_pictures_read_inf(tmp_path: Path) -> None:
     )
 
 
-def opened(browser: Any, page: Path, width: int = 1280) -> Any:  # noqa: F811
-    set_width(browser, width)
-    browser.get(page.as_uri())
-    return browser
-
-
-def texts(browser: Any, selector: str) -> list[str]:  # noqa: F811
-    return browser.execute_script(f"return [...document.querySelectorAll({selector!r})].map(e => e.textContent)")
-
-
-def test_the_page_shows_what_the_table_says(browser: Any, page: Path) -> None:  # noqa: F811
-    opened(browser, page)
-    summary = json.loads(browser.execute_script("return document.getElementById('metrics').textContent"))
-    cells = browser.execute_script(
+def test_the_page_shows_what_the_table_says(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    summary = json.loads(browser.run("return document.getElementById('metrics').textContent"))
+    cells = browser.run(
         "return [...document.querySelectorAll('td[data-key]')].map(e => [e.dataset.row, e.dataset.key, e.textContent])"
     )
     rows = {**summary["clips"], **{name: summary[name] for name in ("mean_over_clips", "mean_over_frames")}}
@@ -112,81 +101,71 @@ def test_the_page_shows_what_the_table_says(browser: Any, page: Path) -> None:  
     for row, key, shown in cells:
         metric = next(name for name in sorted(METRICS, key=len, reverse=True) if key.endswith(name))
         assert shown == format_value(metric, rows[row].get(key)), (row, key)
-    assert texts(browser, "#clips .gain") == [gain(rows[row]).removesuffix(" dB") for row in rows]
-    assert texts(browser, "[data-sweep=threshold] td") == ["2.00", "3.00", "9.00", "4.00", "5.00", "9.00"]
-    assert texts(browser, "[data-sweep=drop] td") == ["inf", "21.00"]
-    assert texts(browser, "#clips tbody th")[:2] == CLIPS and texts(browser, "h1") == ["task <1> {{metrics}}"]
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert browser.texts("#clips .gain") == [gain(rows[row]).removesuffix(" dB") for row in rows]
+    assert browser.texts("[data-sweep=threshold] td") == ["2.00", "3.00", "9.00", "4.00", "5.00", "9.00"]
+    assert browser.texts("[data-sweep=drop] td") == ["inf", "21.00"]
+    assert browser.texts("#clips tbody th")[:2] == CLIPS and browser.texts("h1") == ["task <1> {{metrics}}"]
+    assert browser.errors() == []
 
 
-def share(stage: Any, colour: tuple[int, int, int]) -> float:
-    """How much of the picture has a colour, the handle left out."""
-    rows = screenshot(stage)[4:20].astype(int)
+def share(browser: Browser, colour: tuple[int, int, int], stage: str = ".stage") -> float:
+    """How much of the picture has a colour, looked at beside the handle."""
+    rows = browser.screenshot(stage)[4:20].astype(int)
     return float((np.abs(rows - colour).max(axis=2) < 9).mean())
 
 
-def test_the_slider_moves_and_the_picture_changes(browser: Any, page: Path) -> None:  # noqa: F811
-    from selenium.webdriver import ActionChains
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import Select
-
-    opened(browser, page)
-    card = browser.find_element(By.CLASS_NAME, "clip")
-    stage, slider = card.find_element(By.CLASS_NAME, "stage"), card.find_element(By.CSS_SELECTOR, ".stage input")
-    before = screenshot(stage)
-    assert (share(stage, BLACK), share(stage, WHITE)) == pytest.approx((0.5, 0.5), abs=0.02)
-    width = stage.size["width"]
-    ActionChains(browser).move_to_element(slider).click_and_hold().move_by_offset(-width // 4, 0).release().perform()
-    assert float(slider.get_attribute("value")) == pytest.approx(25, abs=2)
-    assert not np.array_equal(screenshot(stage), before)
-    assert (share(stage, BLACK), share(stage, WHITE)) == pytest.approx((0.25, 0.75), abs=0.03)
-
-    left, right = (Select(element) for element in card.find_elements(By.TAG_NAME, "select"))
-    assert [option.text for option in left.options] == [
-        "input",
-        "training-free",
-        "spikes alone, Gaussian",
-        "network",
-        "sharp",
-    ]
-    right.select_by_visible_text("sharp")
-    assert (share(stage, BLACK), share(stage, RED)) == pytest.approx((0.25, 0.75), abs=0.03)
-    left.select_by_visible_text("network")
-    assert (share(stage, WHITE), share(stage, RED)) == pytest.approx((0.25, 0.75), abs=0.03)
-    other = browser.find_elements(By.CLASS_NAME, "stage")[1]
-    browser.execute_script("arguments[0].scrollIntoView()", other)
-    assert share(other, BLACK) == pytest.approx(0.5, abs=0.02)
+def choose(browser: Browser, side: int, view: str) -> None:
+    browser.run(
+        "const menu = document.querySelectorAll('.clip select')[arguments[0]];"
+        "menu.value = [...menu.options].find(option => option.text === arguments[1]).value;"
+        "menu.dispatchEvent(new Event('change'))",
+        side,
+        view,
+    )
 
 
-def test_the_exposure_plays(browser: Any, page: Path) -> None:  # noqa: F811
-    from selenium.webdriver.common.by import By
+def test_the_slider_moves_and_the_picture_changes(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    before = browser.screenshot(".stage")
+    assert (share(browser, BLACK), share(browser, WHITE)) == pytest.approx((0.5, 0.5), abs=0.02)
+    browser.drag(".stage input", -before.shape[1] // 4)
+    assert float(browser.run("return document.querySelector('.stage input').value")) == pytest.approx(25, abs=2)
+    assert not np.array_equal(browser.screenshot(".stage"), before)
+    assert (share(browser, BLACK), share(browser, WHITE)) == pytest.approx((0.25, 0.75), abs=0.03)
 
-    opened(browser, page)
-    player = browser.find_element(By.CLASS_NAME, "player")
-    picture, slider = player.find_element(By.TAG_NAME, "div"), player.find_element(By.TAG_NAME, "input")
+    views = ["input", "training-free", "spikes alone, Gaussian", "network", "sharp"]
+    assert browser.texts(".clip select:first-child option") == [*views, *views]
+    choose(browser, 1, "sharp")
+    assert (share(browser, BLACK), share(browser, RED)) == pytest.approx((0.25, 0.75), abs=0.03)
+    choose(browser, 0, "network")
+    assert (share(browser, WHITE), share(browser, RED)) == pytest.approx((0.25, 0.75), abs=0.03)
+    # The other clip's slider is its own.
+    assert share(browser, BLACK, ".clip:last-child .stage") == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_exposure_plays(browser: Browser, page: Path) -> None:
+    browser.open(page)
     shades = []
     for instant in range(4):
-        browser.execute_script(
-            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", slider, instant
+        browser.run(
+            "const range = document.querySelector('.player input');"
+            "range.value = arguments[0]; range.dispatchEvent(new Event('input'))",
+            instant,
         )
-        shades.append(np.median(screenshot(picture)))
+        shades.append(np.median(browser.screenshot(".player div")))
     assert shades == pytest.approx([0, 85, 170, 255], abs=4)
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, page: Path) -> None:  # noqa: F811
-    opened(browser, page, 375)
-    assert browser.execute_script("return document.documentElement.scrollWidth") == 375
+def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, page: Path) -> None:
+    browser.open(page, width=375)
+    assert browser.run("return document.documentElement.scrollWidth") == 375
 
 
-def test_the_page_speaks_chinese(browser: Any, page: Path) -> None:  # noqa: F811
-    from selenium.webdriver.common.by import By
-
-    opened(browser, page)
-    button = browser.find_element(By.ID, "language")
-    english = texts(browser, "h2, th, figcaption, li, option")
-    button.click()
-    assert texts(browser, "h2")[:2] == ["结果", "各片段"] and button.text == "English"
-    remaining = [text for text in texts(browser, "h2, figcaption, li, option") if re.fullmatch(r"[a-z ,-]+", text)]
-    assert remaining == []
-    button.click()
-    assert texts(browser, "h2, th, figcaption, li, option") == english and button.text == "中文"
+def test_the_page_speaks_chinese(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    english = browser.texts("h2, th, figcaption, li, option, dd")
+    browser.click("#language")
+    assert browser.texts("h2")[:2] == ["结果", "各片段"] and browser.texts("#language") == ["English"]
+    assert [text for text in browser.texts("h2, figcaption, li, option, dd") if re.fullmatch("[ -~]+", text)] == []
+    browser.click("#language")
+    assert browser.texts("h2, th, figcaption, li, option, dd") == english and browser.texts("#language") == ["中文"]

@@ -117,7 +117,7 @@ def test_small_and_gray_pictures() -> None:
     assert set(score_frame(gray[:10], sharp[:10])) == {"psnr_y"}
 
 
-def test_pictures_too_small_for_lpips_have_none() -> None:
+def test_pictures_too_small_for_lpips_have_none(caplog: pytest.LogCaptureFixture) -> None:
     class Refuses(LPIPS):
         def __init__(self) -> None:
             pass
@@ -126,8 +126,10 @@ def test_pictures_too_small_for_lpips_have_none() -> None:
             raise AssertionError("not to be called")
 
     with Scorer(Refuses(), workers=0) as scorer:
-        scorer.add("a", "0", SHARP["a", "0"][:63], {"": RESTORED["a", "0"][:63]})
-    assert set(scorer.scores.metrics()) == set(METRICS)
+        for frame in "01":
+            scorer.add("a", frame, SHARP["a", frame][:63], {"": RESTORED["a", frame][:63]})
+    assert caplog.messages == ["LPIPS is left out of pictures with a side below 64 pixels"]
+    assert set(scorer.scores.metrics()) == {*METRICS, "tof"}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
