@@ -233,7 +233,7 @@ def _comparisons(scores: Scores, gallery: Gallery) -> str:
 
 def _card(clip: str, shown: ShownFrame, scores: Scores) -> str:
     height, width = shown.size
-    limit = f"max-width:min(100%,{max(width, min(4 * width, 900))}px)"  # small pictures are enlarged, to be seen
+    limit = f"max-width:min(100%,{min(4 * width, 1080)}px)"  # small pictures are enlarged, to be seen
     names = list(shown.views)
     before = "input" if "input" in names else names[0]
 
