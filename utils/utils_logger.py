@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import ModuleType
@@ -255,14 +255,14 @@ def average_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
-    """ "PSNR: 30.00 dB; SSIM: 0.9000; PSNR_Y: 31.00 dB; SSIM_Y: 0.9100" from `psnr, ssim, psnr_y, ssim_y`."""
-    parts: Sequence[str] = (
-        f"PSNR: {metrics['psnr']:.2f} dB",
-        f"SSIM: {metrics['ssim']:.4f}",
-        f"PSNR_Y: {metrics['psnr_y']:.2f} dB",
-        f"SSIM_Y: {metrics['ssim_y']:.4f}",
-    )
-    return "; ".join(parts)
+    """ "PSNR: 30.00 dB; SSIM: 0.9000; PSNR_Y: 31.00 dB; SSIM_Y: 0.9100" from those of them that were measured."""
+    texts = {
+        "psnr": "PSNR: {:.2f} dB",
+        "ssim": "SSIM: {:.4f}",
+        "psnr_y": "PSNR_Y: {:.2f} dB",
+        "ssim_y": "SSIM_Y: {:.4f}",
+    }
+    return "; ".join(text.format(metrics[name]) for name, text in texts.items() if name in metrics)
 
 
 def _fitted(picture: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def conditions(specs: Sequence[str], section: SpikeSection) -> list[Condition]:
 
 
 def parse_spec(spec: str) -> tuple[str, list[float]]:
-    """ "drop=0.1,1" as ("drop", [0.1, 1.0])."""
+    """What is swept and its values, of a spec like drop=0.1,1."""
     kind, _, listed = spec.partition("=")
     try:
         values = [float(value) for value in listed.split(",")]
@@ -106,7 +106,7 @@ def _with_threshold(value: float, options: dict[str, Any]) -> list[Condition]:
     made = "as recorded"
     if factor >= 1 and factor == int(factor):
         if factor > 1:
-            changes, made = {"spike_perturb": {"kind": THRESHOLD, "amount": factor}}, f"every spike number {factor:g}"
+            changes, made = {"spike_perturb": {"kind": THRESHOLD, "amount": factor}}, f"one spike in {factor:g}"
     else:
         changes, made = {"dataroot_spike": str(simulated_anew(Path(options["dataroot_spike"]), value))}, "simulated"
     told = {**changes, "spike_threshold": value} if changes else {}

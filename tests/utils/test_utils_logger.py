@@ -26,6 +26,7 @@ from utils.utils_logger import (
     clip_line,
     log_train,
     log_validation,
+    metrics_text,
     setup_logger,
     train_line,
     warn_once,
@@ -236,3 +237,7 @@ def test_tensorboard_and_wandb_are_imported_only_where_asked_for() -> None:
     tree = ast.parse(Path(utils_logger.__file__).read_text())
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not [ast.unparse(node) for node in imports if re.search("tensorboard|wandb", ast.unparse(node))]
+
+
+def test_pictures_too_small_for_ssim_are_logged_without_it() -> None:
+    assert metrics_text({"psnr": 30.0, "psnr_y": 31.0, "tof": 1.0}) == "PSNR: 30.00 dB; PSNR_Y: 31.00 dB"

@@ -36,9 +36,7 @@ def test_multiples_of_the_cameras_threshold() -> None:
     perturb = {"spike_perturb": {"kind": "threshold", "amount": 3}}
     told = [(6, False, perturb), (6, True, {**perturb, "spike_threshold": 6})]
     assert changes("threshold=2,6") == [(2, False, {}), (2, True, {}), *told]
-    assert [c.made for c in conditions(["threshold=2,6"], Section())] == ["as recorded"] * 2 + [
-        "every spike number 3"
-    ] * 2
+    assert [c.made for c in conditions(["threshold=2,6"], Section())] == ["as recorded"] * 2 + ["one spike in 3"] * 2
 
 
 def test_other_thresholds_are_simulated_anew(tmp_path: Path) -> None:
