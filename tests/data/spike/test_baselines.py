@@ -11,7 +11,7 @@ from data.dataset_video_rgbspike import VideoRecurrentTestDatasetRGBSpike
 from data.spike.baselines import EXPOSURE, INTERVAL, MOMENT, SIGMA, as_picture, spike_guided, training_free
 from data.spike.encoding import build_encoding
 from data.spike.simulate import Exposure, expose
-from data.spike.sync import ExposureWindow
+from data.spike.sync import ExposureWindow, default_window
 from tests.data.trees import GoproTree, make_gopro_tree
 from utils.spike_loader import SpikeStream
 from utils.utils_metric import psnr, psnr_y
@@ -116,3 +116,15 @@ def test_instants_of_an_exposure(tree: GoproTree) -> None:
     assert instants == pytest.approx(np.stack(expected))
     assert dataset(tree).instants(clip, frame, 1000).shape[0] == 56
     assert (MOMENT["sigma"], EXPOSURE, INTERVAL["orders"]) == (SIGMA, {"representation": "count"}, [2])
+
+
+def test_a_recorded_frame_of_the_gopro_set(shared_data: Path) -> None:
+    """Gray pictures of a real stream, against the sharp frame that it belongs to."""
+    folder = shared_data / "gopro_spike_sample"
+    spikes = SpikeStream(folder / "000226.dat", 360, 640).get_spike_matrix()
+    gray = cv2.cvtColor(cv2.imread(str(folder / "000226.png")), cv2.COLOR_BGR2GRAY)
+    sharp = cv2.resize(gray, (640, 360), interpolation=cv2.INTER_AREA)
+    window = default_window("GOPR0884_11_00", len(spikes))
+    for section, least in ((MOMENT, 33.9), (INTERVAL, 32.0)):
+        picture = as_picture(build_encoding(section, 2.0)(spikes, window)[0], (360, 640))
+        assert psnr(picture, sharp) > least
