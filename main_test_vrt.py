@@ -109,7 +109,8 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
         return evaluate(network, clips, testing, device, input_scores=True, baselines=training_free(clips), **how)
 
     folder = arguments.output / opt.task
-    report = Report(folder, opt.task, [f"checkpoint: {checkpoint}"], clips)
+    size = f"{len(clips.clips)} clips, {sum(map(len, clips.clips))} frames of {opt.datasets.test.dataroot_lq}"
+    report = Report(folder, opt.task, [f"checkpoint: {checkpoint}", size], clips)
     write = writer_of(folder, arguments.save_result, report)
     scores = scores_of(clips, on_frame=write, scorer=report.scorer(lpips and lpips.to(device)))
     sweep = run_sweep(swept, scores, lambda changes: scores_of(test_set(opt, changes)))

@@ -70,7 +70,7 @@ class Scorer:
         self._lpips, self._temporal, self._on_scored = lpips, temporal, on_scored
         workers = min(8, os.cpu_count() or 1) if workers is None else workers
         self._pool = ThreadPoolExecutor(workers, "scorer") if workers else None
-        self._limit = 2 * workers
+        self._limit = workers + 2 if workers else 0
         self._waiting: deque[tuple[str, str, np.ndarray, Future[Pictures], Future[dict[str, float]]]] = deque()
         self._before: tuple[str, np.ndarray, Future[Pictures]] | None = None
         self._warned: set[str] = set()
