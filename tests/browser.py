@@ -66,9 +66,11 @@ class Browser:
         self._post("actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": actions}]})
 
     def screenshot(self, selector: str) -> np.ndarray:
-        """What the first one looks like now, (H,W,3) RGB."""
+        """What the first one looks like now, (H,W,3) RGB; a pixel less each way, which comes and goes by rounding."""
         content = base64.b64decode(self._get(f"element/{self._find(selector)}/screenshot"))
-        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        rectangle = "const r = document.querySelector(arguments[0]).getBoundingClientRect(); return [r.height, r.width]"
+        height, width = (int(side) - 1 for side in self.run(rectangle, selector))
+        return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[:height, :width, ::-1]
 
     def errors(self) -> list[str]:
         """What the page complained about since it was asked last."""
