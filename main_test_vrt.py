@@ -54,7 +54,8 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     checkpoint = checkpoint_of(opt, arguments)
     network = define_G(opt.netG)
     load_weights(network, checkpoint, prefer_ema=True)
-    check_same_run(folder, opt, network, arguments.resume)
+    if arguments.save_result:
+        check_same_run(folder, opt, network, arguments.resume)
 
     def on_frame(result: FrameResult) -> None:
         writer.add(result)

@@ -115,7 +115,7 @@ def tile_units(lq: Tensor, spike: Tensor | None, window: tuple[int, int, int]) -
 
 def least_side(overlap: int, unit: int) -> int:
     """Rows or columns below which a tile would be little but overlap."""
-    return -(-max(2 * overlap, unit) // unit) * unit
+    return -(-max(2 * overlap, overlap + unit) // unit) * unit
 
 
 def _measure(
@@ -150,8 +150,7 @@ def _counts(frames: int, overlap: int, window: int) -> list[tuple[int, float]]:
 def _sides(length: int, overlap: int, unit: int) -> list[tuple[int, float]]:
     """Rows or columns of a tile, and how often each is computed."""
     padded = -(-length // unit) * unit
-    sides = [side for side in range(least_side(overlap, unit), padded, unit) if side - overlap >= unit]
-    plans = [spread(padded, side, overlap, unit, unit) for side in sides]
+    plans = [spread(padded, side, overlap, unit, unit) for side in range(least_side(overlap, unit), padded, unit)]
     return _distinct([*((size, size * len(begins) / length) for size, begins in plans), (length, 1.0)])
 
 
