@@ -53,7 +53,7 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
         check_channels(self.n_channels)
         check_roots({"dataroot_lq": self.dataroot_lq, "dataroot_gt": self.dataroot_gt})
         self.lq = open_frames("dataroot_lq", self.dataroot_lq, self.io_backend, self.filename_ext)
-        self.gt = self._open_gt()
+        self.gt, self.fps = self._open_gt(), self.lq.fps
         self.clips = [group for name, frames in self.lq.clips.items() for group in self._groups(name, frames)]
         faults = list(self._faults()) if self.clips else [f"no clip has the frames that are needed: {self._needs()}"]
         report_faults(faults, f"The test data in {self.dataroot_lq} can't be used")

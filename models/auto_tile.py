@@ -6,14 +6,14 @@ through both says what a large one will take, with a margin; on a CPU what holds
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from utils.utils_memory import give_back_memory, is_out_of_memory, peak_memory, reset_peak, used_memory
-from utils.utils_tile import Tiling, spread
+from utils.utils_tile import Tiling, plan_time, spread
 
 MOST_FRAMES = 48
 """Of an automatic tile, so that host memory does not depend on a clip's length."""
@@ -115,7 +115,7 @@ def tile_units(lq: Tensor, spike: Tensor | None, window: tuple[int, int, int]) -
 
 def least_side(overlap: int, unit: int) -> int:
     """Rows or columns below which a tile would be little but overlap."""
-    return -(-max(2 * overlap, unit) // unit) * unit
+    return -(-max(2 * overlap, overlap + unit) // unit) * unit
 
 
 def _measure(
@@ -142,19 +142,17 @@ def _host_bytes(lq: Tensor, spike: Tensor | None, scale: int) -> float:
 def _counts(frames: int, overlap: int, window: int) -> list[tuple[int, float]]:
     """Frames of a tile, and how often each frame is computed."""
     longest = min(frames, MOST_FRAMES)
-    return _tiles(frames, overlap, 1, [*range(max(window, overlap + 1), longest, window), longest])
+    counts = [*range(-(-max(window, overlap + 2) // window) * window, longest, window), longest]
+    plans = [plan_time(frames, count, overlap, window=window) for count in counts]
+    return _distinct((plan[0].end, plan[0].end * len(plan) / frames) for plan in plans)
 
 
 def _sides(length: int, overlap: int, unit: int) -> list[tuple[int, float]]:
     """Rows or columns of a tile, and how often each is computed."""
-    sides = [side for side in range(least_side(overlap, unit), length, unit) if side - overlap >= unit]
-    return _tiles(length, overlap, unit, [*sides, length])
+    padded = -(-length // unit) * unit
+    plans = [spread(padded, side, overlap, unit, unit) for side in range(least_side(overlap, unit), padded, unit)]
+    return _distinct([*((size, size * len(begins) / length) for size, begins in plans), (length, 1.0)])
 
 
-def _tiles(length: int, overlap: int, unit: int, tiles: list[int]) -> list[tuple[int, float]]:
-    """What tiles become when spread over an axis, and pixels computed over its length."""
-    found = set()
-    for tile in tiles:
-        size, begins = (length, [0]) if tile >= length else spread(length, tile, overlap, 1, unit)
-        found.add((size, size * len(begins) / length))
-    return sorted(found)
+def _distinct(tiles: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    return sorted(set(tiles))

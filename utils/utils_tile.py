@@ -10,7 +10,8 @@ true border get is never reduced, and the weights of all tiles sum to one at eve
 
 Tile and overlap are what is asked for at most and at least: as few tiles as do are spread evenly over the axis, each
 only as large as that takes. KAIR instead moves the last tile back to the picture's end, so that it computes most of a
-tile again. All tiles have one size, so several go through the network at once.
+tile again. Tiles begin where attention windows do: what the network halves and cuts into windows is then halved and cut
+where it would be without tiles (docs/tiling.md). Several go through the network at once.
 
 Time comes first: `stream` makes frames from one window of frames after the other, and holds no more than a window.
 """
@@ -56,7 +57,7 @@ class Tiling:
         overlap: frames, rows, columns that neighbours share at least; less than the tile.
         blend: per axis None, 0 or a number up to `overlap`, see the module.
         scale: size of the network's output over that of its input.
-        window: attention window; rows and columns of tiles are multiples of it.
+        window: attention window; tiles are multiples of it, and in rows and columns begin at multiples of it.
         batch: tiles that go through the network at once.
     """
 
@@ -73,7 +74,7 @@ class Tiling:
 
     def time(self, frames: int) -> list[Segment]:
         """The windows of a clip."""
-        return plan_axis(frames, self.tile[0], self.overlap[0], blend=self.blend[0], axis=AXES[0])
+        return plan_time(frames, self.tile[0], self.overlap[0], blend=self.blend[0], window=self.window[0])
 
     def space(self, size: Sequence[int], spike_size: Sequence[int] | None = None) -> tuple[list[Segment], ...]:
         """The segments of rows and of columns.
@@ -198,8 +199,7 @@ def restore_window(
     rows, columns = tiling.space(lq.shape[3:], None if spike is None else spike.shape[3:])
     boxes = list(itertools.product(rows, columns))
     output: Tensor | None = None
-    for first in range(0, len(boxes), tiling.batch):
-        chosen = boxes[first : first + tiling.batch]
+    for chosen in _batches(boxes, tiling.batch):
         cuts = [_cut(lq, spike, *box) for box in chosen]
         made = net(*(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*cuts, strict=True))).detach()
         _check_result(made, len(cuts) * lq.shape[0], lq.shape[1], chosen[0], tiling.scale)
@@ -216,9 +216,21 @@ def restore_window(
     return output
 
 
+def _batches(boxes: list[tuple[Segment, Segment]], most: int) -> Iterator[list[tuple[Segment, Segment]]]:
+    """Boxes of one size, so many at once: the last ones of rows and columns may be smaller than the others."""
+    for _, alike in itertools.groupby(sorted(boxes, key=_size), key=_size):
+        group = list(alike)
+        for first in range(0, len(group), most):
+            yield group[first : first + most]
+
+
+def _size(box: tuple[Segment, Segment]) -> tuple[int, ...]:
+    return tuple(part.end - part.begin for part in box)
+
+
 def default_blend(overlap: Sequence[int]) -> Blend:
     """The blend for an overlap of frames, rows and columns that the measurement in docs/tiling.md found best."""
-    return (None, 0, 0)
+    return (0, min(8, overlap[1]), min(8, overlap[2]))
 
 
 def check_tile(tile: Sequence[int], window_size: Sequence[int]) -> None:
@@ -262,59 +274,83 @@ def plan_axis(
         blend: None, 0 or a number up to `overlap`, see the module.
         scale: output pixels per input pixel.
         step: segments begin and end at multiples of this (a whole spike pixel); must divide `length`.
-        window: segments are multiples of this (an attention window) as long as the tile is.
+        window: segments begin at multiples of this (an attention window), and are multiples of it but for the last.
         axis: name for messages.
 
     Raises:
-        ValueError: negative numbers, overlap not below the tile, blend above the overlap, or no multiple of `step`.
+        ValueError: negative numbers, overlap not below the tile, blend above the overlap, or no multiple of `step`
+            and `window`.
     """
     _check_axis(tile, overlap, blend, axis)
     if tile == 0 or tile >= length:
         return [Segment(0, length, slice(None), slice(0, length * scale), torch.ones(1))]
-    if tile % step or tile - overlap < step:
+    grid = math.lcm(step, window)
+    if tile % grid or tile - overlap < grid:
         raise ValueError(
-            f"tile: {tile} {axis} with an overlap of {overlap} can't be moved by whole spike pixels, {step} {axis} at "
-            f"a time; use a tile of {_nearest_multiples(tile, step)} and an overlap at least {step} smaller, "
-            f"or 0 for all {axis}"
+            f"tile: {tile} {axis} with an overlap of {overlap} can't be moved by whole attention windows and spike "
+            f"pixels, {grid} {axis} at a time; use a tile of {_nearest_multiples(tile, grid)} and an overlap at least "
+            f"{grid} smaller, or 0 for all {axis}"
         )
     assert length % step == 0, f"{length} {axis} are no whole number of spike pixels"
-    size, begins = spread(length, tile, overlap, step, math.lcm(step, window))
-    shared = [before + size - begin for before, begin in itertools.pairwise(begins)]
-    profiles = [
-        _profile(size, before, after, blend, scale)
-        for before, after in zip([None, *shared], [*shared, None], strict=True)
-    ]
-    total = torch.zeros(length * scale, dtype=torch.float64)
-    for begin, profile in zip(begins, profiles, strict=True):
-        total[begin * scale : (begin + size) * scale] += profile
-    assert total.min() > 0, "a pixel is covered by no tile"
-    segments = []
-    for begin, profile in zip(begins, profiles, strict=True):
-        inside = profile.nonzero().flatten()
-        low, high = int(inside[0]), int(inside[-1]) + 1
-        place = slice(begin * scale + low, begin * scale + high)
-        weights = (profile[low:high] / total[place]).float()
-        segments.append(Segment(begin, begin + size, slice(low, high), place, weights))
-    return segments
+    # The last tile ends with the picture, where the network pads to whole windows as it does without tiles.
+    size, begins = spread(-(-length // grid) * grid, tile, overlap, grid, grid)
+    return _segments(begins, [min(begin + size, length) for begin in begins], blend, scale)
 
 
-def spread(length: int, tile: int, overlap: int, step: int, multiple: int) -> tuple[int, list[int]]:
+def plan_time(frames: int, tile: int, overlap: int, *, blend: int | None = 0, window: int = 1) -> list[Segment]:
+    """Cuts a clip into overlapping windows of frames; as `plan_axis`, but all of one length, the last one too.
+
+    They are whole attention windows where the tile is at least one, since frames that a network adds to fill a window
+    disturb the others, and begin at even frames, since it compares frames in pairs.
+    """
+    _check_axis(tile, overlap, blend, AXES[0])
+    if tile == 0 or tile >= frames:
+        return [Segment(0, frames, slice(None), slice(0, frames), torch.ones(1))]
+    grid = 2 if window > 1 and tile - overlap > 1 else 1
+    multiple = window if tile // window * window - overlap >= grid else 1
+    size, begins = spread(frames, tile, overlap, grid, multiple)
+    return _segments(begins, [begin + size for begin in begins], blend, 1)
+
+
+def spread(length: int, tile: int, overlap: int, grid: int, multiple: int) -> tuple[int, list[int]]:
     """The size of as few segments as cover an axis, spread evenly, and where they begin.
 
     Args:
-        length, tile, overlap, step: as in `plan_axis`, multiples of `step` but for the overlap; tile below length.
-        multiple: the size is one of this where the tile is.
+        length, tile: the tile below the length.
+        overlap: what neighbours share at least; a size that is at most the tile exceeds it by `grid` or more.
+        grid: segments begin at multiples of this, the last one excepted if it has to.
+        multiple: sizes are multiples of this.
     """
-    if tile % multiple:
-        multiple = step  # a tile that is no multiple of the window can't be made smaller in windows
     number = -(-(length - overlap) // (tile - overlap))
     while True:
         least = -(-(length + (number - 1) * overlap) // number)
         for size in range(-(-least // multiple) * multiple, tile + 1, multiple):
-            moves = (length - size) // step
-            if -(-moves // (number - 1)) * step <= size - overlap:
-                return size, [index * moves // (number - 1) * step for index in range(number)]
+            last = length - size
+            begins = [*(index * last // (number - 1) // grid * grid for index in range(number - 1)), last]
+            if all(after - before <= size - overlap for before, after in itertools.pairwise(begins)):
+                return size, begins
         number += 1
+
+
+def _segments(begins: list[int], ends: list[int], blend: int | None, scale: int) -> list[Segment]:
+    """Segments by their input pixels, with what counts of each."""
+    shared = [end - begin for end, begin in zip(ends, begins[1:], strict=False)]
+    profiles = [
+        _profile(end - begin, before, after, blend, scale)
+        for begin, end, before, after in zip(begins, ends, [None, *shared], [*shared, None], strict=True)
+    ]
+    total = torch.zeros(ends[-1] * scale, dtype=torch.float64)
+    for begin, end, profile in zip(begins, ends, profiles, strict=True):
+        total[begin * scale : end * scale] += profile
+    assert total.min() > 0, "a pixel is covered by no tile"
+    segments = []
+    for begin, end, profile in zip(begins, ends, profiles, strict=True):
+        inside = profile.nonzero().flatten()
+        low, high = int(inside[0]), int(inside[-1]) + 1
+        place = slice(begin * scale + low, begin * scale + high)
+        weights = (profile[low:high] / total[place]).float()
+        segments.append(Segment(begin, end, slice(low, high), place, weights))
+    return segments
 
 
 def _profile(size: int, before: int | None, after: int | None, blend: int | None, scale: int) -> Tensor:
