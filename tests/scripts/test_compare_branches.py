@@ -89,7 +89,7 @@ def test_tables_say_what_the_tester_measures(tmp_path: Path, monkeypatch: pytest
         perturb = 'datasets.test.spike_perturb={"kind": "drop", "amount": 0.5}'
         assert run_test(*flags, *(["--set", perturb] if section else [])) == 0
         again = json.loads((tmp_path / "again" / f"compare_tiny_{kind}" / "metrics.json").read_text())
-        assert again["mean_over_frames"] == tiny.metrics(kind, label)
+        assert tiny.metrics(kind, label).items() <= again["mean_over_frames"].items()
 
     text = tiny.output.read_text()
     assert "Kept." in text and "python -m scripts.compare_branches --opt_concat" in text
