@@ -83,6 +83,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     with writer:
         scorer = report.scorer(lpips and lpips.to(device))
         scores = scores_of(clips, on_frame=on_frame, finished=writer.finished, scorer=scorer)
+    report.write(scores)  # a sweep may take long, or end in an error
     sweep = run_sweep(swept, scores, lambda changes: scores_of(test_set(opt, changes)))
     print(report.write(scores, sweep))
     if scores.rows and left_out:
