@@ -294,7 +294,7 @@ def plan_axis(
     assert length % step == 0, f"{length} {axis} are no whole number of spike pixels"
     # The last tile ends with the picture, where the network pads to whole windows as it does without tiles.
     size, begins = spread(-(-length // grid) * grid, tile, overlap, grid, grid)
-    return _segments(begins, [min(begin + size, length) for begin in begins], blend, scale)
+    return segments_of(begins, [min(begin + size, length) for begin in begins], blend, scale)
 
 
 def plan_time(frames: int, tile: int, overlap: int, *, blend: int | None = 0, window: int = 1) -> list[Segment]:
@@ -309,7 +309,7 @@ def plan_time(frames: int, tile: int, overlap: int, *, blend: int | None = 0, wi
     grid = 2 if window > 1 and tile - overlap > 1 else 1
     multiple = window if tile // window * window - overlap >= grid else 1
     size, begins = spread(frames, tile, overlap, grid, multiple)
-    return _segments(begins, [begin + size for begin in begins], blend, 1)
+    return segments_of(begins, [begin + size for begin in begins], blend, 1)
 
 
 def spread(length: int, tile: int, overlap: int, grid: int, multiple: int) -> tuple[int, list[int]]:
@@ -332,7 +332,7 @@ def spread(length: int, tile: int, overlap: int, grid: int, multiple: int) -> tu
         number += 1
 
 
-def _segments(begins: list[int], ends: list[int], blend: int | None, scale: int) -> list[Segment]:
+def segments_of(begins: list[int], ends: list[int], blend: int | None, scale: int) -> list[Segment]:
     """Segments by their input pixels, with what counts of each."""
     shared = [end - begin for end, begin in zip(ends, begins[1:], strict=False)]
     profiles = [
