@@ -157,10 +157,10 @@ def stream(opt: Options, train_set: Any, dist: Dist, consumed: int) -> Iterator[
 def validate(opt: Options, dist: Dist, model: ModelBase, test_set: Any, writer: Writer, epoch: int, step: int) -> float:
     """Restores and scores the test set, its clips dealt out to the ranks; the mean PSNR over clips, the same on all."""
     names = [clip.name for clip in test_set.clips]
-    loader: DataLoader = DataLoader(test_set, sampler=range(dist.rank, len(names), dist.world_size))
-    testing = Testing.from_options(opt.val, opt.scale, model.amp_dtype)
+    own = range(dist.rank, len(names), dist.world_size)
+    testing = Testing.from_options(opt.val, opt.scale, model.amp_dtype, opt.netG)
     show = writer.panels(step, opt.experiment_dir / "images" if opt.val.save_img else None)
-    scores = evaluate(model.tested_network, loader, testing, dist.device, on_clip=show)
+    scores = evaluate(model.tested_network, test_set, testing, dist.device, on_frame=show, indices=own)
     scores = merge_scores(scores, names, dist)
     log_validation(writer, epoch, step, scores)
     return scores.mean_over_clips().get("psnr", float("nan"))

@@ -7,7 +7,7 @@ Test: `python -m pytest tests/data/test_dataset_video_rgbspike.py`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +19,8 @@ from data.augment import Augmentation
 from data.dataset_video_test import VideoRecurrentTestDataset
 from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.frame_io import Box
-from data.spike.encoding import build_encoding
+from data.spike.baselines import MOMENT, training_free
+from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.perturb import Perturbation, build_perturbation
 from data.spike_augment import SpikeChange
 from data.spike_io import SpikeFrames
@@ -190,3 +191,27 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
         sample = super().load(index, begin, end)
         clip = self.clips[index]
         return self._add_spikes(sample, clip.name, list(clip.frames[begin:end]))
+
+    def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
+        """Restorations of a frame without a network (`data/spike/baselines.py`), by name, uint8 (H,W,3) or (H,W).
+
+        Args:
+            blurred: the frame, (H,W,3) uint8 RGB.
+        """
+        floor = self.spike_threshold / len(self.spikes.exposure(clip, frame))
+
+        def intensity(section: dict[str, Any]) -> np.ndarray:
+            return self.spikes.read_as(clip, frame, self._encoding_of(section))[0]
+
+        return training_free(blurred, intensity, floor)
+
+    def instants(self, clip: str, frame: str, count: int) -> np.ndarray:
+        """The exposure in at most `count` moments evenly apart, (N,h,w) float32: the Gaussian's view of each."""
+        exposure, encoding = self.spikes.exposure(clip, frame), self._encoding_of(MOMENT)
+        centers = np.unique(np.linspace(exposure.begin, exposure.end - 1, count).round().astype(int)).tolist()
+        windows = [replace(exposure, center=center) for center in centers]
+        return np.concatenate([self.spikes.read_as(clip, frame, encoding, window) for window in windows])
+
+    def _encoding_of(self, spike: dict[str, Any]) -> SpikeEncoding:
+        """Another representation of the same spikes, not normalised."""
+        return build_encoding(spike, self.spike_threshold, None, self.hot_pixel_filter)

@@ -28,7 +28,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     """Clips without ground truth.
 
     An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "folder": the clip's name, "lq_path": [T names of files]}.
-    `clips` lists the clips in the order of the items.
+    `clips` lists the clips in the order of the items; `fps` is their speed, None where it is not known.
 
     Raises:
         ValueError: the data can't be used as the options say; one message lists all that was found.
@@ -71,7 +71,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
         )
         if self.num_frame > 0:
             self.pairs.clips = [Clip(clip.name, clip.frames[: self.num_frame]) for clip in self.pairs.clips]
-        self.clips = self.pairs.clips
+        self.clips, self.fps = self.pairs.clips, self.pairs.lq.fps
         report_faults(self._faults(), f"The test data in {self.dataroot_lq} can't be used")
         if self.cache_data:
             self.pairs.preload()

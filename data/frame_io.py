@@ -39,7 +39,10 @@ class Frames(ABC):
         root: the folder or LMDB.
         clips: frame names (without extension) of every clip in temporal order.
         single: the name of the only clip where the root is a clip itself, else None.
+        fps: frames per second where the data say it.
     """
+
+    fps: float | None = None
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -98,6 +101,10 @@ class Frames(ABC):
     def open(self, clip: str, frame: str) -> BinaryIO:
         """The encoded image as an open file."""
         return io.BytesIO(self._encoded(clip, frame))
+
+    def stack(self, clip: str, frames: Iterable[str], box: Box | None = None) -> np.ndarray:
+        """Frames by name, or a box of each: (T, h, w, 3) uint8 RGB. Errors as `read`."""
+        return np.stack([self.read(clip, frame, box) for frame in frames])
 
     def preload(self, frames: Iterable[tuple[str, str]]) -> None:
         """Decodes (clip, frame) pairs into memory as uint8, where forked workers share them."""
@@ -236,7 +243,7 @@ def open_frames(
     filename_ext: str | None = None,
     single_name: str | None = None,
 ) -> Frames:
-    """Opens a data root as the option `io_backend` says; a path that ends with `.lmdb` always is an LMDB.
+    """Opens a data root as the option `io_backend` says; a path that ends with `.lmdb` is an LMDB, a file a video.
 
     Raises:
         ValueError: the root or the backend does not exist.
@@ -247,6 +254,10 @@ def open_frames(
     path = Path(root).expanduser()
     if backend == "lmdb" or path.suffix == ".lmdb":
         return LmdbFrames(path, option)
+    if path.is_file():
+        from data.video_frames import VideoFrames  # which is made of the classes here
+
+        return VideoFrames(path, option, single_name)
     return FolderFrames(path, option, filename_ext, single_name)
 
 

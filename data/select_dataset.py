@@ -5,11 +5,10 @@ Importing this module registers every data set and spike representation, which `
 
 from typing import Any, Protocol
 
-from torch.utils.data import Dataset
-
 import data.dataset_spikling
 import data.dataset_video_denoise
 import data.dataset_video_rgbspike
+import data.dataset_video_target
 import data.dataset_video_test
 import data.dataset_video_train
 import data.dataset_video_vimeo  # noqa: F401  these register by being imported
@@ -25,13 +24,16 @@ class DatasetSection(Protocol):
         """The constructor's keyword arguments."""
 
 
-def define_Dataset(section: DatasetSection, *, seed: int, scale: int, n_channels: int) -> Dataset[dict[str, Any]]:
+def define_Dataset(section: DatasetSection, *, seed: int, scale: int, n_channels: int) -> Any:
     """Builds the data set that a section describes.
 
     Args:
         section: `datasets.train` or `datasets.test`.
         seed: train.manual_seed; given, like the rest, to data sets that have the parameter.
         scale, n_channels: the top-level options.
+
+    Returns:
+        A `torch.utils.data.Dataset` of samples; one for testing also has `clips` and `load`.
 
     Raises:
         ValueError: no such data set, or its data can't be used.

@@ -245,6 +245,17 @@ class SpikeFrames:
         encoded = (self._encode(clip, frame, around, time_reversed, change) for frame in frames)
         return np.stack([enlarge(np.pad(channels, border, "edge"), factor) for channels in encoded])
 
+    def read_as(
+        self, clip: str, frame: str, encoding: SpikeEncoding, window: ExposureWindow | None = None
+    ) -> np.ndarray:
+        """Channels of one whole RGB frame by another encoding, (channels, h, w) float32; `window`: as if so exposed."""
+        file = self._files[clip, frame]
+        return encoding.encode_crop(self._open(clip, file.path), window or file.window, 0, 0, *self.sizes[clip])
+
+    def exposure(self, clip: str, frame: str) -> ExposureWindow:
+        """The exposure of an RGB frame in its spike file."""
+        return self._files[clip, frame].window
+
     def _spike_box(self, clip: str, box: Box | None) -> Box:
         """A box of the blurred frames in spike pixels."""
         assert self.ratio and not self.faults

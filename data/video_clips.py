@@ -28,10 +28,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Clip:
-    """A sequence of frames: its name and the frames' names (no extension) in temporal order."""
+    """A sequence of frames.
+
+    Attributes:
+        name: of the sequence.
+        frames: names of its frames (no extension) in temporal order.
+        target: name of the one frame that is to be made of them (`data/dataset_video_target.py`); None: each.
+    """
 
     name: str
     frames: tuple[str, ...]
+    target: str | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -131,13 +138,13 @@ class FramePairs:
 
     def read_lq(self, clip: str, frames: list[str], box: Box | None = None) -> np.ndarray:
         """Blurred frames, (T, h, w, 3) uint8 RGB; the box in their pixels."""
-        return np.stack([self.lq.read(clip, frame, box) for frame in frames])
+        return self.lq.stack(clip, frames, box)
 
     def read_gt(self, clip: str, frames: list[str], box: Box | None = None) -> np.ndarray:
         """Sharp frames, (T, h*scale, w*scale, 3) uint8 RGB; the box in pixels of the blurred frames."""
         assert self.gt is not None, "no ground truth"
         sharp_box = None if box is None else box.scaled(self.scale)
-        return np.stack([self.gt.read(clip, frame, sharp_box) for frame in frames])
+        return self.gt.stack(clip, frames, sharp_box)
 
     def preload(self) -> None:
         """Decodes all frames into memory (`cache_data`)."""

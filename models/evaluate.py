@@ -1,166 +1,224 @@
 """Restores clips by tiles and scores them: the same code for validation while training and for `main_test_vrt.py`."""
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.restore import Restorer, Testing
 from utils.utils_dist import Dist, all_gather_object
-from utils.utils_image import tensor2uint
-from utils.utils_option import ValOptions
-from utils.utils_report import Scores, score_frame
-from utils.utils_tile import restore_tiled
+from utils.utils_image import imread_rgb, tensor2uint
+from utils.utils_report import Scores
+from utils.utils_scoring import Pictures, Scorer
 
-logger = logging.getLogger(__name__)
+Finished = Callable[[str, str], Path | None]
+"""By a clip's and a frame's name."""
+
+
+class ClipSet(Protocol):
+    """A test data set (`data/dataset_video_test.py`): clips with names and frame names, read in part."""
+
+    @property
+    def clips(self) -> Sequence[Any]:
+        """Per clip `name`, `frames` (the frames' names), and `target`: the name of the one frame that is to be made,
+        the middle one of what the network makes; None where every frame is to be restored."""
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H` and `L_spike`."""
 
 
 @dataclass(frozen=True)
-class Testing:
-    """How a clip is restored.
+class FrameResult:
+    """A restored frame; pictures are uint8 RGB (H,W,3).
 
     Attributes:
-        tile: frames, rows and columns of a tile; 0 takes the whole axis.
-        tile_overlap: how much neighbouring tiles share, per axis.
-        scale: size of the output over that of the input.
-        amp_dtype: type of autocast, or None.
-        pad_seq: repeat the last frame once and drop its result.
-        flip_seq: restore the reversed clip too and average.
-        center_frame_only: keep the result of the middle frame alone.
+        clip, frame: names.
+        index, length: place among the frames that the clip gives, and how many there are: frames come in order, the
+            last one has index length - 1.
+        blurred: the input frame. restored: the network's. sharp: the ground truth, None where there is none.
+        spikes: a view of the frame's spikes (h,w) gray, None without spikes.
     """
 
-    tile: tuple[int, int, int] = (0, 0, 0)
-    tile_overlap: tuple[int, int, int] = (0, 0, 0)
-    scale: int = 1
-    amp_dtype: torch.dtype | None = None
-    pad_seq: bool = False
-    flip_seq: bool = False
-    center_frame_only: bool = False
+    clip: str
+    frame: str
+    index: int
+    length: int
+    blurred: np.ndarray
+    restored: np.ndarray
+    sharp: np.ndarray | None
+    spikes: np.ndarray | None
 
-    @classmethod
-    def from_options(cls, val: ValOptions, scale: int, amp_dtype: torch.dtype | None) -> "Testing":
-        """The settings of the `val` section."""
-        return cls(
-            tile=val.tile_size,
-            tile_overlap=val.tile_overlap_size,
-            scale=scale,
-            amp_dtype=amp_dtype,
-            pad_seq=val.pad_seq,
-            flip_seq=val.flip_seq,
-            center_frame_only=val.center_frame_only,
-        )
+    @property
+    def is_middle(self) -> bool:
+        """Whether this is the clip's middle frame, the one shown of a clip."""
+        return self.index == self.length // 2
 
-
-@dataclass(frozen=True)
-class Clip:
-    """A restored clip as uint8 RGB pictures (H,W,3), an entry per frame; `sharp` is empty without ground truth."""
-
-    folder: str
-    frames: list[str]
-    blurred: list[np.ndarray]
-    restored: list[np.ndarray]
-    sharp: list[np.ndarray]
-    spikes: list[np.ndarray]
-
-    def views(self, index: int) -> list[tuple[str, np.ndarray]]:
-        """Titles and pictures of one frame, side by side: input, spikes, restored, sharp, as far as they are there."""
+    def views(self) -> list[tuple[str, np.ndarray]]:
+        """Titles and pictures side by side: input, spikes, restored, sharp, as far as they are there."""
         pictures = {"input": self.blurred, "spikes": self.spikes, "restored": self.restored, "sharp": self.sharp}
-        return [(title, frames[index]) for title, frames in pictures.items() if frames]
+        return [(title, picture) for title, picture in pictures.items() if picture is not None]
 
 
-def restore_clip(network: nn.Module, batch: Mapping[str, Any], testing: Testing, device: torch.device) -> Tensor:
-    """Restores the clips of a batch.
+class ClipReader:
+    """Reads a clip's frames once each, ahead of their use where there are threads, and forgets those of before.
 
     Args:
-        network: takes (B,T,C,H,W), and with `L_spike` in the batch also (B,T,K,h,w); its mode is not changed.
-        batch: `L` (B,T,C,H,W) in [0,1], `L_spike` (B,T,K,h,w) for the voxel branch.
-
-    Returns:
-        (B,T,3,H*scale,W*scale) float32 in [0,1] on the CPU; T is 1 with `center_frame_only`.
+        test_set, index: the clip.
+        pool: threads that read ahead; None reads when asked.
     """
-    blurred, spikes = batch["L"], batch.get("L_spike")
-    num_frames = blurred.shape[1]
 
-    def run(frames: Tensor) -> Tensor:
-        chosen_spikes = None if spikes is None else spikes[:, frames]
-        autocast = torch.autocast(device.type, testing.amp_dtype, enabled=testing.amp_dtype is not None)
-        with torch.inference_mode(), autocast:
-            return restore_tiled(
-                lambda *tiles: network(*(tile.to(device) for tile in tiles)),
-                blurred[:, frames],
-                chosen_spikes,
-                tile=testing.tile,
-                overlap=testing.tile_overlap,
-                scale=testing.scale,
-            )[:, :num_frames]
+    def __init__(self, test_set: ClipSet, index: int, pool: ThreadPoolExecutor | None = None) -> None:
+        self.test_set, self.index, self.pool = test_set, index, pool
+        self.length = len(test_set.clips[index].frames)
+        self._frames: dict[int, Future[dict[str, Any]] | dict[str, Any]] = {}
 
-    order = torch.arange(num_frames + testing.pad_seq).clamp(max=num_frames - 1)
-    restored = run(order)
-    if testing.flip_seq:
-        # The padding stays at the end of the reversed clip, so that both passes see it where `[:num_frames]` cuts.
-        backwards = torch.cat([torch.arange(num_frames).flip(0), torch.zeros(int(testing.pad_seq), dtype=torch.long)])
-        restored = (restored + run(backwards).flip(1)) / 2
-    if testing.center_frame_only:
-        restored = restored[:, num_frames // 2 : num_frames // 2 + 1]
-    return restored.float().clamp(0, 1)
+    def frame(self, number: int) -> dict[str, Any]:
+        """A frame as the data set gives it, without the axis of time."""
+        self._request(number, number + 1, background=False)
+        frame = self._frames[number]
+        return frame.result() if isinstance(frame, Future) else frame
+
+    def window(self, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        """`L` and, where there is one, `L_spike` of frames [begin, end), (1,t,...); frames before are forgotten."""
+        self.forget(begin)
+        self._request(begin, end)
+        frames = [self.frame(number) for number in range(begin, end)]
+        self._request(end, min(2 * end - begin, self.length))
+        spike = torch.stack([frame["L_spike"] for frame in frames])[None] if "L_spike" in frames[0] else None
+        return torch.stack([frame["L"] for frame in frames])[None], spike
+
+    def forget(self, before: int) -> None:
+        """Lets go of the frames before a number."""
+        for number in [number for number in self._frames if number < before]:
+            del self._frames[number]
+
+    def _request(self, begin: int, end: int, background: bool = True) -> None:
+        for number in range(begin, end):
+            if number in self._frames:
+                continue
+            if self.pool is not None:
+                self._frames[number] = self.pool.submit(self._load, number)
+            elif not background:
+                self._frames[number] = self._load(number)
+
+    def _load(self, number: int) -> dict[str, Any]:
+        sample = self.test_set.load(self.index, number, number + 1)
+        return {key: value[0] if isinstance(value, Tensor) else value for key, value in sample.items()}
 
 
-def as_pictures(batch: Mapping[str, Any], restored: Tensor, testing: Testing) -> Clip:
-    """The first clip of a batch and its restoration as uint8 pictures.
+def restore_clip(
+    restorer: Restorer,
+    test_set: ClipSet,
+    index: int,
+    finished: Finished | None = None,
+    pool: ThreadPoolExecutor | None = None,
+) -> Iterator[FrameResult]:
+    """Restores a clip; its frames come in order, each as soon as it is complete.
 
-    Raises:
-        ValueError: the network made frames that the clip does not have.
+    Args:
+        restorer: the network and how it is used.
+        test_set, index: the clip.
+        finished: gives the picture file of a frame that was restored before, or None.
+        pool: threads that read frames ahead.
     """
-    blurred, spikes = batch["L"][0], batch.get("L_spike")
-    if not testing.center_frame_only and restored.shape[1] != len(blurred):
-        raise ValueError(
-            f"{batch['folder'][0]}: the network made {restored.shape[1]} frames of {len(blurred)}; clips are tested "
-            "frame by frame, which frame interpolation (netG.pa_frames = 0) does not fit"
-        )
-    planes = spikes[0] if spikes is not None else blurred[:, 3:]
-    middle = slice(len(blurred) // 2, len(blurred) // 2 + 1) if testing.center_frame_only else slice(None)
-    sharp = batch["H"][0][middle] if "H" in batch else []
-    return Clip(
-        folder=batch["folder"][0],
-        frames=[Path(_first(path)).stem for path in batch["lq_path"]][middle],
-        blurred=[tensor2uint(frame[:3]) for frame in blurred[middle]],
-        restored=[tensor2uint(frame) for frame in restored[0]],
-        sharp=[tensor2uint(frame) for frame in sharp],
-        spikes=[tensor2uint(_visible(frame).unsqueeze(0)) for frame in planes[middle]] if planes.shape[1] else [],
+    clip, reader = test_set.clips[index], ClipReader(test_set, index, pool)
+    if clip.target is not None or restorer.testing.center_frame_only:
+        shown = [reader.length // 2]
+        names = [clip.target or clip.frames[shown[0]]]
+    else:
+        shown, names = list(range(reader.length)), list(clip.frames)
+    files = {number: finished and finished(clip.name, name) for number, name in zip(shown, names, strict=True)}
+    missing = {number for number, file in files.items() if file is None}
+
+    def window(begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        return reader.window(begin, end)
+
+    if clip.target is None:
+        made = restorer.frames(window, reader.length, missing.__contains__)
+    else:
+        made = _middle(restorer.frames(window, reader.length, interpolates=True), shown[0]) if missing else iter(())
+    for place, (number, name) in enumerate(zip(shown, names, strict=True)):
+        file = files[number]
+        if file is None:
+            made_number, picture = next(made)
+            assert made_number == number
+            restored = tensor2uint(picture)
+        else:
+            restored = imread_rgb(file)
+        yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored)
+
+
+def _middle(made: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tuple[int, Tensor]]:
+    """The middle one of the frames that a network makes of a clip, under another number."""
+    frames = [picture for _, picture in made]
+    yield number, frames[len(frames) // 2]
+
+
+def _result(
+    clip: str, name: str, place: tuple[int, int], frame: Mapping[str, Any], restored: np.ndarray
+) -> FrameResult:
+    """A restored frame with what it was made of, as pictures."""
+    planes = frame.get("L_spike", frame["L"][3:])
+    return FrameResult(
+        clip=clip,
+        frame=name,
+        index=place[0],
+        length=place[1],
+        blurred=tensor2uint(frame["L"][:3]),
+        restored=restored,
+        sharp=tensor2uint(frame["H"]) if "H" in frame else None,
+        spikes=tensor2uint(_visible(planes).unsqueeze(0)) if len(planes) else None,
     )
 
 
 def evaluate(
     network: nn.Module,
-    clips: Iterable[Mapping[str, Any]],
+    test_set: ClipSet,
     testing: Testing,
     device: torch.device,
-    on_clip: Callable[[Clip], None] | None = None,
+    on_frame: Callable[[FrameResult], None] | None = None,
     input_scores: bool = False,
+    indices: Iterable[int] | None = None,
+    finished: Finished | None = None,
+    num_workers: int = 0,
+    scorer: Scorer | None = None,
+    baselines: Callable[[FrameResult], Pictures] | None = None,
 ) -> Scores:
-    """Restores every clip, scores its frames where there is ground truth, and hands each clip to `on_clip`.
+    """Restores clips, scores their frames where there is ground truth, and hands each frame to `on_frame`, in order.
+
+    No more than the frames of two tiles are held, however long a clip is.
 
     Args:
-        network: as in `restore_clip`; evaluated in `eval()` mode and left as it was.
-        clips: batches of one clip, as a DataLoader of a test dataset gives them.
+        network: as in `Restorer`; evaluated in `eval()` mode and left as it was.
+        test_set: where the clips are read from.
         input_scores: also score the blurred input (where it has the size of the ground truth).
+        indices: of the clips; None takes all.
+        finished: as in `restore_clip`.
+        num_workers: threads that read frames ahead; 0 reads when a tile needs them.
+        scorer: measures in the background, and is closed; None: one for PSNR and SSIM.
+        baselines: further restorations of a frame to score, by method; called in the background.
     """
-    scores = Scores()
+    scorer = scorer or Scorer(temporal=False)
     training = network.training
     network.eval()
     try:
-        for batch in clips:
-            clip = as_pictures(batch, restore_clip(network, batch, testing, device), testing)
-            _score(clip, scores, input_scores)
-            if on_clip is not None:
-                on_clip(clip)
+        with scorer, ThreadPoolExecutor(num_workers) if num_workers else nullcontext() as pool:
+            restorer = Restorer(network, testing, device)
+            for index in range(len(test_set.clips)) if indices is None else indices:
+                for result in restore_clip(restorer, test_set, index, finished, pool):
+                    _score(result, scorer, input_scores, baselines)
+                    if on_frame is not None:
+                        on_frame(result)
     finally:
         network.train(training)
-    return scores
+    return scorer.scores
 
 
 def merge_scores(scores: Scores, order: list[str], dist: Dist) -> Scores:
@@ -169,13 +227,18 @@ def merge_scores(scores: Scores, order: list[str], dist: Dist) -> Scores:
     return Scores(sorted(rows, key=lambda row: order.index(str(row["clip"]))))
 
 
-def _score(clip: Clip, scores: Scores, input_scores: bool) -> None:
-    """Adds the scores of a clip's frames."""
-    for frame, blurred, restored, sharp in zip(clip.frames, clip.blurred, clip.restored, clip.sharp, strict=False):
-        row = score_frame(restored, sharp)
-        if input_scores and blurred.shape == sharp.shape:
-            row |= {f"input_{name}": value for name, value in score_frame(blurred, sharp).items()}
-        scores.add(clip.folder, frame, row)
+def _score(
+    result: FrameResult, scorer: Scorer, input_scores: bool, baselines: Callable[[FrameResult], Pictures] | None
+) -> None:
+    """Hands a frame to the scorer where there is ground truth."""
+    if result.sharp is None:
+        return
+    pictures = {"": result.restored}
+    comparable = result.blurred.shape == result.sharp.shape
+    if input_scores and comparable:
+        pictures["input"] = result.blurred
+    more = functools.partial(baselines, result) if baselines is not None and comparable else None
+    scorer.add(result.clip, result.frame, result.sharp, pictures, more)
 
 
 def _visible(planes: Tensor) -> Tensor:
@@ -183,8 +246,3 @@ def _visible(planes: Tensor) -> Tensor:
     mean = planes.float().mean(0)
     low, high = torch.quantile(mean.flatten()[:: max(1, mean.numel() // 100_000)], torch.tensor([0.01, 0.99])).tolist()
     return ((mean - low) / max(high - low, 1e-6)).clamp(0, 1)
-
-
-def _first(path: Any) -> str:
-    """A path as collated by a DataLoader (a list of one) or as the dataset gave it."""
-    return path if isinstance(path, str) else path[0]

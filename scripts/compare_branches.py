@@ -28,11 +28,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from data.select_dataset import define_Dataset
 from main_train_vrt import stream
-from models.evaluate import Clip, Testing, evaluate
+from models.evaluate import FrameResult, Testing, evaluate
 from models.model_base import amp_dtype
 from models.select_model import define_Model
 from models.select_network import define_G, load_weights
@@ -301,16 +300,16 @@ def score(variant: Variant, label: str, perturb: Mapping[str, Any] | None = None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = define_G(opt.netG)
     load_weights(network, opt.experiment_dir, prefer_ema=True)
-    clips = DataLoader(define_Dataset(opt.datasets.test, **variant.shared()))
-    testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device))
+    clips = define_Dataset(opt.datasets.test, **variant.shared())
+    dtype = amp_dtype(opt.train.amp_dtype, device)
+    testing = Testing.from_options(opt.val, opt.scale, dtype, opt.netG)
 
-    def keep(clip: Clip) -> None:
-        middle = len(clip.frames) // 2
-        if perturb is None and len(variant.middles) < FIGURE_CLIPS:
-            pictures = {"input": clip.blurred, variant.title: clip.restored, "sharp": clip.sharp}
-            variant.middles[clip.folder] = {title: frames[middle] for title, frames in pictures.items()}
+    def keep(result: FrameResult) -> None:
+        if perturb is None and len(variant.middles) < FIGURE_CLIPS and result.is_middle:
+            titles = {"restored": variant.title}
+            variant.middles[result.clip] = {titles.get(title, title): picture for title, picture in result.views()}
 
-    scores = evaluate(network.to(device), clips, testing, device, on_clip=keep, input_scores=True)
+    scores = evaluate(network.to(device), clips, testing, device, on_frame=keep, input_scores=True)
     scores.write(variant.results / re.sub(r"\W+", "_", label).strip("_"))
     print(f"{variant.title}, tested with spikes {label}: {scores.mean_over_frames()['psnr']:.2f} dB", flush=True)
     return scores

@@ -9,19 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from utils.utils_file import atomic_write
-from utils.utils_image import imwrite_rgb, panel
+from utils.utils_image import imwrite_rgb, most_different, panel
 
 HEADING = """# Results
 
 Each section is written by the command at its top, which prints the same tables; running it again replaces the section.
 """
 CROP = 96  # side of the figure's crops in pixels
-STEP = 8  # of the search for a crop, in pixels
 
 
 @dataclass(frozen=True)
@@ -136,30 +134,10 @@ def write_figure(path: Path, clips: Sequence[Mapping[str, np.ndarray]]) -> None:
     """
     rows = []
     for pictures in clips:
-        top, left, height, width = most_blurred(pictures["input"], pictures["sharp"])
+        top, left, height, width = most_different(pictures["input"], pictures["sharp"], CROP)
         crops = [(title, picture[top : top + height, left : left + width]) for title, picture in pictures.items()]
         rows.append(panel(crops))
     imwrite_rgb(path, np.concatenate(rows))
-
-
-def most_blurred(blurred: np.ndarray, sharp: np.ndarray, side: int = CROP) -> tuple[int, int, int, int]:
-    """Top, left, height, width of the box in which two pictures differ most."""
-    error = np.abs(blurred.astype(np.float64) - sharp).mean(axis=2)
-    height, width = (min(side, size) for size in error.shape)
-    total = cv2.integral(error)
-    places = [
-        (top, left)
-        for top in range(0, error.shape[0] - height + 1, STEP)
-        for left in range(0, error.shape[1] - width + 1, STEP)
-    ]
-
-    def inside(place: tuple[int, int]) -> float:
-        top, left = place
-        bottom, right = top + height, left + width
-        return float(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left])
-
-    top, left = max(places, key=inside)
-    return top, left, height, width
 
 
 def machine() -> str:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import browser  # noqa: F401  (a fixture for every test)
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 

@@ -139,7 +139,12 @@ def test_one_tile_is_the_whole_and_tiles_stand_alone(trained: TinyRun, tmp_path:
 
 def test_without_save_result_there_are_panels_alone(trained: TinyRun, tmp_path: Path) -> None:
     assert trained.test("--output", tmp_path) == 0
-    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == ["metrics.csv", "metrics.json", "panels"]
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == [
+        "index.html",
+        "metrics.csv",
+        "metrics.json",
+        "panels",
+    ]
 
 
 def test_folders_of_the_command_line(trained: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +171,7 @@ def test_folders_of_the_command_line(trained: TinyRun, tmp_path: Path, capsys: p
     assert same(expected, restore(trained, tmp_path / "unscored", *flags))
     assert "PSNR" not in capsys.readouterr().out
     written = {path.name for path in (tmp_path / "unscored" / "tiny").iterdir()}
-    assert written == {"walk", "panels"}
+    assert written == {"walk", "panels", "run.json", "index.html"}
 
 
 def test_center_frame_only(trained: TinyRun, tmp_path: Path) -> None:
@@ -255,19 +260,6 @@ def test_a_denoiser_is_given_its_noise(trained: TinyRun, tmp_path: Path, capsys:
     others = ["--task", "006_VRT_videodeblurring_GoPro", "--folder_lq", trained.test_data.lq, "--sigma", 30]
     assert run_test(*others) == 2
     assert "--sigma: 006_VRT_videodeblurring_GoPro takes no noise level" in capsys.readouterr().err
-
-
-def test_frame_interpolation_is_refused_in_words(
-    trained: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """009 loads, but its frames are none of the clip's: no dataset for it yet."""
-    options = Path(__file__).resolve().parents[1] / "options" / "vrt" / "test" / "009_VRT_videofi_Vimeo_4frames.json"
-    overrides = [*shrunk(), "netG.img_size=[4, 16, 16]", "netG.pa_frames=0"]
-    torch.save(define_G(load_options(options, overrides).netG).state_dict(), tmp_path / "small.pth")
-    flags = ["--task", options.stem, "--folder_lq", trained.test_data.lq, "--output", tmp_path / "results"]
-    assert run_test(*flags, "--checkpoint", tmp_path / "small.pth", "--set", *overrides) == 2
-    assert "test_clip_00: the network made 1 frames of 4" in capsys.readouterr().err
-    assert not (tmp_path / "results").exists()
 
 
 def test_a_published_model_that_is_not_there(

@@ -14,9 +14,9 @@ from utils.option_schema import (
     TrainOptions,
     ValOptions,
 )
+from utils.utils_memory import parse_memory
 from utils.utils_tile import AXES, check_tile
 
-NOT_YET = "this version does not use it"
 NO_EFFECT = {
     "use_static_graph": "a static graph would end the run at fix_iter",
     "merge_bn": "there is no batch normalisation to merge",
@@ -26,7 +26,6 @@ NO_EFFECT = {
     "train.G_optimizer_reuse": "a run is always continued with all of its state",
     "train.G_regularizer_orthstep": "KAIR's weight regularizers are made for 2-D convolutions",
     "train.G_regularizer_clipstep": "KAIR's weight regularizers are made for 2-D convolutions",
-    "val.blend": NOT_YET,
 }
 """Options that nothing reads, and why; a test holds this against the code. `gpu_ids` and `dist` depend on the start."""
 
@@ -140,14 +139,22 @@ def train_faults(train: TrainOptions, registries: Registries) -> Iterator[Fault]
 
 def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
     """Tiles against their overlap and the attention window."""
+    if val.max_memory is not None:
+        try:
+            parse_memory(val.max_memory)
+        except ValueError as error:
+            yield (("val", "max_memory"), str(error).partition(": ")[2])
+    tile = val.tile_size
+    if tile == "auto":
+        return
     keys = ["tile"] * 3 if val.tile else ["num_frame_testing", "size_patch_testing", "size_patch_testing"]
     window = _values(net, "window_size")
     if len(window) == 3:
         try:
-            check_tile(val.tile_size, window)
+            check_tile(tile, window)
         except ValueError as error:
             yield (("val", keys[-1]), str(error))
-    for axis, (size, overlap, blend) in enumerate(zip(val.tile_size, val.tile_overlap_size, val.blend, strict=True)):
+    for axis, (size, overlap, blend) in enumerate(zip(tile, val.tile_overlap_size, val.blend_size, strict=True)):
         if not size:
             continue
         if overlap >= size:

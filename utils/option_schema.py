@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
+from utils.utils_tile import default_blend
+
 
 def _whole(value: Any) -> Any:
     """An integer written as 3e5 is a float to JSON."""
@@ -160,13 +162,17 @@ class ValOptions(Section):
     num_frame_overlapping: NotNegative = 2
     size_patch_testing: NotNegative = 0
     size_patch_overlapping: NotNegative = 20
-    tile: Annotated[list[NotNegative], Field(min_length=3, max_length=3)] | None = None
+    tile: Annotated[list[NotNegative], Field(min_length=3, max_length=3)] | Literal["auto"] | None = None
     tile_overlap: Annotated[list[NotNegative], Field(min_length=3, max_length=3)] | None = None
-    blend: Annotated[list[NotNegative | None], Field(min_length=3, max_length=3)] = [None, 0, 0]
+    blend: Annotated[list[NotNegative | None], Field(min_length=3, max_length=3)] | None = None
+    tile_batch: Positive = 1
+    max_memory: str | None = None
 
     @property
-    def tile_size(self) -> tuple[int, int, int]:
+    def tile_size(self) -> tuple[int, int, int] | Literal["auto"]:
         """Frames, height and width of a tile: `tile` where given, else KAIR's keys; 0 is the whole length."""
+        if self.tile == "auto":
+            return "auto"
         frames, height, width = self.tile or [self.num_frame_testing, self.size_patch_testing, self.size_patch_testing]
         return frames, height, width
 
@@ -176,6 +182,12 @@ class ValOptions(Section):
         side = self.size_patch_overlapping
         frames, height, width = self.tile_overlap or [self.num_frame_overlapping, side, side]
         return frames, height, width
+
+    @property
+    def blend_size(self) -> tuple[int | None, int | None, int | None]:
+        """Blend in frames, rows and columns: `blend` where given, else the measured best (docs/tiling.md)."""
+        frames, rows, columns = self.blend or default_blend(self.tile_overlap_size)
+        return frames, rows, columns
 
 
 class LoggerOptions(Section):

@@ -13,7 +13,6 @@ Files are read with `weights_only=True`: a checkpoint from elsewhere can't run c
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -334,11 +333,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _fingerprint(path: Path) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return path.stat().st_size, digest.hexdigest()
+    return path.stat().st_size, sha256_of(path)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,5 +1,8 @@
-"""How commands end: a user's mistake gives one message and exit code 2, a fault of the code its traceback."""
+"""How commands end: a user's mistake gives one message and exit code 2, a full disk one and 1, a fault of the code its
+traceback.
+"""
 
+import errno
 import os
 import re
 import sys
@@ -7,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ROOT = Path(__file__).resolve().parents[1]
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 
@@ -18,7 +22,7 @@ def run_command(command: Callable[[], None]) -> int:
     its message is all that is printed. One from a library below is a fault of ours, and passes with its traceback.
 
     Returns:
-        Exit code: 0 done, 2 a user's mistake.
+        Exit code: 0 done, 1 the disk is full, 2 a user's mistake.
     """
     try:
         command()
@@ -32,6 +36,15 @@ def run_command(command: Callable[[], None]) -> int:
         # The traceback keeps loaders alive; left to the garbage collector, each of their workers takes 5 s to end.
         traceback.clear_frames(error.__traceback__)
         return 2
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        name = "" if error.filename is None else f"{error.filename}: "
+        sys.stderr.write(
+            f"Error: {name}{error.strerror}; what was written before stays. Free some space and go on: "
+            "training resumes by itself, testing with --resume\n"
+        )
+        return 1
 
 
 def _message(error: ValueError) -> str | None:

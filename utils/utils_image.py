@@ -14,6 +14,7 @@ from utils.utils_file import atomic_write
 
 TITLE_HEIGHT = 24  # pixels of the strip above a panel's pictures
 GAP = 4  # pixels between a panel's pictures
+CROP_STEP = 8  # of the search for a crop, in pixels
 
 
 def imread_rgb(path: str | Path) -> np.ndarray:
@@ -134,6 +135,26 @@ def panel(pictures: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     gap = np.zeros((height + TITLE_HEIGHT, GAP, 3), np.uint8)
     parts = [part for column in columns for part in (gap, column)][1:]
     return np.concatenate(parts, axis=1)
+
+
+def most_different(first: np.ndarray, second: np.ndarray, side: int) -> tuple[int, int, int, int]:
+    """Top, left, height, width of the box of `side` pixels (or the picture's) in which two RGB pictures differ most."""
+    error = np.abs(first.astype(np.float64) - second).mean(axis=2)
+    height, width = (min(side, size) for size in error.shape)
+    total = cv2.integral(error)
+    places = [
+        (top, left)
+        for top in range(0, error.shape[0] - height + 1, CROP_STEP)
+        for left in range(0, error.shape[1] - width + 1, CROP_STEP)
+    ]
+
+    def inside(place: tuple[int, int]) -> float:
+        top, left = place
+        bottom, right = top + height, left + width
+        return float(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left])
+
+    top, left = max(places, key=inside)
+    return top, left, height, width
 
 
 def _enlarged(picture: np.ndarray, height: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import ModuleType
@@ -34,17 +34,19 @@ PANEL_WIDTH = 2048  # pixels; four 720p pictures side by side would be 8 MB each
 _warned: set[tuple[str, str]] = set()
 
 
-class RestoredClip(Protocol):
-    """What is shown of a restored clip (`models.evaluate.Clip`)."""
+class RestoredFrame(Protocol):
+    """What is shown of a restored frame (`models.evaluate.FrameResult`)."""
 
     @property
-    def folder(self) -> str: ...
+    def clip(self) -> str: ...
     @property
-    def frames(self) -> list[str]: ...
+    def frame(self) -> str: ...
     @property
-    def restored(self) -> list[np.ndarray]: ...
-    def views(self, index: int) -> list[tuple[str, np.ndarray]]:
-        """Titles and pictures of one frame."""
+    def restored(self) -> np.ndarray: ...
+    @property
+    def is_middle(self) -> bool: ...
+    def views(self) -> list[tuple[str, np.ndarray]]:
+        """Titles and pictures, side by side."""
 
 
 class _Format(logging.Formatter):
@@ -155,7 +157,7 @@ class Writer:
         if self._wandb is not None:
             self._wandb.log({name: self._wandb.Image(picture)}, step=step)
 
-    def panels(self, step: int, images: Path | None = None) -> Callable[[RestoredClip], None]:
+    def panels(self, step: int, images: Path | None = None) -> Callable[[RestoredFrame], None]:
         """What shows the clips of one test as they are restored: the middle frame of the first few, side by side.
 
         Args:
@@ -164,12 +166,12 @@ class Writer:
         """
         shown: list[str] = []
 
-        def show(clip: RestoredClip) -> None:
-            if len(shown) < PANELS and (self._tensorboard is not None or self._wandb is not None):
-                shown.append(clip.folder)
-                self.image(f"test/{clip.folder}", _fitted(panel(clip.views(len(clip.frames) // 2))), step)
-            for frame, picture in zip(clip.frames, clip.restored, strict=True) if images is not None else ():
-                imwrite_rgb(Path(images or "") / clip.folder / f"{frame}_{step}.png", picture)
+        def show(result: RestoredFrame) -> None:
+            if result.is_middle and len(shown) < PANELS and (self._tensorboard is not None or self._wandb is not None):
+                shown.append(result.clip)
+                self.image(f"test/{result.clip}", _fitted(panel(result.views())), step)
+            if images is not None:
+                imwrite_rgb(images / result.clip / f"{result.frame}_{step}.png", result.restored)
 
         return show
 
@@ -253,14 +255,14 @@ def average_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
-    """ "PSNR: 30.00 dB; SSIM: 0.9000; PSNR_Y: 31.00 dB; SSIM_Y: 0.9100" from `psnr, ssim, psnr_y, ssim_y`."""
-    parts: Sequence[str] = (
-        f"PSNR: {metrics['psnr']:.2f} dB",
-        f"SSIM: {metrics['ssim']:.4f}",
-        f"PSNR_Y: {metrics['psnr_y']:.2f} dB",
-        f"SSIM_Y: {metrics['ssim_y']:.4f}",
-    )
-    return "; ".join(parts)
+    """ "PSNR: 30.00 dB; SSIM: 0.9000; PSNR_Y: 31.00 dB; SSIM_Y: 0.9100" from those of them that were measured."""
+    texts = {
+        "psnr": "PSNR: {:.2f} dB",
+        "ssim": "SSIM: {:.4f}",
+        "psnr_y": "PSNR_Y: {:.2f} dB",
+        "ssim_y": "SSIM_Y: {:.4f}",
+    }
+    return "; ".join(text.format(metrics[name]) for name, text in texts.items() if name in metrics)
 
 
 def _fitted(picture: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
         ValueError: not uint8, or not of one shape.
     """
     _check_pair(a, b)
-    return _psnr(a.astype(np.float64), b.astype(np.float64))
+    # A sum of whole numbers, exact, and many times as fast as a mean of float64 differences.
+    return _psnr(cv2.norm(a, b, cv2.NORM_L2SQR) / a.size)
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
@@ -37,13 +38,17 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
         ValueError: not uint8, not of one shape, or smaller than the 11 x 11 window.
     """
     _check_pair(a, b)
-    return _ssim(a.astype(np.float64), b.astype(np.float64))
+    if a.ndim == 2:
+        return _ssim(a.astype(np.float64), b.astype(np.float64))
+    # A channel at a time stays in the processor's cache.
+    channels = [(a[..., c].astype(np.float64), b[..., c].astype(np.float64)) for c in range(a.shape[2])]
+    return float(np.mean([_ssim(*pair) for pair in channels]))
 
 
 def psnr_y(a: np.ndarray, b: np.ndarray) -> float:
     """PSNR in dB of the luma of two uint8 RGB pictures (H,W,3); gray (H,W) is its own luma. Errors as `psnr`."""
     _check_pair(a, b)
-    return _psnr(luma(a), luma(b))
+    return _psnr(float(np.mean((luma(a) - luma(b)) ** 2)))
 
 
 def ssim_y(a: np.ndarray, b: np.ndarray) -> float:
@@ -71,12 +76,13 @@ def _check_pair(a: np.ndarray, b: np.ndarray) -> None:
         raise ValueError(f"metrics compare pictures of one shape, not {a.shape} with {b.shape}")
 
 
-def _psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = float(np.mean((a - b) ** 2))
+def _psnr(error: float) -> float:
+    """PSNR of a mean squared error."""
     return float("inf") if error == 0 else float(20 * np.log10(PEAK / np.sqrt(error)))
 
 
 def _ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """SSIM of two planes (H,W)."""
     if min(a.shape[:2]) < WINDOW:
         raise ValueError(
             f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, not {a.shape[0]} x {a.shape[1]}; "
@@ -92,7 +98,7 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _local_mean(plane: np.ndarray) -> np.ndarray:
-    """Gaussian mean of float64 (H,W) or (H,W,C) at every place where the window lies inside: (H-10,W-10[,C])."""
+    """Gaussian mean of float64 (H,W) at every place where the window lies inside: (H-10,W-10)."""
     window = cv2.getGaussianKernel(WINDOW, SIGMA)
     border = WINDOW // 2
     return cv2.sepFilter2D(plane, -1, window, window)[border:-border, border:-border]

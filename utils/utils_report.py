@@ -1,32 +1,53 @@
-"""Scores of a test run: a row per frame, means per clip, over frames and over clips; as a table, CSV and JSON.
+"""Scores of a test run: a row per frame, means per clip, over frames and over clips; as tables, CSV and JSON.
 
 The paper's deblurring tables weigh every frame alike, KAIR's log every clip: both means are kept, by these names.
 """
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from utils.utils_file import atomic_write
-from utils.utils_metric import psnr, psnr_y, ssim, ssim_y
 
-METRICS = {"psnr": psnr, "ssim": ssim, "psnr_y": psnr_y, "ssim_y": ssim_y}
+METRICS = {"psnr": "PSNR", "ssim": "SSIM", "psnr_y": "PSNR_Y", "ssim_y": "SSIM_Y", "lpips": "LPIPS", "tof": "tOF"}
+"""Names of the numbers and their titles. PSNR is in dB, tOF in pixels; lower is better for LPIPS and tOF."""
+
+METHODS = {
+    "input": "input",
+    "sdm": "training-free",
+    "gaussian": "spikes alone, Gaussian",
+    "interval": "spikes alone, interval",
+    "": "network",
+}
+"""What is scored beside the network, and its title. Its numbers have its name as prefix: `input_psnr`."""
+
+NOTES = {
+    "null": "a PSNR that is infinite, because the pictures are equal, or a mean over one",
+    "absent": "not measured: tOF needs a frame before, spikes alone have no colour",
+}
 
 
-def score_frame(restored: np.ndarray, sharp: np.ndarray) -> dict[str, float]:
-    """PSNR and SSIM, in RGB and in Y, of two uint8 (H,W,3) RGB pictures."""
-    return {name: metric(restored, sharp) for name, metric in METRICS.items()}
+def key_of(method: str, metric: str) -> str:
+    """The name of a number in a row."""
+    return f"{method}_{metric}" if method else metric
+
+
+def format_value(metric: str, value: float | None) -> str:
+    """A number as tables show it; "" where there is none, "inf" for equal pictures."""
+    return "" if value is None else f"{value:.2f}" if metric.startswith("psnr") else f"{value:.4f}"
 
 
 @dataclass
 class Scores:
     """Collects the scores of frames.
 
-    A row has `clip`, `frame`, and one number per metric; those of the blurred input carry the prefix `input_`.
+    A row has `clip`, `frame`, and one number per method and metric (`key_of`) that was measured.
     """
 
     rows: list[dict[str, str | float]] = field(default_factory=list)
@@ -36,13 +57,22 @@ class Scores:
         self.rows.append({"clip": clip, "frame": frame, **scores})
 
     def metrics(self) -> list[str]:
-        """Names of the numbers in the rows."""
-        return [name for name in self.rows[0] if name not in ("clip", "frame")] if self.rows else []
+        """Names of the numbers in the rows, of all that occur."""
+        return [
+            name for name in dict.fromkeys(key for row in self.rows for key in row) if name not in ("clip", "frame")
+        ]
+
+    def methods(self) -> list[str]:
+        """Names of what was scored, in the order of `METHODS`."""
+        there = set(self.metrics())
+        return [method for method in METHODS if any(key_of(method, metric) in there for metric in METRICS)]
 
     def clips(self) -> dict[str, dict[str, float]]:
         """Mean over the frames of every clip, clips in their order of arrival."""
-        names = dict.fromkeys(str(row["clip"]) for row in self.rows)
-        return {name: _mean(row for row in self.rows if row["clip"] == name) for name in names}
+        rows: dict[str, list[Mapping[str, str | float]]] = {}
+        for row in self.rows:
+            rows.setdefault(str(row["clip"]), []).append(row)
+        return {name: _mean(of_clip) for name, of_clip in rows.items()}
 
     def mean_over_clips(self) -> dict[str, float]:
         """Mean of the clips' means: every clip weighs the same (KAIR's log)."""
@@ -53,19 +83,41 @@ class Scores:
         return _mean(self.rows)
 
     def table(self) -> str:
-        """The clips and both means as aligned text; the gain over the input where the input was scored."""
+        """PSNR and SSIM of the clips and both means, as aligned text; the gain over the input where that was scored."""
         rows = {**self.clips(), "mean over clips": self.mean_over_clips(), "mean over frames": self.mean_over_frames()}
-        columns = [("input PSNR", "input_psnr", "{:.2f}"), ("input SSIM", "input_ssim", "{:.4f}")]
-        columns = columns if "input_psnr" in self.metrics() else []
-        columns = [*columns, ("PSNR", "psnr", "{:.2f}"), ("SSIM", "ssim", "{:.4f}")]
-        columns += [("PSNR_Y", "psnr_y", "{:.2f}"), ("SSIM_Y", "ssim_y", "{:.4f}")]
-        width = max(len(name) for name in rows)
-        lines = ["  ".join([f"{'clip':{width}s}", *(f"{title:>10s}" for title, _, _ in columns), " " * 8])]
+        columns = [("input PSNR", "input_psnr"), ("input SSIM", "input_ssim")]
+        columns += [(METRICS[metric], metric) for metric in ("psnr", "ssim", "psnr_y", "ssim_y")]
+        columns = [(title, key) for title, key in columns if key in self.metrics()]
+        lines = [["clip", *(title for title, _ in columns), ""]]
         for name, values in rows.items():
-            gain = f"{values['psnr'] - values['input_psnr']:+5.2f} dB" if "input_psnr" in values else ""
-            cells = [f"{template.format(values[key]):>10s}" for _, key, template in columns]
-            lines.append("  ".join([f"{name:{width}s}", *cells, gain]))
-        return "\n".join(line.rstrip() for line in lines)
+            cells = [format_value(key.removeprefix("input_"), values.get(key)) for _, key in columns]
+            lines.append([name, *cells, gain(values)])
+        return _aligned(lines)
+
+    def method_table(self) -> str:
+        """What was scored, a line each, under both means, as aligned text; "" where only the network was."""
+        methods = self.methods()
+        if len(methods) < 2:
+            return ""
+        there = [metric for metric in METRICS if any(key_of(method, metric) in self.metrics() for method in methods)]
+        parts = []
+        for title, means in (("over clips", self.mean_over_clips()), ("over frames", self.mean_over_frames())):
+            lines = [[f"mean {title}", *(METRICS[metric] for metric in there)]]
+            for method in methods:
+                cells = [format_value(metric, means.get(key_of(method, metric))) for metric in there]
+                lines.append([METHODS[method], *cells])
+            parts.append(_aligned(lines))
+        return "\n\n".join(parts)
+
+    def summary(self) -> dict[str, Any]:
+        """What `metrics.json` says: both means, clips, frames; infinite numbers are None, as JSON knows none."""
+        tree = {
+            "mean_over_clips": self.mean_over_clips(),
+            "mean_over_frames": self.mean_over_frames(),
+            "clips": self.clips(),
+            "frames": self.rows,
+        }
+        return {"notes": NOTES, **strict(tree)}
 
     def write(self, folder: Path) -> None:
         """Writes `metrics.csv` (a row per frame) and `metrics.json` (frames, clips, both means) into `folder`."""
@@ -73,13 +125,41 @@ class Scores:
             writer = csv.DictWriter(file, ["clip", "frame", *self.metrics()])
             writer.writeheader()
             writer.writerows(self.rows)
-        summary = {"mean_over_clips": self.mean_over_clips(), "mean_over_frames": self.mean_over_frames()}
         with atomic_write(folder / "metrics.json") as file:
-            json.dump({**summary, "clips": self.clips(), "frames": self.rows}, file, indent=1)
+            json.dump(self.summary(), file, indent=1, allow_nan=False, ensure_ascii=False)
+
+
+def gain(values: Mapping[str, float]) -> str:
+    """What the network gained over the input in dB, as tables show it; "" where that is no number."""
+    difference = values.get("psnr", math.nan) - values.get("input_psnr", math.nan)
+    return "" if math.isnan(difference) else f"{difference:+5.2f} dB"
+
+
+def strict(tree: Any) -> Any:
+    """A tree of dicts, lists and numbers with None in place of infinite ones."""
+    if isinstance(tree, Mapping):
+        return {key: strict(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [strict(value) for value in tree]
+    return None if isinstance(tree, float) and math.isinf(tree) else tree
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """Rows of cells as text: the first column to the left, the others to the right, at least 10 wide."""
+    width = max(len(cells[0]) for cells in lines)
+    widths = [0 if cell.endswith("dB") else 10 for cell in lines[-1]]
+    texts = [
+        "  ".join([f"{cells[0]:{width}s}", *(f"{cell:>{w}s}" for cell, w in zip(cells[1:], widths[1:], strict=True))])
+        for cells in lines
+    ]
+    return "\n".join(text.rstrip() for text in texts)
 
 
 def _mean(rows: Iterable[Mapping[str, str | float]]) -> dict[str, float]:
-    """Mean of every number in the rows, in float64."""
-    rows = list(rows)
-    names = [name for name, value in rows[0].items() if not isinstance(value, str)] if rows else []
-    return {name: float(np.mean([float(row[name]) for row in rows])) for name in names}
+    """Mean of every number in the rows, over the rows that have it, in float64."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if not isinstance(value, str):
+                values.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(of_name)) for name, of_name in values.items()}

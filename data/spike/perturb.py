@@ -5,10 +5,15 @@
     {"kind": "shift", "amount": 8}        everything 8 spike frames late; what leaves the file's end enters at its start
     {"kind": "drop", "amount": 0.5}       each spike is lost with probability 0.5
     {"kind": "noise", "amount": 0.01}     each pixel that does not fire does so with probability 0.01
+    {"kind": "threshold", "amount": 2}    a camera of twice the threshold: every second spike of each pixel
 
 The option `spike_perturb` of test data sets takes such a section, with "seed" if wanted. Spikes are changed as they
 come from the file, before representation and hot-pixel filter. All chance depends on seed, file and spike frame alone,
-so whole streams, blocks and crops agree. Test: `python -m pytest tests/data/spike/test_perturb.py`.
+so whole streams, blocks and crops agree.
+
+"threshold" is exact: a pixel of threshold m fires its n-th spike when its light has added up to n m, and one of
+threshold k m at every k-th of these times. Which of the first k is kept is drawn per pixel, as its charge would be.
+Test: `python -m pytest tests/data/spike/test_perturb.py`.
 """
 
 import zlib
@@ -34,8 +39,11 @@ CHANGES: dict[str, Callable[[np.ndarray, float, np.ndarray], np.ndarray]] = {
 }
 """Kinds that change spikes in place: from a spike frame (h, w) and as many numbers in [0, 1) to the new spike frame."""
 
+THRESHOLD = "threshold"
+KINDS = sorted([*ORDERS, *CHANGES, THRESHOLD])
 SHARES = ("drop", "noise")
 WITHOUT_AMOUNT = ("zero", "shuffle")
+COUNTED = 256  # spike frames counted at a time
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,10 @@ class Perturbation:
     """What is done to spikes.
 
     Attributes:
-        kind: of `ORDERS` or `CHANGES`.
-        amount: spike frames for "shift", a probability for "drop" and "noise"; of no meaning for the others.
-        seed: of "shuffle", "drop" and "noise".
+        kind: of `KINDS`.
+        amount: spike frames for "shift", a probability for "drop" and "noise", a factor for "threshold"; of no meaning
+            for the others.
+        seed: of all but "zero" and "shift".
     """
 
     kind: str
@@ -53,12 +62,17 @@ class Perturbation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in ORDERS | CHANGES:
-            raise ValueError(f"spike_perturb: kind {self.kind!r}; choices: {', '.join(sorted(ORDERS | CHANGES))}.")
+        if self.kind not in KINDS:
+            raise ValueError(f"spike_perturb: kind {self.kind!r}; choices: {', '.join(KINDS)}.")
         if self.kind == "shift" and int(self.amount) != self.amount:
             raise ValueError(f"spike_perturb: shift by {self.amount}; a whole number of spike frames is needed.")
         if self.kind in SHARES and not 0 <= self.amount <= 1:
             raise ValueError(f"spike_perturb: {self.kind} {self.amount}; a probability in [0, 1] is needed.")
+        if self.kind == THRESHOLD and not (self.amount >= 1 and int(self.amount) == self.amount):
+            raise ValueError(
+                f"spike_perturb: threshold times {self.amount:g}; recorded spikes tell those of a camera with a whole "
+                "multiple of the threshold, 2, 3, ..., and of no other."
+            )
 
     def generator(self, name: str, *key: int) -> np.random.Generator:
         """The source of chance for a stream called `name`, or for one of its spike frames."""
@@ -79,11 +93,12 @@ def build_perturbation(section: Mapping[str, Any] | None) -> Perturbation | None
         raise ValueError(f"spike_perturb: unknown {', '.join(unknown)}; it has kind, amount and seed.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"spike_perturb: seed is {seed!r}; a whole number from 0 on is needed.")
-    perturbation = Perturbation(str(kind), seed=seed)
+    if kind not in KINDS:
+        return Perturbation(str(kind))  # which says so
     if kind in WITHOUT_AMOUNT:
         if amount is not None:
             raise ValueError(f'spike_perturb: {kind} takes no amount; leave out "amount": {amount!r}.')
-        return perturbation
+        return Perturbation(str(kind), seed=seed)
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         raise ValueError(f"spike_perturb: {kind} needs an amount, a number; it is {amount!r}.")
     return Perturbation(str(kind), amount, seed)
@@ -121,10 +136,27 @@ class PerturbedStream(SpikeStream):
             shown = ORDERS[kind](len(self), amount, self.perturbation.generator(self.name))[begin:end]
             first, last = int(shown.min()), int(shown.max())
             return super().crop(first, last - first + 1, top, left, h, w, flipud)[shown - first]
-        spikes = super().crop(begin, length, top, left, h, w, flipud)
         flip = self.flipud if flipud is None else flipud
+        if kind == THRESHOLD:
+            return self._thinned(begin, end, (top, left, h, w), flip)
+        spikes = super().crop(begin, length, top, left, h, w, flip)
         for frame, plane in zip(range(begin, end), spikes, strict=True):
             chance = self.perturbation.generator(self.name, frame).random((self.spike_h, self.spike_w), np.float32)
             displayed = chance[::-1] if flip else chance
             plane[:] = CHANGES[kind](plane, amount, displayed[top : top + h, left : left + w])
+        return spikes
+
+    def _thinned(self, begin: int, end: int, box: tuple[int, int, int, int], flip: bool) -> np.ndarray:
+        """Every k-th spike of each pixel in frames [begin, end), counted from the file's beginning."""
+        top, left, h, w = box
+        factor = int(self.perturbation.amount)
+        start = self.perturbation.generator(self.name).integers(factor, size=(self.spike_h, self.spike_w))
+        count = (start[::-1] if flip else start)[top : top + h, left : left + w].copy()
+        for first in range(0, begin, COUNTED):
+            earlier = super().crop(first, min(COUNTED, begin - first), *box, flip)
+            count += earlier.sum(axis=0, dtype=np.int64)
+        spikes = super().crop(begin, end - begin, *box, flip)
+        for plane in spikes:
+            count += plane
+            plane &= count % factor == 0
         return spikes

@@ -1,7 +1,8 @@
-"""Restoring and scoring clips: padding, reversal, the middle frame, spikes, pictures, merging over ranks."""
+"""Restoring and scoring clips frame by frame: order, pictures, spikes, the middle frame, what is finished, ranks."""
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,188 +10,207 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.evaluate import Clip, as_pictures, evaluate, merge_scores, restore_clip
+from models.evaluate import FrameResult, evaluate, merge_scores
 from models.evaluate import Testing as Settings  # pytest would collect the name
 from utils.option_schema import ValOptions
 from utils.utils_dist import Dist
+from utils.utils_image import imwrite_rgb
 from utils.utils_metric import psnr, ssim_y
 from utils.utils_report import Scores
 
 CPU = torch.device("cpu")
 
 
-class Causal(nn.Module):
-    """Frame t becomes half the running sum up to t: what a frame becomes depends on order and position in the clip."""
+class Clips:
+    """A test set in memory: clips of random frames up to 0.2, all fields (T,...)."""
+
+    def __init__(self, frames: int = 5, names: tuple[str, ...] = ("walk",), size: tuple[int, int] = (16, 20)) -> None:
+        generator = torch.Generator().manual_seed(frames)
+        self.samples: list[dict[str, Any]] = [
+            {"L": torch.rand(frames, 3, *size, generator=generator) / 5} for _ in names
+        ]
+        numbers = tuple(f"{number:06d}" for number in range(frames))
+        self.clips = [SimpleNamespace(name=name, frames=numbers, target=None) for name in names]
+        self.loaded: list[int] = []
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        self.loaded += range(len(self.clips[index].frames))[begin:end]
+        return {key: value[begin:end] for key, value in self.samples[index].items()}
+
+
+class Darker(nn.Module):
+    """Half of each frame, and with spikes their mean on top; counts the frames it is given."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lengths: list[int] = []
+        self.frames = 0
         self.modes: list[bool] = []
 
     def forward(self, x: Tensor, spikes: Tensor | None = None) -> Tensor:
-        self.lengths.append(x.shape[1])
+        self.frames += x.shape[1]
         self.modes.append(self.training)
-        result = x[:, :, :3].cumsum(1) / 2
+        result = x[:, :, :3] / 2
         return result if spikes is None else result + spikes.mean((2, 3, 4))[:, :, None, None, None]
 
 
-class FutureSum(nn.Module):
-    """Frame t becomes a tenth of the sum of frames t to the end, so that padding at the end shows."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flip(1).cumsum(1).flip(1) / 10
-
-
-def clip(frames: int = 5, size: tuple[int, int] = (16, 20), **more: Any) -> dict[str, Any]:
-    """A batch of one clip as a loader gives it, values up to 0.2."""
-    generator = torch.Generator().manual_seed(frames)
-    return {
-        "L": torch.rand(1, frames, 3, *size, generator=generator) / 5,
-        "folder": ["walk"],
-        "lq_path": [(f"walk/{index:06d}.png",) for index in range(frames)],
-        **more,
-    }
+def results(clips: Clips, network: nn.Module, settings: Settings = Settings(), **more: Any) -> list[FrameResult]:  # noqa: B008
+    """All that `on_frame` is given."""
+    seen: list[FrameResult] = []
+    evaluate(network, clips, settings, CPU, seen.append, **more)
+    return seen
 
 
-def test_plain() -> None:
-    batch = clip()
-    restored = restore_clip(Causal(), batch, Settings(), CPU)
-    torch.testing.assert_close(restored, (batch["L"].cumsum(1) / 2).clamp(0, 1), rtol=0, atol=0)
+def as_picture(frame: Tensor) -> np.ndarray:
+    return frame.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
 
 
-def test_results_are_between_0_and_1() -> None:
-    batch = clip(8)
-    batch["L"] = batch["L"] * 10 - 1
-    restored = restore_clip(Causal(), batch, Settings(), CPU)
-    assert restored.min() == 0 and restored.max() == 1 and restored.dtype == torch.float32
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("tile", [(0, 0, 0), (3, 8, 8), (2, 0, 0)])
+def test_frames_come_in_order_and_are_read_once(tile: tuple[int, int, int], workers: int) -> None:
+    clips = Clips(7, ("walk", "run"))
+    seen = results(clips, Darker(), Settings(tile=tile, tile_overlap=(1, 4, 4)), num_workers=workers)
+    assert [(r.clip, r.frame, r.index, r.length) for r in seen] == [
+        (name, f"{k:06d}", k, 7) for name in ("walk", "run") for k in range(7)
+    ]
+    assert [r.is_middle for r in seen] == 2 * [k == 3 for k in range(7)]
+    for index, sample in enumerate(clips.samples):
+        for result, frame in zip(seen[7 * index :], sample["L"], strict=False):
+            np.testing.assert_array_equal(result.blurred, as_picture(frame))
+            np.testing.assert_array_equal(result.restored, as_picture(frame / 2))
+    assert sorted(clips.loaded) == sorted(2 * list(range(7)))
 
 
-def test_pad_seq_repeats_the_last_frame_and_drops_it() -> None:
-    batch, network = clip(4), FutureSum()
-    padded = torch.cat([batch["L"], batch["L"][:, -1:]], 1)
-    restored = restore_clip(network, batch, Settings(pad_seq=True), CPU)
-    assert restored.shape[1] == 4
-    torch.testing.assert_close(restored, network(padded)[:, :4], rtol=0, atol=0)
-    assert not torch.allclose(restored, network(batch["L"]))
-
-
-def test_flip_seq_averages_both_directions() -> None:
-    batch = clip(4)
-    frames = batch["L"]
-    expected = (frames.cumsum(1) / 2 + (frames.flip(1).cumsum(1) / 2).flip(1)) / 2
-    network = Causal()
-    restored = restore_clip(network, batch, Settings(flip_seq=True), CPU)
-    torch.testing.assert_close(restored, expected)
-    assert network.lengths == [4, 4]
-    # A clip and its reverse get the same result, reversed.
-    backwards = restore_clip(Causal(), {**batch, "L": frames.flip(1)}, Settings(flip_seq=True), CPU)
-    torch.testing.assert_close(backwards, restored.flip(1))
-
-
-def test_flip_seq_pads_each_direction_at_its_own_end() -> None:
-    frames = clip(3)["L"]
-    network = FutureSum()
-    forwards = network(torch.cat([frames, frames[:, -1:]], 1))[:, :3]
-    backwards = network(torch.cat([frames.flip(1), frames[:, :1]], 1))[:, :3].flip(1)
-    restored = restore_clip(network, clip(3), Settings(flip_seq=True, pad_seq=True), CPU)
-    torch.testing.assert_close(restored, (forwards + backwards) / 2)
+def test_only_the_clips_asked_for() -> None:
+    assert {r.clip for r in results(Clips(2, ("a", "b", "c")), Darker(), indices=[2, 0])} == {"a", "c"}
 
 
 @pytest.mark.parametrize("frames, middle", [(5, 2), (4, 2), (1, 0)])
 def test_center_frame_only(frames: int, middle: int) -> None:
-    batch = clip(frames, H=clip(frames)["L"])
-    testing = Settings(center_frame_only=True)
-    restored = restore_clip(Causal(), batch, testing, CPU)
-    whole = restore_clip(Causal(), batch, Settings(), CPU)
-    assert torch.equal(restored, whole[:, middle : middle + 1])
-    pictures = as_pictures(batch, restored, testing)
-    assert pictures.frames == [f"{middle:06d}"]
-    assert len(pictures.blurred) == len(pictures.restored) == len(pictures.sharp) == 1
-    np.testing.assert_array_equal(pictures.blurred[0], as_pictures(batch, whole, Settings()).blurred[middle])
+    clips = Clips(frames)
+    clips.samples[0]["H"] = clips.samples[0]["L"]
+    (result,) = results(clips, Darker(), Settings(center_frame_only=True))
+    assert (result.frame, result.index, result.length, result.is_middle) == (f"{middle:06d}", 0, 1, True)
+    np.testing.assert_array_equal(result.restored, as_picture(clips.samples[0]["L"][middle] / 2))
+    np.testing.assert_array_equal(result.sharp, result.blurred)
 
 
-def test_one_tile_equals_no_tiles_and_tiles_of_a_pointwise_network_too() -> None:
-    batch, pointwise = clip(6), nn.Identity()
-    whole = restore_clip(Causal(), batch, Settings(), CPU)
-    assert torch.equal(restore_clip(Causal(), batch, Settings(tile=(6, 16, 20), tile_overlap=(2, 4, 4)), CPU), whole)
-    tiled = restore_clip(pointwise, batch, Settings(tile=(3, 8, 8), tile_overlap=(1, 4, 4)), CPU)
-    torch.testing.assert_close(tiled, batch["L"])
+def test_the_one_frame_that_is_to_be_made() -> None:
+    """The middle one of as many as the network makes, or its only one."""
+
+    class Between(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x[:, 1:2] + x[:, 2:3]) / 2
+
+    clips = Clips(4)
+    clips.clips[0].target = "between"
+    clips.samples[0]["H"] = clips.samples[0]["L"]
+    frames = clips.samples[0]["L"]
+    (result,) = results(clips, Between())
+    assert (result.frame, result.length) == ("between", 1)
+    np.testing.assert_array_equal(result.restored, as_picture((frames[1] + frames[2]) / 2))
+    (result,) = results(clips, Darker())
+    np.testing.assert_array_equal(result.restored, as_picture(frames[2] / 2))
+    clips.clips[0].target = None
+    with pytest.raises(ValueError, match="the network made 1 frames of 4"):
+        results(clips, Between())
 
 
 def test_spikes_follow_their_frames() -> None:
-    """In the voxel branch; reversed with the frames, and cut with them."""
-    batch = clip(4, L_spike=torch.rand(1, 4, 6, 8, 10))
-    settings = Settings(flip_seq=True, pad_seq=True)
-    means = batch["L_spike"].mean((2, 3, 4))[:, :, None, None, None]
-    plain, with_spikes = (
-        restore_clip(Causal(), {**batch, **change}, settings, CPU) for change in ({"L_spike": means * 0}, {})
-    )
-    torch.testing.assert_close(with_spikes, (plain + means).clamp(0, 1))
-    pictures = as_pictures(batch, plain, Settings())
-    assert [picture.shape for picture in pictures.spikes] == [(8, 10)] * 4
+    """In the voxel branch."""
+    clips = Clips(4)
+    clips.samples[0]["L_spike"] = torch.rand(4, 6, 8, 10)
+    seen = results(clips, Darker(), Settings(tile=(3, 8, 8), tile_overlap=(1, 2, 2), flip_seq=True))
+    for result, frame, spikes in zip(seen, clips.samples[0]["L"], clips.samples[0]["L_spike"], strict=True):
+        assert result.spikes is not None and result.spikes.shape == (8, 10)
+        assert abs(result.restored.mean() / 255 - float(frame.mean() / 2 + spikes.mean())) < 0.05
 
 
 def test_pictures_of_concatenated_spikes() -> None:
     """They are shown stretched to black and white; the frame itself is not touched by them."""
-    spikes = torch.linspace(0, 0.1, 320).reshape(1, 1, 1, 16, 20)
-    batch = clip(1)
-    batch["L"] = torch.cat([batch["L"], spikes], 2)
-    pictures = as_pictures(batch, batch["L"][:, :, :3], Settings())
-    assert pictures.spikes[0].min() == 0 and pictures.spikes[0].max() == 255
-    np.testing.assert_array_equal(pictures.blurred[0], pictures.restored[0])
-    assert [title for title, _ in pictures.views(0)] == ["input", "spikes", "restored"]
+    clips = Clips(1)
+    spikes = torch.linspace(0, 0.1, 320).reshape(1, 1, 16, 20)
+    clips.samples[0]["L"] = torch.cat([clips.samples[0]["L"], spikes], 1)
+    (result,) = results(clips, Darker())
+    assert result.spikes is not None and result.spikes.min() == 0 and result.spikes.max() == 255
+    np.testing.assert_array_equal(result.blurred, as_picture(clips.samples[0]["L"][0, :3]))
+    assert [title for title, _ in result.views()] == ["input", "spikes", "restored"]
+
+
+def test_finished_frames_are_taken_and_not_computed(tmp_path: Path) -> None:
+    clips, network = Clips(9), Darker()
+    kept = np.full((16, 20, 3), 77, np.uint8)
+    for number in range(6):
+        imwrite_rgb(tmp_path / f"{number:06d}.png", kept)
+
+    def finished(clip: str, frame: str) -> Path | None:
+        path = tmp_path / f"{frame}.png"
+        return path if path.is_file() else None
+
+    settings = Settings(tile=(3, 0, 0), tile_overlap=(0, 0, 0))
+    seen = results(clips, network, settings, finished=finished)
+    assert network.frames == 3 and [result.frame for result in seen] == [f"{k:06d}" for k in range(9)]
+    assert all((result.restored == kept).all() for result in seen[:6])
+    whole = results(Clips(9), Darker(), settings)
+    for result, expected in zip(seen[6:], whole[6:], strict=True):
+        np.testing.assert_array_equal(result.restored, expected.restored)
+    network.frames = 0
+    (tmp_path / "000003.png").unlink()
+    assert (results(clips, network, settings, finished=finished)[3].restored != kept).any() and network.frames == 6
 
 
 def test_evaluate_scores_what_was_restored() -> None:
-    batch = clip(3)
-    batch["H"] = (batch["L"] + 0.02).clamp(0, 1)
-    seen: list[Clip] = []
-    network = Causal().train()
-    scores = evaluate(network, [batch, {**batch, "folder": ["run"]}], Settings(), CPU, seen.append, input_scores=True)
+    clips = Clips(3, ("walk", "run"))
+    for sample in clips.samples:
+        sample["H"] = (sample["L"] + 0.02).clamp(0, 1)
+    seen: list[FrameResult] = []
+    network = Darker().train()
+    scores = evaluate(network, clips, Settings(), CPU, seen.append, input_scores=True)
     assert network.training and network.modes == [False, False]
     assert [(row["clip"], row["frame"]) for row in scores.rows] == [
         (name, f"{k:06d}") for name in ("walk", "run") for k in range(3)
     ]
-    for row, restored, sharp, blurred in zip(
-        scores.rows, seen[0].restored, seen[0].sharp, seen[0].blurred, strict=False
-    ):
-        assert row["psnr"] == psnr(restored, sharp) and row["ssim_y"] == ssim_y(restored, sharp)
-        assert row["input_psnr"] == psnr(blurred, sharp)
-    assert len(seen) == 2
+    for row, result in zip(scores.rows, seen, strict=True):
+        assert result.sharp is not None
+        assert row["psnr"] == psnr(result.restored, result.sharp)
+        assert row["ssim_y"] == ssim_y(result.restored, result.sharp)
+        assert row["input_psnr"] == psnr(result.blurred, result.sharp)
 
 
 def test_evaluate_without_ground_truth() -> None:
-    seen: list[Clip] = []
-    scores = evaluate(Causal().eval(), [clip(2)], Settings(), CPU, seen.append, input_scores=True)
-    assert scores.rows == [] and len(seen[0].restored) == 2 and seen[0].sharp == []
-    assert [title for title, _ in seen[0].views(1)] == ["input", "restored"]
+    seen: list[FrameResult] = []
+    scores = evaluate(Darker().eval(), Clips(2), Settings(), CPU, seen.append, input_scores=True)
+    assert scores.rows == [] and len(seen) == 2 and seen[0].sharp is None
+    assert [title for title, _ in seen[1].views()] == ["input", "restored"]
 
 
 def test_a_failure_leaves_the_networks_mode() -> None:
-    network = Causal().train()
+    network, clips = Darker().train(), Clips(1)
+    clips.samples[0] = {}
     with pytest.raises(KeyError):
-        evaluate(network, [{"folder": ["x"]}], Settings(), CPU)
+        evaluate(network, clips, Settings(), CPU)
     assert network.training
 
 
 def test_upscaling_is_not_scored_against_a_small_input() -> None:
     class Enlarge(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x.repeat_interleave(2, 3).repeat_interleave(2, 4)
+            return x.repeat_interleave(2, -2).repeat_interleave(2, -1)
 
-    batch = clip(2)
-    batch["H"] = Enlarge()(batch["L"])
-    scores = evaluate(Enlarge(), [batch], Settings(scale=2, tile=(0, 8, 8), tile_overlap=(0, 4, 4)), CPU, None, True)
+    clips = Clips(2)
+    clips.samples[0]["H"] = Enlarge()(clips.samples[0]["L"])
+    settings = Settings(scale=2, tile=(0, 8, 8), tile_overlap=(0, 4, 4))
+    scores = evaluate(Enlarge(), clips, settings, CPU, None, True)
     assert "input_psnr" not in scores.rows[0]
     assert scores.rows[0]["ssim"] == pytest.approx(1)
 
 
 def test_settings_come_from_the_options() -> None:
-    val = ValOptions(tile=[6, 64, 32], tile_overlap=[2, 16, 8], pad_seq=True, center_frame_only=True)
-    expected = Settings((6, 64, 32), (2, 16, 8), 4, torch.bfloat16, pad_seq=True, center_frame_only=True)
+    val = ValOptions(tile=[6, 64, 32], tile_overlap=[2, 16, 6], pad_seq=True, center_frame_only=True)
+    expected = Settings((6, 64, 32), (2, 16, 6), (0, 8, 6), 4, torch.bfloat16, pad_seq=True, center_frame_only=True)
     assert Settings.from_options(val, 4, torch.bfloat16) == expected
-    assert replace(expected, flip_seq=True) == Settings.from_options(
-        val.model_copy(update={"flip_seq": True}), 4, torch.bfloat16
+    changed = val.model_copy(update={"flip_seq": True, "tile": "auto", "max_memory": "2GB", "blend": [None, 0, 3]})
+    assert Settings.from_options(changed, 4, torch.bfloat16) == replace(
+        expected, flip_seq=True, tile="auto", max_memory=2 * 10**9, blend=(None, 0, 3)
     )
 
 

@@ -26,6 +26,7 @@ from utils.utils_logger import (
     clip_line,
     log_train,
     log_validation,
+    metrics_text,
     setup_logger,
     train_line,
     warn_once,
@@ -51,18 +52,22 @@ def clean_root_logger() -> Iterator[None]:
 
 
 @dataclass
-class FakeClip:
-    folder: str
-    frames: list[str]
-    restored: list[np.ndarray]
+class FakeFrame:
+    """A restored frame."""
 
-    def views(self, index: int) -> list[tuple[str, np.ndarray]]:
-        return [("input", self.restored[index] // 2), ("restored", self.restored[index])]
+    clip: str
+    frame: str
+    restored: np.ndarray
+    is_middle: bool
+
+    def views(self) -> list[tuple[str, np.ndarray]]:
+        return [("input", self.restored), ("restored", self.restored)]
 
 
-def clip(name: str = "clip", size: tuple[int, int] = (12, 16)) -> FakeClip:
+def clip(name: str = "clip", size: tuple[int, int] = (12, 16)) -> list[FakeFrame]:
+    """The frames of a restored clip."""
     pictures = np.random.default_rng(0).integers(0, 256, (3, *size, 3), dtype=np.uint8)
-    return FakeClip(name, ["000", "001", "002"], list(pictures))
+    return [FakeFrame(name, f"{index:03d}", picture, index == 1) for index, picture in enumerate(pictures)]
 
 
 def timed() -> Timer:
@@ -131,7 +136,8 @@ def test_curves_and_panels_reach_tensorboard(tmp_path: Path, caplog: pytest.LogC
         log_validation(writer, 2, 200, Scores())
     show = writer.panels(200, tmp_path / "images")
     for index in range(PANELS + 1):
-        show(clip(f"clip{index}", (12, 16 if index else PANEL_WIDTH)))
+        for frame in clip(f"clip{index}", (12, 16 if index else PANEL_WIDTH)):
+            show(frame)
     writer.close()
     writer.scalars({"late": 1.0}, 300)
     found = events(tmp_path)
@@ -141,7 +147,7 @@ def test_curves_and_panels_reach_tensorboard(tmp_path: Path, caplog: pytest.LogC
     assert {"train/learning_rate", "time/data", "time/samples_per_second"} <= set(found.Tags()["scalars"])
     assert sorted(found.Tags()["images"]) == [f"test/clip{index}" for index in range(PANELS)]
     assert found.Images("test/clip0")[0].width == PANEL_WIDTH and found.Images("test/clip1")[0].width == 36
-    np.testing.assert_array_equal(imread_rgb(tmp_path / "images" / "clip4" / "001_200.png"), clip().restored[1])
+    np.testing.assert_array_equal(imread_rgb(tmp_path / "images" / "clip4" / "001_200.png"), clip()[1].restored)
     lines = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(
         r"<epoch:  2, iter:     200, lr:1\.000e-04> G_loss: 5\.000e-01 grad_norm: 2\.000e\+00 "
@@ -164,10 +170,10 @@ def test_points_after_the_step_resumed_from_are_dropped(tmp_path: Path) -> None:
 def test_other_ranks_write_nothing_but_frames(tmp_path: Path) -> None:
     writer = Writer(tmp_path, LoggerOptions(wandb=True), rank=1)
     writer.scalars({"x": 1.0}, 1)
-    writer.image("x", clip().restored[0], 1)
-    writer.panels(1)(clip())
+    writer.image("x", clip()[0].restored, 1)
+    writer.panels(1)(clip()[1])
     assert list(tmp_path.iterdir()) == []
-    writer.panels(1, tmp_path / "images")(clip())
+    writer.panels(1, tmp_path / "images")(clip()[1])
     writer.close()
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
@@ -207,7 +213,7 @@ def test_wandb_is_offline_without_a_key_and_goes_on_with_its_run(
             monkeypatch.setenv("WANDB_API_KEY", key)
         writer = Writer(folder, options, config={"scale": 1})
         writer.scalars({"x": 1.0}, 5)
-        writer.image("y", clip().restored[0], 5)
+        writer.image("y", clip()[0].restored, 5)
         writer.close()
     assert [call["mode"] for call in wandb.inits] == ["offline", "online"]
     assert wandb.inits[0]["id"] == wandb.inits[1]["id"] and wandb.inits[0]["resume"] == "allow"
@@ -231,3 +237,7 @@ def test_tensorboard_and_wandb_are_imported_only_where_asked_for() -> None:
     tree = ast.parse(Path(utils_logger.__file__).read_text())
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not [ast.unparse(node) for node in imports if re.search("tensorboard|wandb", ast.unparse(node))]
+
+
+def test_pictures_too_small_for_ssim_are_logged_without_it() -> None:
+    assert metrics_text({"psnr": 30.0, "psnr_y": 31.0, "tof": 1.0}) == "PSNR: 30.00 dB; PSNR_Y: 31.00 dB"

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from utils.utils_metric import psnr, psnr_y, ssim, ssim_y
-from utils.utils_report import Scores, score_frame
+from utils.utils_report import Scores
+from utils.utils_scoring import score_frame
 
 
 def scores(*, inputs: bool = True) -> Scores:
@@ -74,12 +75,52 @@ def test_files(tmp_path: Path) -> None:
     assert summary["frames"] == scores().rows
 
 
-@pytest.mark.parametrize("value", [float("inf")])
-def test_equal_pictures(tmp_path: Path, value: float) -> None:
-    """Infinite PSNR stays readable."""
+def test_equal_pictures(tmp_path: Path) -> None:
+    """Infinite PSNR: null in metrics.json, which is strict JSON, "inf" elsewhere; means over it are infinite too."""
     picture = np.zeros((16, 16, 3), np.uint8)
-    result = Scores()
-    result.add("a", "0", score_frame(picture, picture))
+    result = scores()
+    result.add("a", "1", {**score_frame(picture, picture), "input_psnr": math.inf, "input_ssim": 1.0})
     result.write(tmp_path)
-    assert json.loads((tmp_path / "metrics.json").read_text())["frames"][0]["psnr"] == value
-    assert "inf" in result.table()
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    summary = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert summary["frames"][-1]["psnr"] is summary["clips"]["a"]["psnr"] is summary["mean_over_frames"]["psnr"] is None
+    assert summary["frames"][-1]["ssim"] == 1 and summary["clips"]["long name"]["psnr"] == 32
+    assert "infinite" in summary["notes"]["null"]
+    lines = result.table().splitlines()
+    assert lines[1].split()[:6] == ["a", "inf", "0.7500", "inf", "0.6000", "inf"] and not lines[1].endswith("dB")
+    with open(tmp_path / "metrics.csv", encoding="utf-8", newline="") as file:
+        assert [row["psnr"] for row in csv.DictReader(file)][-1] == "inf"
+
+
+def test_numbers_that_not_every_frame_has(tmp_path: Path) -> None:
+    """tOF begins with a clip's second frame: its mean is over the frames that have it."""
+    result = Scores()
+    for frame, row in enumerate([{"psnr": 30.0}, {"psnr": 31.0, "tof": 1.0}, {"psnr": 32.0, "tof": 2.0}]):
+        result.add("a", str(frame), row)
+    result.add("alone", "0", {"psnr": 20.0})
+    assert result.metrics() == ["psnr", "tof"]
+    assert result.clips() == {"a": {"psnr": 31, "tof": 1.5}, "alone": {"psnr": 20}}
+    assert result.mean_over_clips() == {"psnr": 25.5, "tof": 1.5}
+    assert result.mean_over_frames() == {"psnr": 28.25, "tof": 1.5}
+    result.write(tmp_path)
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:3] == ["a,0,30.0,", "a,1,31.0,1.0"]
+
+
+def test_methods_side_by_side() -> None:
+    result = scores()
+    for row in result.rows:
+        row |= {"gaussian_psnr_y": 25.0, "sdm_psnr": 22.0, "tof": 0.5}
+    assert result.methods() == ["input", "sdm", "gaussian", ""]
+    clips, frames = result.method_table().split("\n\n")
+    assert clips.splitlines() == [
+        "mean over clips               PSNR        SSIM      PSNR_Y      SSIM_Y         tOF",
+        "input                        23.50      0.5000",
+        "training-free                22.00",
+        "spikes alone, Gaussian                               25.00",
+        "network                      26.00      0.2600       27.00      0.5200      0.5000",
+    ]
+    assert frames.splitlines()[-1].split() == ["network", "29.00", "0.2900", "30.00", "0.5800", "0.5000"]
+    assert scores(inputs=False).method_table() == ""

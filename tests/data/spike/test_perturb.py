@@ -9,6 +9,7 @@ import pytest
 from data.dataset_video_rgbspike import VideoRecurrentTestDatasetRGBSpike
 from data.spike.encoding import build_encoding
 from data.spike.perturb import Perturbation, PerturbedStream, build_perturbation
+from data.spike.simulate import integrate_and_fire
 from data.spike.sync import ExposureWindow
 from tests.data.trees import make_gopro_tree
 from utils.spike_loader import SpikeStream, write_spikes
@@ -20,6 +21,7 @@ SECTIONS: list[dict[str, Any]] = [
     {"kind": "shift", "amount": 5},
     {"kind": "drop", "amount": 0.5},
     {"kind": "noise", "amount": 0.1},
+    {"kind": "threshold", "amount": 3},
 ]
 
 
@@ -73,8 +75,32 @@ def test_drop_only_removes_and_noise_only_adds(tmp_path: Path, amount: float) ->
         assert abs(changed[candidates].mean() - amount) <= 4 * np.sqrt(amount * (1 - amount) / candidates.sum())
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_threshold_is_the_camera_of_that_threshold(tmp_path: Path, factor: int) -> None:
+    """The thinned spikes are those that a pixel of the higher threshold fires from the same light, spike for spike."""
+    rng = np.random.default_rng(3)
+    # Multiples of 1/64: sums are exact, so that neither camera rounds.
+    light, start = rng.integers(0, 65, (300, 4, 8)) / 64, rng.integers(0, 128, (4, 8)) / 64
+    write_spikes(tmp_path / "c.dat", integrate_and_fire(light, 2.0, start))
+    thinned = PerturbedStream(Perturbation("threshold", factor), "c", tmp_path / "c.dat", 4, 8).get_spike_matrix()
+    matching = np.zeros((4, 8), bool)
+    for charge in range(factor):
+        matching |= (integrate_and_fire(light, 2.0 * factor, start + 2.0 * charge) == thinned).all(axis=0)
+    assert matching.all() and 60 < thinned.sum(axis=0).mean() * factor < 90
+    later = PerturbedStream(Perturbation("threshold", factor), "c", tmp_path / "c.dat", 4, 8).crop(280, 9, 1, 2, 2, 3)
+    assert np.array_equal(later, thinned[280:289, 1:3, 2:5])
+
+
+def test_pixels_of_a_higher_threshold_are_out_of_step(tmp_path: Path) -> None:
+    write_spikes(tmp_path / "d.dat", np.ones((4, 40, 64), bool))
+    stream = PerturbedStream(Perturbation("threshold", 4), "d", tmp_path / "d.dat", 40, 64)
+    thinned = stream.get_spike_matrix()
+    assert (thinned.sum(axis=0) == 1).all()
+    assert abs(thinned.mean(axis=(1, 2)) - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / 2560)
+
+
 def test_chance_depends_on_seed_stream_and_frame(path: Path) -> None:
-    for kind, amount in (("drop", 0.5), ("noise", 0.5), ("shuffle", None)):
+    for kind, amount in (("drop", 0.5), ("noise", 0.5), ("shuffle", None), ("threshold", 2)):
         section = {"kind": kind} if amount is None else {"kind": kind, "amount": amount}
         first = perturbed(path, section).get_spike_matrix()
         assert not np.array_equal(first, perturbed(path, {**section, "seed": 1}).get_spike_matrix())
@@ -87,12 +113,15 @@ def test_chance_depends_on_seed_stream_and_frame(path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({}, "kind ''; choices: drop, noise, shift, shuffle, zero"),
+        ({}, "kind ''; choices: drop, noise, shift, shuffle, threshold, zero"),
         ({"kind": "blur"}, "kind 'blur'; choices"),
         ({"kind": "shift"}, "shift needs an amount"),
         ({"kind": "shift", "amount": 1.5}, "whole number of spike frames"),
         ({"kind": "drop", "amount": 1.5}, r"a probability in \[0, 1\]"),
         ({"kind": "noise", "amount": True}, "noise needs an amount"),
+        ({"kind": "threshold"}, "threshold needs an amount"),
+        ({"kind": "threshold", "amount": 1.5}, "threshold times 1.5; recorded spikes tell .* a whole multiple"),
+        ({"kind": "threshold", "amount": 0.5}, "threshold times 0.5"),
         ({"kind": "zero", "amount": 1}, "zero takes no amount"),
         ({"kind": "zero", "frames": 1}, "unknown frames; it has kind, amount and seed"),
         ({"kind": "zero", "seed": -1}, "seed is -1"),

@@ -1,0 +1,185 @@
+"""Test sets where one frame is made from several: the middle one (Vimeo-90K), or one that is left out (interpolation).
+
+    VideoTestVimeo90KDataset       im1 ... im7 make im4; with temporal_scale 2 im1, im3, im5, im7 do
+    VFI_DAVIS, VFI_Vid4            frames 0, 2, 4, 6 of a clip make frame 3, then 2, 4, 6, 8 make 5, ...
+    VFI_UCF101                     frame0 ... frame3 make framet
+    VideoInterpolationTestDataset  frames k-1 ... k+2 of any clip make a new one between k and k+1; nothing to score
+
+These are the rules of the published tester, the last one excepted. An entry of `clips` is one such group of frames.
+Test: `python -m pytest tests/data/test_dataset_video_target.py`.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from data.frame_io import Frames, open_frames
+from data.video_clips import Clip, check_channels, check_roots, report_faults, to_tensor
+from utils.utils_registry import DATASETS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class _TargetDataset(Dataset[dict[str, Any]], ABC):
+    """Groups of frames and the frame to be made of each.
+
+    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "folder": the clip's name, "lq_path": [T names of files]}, and
+    where the frame to be made is known "H": (1,3,H*scale,W*scale).
+
+    Raises:
+        ValueError: the data can't be used as the options say; one message lists all that was found.
+    """
+
+    dataroot_lq: str
+    """Frames, <clip>/<frame>.<ext>."""
+    dataroot_gt: str | None = None
+    """Where the frames to be made are, under the same names; null: beside the others, if they are there."""
+    filename_ext: str | None = None
+    """The frames' extension; null: any image."""
+    io_backend: dict[str, str] | None = None
+    """{"type": "disk"} (the default) or {"type": "lmdb"}."""
+    scale: int = 1
+    """Sharp frames are this many times as large."""
+    n_channels: int = 3
+    """Only 3."""
+
+    def __post_init__(self) -> None:
+        check_channels(self.n_channels)
+        check_roots({"dataroot_lq": self.dataroot_lq, "dataroot_gt": self.dataroot_gt})
+        self.lq = open_frames("dataroot_lq", self.dataroot_lq, self.io_backend, self.filename_ext)
+        self.gt, self.fps = self._open_gt(), self.lq.fps
+        self.clips = [group for name, frames in self.lq.clips.items() for group in self._groups(name, frames)]
+        faults = list(self._faults()) if self.clips else [f"no clip has the frames that are needed: {self._needs()}"]
+        report_faults(faults, f"The test data in {self.dataroot_lq} can't be used")
+        logger.info("%s: %d frames to be made", type(self).__name__, len(self))
+
+    @abstractmethod
+    def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
+        """The groups of frames of one clip."""
+
+    @abstractmethod
+    def _needs(self) -> str:
+        """What a clip has to hold, in words."""
+
+    def _open_gt(self) -> Frames | None:
+        """Where the frames to be made are; None where they are not known."""
+        if self.dataroot_gt is None:
+            return self.lq if self.scale == 1 else None
+        return open_frames("dataroot_gt", self.dataroot_gt, self.io_backend, self.filename_ext, self.lq.single)
+
+    def _faults(self) -> Iterator[str]:
+        """Frames that are not there."""
+        for clip in self.clips:
+            there = self.lq.clips[clip.name]
+            yield from (f"{clip.name}: {name} is not in {self.lq.root}" for name in clip.frames if name not in there)
+            if self.gt is not None and clip.target not in self.gt.clips.get(clip.name, []):
+                yield f"{clip.name}: {clip.target}, the frame to be made, is not in {self.gt.root}"
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.load(index)
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        """Frames [begin, end) of a group, as an item; "H" comes with the one in the middle."""
+        clip = self.clips[index]
+        numbers = range(len(clip))[begin:end]
+        frames = [clip.frames[number] for number in numbers]
+        sample: dict[str, Any] = {
+            "L": to_tensor(self.lq.stack(clip.name, frames)),
+            "folder": clip.name,
+            "lq_path": [self.lq.where(clip.name, frame) for frame in frames],
+        }
+        if self.gt is not None and len(clip) // 2 in numbers:
+            assert clip.target is not None
+            sample["H"] = to_tensor(self.gt.stack(clip.name, [clip.target]))
+        return sample
+
+
+@DATASETS.register("VideoTestVimeo90KDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoTestVimeo90KDataset(_TargetDataset):
+    """Septuplets of Vimeo-90K, <sequence>/<number>/im1.png ... im7.png; im4 is made."""
+
+    meta_info_file: str | None = None
+    """Chooses septuplets: lines that begin with `<sequence>/<number>`; null: all there are."""
+    num_frame: int = 7
+    """How many of the seven are given to the network, those in the middle."""
+    temporal_scale: int = 1
+    """Every how manieth of them; 2 interpolates im4 from im1, im3, im5 and im7."""
+
+    def __post_init__(self) -> None:
+        if self.num_frame not in (1, 3, 5, 7):
+            raise ValueError(f"num_frame: {self.num_frame}; of seven frames 1, 3, 5 or 7 lie around the middle one.")
+        self._chosen: set[str] | None = None
+        if self.meta_info_file is not None:
+            path = Path(self.meta_info_file).expanduser()
+            if not path.is_file():
+                raise ValueError(f"meta_info_file: {path} does not exist; null takes all septuplets.")
+            self._chosen = {line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+        super().__post_init__()
+
+    def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
+        if self._chosen is None or clip in self._chosen:
+            first = (9 - self.num_frame) // 2
+            numbers = range(first, first + self.num_frame, self.temporal_scale)
+            yield Clip(clip, tuple(f"im{number}" for number in numbers), target="im4")
+
+    def _needs(self) -> str:
+        return "<sequence>/<number>/im1.png ... im7.png, of those that meta_info_file names"
+
+    def _faults(self) -> Iterator[str]:
+        missing = sorted((self._chosen or set()) - set(self.lq.clips))
+        yield from (f"{name}: in {self.meta_info_file}, not in {self.lq.root}" for name in missing)
+        yield from super()._faults()
+
+
+@DATASETS.register("VFI_DAVIS", "VFI_Vid4")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VFI_DAVIS(_TargetDataset):
+    """Every other frame of a clip is given, and of those left out every one with two given on either side is made."""
+
+    def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
+        for first in range(0, len(frames) - 6, 2):
+            yield Clip(clip, tuple(frames[first : first + 7 : 2]), target=frames[first + 3])
+
+    def _needs(self) -> str:
+        return "seven frames or more"
+
+
+@DATASETS.register("VFI_UCF101")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VFI_UCF101(_TargetDataset):
+    """Four frames are given, the one between the middle two is made."""
+
+    def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
+        yield Clip(clip, tuple(f"frame{number}" for number in range(4)), target="framet")
+
+    def _needs(self) -> str:
+        return "frame0.png ... frame3.png, framet.png"
+
+
+@DATASETS.register("VideoInterpolationTestDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VideoInterpolationTestDataset(_TargetDataset):
+    """New frames between all frames of a clip, called `<before>_<after>`; at its ends the outermost is given twice."""
+
+    def _open_gt(self) -> None:
+        if self.dataroot_gt is not None:
+            raise ValueError("dataroot_gt: new frames have no ground truth; VFI_DAVIS makes frames that are left out.")
+
+    def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
+        last = len(frames) - 1
+        for number in range(last):
+            around = (max(number - 1, 0), number, number + 1, min(number + 2, last))
+            yield Clip(clip, tuple(frames[k] for k in around), target=f"{frames[number]}_{frames[number + 1]}")
+
+    def _needs(self) -> str:
+        return "two frames or more"

@@ -1,0 +1,147 @@
+"""What a network is tested on in a sweep: the same clips, and spikes as another or a worse camera would have given.
+
+    conditions(["threshold=1,2,4", "drop=0.1,1"], opt.datasets.test)
+
+threshold=V: a camera that fires at V (the set's own is `spike_threshold`). A whole multiple follows from the recorded
+spikes (`data/spike/perturb.py`); any other is simulated anew, where the set was simulated from photographs
+(`simulation.json`). Each is tested twice: the network not told, which still takes the spikes for the set's own camera's
+and sees another brightness, and told, its input scaled by V. shift, drop and noise are those of `perturb.py`;
+drop=1 takes all spikes away.
+"""
+
+import filecmp
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from data.spike.gopro_layout import MANIFEST, PICTURES, SPIKES
+from data.spike.perturb import THRESHOLD, build_perturbation
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = (THRESHOLD, "shift", "drop", "noise")
+EXAMPLE = "threshold=1,2,4"
+SIMULATOR = "scripts.data_preparation.simulate_dataset"
+REPEATED = ("train_clips", "test_clips", "train_frames", "test_frames", "n", "stride", "seed", "spike_ratio", "light")
+
+
+class SpikeSection(Protocol):
+    """`datasets.test` of a set with spikes."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The data set's keyword arguments."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Spikes to test on.
+
+    Attributes:
+        kind, value: what is swept, and its value.
+        told: the network's input is scaled by the swept threshold.
+        made: how the spikes come about, in words.
+        changes: keys of `datasets.test` and their values; empty for the spikes as recorded.
+    """
+
+    kind: str
+    value: float
+    told: bool
+    made: str
+    changes: dict[str, Any]
+
+
+def conditions(specs: Sequence[str], section: SpikeSection) -> list[Condition]:
+    """All conditions of a sweep, `KIND=VALUE,VALUE,...` each; may simulate spikes.
+
+    Raises:
+        ValueError: a spec of another form, a set without spikes, or spikes that can't be had.
+    """
+    options = section.arguments()
+    if "spike_perturb" not in options:
+        raise ValueError("--sweep: the test set has no spikes; name them in the option file or by --folder_spike")
+    if options["dataroot_gt"] is None:
+        raise ValueError("--sweep: there is nothing to tabulate without sharp frames; give --folder_gt")
+    if options["spike_perturb"] is not None:
+        raise ValueError(
+            "--sweep: datasets.test.spike_perturb is set; leave it out, the sweep changes the spikes itself"
+        )
+    found = []
+    for kind, values in map(parse_spec, specs):
+        for value in values:
+            if kind == THRESHOLD:
+                found += _with_threshold(value, options)
+            else:
+                perturb = {"kind": kind, "amount": value}
+                build_perturbation(perturb)
+                made = "as recorded" if value == 0 else "perturbed"
+                found.append(Condition(kind, value, False, made, {"spike_perturb": perturb} if value else {}))
+    return found
+
+
+def parse_spec(spec: str) -> tuple[str, list[float]]:
+    """What is swept and its values, of a spec like drop=0.1,1."""
+    kind, _, listed = spec.partition("=")
+    try:
+        values = [float(value) for value in listed.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"--sweep {spec}: numbers are needed, as in {EXAMPLE}")
+    if kind not in KINDS:
+        raise ValueError(f"--sweep {spec}: {kind!r} is unknown; choices: {', '.join(KINDS)}")
+    return kind, list(dict.fromkeys(values))
+
+
+def _with_threshold(value: float, options: dict[str, Any]) -> list[Condition]:
+    """The network told and not told of another threshold."""
+    own = options["spike_threshold"]
+    if not value > 0:
+        raise ValueError(f"--sweep threshold={value:g}: a threshold above 0 is needed")
+    factor = value / own
+    changes: dict[str, Any] = {}
+    made = "as recorded"
+    if factor >= 1 and factor == int(factor):
+        if factor > 1:
+            changes, made = {"spike_perturb": {"kind": THRESHOLD, "amount": factor}}, f"one spike in {factor:g}"
+    else:
+        changes, made = {"dataroot_spike": str(simulated_anew(Path(options["dataroot_spike"]), value))}, "simulated"
+    told = {**changes, "spike_threshold": value} if changes else {}
+    return [Condition(THRESHOLD, value, False, made, changes), Condition(THRESHOLD, value, True, made, told)]
+
+
+def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
+    """The spike data root of the same scenes seen with another threshold, made where it is not there yet.
+
+    It lies beside the set: <set>_threshold_<value>.
+
+    Raises:
+        ValueError: the set was not simulated from photographs, or can't be made again as it was.
+    """
+    reason = f"--sweep threshold={threshold:g}: recorded spikes tell whole multiples of their own threshold alone"
+    root = next((parent for parent in dataroot_spike.resolve().parents if (parent / MANIFEST).is_file()), None)
+    if root is None:
+        raise ValueError(f"{reason}, and {dataroot_spike} is no simulated set that could be made again")
+    parameters = json.loads((root / MANIFEST).read_text(encoding="utf-8"))["parameters"]
+    if parameters.get("kind") != "photographs":
+        raise ValueError(
+            f"{reason}, and {root} was made from videos: make it again by python -m {SIMULATOR} with "
+            f"--threshold {threshold:g} and another --root, and test with that"
+        )
+    target = root.with_name(f"{root.name}_{THRESHOLD}_{threshold:g}")
+    flags = [f"--{name}={parameters[name]}" for name in REPEATED]
+    flags += ["--size", *map(str, parameters["size"]), f"--threshold={threshold}", f"--root={target}"]
+    command = [sys.executable, "-m", SIMULATOR, *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"{reason}, and making the set again failed: {done.stderr.strip()}")
+    before, after = (sorted((made / PICTURES).rglob("*.png")) for made in (root, target))
+    same = [path.relative_to(root) for path in before] == [path.relative_to(target) for path in after]
+    if not same or not filecmp.cmp(before[-1], after[-1], shallow=False):
+        raise ValueError(
+            f"{reason}, and {target} shows other scenes than {root}, made by an older version: make both anew"
+        )
+    return target / SPIKES / dataroot_spike.resolve().relative_to(root / SPIKES)

@@ -1,0 +1,84 @@
+"""A video file (mp4, avi, mov, mkv) as a data root of one clip: the file's name, frames 000000, 000001, ...
+
+Reading in order decodes every frame once; a step back decodes from the beginning again, since seeking is inexact in
+many files.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data.frame_io import Box, Frames
+from data.spike.video_source import FrameSize, FrameSource
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
+
+
+class VideoFrames(Frames):
+    """The frames of a video file.
+
+    Args:
+        root: the file.
+        option: the option that names it, for messages.
+        single_name: name of the clip; None: the file's, without ending.
+
+    Attributes:
+        fps: frames per second, as the file says.
+
+    Raises:
+        ValueError: not a video, or one without frames.
+    """
+
+    def __init__(self, root: Path, option: str, single_name: str | None = None) -> None:
+        super().__init__(root)
+        if root.suffix.lower() not in VIDEO_SUFFIXES:
+            endings = " ".join(VIDEO_SUFFIXES)
+            raise ValueError(f"{option}: {root} is neither a folder nor a video file ({endings})")
+        self._source = FrameSource(root, FrameSize(multiple=1))
+        self.single = single_name or root.stem
+        self.clips = {self.single: [f"{number:06d}" for number in range(self._source.length)]}
+        self.fps = _fps(root)
+        self._lock = threading.Lock()
+        self._reader: tuple[int, Iterator[np.ndarray]] | None = None
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def where(self, clip: str, frame: str) -> str:
+        return f"{self.root}[{frame}]"
+
+    def read(self, clip: str, frame: str, box: Box | None = None) -> np.ndarray:
+        image = self._preloaded.get((clip, frame))
+        image = self._frame(int(frame)) if image is None else image
+        return image if box is None else box.of(image)
+
+    def _frame(self, number: int) -> np.ndarray:
+        with self._lock:
+            if self._last is None or self._last[0] != number:
+                place = -1 if self._last is None else self._last[0]
+                # A reader inherited by a fork shares its place in the file with the parent.
+                if self._reader is None or self._reader[0] != os.getpid() or number <= place:
+                    self._reader, place = (os.getpid(), self._source.frames(number, self._source.length)), number - 1
+                for _ in range(number - place):
+                    frame = next(self._reader[1])
+                self._last = number, frame
+            return self._last[1]
+
+    def _encoded(self, clip: str, frame: str) -> bytes:
+        """As PNG, which loses nothing."""
+        return cv2.imencode(".png", cv2.cvtColor(self.read(clip, frame), cv2.COLOR_RGB2BGR))[1].tobytes()
+
+    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
+        height, width = self._frame(int(frame)).shape[:2]
+        return height, width
+
+
+def _fps(path: Path) -> float | None:
+    """Frames per second that a file states; None where it states none."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return capture.get(cv2.CAP_PROP_FPS) or None
+    finally:
+        capture.release()

@@ -1,0 +1,131 @@
+"""Pictures for the report page, encoded as they come so that a long test keeps little: a frame per clip, its extremes.
+
+JPEG at a bounded size; what is smaller than `LOSSLESS_SIDE` is PNG.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from utils.utils_image import as_rgb, most_different
+
+CLIPS_SHOWN = 16  # clips with pictures
+MAX_SIDE = 960  # pixels of a picture
+LOSSLESS_SIDE = 320
+QUALITY = 88
+CROP = 128  # side of what is shown of a worst or best frame
+INSTANTS_SIDE = 240  # pixels of one instant of an exposure
+CROP_METHODS = ("input", "sdm", "")
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """A clip's frame that is compared on the page.
+
+    Attributes:
+        size: height and width of its restored picture.
+        views: data URIs by name: methods of `utils_report.METHODS`, "sharp", "spikes".
+        instants: data URI of the exposure's spikes as pictures side by side, None without.
+        instant_count: how many there are. instant_size: height and width of one.
+    """
+
+    frame: str
+    size: tuple[int, int]
+    views: dict[str, str]
+    instants: str | None = None
+    instant_count: int = 0
+    instant_size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """A clip's worst or best frame: its PSNR and crops as data URIs by method, "sharp" last."""
+
+    clip: str
+    frame: str
+    psnr: float
+    crops: dict[str, str]
+
+
+@dataclass
+class Gallery:
+    """The pictures of a test.
+
+    Attributes:
+        shown: by clip, of the first `CLIPS_SHOWN` ones. left_out: names of the others.
+        worst, best: by clip, in network PSNR.
+    """
+
+    shown: dict[str, ShownFrame] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    worst: dict[str, Extreme] = field(default_factory=dict)
+    best: dict[str, Extreme] = field(default_factory=dict)
+
+    def show(self, clip: str, frame: str, pictures: Mapping[str, np.ndarray], instants: np.ndarray | None) -> None:
+        """Takes the frame that stands for a clip.
+
+        Args:
+            pictures: by view, uint8; "" is the restored one.
+            instants: (N,h,w) float, about [0,1]: the exposure's spikes in N equal parts.
+        """
+        if len(self.shown) >= CLIPS_SHOWN:
+            self.left_out.append(clip)
+            return
+        views = {name: data_uri(picture) for name, picture in pictures.items()}
+        height, width = pictures[""].shape[:2]
+        if instants is None:
+            self.shown[clip] = ShownFrame(frame, (height, width), views)
+            return
+        strip = np.concatenate([_shrunk(plane, INSTANTS_SIDE) for plane in as_uint8(instants)], axis=1)
+        size = strip.shape[0], strip.shape[1] // len(instants)
+        uri = data_uri(strip, max_side=strip.shape[1])
+        self.shown[clip] = ShownFrame(frame, (height, width), views, uri, len(instants), size)
+
+    def judge(
+        self, clip: str, frame: str, sharp: np.ndarray, pictures: Mapping[str, np.ndarray], row: Mapping[str, float]
+    ) -> None:
+        """Keeps a scored frame where it is the worst or best of its clip so far."""
+        psnr = row["psnr"]
+        if clip not in self.worst or psnr < self.worst[clip].psnr:
+            box = most_different(pictures[""], sharp, CROP)
+            self.worst[clip] = Extreme(clip, frame, psnr, _crops(sharp, pictures, box))
+        if clip not in self.best or psnr > self.best[clip].psnr:
+            before = pictures.get("input", pictures[""])
+            self.best[clip] = Extreme(clip, frame, psnr, _crops(sharp, pictures, most_different(before, sharp, CROP)))
+
+
+def data_uri(picture: np.ndarray, max_side: int = MAX_SIDE) -> str:
+    """A uint8 picture, (H,W,3) RGB or (H,W), as a data URI of at most `max_side` pixels a side."""
+    small = _shrunk(picture, max_side)
+    lossless = max(small.shape[:2]) <= LOSSLESS_SIDE
+    stored = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    suffix, settings = (".png", []) if lossless else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    encoded, content = cv2.imencode(suffix, stored, settings)
+    assert encoded, f"{stored.shape} could not be encoded as {suffix}"
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content.tobytes()).decode('ascii')}"
+
+
+def as_uint8(planes: np.ndarray) -> np.ndarray:
+    """Non-negative float planes as uint8, their 99.5th percentile white."""
+    white = max(float(np.percentile(planes, 99.5)), 1e-6)
+    return np.clip(np.rint(planes * (255 / white)), 0, 255).astype(np.uint8)
+
+
+def _crops(sharp: np.ndarray, pictures: Mapping[str, np.ndarray], box: tuple[int, int, int, int]) -> dict[str, str]:
+    top, left, height, width = box
+    named = {name: pictures[name] for name in CROP_METHODS if name in pictures} | {"sharp": sharp}
+    return {name: data_uri(as_rgb(p)[top : top + height, left : left + width]) for name, p in named.items()}
+
+
+def _shrunk(picture: np.ndarray, max_side: int) -> np.ndarray:
+    """A picture brought to at most `max_side` pixels a side, its shape kept."""
+    height, width = picture.shape[:2]
+    factor = max_side / max(height, width)
+    if factor >= 1:
+        return np.ascontiguousarray(picture)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

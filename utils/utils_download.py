@@ -1,0 +1,98 @@
+"""Published weights: where they belong, and how they get there.
+
+    python main_test_vrt.py --task 006_VRT_videodeblurring_GoPro --download ...
+
+A file takes its name only when all of it has come and is what it should be. Its SHA-256 is written beside it
+(`<file>.sha256`, as `sha256sum` does), and a file that no longer agrees with it is refused.
+"""
+
+import hashlib
+import logging
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from utils.utils_file import atomic_write, sha256_of
+
+logger = logging.getLogger(__name__)
+
+RELEASE = "https://github.com/JingyunLiang/VRT/releases/download/v0.0"
+"""The VRT release, CC BY-NC 4.0."""
+TIMEOUT = 30  # seconds without a byte
+BLOCK = 1 << 20
+
+
+def published_weights(path: Path, base_url: str | None) -> Path:
+    """The weights at `path`, downloaded from `base_url`/`<its name>` where they are not there and a URL is given.
+
+    Raises:
+        ValueError: they are not there and can't be had, or are damaged; the message says where to put the file.
+    """
+    if not path.exists():
+        if base_url is None:
+            raise ValueError(
+                f"{path}: there is no checkpoint; put the VRT release's {path.name} there, let --download fetch it, "
+                "or name another with --checkpoint"
+            )
+        download(f"{base_url.rstrip('/')}/{path.name}", path)
+    check_sha256(path)
+    return path
+
+
+def download(url: str, path: Path, sha256: str | None = None) -> None:
+    """Downloads a file; it is there whole or not at all, with its SHA-256 in `<file>.sha256`.
+
+    Args:
+        url: http or https.
+        path: the file; its folder is made.
+        sha256: what the content has to be; None: the server's word and length are all there is to go by.
+
+    Raises:
+        ValueError: the server does not have it, sends less or more than it says, or sends something else; the message
+            says what to do by hand.
+    """
+    remedy = f"download {url} by hand to {path}"
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError(f"--download: {url} is no http or https address")
+    logger.info("downloading %s", url)
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, atomic_write(path, "wb") as file:
+            if answer.status != 200:
+                raise ValueError(f"{url}: the server answers {answer.status} {answer.reason}; {remedy}")
+            announced = answer.headers.get("Content-Length")
+            digest, size = hashlib.sha256(), 0
+            while block := answer.read(BLOCK):
+                file.write(block)
+                digest.update(block)
+                size += len(block)
+            if announced is not None and size != int(announced):
+                raise ValueError(f"{url}: {size} of {announced} bytes came; try again, or {remedy}")
+            found = digest.hexdigest()
+            if sha256 is not None and found != sha256.lower():
+                raise ValueError(f"{url}: the content's SHA-256 is {found}, not {sha256}; {remedy}")
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"{url}: the server answers {error.code} {error.reason}; {remedy}") from error
+    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        raise ValueError(f"{url}: cannot be reached ({getattr(error, 'reason', error)}); {remedy}") from error
+    with atomic_write(_digest_file(path)) as file:
+        file.write(f"{found}  {path.name}\n")
+    logger.info("%s: %.1f MB, SHA-256 %s", path, size / 1e6, found)
+
+
+def check_sha256(path: Path) -> None:
+    """
+    Raises:
+        ValueError: a file that does not agree with the SHA-256 beside it.
+    """
+    beside = _digest_file(path)
+    if not beside.is_file():
+        return
+    expected = beside.read_text(encoding="utf-8").split()
+    found = sha256_of(path)
+    if not expected or found != expected[0].lower():
+        raise ValueError(f"{path}: its SHA-256 is {found}, not as in {beside}; remove both and download it again")
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")

@@ -1,0 +1,139 @@
+"""Memory of a device: how much is used, a limit that stops a computation, and errors that mean "too much".
+
+    with memory_limit(parse_memory("4GB"), device):
+        network(tile)                       # raises what `is_out_of_memory` knows, instead of taking more
+
+On a GPU the limit is that of PyTorch's allocator. On a CPU it is the resident memory of the process, looked at before
+and after every module (Linux).
+"""
+
+import ctypes
+import gc
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+SAFE_SHARE = 0.8
+"""Of the free memory, what is used where no limit is given."""
+STATUS, STATM, CLEAR = Path("/proc/self/status"), Path("/proc/self/statm"), Path("/proc/self/clear_refs")
+_ALLOCATION_FAILED = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class OverLimit(MemoryError):
+    """More memory is used than `memory_limit` allows."""
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of "10GB", "800 MB", "4GiB".
+
+    Raises:
+        ValueError: another form.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
+    if match is None or not float(match[1]):
+        raise ValueError(f"max_memory: {text!r} is no amount of memory; write it like 10GB, 800MB or 4GiB")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a smaller computation could have succeeded."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can still take on a device: a GPU's free memory, or the machine's (or container's).
+
+    Raises:
+        ValueError: it is not known on this system.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError) as error:
+        raise ValueError("max_memory: the free memory of this system is not known; name a tile with --tile") from error
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        if os.path.exists(limit) and (text := Path(limit).read_text().strip()).isdigit():
+            free = min(free, max(int(text) - int(Path(used).read_text()), 0))
+    return free
+
+
+def used_memory(device: torch.device) -> int:
+    """Bytes that this process uses on a device now: tensors on a GPU, resident memory on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError as error:
+        raise ValueError("max_memory: a CPU's memory is measured on Linux only; name a tile with --tile") from error
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begins a measurement for `peak_memory`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        CLEAR.write_text("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes used since `reset_peak`."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1]) * 1024  # type: ignore[index]
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Returns freed memory to the device, after an error that kept much of it alive."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    else:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+@contextmanager
+def memory_limit(limit: int | None, device: torch.device) -> Iterator[None]:
+    """Inside, taking more than `limit` bytes of a device raises an error that `is_out_of_memory` knows; None: no limit.
+
+    Raises:
+        ValueError: a CPU's memory can't be measured here.
+    """
+    if limit is None:
+        yield
+    elif device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
+    else:
+        most = limit
+
+        def check(*_: Any) -> None:
+            if used_memory(device) > most:
+                raise OverLimit(f"{used_memory(device) / 1e9:.2f} GB are used, {most / 1e9:.2f} GB are allowed")
+
+        check()
+        hooks = [register_module_forward_pre_hook(check), register_module_forward_hook(check)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
