@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import Dataset
 
+from data.noise import ClipNoise
 from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
 from utils.utils_registry import DATASETS
 
@@ -116,6 +117,10 @@ class VideoRecurrentTestDataset(SingleVideoRecurrentTestDataset):
     """Non-blind denoising, above 0: Gaussian noise of sigma/255, the same in every run, is added to L (not where there
     is no ground truth: such frames are noisy already), and L gets a fourth channel, the noise level."""
 
+    def __post_init__(self) -> None:
+        self._noise: tuple[int, ClipNoise] | None = None
+        super().__post_init__()
+
     def _roots(self) -> dict[str, str | None]:
         return {"dataroot_gt": self.dataroot_gt, **super()._roots()}
 
@@ -125,7 +130,10 @@ class VideoRecurrentTestDataset(SingleVideoRecurrentTestDataset):
             return sample
         frames, level = sample["L"], self.sigma / 255
         if self.dataroot_gt is not None:
-            # KAIR's numbers: one draw for the whole clip from a generator seeded with 0.
-            whole = (len(self.clips[index]), *frames.shape[1:])
-            frames = frames + level * torch.randn(whole, generator=torch.Generator().manual_seed(0))[begin:end]
+            # KAIR's numbers: one draw for the whole clip.
+            count = len(self.clips[index])
+            if self._noise is None or self._noise[0] != index:
+                self._noise = index, ClipNoise((count, *frames.shape[1:]))
+            numbers = range(count)[begin:end]
+            frames = frames + level * self._noise[1].part(numbers.start, numbers.stop)
         return {**sample, "L": torch.cat([frames, torch.full_like(frames[:, :1], level)], dim=1)}

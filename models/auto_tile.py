@@ -142,9 +142,10 @@ def _host_bytes(lq: Tensor, spike: Tensor | None, scale: int) -> float:
 def _counts(frames: int, overlap: int, window: int) -> list[tuple[int, float]]:
     """Frames of a tile, and how often each frame is computed."""
     longest = min(frames, MOST_FRAMES)
-    counts = [*range(-(-max(window, overlap + 2) // window) * window, longest, window), longest]
-    plans = [plan_time(frames, count, overlap, window=window) for count in counts]
-    return _distinct((plan[0].end, plan[0].end * len(plan) / frames) for plan in plans)
+    counts = list(range(-(-max(window, overlap + 2) // window) * window, longest, window))
+    whole = [(frames, 1.0)] if longest == frames else []
+    plans = [plan_time(frames, count, overlap, window=window) for count in [*counts, *([] if whole else [longest])]]
+    return _distinct([*((plan[0].end, plan[0].end * len(plan) / frames) for plan in plans), *whole])
 
 
 def _sides(length: int, overlap: int, unit: int) -> list[tuple[int, float]]:

@@ -242,7 +242,9 @@ class Restorer:
                 self._cost = measure_cost(self._run, lq, spike, tiling, self.device)
         room = self.limit - used_memory(self.device)
         tile = choose_tile(self._cost, frames, size, tile_units(lq, spike, tiling.window), tiling, room)
-        tiling = self._tiling(tile)
+        # 0 for a whole axis, which may be shorter than the overlap.
+        counted = [0 if part == length else part for part, length in zip(tile, (frames, *size), strict=True)]
+        tiling = self._tiling((counted[0], counted[1], counted[2]))
         logger.info(
             "tile auto: %d frames, %d x %d, expected to take %.2f of %.2f GB; computes %.2f times the clip's pixels",
             *tile, self._cost.of(tile, size) / 1e9, room / 1e9, tiling.computed((frames, *size)),

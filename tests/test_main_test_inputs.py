@@ -1,0 +1,202 @@
+"""Testing any input: videos, one clip, odd sizes, interrupted runs, the tasks' data, and what can't be used."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import data.select_dataset  # noqa: F401  registers data sets
+from models.select_network import define_G
+from tests.tiny import NETWORK, TinyRun, run_test
+from utils import utils_results
+from utils.utils_image import imread_rgb
+from utils.utils_option import load_options
+
+pytestmark = pytest.mark.slow
+TASKS = Path(__file__).resolve().parents[1] / "options" / "vrt" / "test"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A run with random weights in weights.pth beside its option file."""
+    run = TinyRun.make(tmp_path_factory.mktemp("tiny"))
+    torch.manual_seed(0)
+    torch.save(define_G(load_options(run.options).netG).state_dict(), run.options.with_name("weights.pth"))
+    return run
+
+
+def restored_by(run: TinyRun, output: Path, *flags: object) -> int:
+    """Tests the run's weights on all frames; the exit code."""
+    weights = ["--checkpoint", run.options.with_name("weights.pth"), "--output", output]
+    return run.test(*weights, *flags, overrides=("datasets.test.num_frame=-1",))
+
+
+def frames_in(folder: Path) -> dict[str, np.ndarray]:
+    """Pictures of a results folder by "clip/frame"."""
+    paths = [path for path in sorted(folder.glob("*/*.png")) if path.parent.name != "panels"]
+    return {path.relative_to(folder).with_suffix("").as_posix(): imread_rgb(path) for path in paths}
+
+
+def small_task(task: str, path: Path, *more: str) -> list[str]:
+    """A task's flags with a small network, whose random weights are written to `path`."""
+    small = [f"netG.{key}={json.dumps(value)}" for key, value in NETWORK.items() if key != "upscale"]
+    changes = [*small, "netG.spynet_path=null", *more]
+    network = define_G(load_options(TASKS / f"{task}.json", changes).netG)
+    torch.nn.init.zeros_(network.get_parameter("conv_last.weight"))
+    torch.nn.init.zeros_(network.get_parameter("conv_last.bias"))
+    torch.save({"params": network.state_dict()}, path)
+    return ["--task", task, "--checkpoint", str(path), "--set", *changes]
+
+
+def write_frames(folder: Path, names: list[str], size: tuple[int, int] = (16, 24)) -> None:
+    folder.mkdir(parents=True)
+    for place, name in enumerate(names):
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((*size, 3), 20 * place, np.uint8))
+
+
+def test_an_interrupted_run_goes_on(
+    tiny: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disk fills up after three of eight frames; then the rest is restored, and all of it is as in one go."""
+    flags = ["--save_result", "--save_video", "--tile", 2, 16, 16, "--tile_overlap", 0, 8, 8]
+    assert restored_by(tiny, tmp_path / "whole", *flags) == 0
+    whole = frames_in(tmp_path / "whole" / "tiny")
+    write, written = utils_results.imwrite_rgb, []
+
+    def until_full(path: Path, picture: np.ndarray) -> None:
+        if path.parent.name != "panels":
+            written.append(path)
+            if len(written) == 4:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, picture)
+
+    capsys.readouterr()
+    monkeypatch.setattr(utils_results, "imwrite_rgb", until_full)
+    assert restored_by(tiny, tmp_path / "parts", *flags) == 1
+    told = capsys.readouterr().err
+    assert "No space left on device" in told and "--resume" in told and "Traceback" not in told
+    assert len(frames_in(tmp_path / "parts" / "tiny")) == 3
+    assert list((tmp_path / "parts").rglob("*.mp4")) == [] and list((tmp_path / "parts").rglob("*.tmp*")) == []
+
+    def count(path: Path, picture: np.ndarray) -> None:
+        written.append(path)
+        write(path, picture)
+
+    monkeypatch.setattr(utils_results, "imwrite_rgb", count)
+    written.clear()
+    assert restored_by(tiny, tmp_path / "parts", *flags, "--resume") == 0
+    assert sum(path.parent.name != "panels" for path in written) == 5
+    parts = frames_in(tmp_path / "parts" / "tiny")
+    assert parts.keys() == whole.keys() and all((parts[name] == whole[name]).all() for name in whole)
+    metrics = [(tmp_path / name / "tiny" / "metrics.csv").read_text() for name in ("whole", "parts")]
+    assert metrics[0] == metrics[1]
+    assert len(list((tmp_path / "parts").rglob("*.mp4"))) == 2
+    # Frames of another run are not mixed in.
+    capsys.readouterr()
+    assert restored_by(tiny, tmp_path / "parts", *flags[:2], "--resume") == 2
+    assert "--resume: the frames in" in capsys.readouterr().err
+    assert restored_by(tiny, tmp_path / "parts", "--resume") == 2
+
+
+def test_a_video_file(tiny: TinyRun, tmp_path: Path) -> None:
+    video = tmp_path / "walk.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"FFV1"), 10, (24, 16))
+    for value in range(3):
+        writer.write(np.full((16, 24, 3), 60 * value, np.uint8))
+    writer.release()
+    tiles = ["val.tile=[2, 16, 16]", "val.tile_overlap=[0, 8, 8]"]
+    flags = small_task("006_VRT_videodeblurring_GoPro", tmp_path / "w.pth", *tiles)
+    flags += ["--folder_lq", str(video), "--output", str(tmp_path / "results")]
+    assert run_test(*flags, "--save_result", "--save_video", "--num_workers", 2) == 0
+    folder = tmp_path / "results" / "006_VRT_videodeblurring_GoPro"
+    found = frames_in(folder)
+    assert list(found) == [f"walk/{k:06d}" for k in range(3)] and abs(int(found["walk/000002"].mean()) - 120) < 3
+    side_by_side = cv2.VideoCapture(str(folder / "walk.mp4"))
+    assert side_by_side.get(cv2.CAP_PROP_FRAME_COUNT) == 3 and side_by_side.get(cv2.CAP_PROP_FPS) == 10
+
+
+def test_an_odd_clip_of_one_frame_within_memory(tiny: TinyRun, tmp_path: Path) -> None:
+    """17 x 23 pixels, gray, in tiles that are chosen; the folder of the clip itself."""
+    (tmp_path / "clip").mkdir()
+    cv2.imwrite(str(tmp_path / "clip" / "a.png"), np.full((17, 23), 99, np.uint8))
+    flags = small_task("007_VRT_videodeblurring_REDS", tmp_path / "w.pth")
+    flags += ["--folder_lq", str(tmp_path / "clip"), "--output", str(tmp_path / "results"), "--save_result"]
+    assert run_test(*flags, "--tile", "auto", "--max_memory", "20GB") == 0
+    (restored,) = frames_in(tmp_path / "results" / "007_VRT_videodeblurring_REDS").values()
+    assert restored.shape == (17, 23, 3) and (restored == 99).all()
+
+
+@pytest.mark.parametrize(
+    "damage, told",
+    [
+        ("size", "20x24 pixels, but the first frame of the clip has 16x24"),
+        ("alpha", "partly transparent; flatten it to RGB first"),
+        ("empty", "holds no clip folders"),
+    ],
+)
+def test_frames_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str, told: str) -> None:
+    clip = tmp_path / "lq" / "clip"
+    write_frames(clip, [] if damage == "empty" else ["a", "b"])
+    if damage == "size":
+        cv2.imwrite(str(clip / "b.png"), np.zeros((20, 24, 3), np.uint8))
+    if damage == "alpha":
+        cv2.imwrite(str(clip / "b.png"), np.full((16, 24, 4), 100, np.uint8))
+    flags = small_task("006_VRT_videodeblurring_GoPro", tmp_path / "w.pth")
+    assert run_test(*flags, "--folder_lq", tmp_path / "lq", "--output", tmp_path / "results") == 2
+    said = capsys.readouterr().err
+    assert told in said and said.count("Error: ") == 1 and "Traceback" not in said
+
+
+def test_spikes_of_one_frame_are_missing(tiny: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = TinyRun.make(tmp_path)
+    torch.save(define_G(load_options(run.options).netG).state_dict(), run.options.with_name("weights.pth"))
+    missing = run.test_data.spike / run.test_data.clips[0] / "spike" / "000002.dat"
+    missing.unlink()
+    assert restored_by(run, tmp_path / "results") == 2
+    assert f"{missing}: no such spike file" in capsys.readouterr().err
+
+
+def test_vimeo_scores_the_middle_frame(tmp_path: Path) -> None:
+    write_frames(tmp_path / "vimeo_lq" / "00001" / "0001", [f"im{k}" for k in range(1, 8)])
+    write_frames(tmp_path / "gt" / "00001" / "0001", ["im4"], (64, 96))
+    flags = small_task("003_VRT_videosr_bi_Vimeo_7frames", tmp_path / "w.pth")
+    flags += ["--folder_lq", str(tmp_path / "vimeo_lq"), "--folder_gt", str(tmp_path / "gt"), "--save_result"]
+    assert run_test(*flags, "--tile", 8, 0, 0, "--output", tmp_path / "results") == 0
+    folder = tmp_path / "results" / "003_VRT_videosr_bi_Vimeo_7frames"
+    picture = imread_rgb(folder / "00001" / "0001" / "im4.png")
+    assert picture.shape == (64, 96, 3) and (picture == 60).all()
+    rows = json.loads((folder / "metrics.json").read_text())["frames"]
+    assert [(row["clip"], row["frame"]) for row in rows] == [("00001/0001", "im4")]
+
+
+@pytest.mark.parametrize(
+    "name, frames, made",
+    [
+        ("davis", [f"{k:05d}" for k in range(9)], ["bear/00003", "bear/00005"]),
+        ("ucf101", ["frame0", "frame1", "frame2", "frame3", "framet"], ["bear/framet"]),
+        ("mine", ["a", "b", "c"], ["bear/a_b", "bear/b_c"]),
+    ],
+)
+def test_frames_are_interpolated(tmp_path: Path, name: str, frames: list[str], made: list[str]) -> None:
+    write_frames(tmp_path / name / "bear", frames)
+    changes = ["netG.img_size=[4, 16, 16]", "netG.pa_frames=0"]
+    flags = small_task("009_VRT_videofi_Vimeo_4frames", tmp_path / "w.pth", *changes)
+    flags += ["--folder_lq", str(tmp_path / name), "--output", str(tmp_path / "results"), "--save_result"]
+    assert run_test(*flags) == 0
+    folder = tmp_path / "results" / "009_VRT_videofi_Vimeo_4frames"
+    found = frames_in(folder)
+    assert list(found) == made
+    # Nothing is added by this network: what is left is the mean of the frames around.
+    assert found[made[0]].shape == (16, 24, 3) and (folder / "metrics.json").exists() == (name != "mine")
+
+
+@pytest.mark.parametrize("tile", [["auto", "2"], ["1", "2"], ["x", "1", "2"]])
+def test_tiles_that_are_none(tile: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_test("--task", "006_VRT_videodeblurring_GoPro", "--tile", *tile)
+    assert "three whole numbers or auto" in capsys.readouterr().err
