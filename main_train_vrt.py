@@ -24,7 +24,7 @@ from models.select_model import define_Model
 from models.training_run import Run
 from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command
-from utils.utils_dist import Dist, any_rank, close_dist, init_dist, on_main
+from utils.utils_dist import Dist, all_gather_object, any_rank, close_dist, init_dist, on_main
 from utils.utils_logger import Writer, log_train, progress_bar, setup_logger
 from utils.utils_option import (
     Options,
@@ -134,9 +134,10 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
             if run.test_due and not stopping:
                 run.validate()
                 stopping = any_rank(stop.requested, dist)
-    if stopping and dist.is_main:
-        mark_preempted(folder, run.step, stop.signal_name)
-        logger.warning("Asked to stop (%s): the same command goes on after step %d", stop.signal_name, run.step)
+    if stopping:
+        signals = [name for name in all_gather_object(stop.signal_name, dist) if name]
+        logger.warning("Told to stop by %s: the same command goes on after step %d", signals[0], run.step)
+        on_main(lambda: mark_preempted(folder, run.step, signals[0]), dist)
     profiler.close()
     writer.close()
 

@@ -10,11 +10,11 @@ A step of its network takes about 0.15 s on one core; 1.4 of its 1.5 million par
 import json
 import logging
 import os
-import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +24,7 @@ from torch import Tensor
 
 import main_test_vrt
 import main_train_vrt
+from scripts.local_ranks import LocalRanks, free_port
 from tests.data.trees import GoproTree, make_gopro_tree
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS", "TORCHRUN_ARGS")
@@ -135,6 +136,22 @@ def run_test(*flags: object) -> int:
         return main_test_vrt.main([str(flag) for flag in flags])
 
 
+def start_ranks(
+    run: TinyRun, world_size: int, *overrides: str, setup: Callable[[int], None] | None = None, flags: tuple[str, ...] = ()
+) -> LocalRanks:
+    """Several ranks of main_train_vrt.py on the run, with `--set`; to be entered. `setup`: see LocalRanks."""
+    arguments = ["--opt", str(run.options), *flags, *_set(overrides)]
+    variables = {**dict.fromkeys(LAUNCHERS), "CUDA_VISIBLE_DEVICES": ""}
+    kept = {name: value for name, value in variables.items() if name not in LAUNCHERS[:5]}
+    return LocalRanks(arguments, world_size, run.options.parent / "printed", partial(_one_thread, setup), kept)
+
+
+def _one_thread(setup: Callable[[int], None] | None, rank: int) -> None:
+    torch.set_num_threads(1)
+    if setup is not None:
+        setup(rank)
+
+
 @contextmanager
 def alone() -> Iterator[None]:
     """As if in a process of its own: one thread, no GPU, no launcher's variables, and logging as it was before."""
@@ -163,13 +180,6 @@ def environment(**variables: object) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
     fixed = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
     return {**kept, **fixed, **{name: str(value) for name, value in variables.items()}}
-
-
-def free_port() -> int:
-    """A port that nothing listens to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def differing(first: Any, second: Any, name: str = "") -> list[str]:

@@ -81,8 +81,8 @@ class StopRequest:
             raise Interrupted
 
 
-def mark_preempted(experiment_dir: Path, step: int, signal_name: str | None) -> None:
-    """Leaves the marker: the run stopped after `step`, at a signal to this process or (None) to another one."""
+def mark_preempted(experiment_dir: Path, step: int, signal_name: str) -> None:
+    """Leaves the marker: a signal stopped the run after `step`."""
     with atomic_write(experiment_dir / MARKER) as file:
         json.dump({"step": step, "signal": signal_name}, file)
 
