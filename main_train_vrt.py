@@ -128,7 +128,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
             # Log, save and test, each at its interval and at the end; a test takes long, so the save comes first.
             if run.step % opt.train.checkpoint_print == 0 or run.last:
                 rate, total = model.current_learning_rate(), opt.train.total_iter
-                log_train(writer, model.timer, run.epoch, run.step, total, batch_size, rate, model.log)
+                log_train(writer, model.timer, run.epoch, run.step, total, batch_size, rate, model.measured())
             if run.step % opt.train.checkpoint_save == 0 or run.test_due or run.last or stopping:
                 run.save()
             if run.test_due and not stopping:

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models.execution import compile_blocks, make_deterministic
 from models.schedule import learning_rate
-from utils.utils_dist import Dist, all_gather_object, any_rank
+from utils.utils_dist import Dist, all_gather_object, all_reduce_sum, any_rank
 from utils.utils_option import TrainOptions
 from utils.utils_timer import Timer
 from utils.utils_weights import load_strict
@@ -45,7 +45,7 @@ class ModelBase:
 
     Attributes:
         netG: the bare network. netE: its moving average, or None with `E_decay` 0.
-        log: what the last step measured, as detached tensors or numbers.
+        log: what the last step measured on this rank, as detached tensors or numbers.
         timer: times the parts of a step: forward, backward, step (the optimizer's).
         bad_steps: skipped in a row. bad_steps_file: where rank 0 notes each as a JSON line; None: nowhere.
     """
@@ -80,6 +80,11 @@ class ModelBase:
     def current_learning_rate(self) -> float:
         """Learning rate of the first parameter group in the last step."""
         return self.optimizer.param_groups[0]["lr"]
+
+    def measured(self) -> dict[str, float]:
+        """`log` averaged over the ranks; all of them have to ask."""
+        sums = all_reduce_sum([float(value) for value in self.log.values()], self.dist)
+        return dict(zip(self.log, (sums / self.dist.world_size).tolist(), strict=True))
 
     def prepare(self, step: int) -> None:
         """Compiles blocks before the first step; freezes the parameters of `fix_keys` before step `fix_iter`, and wraps

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts.local_ranks import LocalRanks
 from tests.tiny import TinyRun, differing, start_ranks
 
 pytestmark = pytest.mark.slow
@@ -73,3 +72,60 @@ def test_a_signal_to_one_rank_ends_all_with_a_checkpoint_and_a_marker(
         assert not (run.folder / "PREEMPTED").exists()
         for kind in ("G", "E", "optimizerG"):
             assert differing(undisturbed.weights(6, kind), run.weights(6, kind)) == []
+
+
+def signal_in_test(rank: int, *, clip: int) -> None:
+    """SIGTERM to rank 1 while it restores a clip."""
+    import models.evaluate
+
+    restore, restored = models.evaluate.restore_clip, 0
+
+    def restore_clip(*arguments):
+        nonlocal restored
+        restored += 1
+        if rank == 1 and restored == clip:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("the signal was to end the test at once")
+        return restore(*arguments)
+
+    models.evaluate.restore_clip = restore_clip
+
+
+def test_a_signal_in_a_test_ends_it_and_the_next_start_makes_up_for_it(undisturbed: TinyRun, tmp_path: Path) -> None:
+    """In the very last test: the run has all its weights, but no score."""
+    run = TinyRun.make(tmp_path)
+    with start_ranks(run, 2, *STEPS, setup=partial(signal_in_test, clip=1)) as ranks:
+        assert ranks.wait(60) == [0, 0], ranks.text()
+    assert json.loads((run.folder / "PREEMPTED").read_text()) == {"step": 6, "signal": "SIGTERM"}
+    assert "Average PSNR" not in run.log() and not (run.folder / "checkpoints" / "best.json").exists()
+    assert run.train(*STEPS) == 0
+    assert not (run.folder / "PREEMPTED").exists()
+    average = [line.partition(" : ")[2] for line in run.log().splitlines() if "Average PSNR" in line]
+    assert len(average) == 1 and average[0] in undisturbed.log()
+    best = [(r.folder / "checkpoints" / "best.json").read_text() for r in (run, undisturbed)]
+    assert best[0] == best[1]
+    assert differing(undisturbed.weights(6), run.weights(6)) == []
+
+
+def limit_files(rank: int, *, size: int) -> None:
+    """As a disk with room for `size` bytes of each file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_is_told_and_costs_no_checkpoint(undisturbed: TinyRun, tmp_path: Path) -> None:
+    run = TinyRun.make(tmp_path)
+    with start_ranks(run, 2, *STEPS, "train.total_iter=2") as ranks:
+        assert ranks.wait(60) == [0, 0], ranks.text()
+    kept = run.state(2)
+    with start_ranks(run, 2, *STEPS, "train.checkpoint_save=3", setup=partial(limit_files, size=5_000_000)) as ranks:
+        assert ranks.wait(60) == [1, 1], ranks.text()
+    for log in (run.log(), (run.folder / "train_rank1.log").read_text()):
+        assert "Training stopped:" in log and "the checkpoint of step 3 could not be written" in log
+        assert "free some space, or lower train.checkpoint_keep" in log and "earlier ones are intact" in log
+    assert "Traceback" not in ranks.text()
+    assert leftovers(run.folder) == [] and differing(kept, run.state(2)) == []
+    with start_ranks(run, 2, *STEPS) as ranks:
+        assert ranks.wait(60) == [0, 0], ranks.text()
+    assert "Resumed from step 2" in run.log()
+    for kind in ("G", "E", "optimizerG"):
+        assert differing(undisturbed.weights(6, kind), run.weights(6, kind)) == []

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import main_test_vrt
 import main_train_vrt
-from scripts.local_ranks import LocalRanks, free_port
+from scripts.local_ranks import LocalRanks
 from tests.data.trees import GoproTree, make_gopro_tree
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS", "TORCHRUN_ARGS")
@@ -68,10 +68,11 @@ class TinyRun:
     test_data: GoproTree
 
     @classmethod
-    def make(cls, root: Path, **sections: dict[str, Any]) -> "TinyRun":
+    def make(cls, root: Path, test_clips: int = 2, **sections: dict[str, Any]) -> "TinyRun":
         """Writes the data and the option file into `root`; `sections` are merged into those of the same name."""
-        small: dict[str, Any] = {"clips": 2, "frames": 4, "size": (24, 32), "spikes_per_frame": 8}
-        train_data, test_data = (make_gopro_tree(root, phase=phase, **small) for phase in ("train", "test"))
+        small: dict[str, Any] = {"frames": 4, "size": (24, 32), "spikes_per_frame": 8}
+        train_data = make_gopro_tree(root, phase="train", clips=2, **small)
+        test_data = make_gopro_tree(root, phase="test", clips=test_clips, **small)
         spike = {"representation": "tfp", "bins": 1}
         tree: dict[str, Any] = {
             "task": "tiny",
@@ -137,7 +138,11 @@ def run_test(*flags: object) -> int:
 
 
 def start_ranks(
-    run: TinyRun, world_size: int, *overrides: str, setup: Callable[[int], None] | None = None, flags: tuple[str, ...] = ()
+    run: TinyRun,
+    world_size: int,
+    *overrides: str,
+    setup: Callable[[int], None] | None = None,
+    flags: tuple[str, ...] = (),
 ) -> LocalRanks:
     """Several ranks of main_train_vrt.py on the run, with `--set`; to be entered. `setup`: see LocalRanks."""
     arguments = ["--opt", str(run.options), *flags, *_set(overrides)]
@@ -173,6 +178,22 @@ def alone() -> Iterator[None]:
             root.removeHandler(handler)
             handler.close()
         root.setLevel(level)
+
+
+def close(run: TinyRun, other: TinyRun, begin: int, end: int) -> bool:
+    """Whether two runs learnt the same from step `begin` to step `end`, to rounding.
+
+    Adam's first steps go by a gradient's sign, also where it is nothing but rounding: single weights may differ by as
+    much as a step, but what was learnt is the same by and large.
+    """
+    moves = []
+    for kind in ("G", "E"):
+        start, first, second = (
+            torch.cat([value.flatten() for value in weights.values()])
+            for weights in (run.weights(begin, kind), run.weights(end, kind), other.weights(end, kind))
+        )
+        moves.append(((second - first).norm() / (first - start).norm()).item())
+    return max(moves) < 1e-2
 
 
 def environment(**variables: object) -> dict[str, str]:
