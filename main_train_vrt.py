@@ -11,6 +11,7 @@ batch. SIGTERM, SIGINT or SIGUSR1 save and end the run. One rank per GPU; gloo o
 import argparse
 import logging
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = run_command(lambda: run(arguments))
     except (TrainingStopped, NotSaved) as error:
         logger.error("Training stopped: %s", error)
+        traceback.clear_frames(error.__traceback__)  # ends the loader's workers
         return 1
     if code == 0:
         # Not after an error: where other ranks are still at work, leaving the group may wait for them for ever.

@@ -65,6 +65,10 @@ class LocalRanks:
             process.join(max(0.0, deadline - time.monotonic()))
         return [process.exitcode for process in self.processes]
 
+    def ended(self) -> bool:
+        """Whether all have."""
+        return None not in self.wait(0)
+
     def end(self) -> None:
         """Ends what still runs, as torchrun does: first asked to, then killed."""
         for process in self.processes:

@@ -2,13 +2,13 @@
 
     python -m scripts.run_ranks --standalone --nproc_per_node=2 main_train_vrt.py --opt FILE
 
-torchrun by itself kills the ranks some seconds after a SIGTERM, ends with 1 however well they ended, and dies of a SIGUSR1
-while they run on. Here SIGTERM, SIGINT, SIGHUP and SIGUSR1 reach every rank of this machine as SIGTERM; the ranks tell
-those of other machines. Time to save is what whoever sent the signal gives; a second signal ends the ranks as torchrun
-does. Without /proc (outside Linux) the first one does.
+torchrun by itself kills the ranks some seconds after a SIGTERM, ends with 1 however well they ended, and dies of a
+SIGUSR1 while they run on. Here SIGTERM, SIGINT, SIGHUP and SIGUSR1 reach every rank of this machine as SIGTERM, and the
+ranks tell those of other machines. The time to save is what the sender of the signal gives; a second signal ends the
+ranks as torchrun does. Without /proc (outside Linux) the first one does.
 
-Exit code: 0 where all ranks ended well, told to stop or not; else that of the rank that failed first, and for one that a
-signal ended, as in a shell, 128 plus its number.
+Exit code: 0 where all ranks ended well, told to stop or not; else that of the rank that failed first, and for one that
+a signal ended, as in a shell, 128 plus its number.
 """
 
 import os
@@ -22,7 +22,12 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+# Under nohup SIGHUP is ignored, and stays so.
+PASSED_ON = [
+    number
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+    if signal.getsignal(number) is not signal.SIG_IGN
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,15 +2,23 @@
 
 import json
 import os
+import random
 import resource
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.tiny import TinyRun, differing, start_ranks
+import main_train_vrt
+from scripts.local_ranks import free_port
+from scripts.stress_resume import Stress
+from tests.tiny import TinyRun, differing, environment, one_thread, start_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +27,7 @@ STEPS = (
     "train.G_scheduler_periods=6",
     "datasets.train.dataloader_batch_size=2",
     "datasets.train.dataloader_num_workers=2",
+    "train.checkpoint_save=2",
 )
 
 
@@ -127,5 +136,69 @@ def test_a_full_disk_is_told_and_costs_no_checkpoint(undisturbed: TinyRun, tmp_p
     with start_ranks(run, 2, *STEPS) as ranks:
         assert ranks.wait(60) == [0, 0], ranks.text()
     assert "Resumed from step 2" in run.log()
+    for kind in ("G", "E", "optimizerG"):
+        assert differing(undisturbed.weights(6, kind), run.weights(6, kind)) == []
+
+
+def test_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
+    """`python -m scripts.stress_resume` on two ranks."""
+    run = TinyRun.make(tmp_path)
+    settings = ["train.total_iter=10", "train.G_scheduler_periods=10", "datasets.train.dataloader_batch_size=2"]
+    stress = Stress(["--opt", str(run.options)], settings, 2, tmp_path, random.Random(0), partial(one_thread, None))
+    assert stress.run(kills=20) == []
+    assert stress.kills == 20 and stress.in_saves > 0
+    print(stress)
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a torchrun has started."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(child) for child in listed.read_text().split()]
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 150) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.05)
+
+
+def test_two_nodes_train_outlive_a_kill_and_stop_together(undisturbed: TinyRun, tmp_path: Path) -> None:
+    """Two agents of torchrun on one machine go on from step 2 of other ranks; a rank is killed and both agents start
+    theirs anew; one agent gets a SIGUSR1 and both end well; a last start makes the weights of the undisturbed run."""
+    run = TinyRun.make(tmp_path)
+    shutil.copytree(undisturbed.folder / "checkpoints/step_00000002", run.folder / "checkpoints/step_00000002")
+    interpreter = tmp_path / "python"
+    interpreter.write_text(
+        f'#!/usr/bin/env bash\n[ "$1" = scripts/check_requirements.py ] || exec "{sys.executable}" "$@"\n'
+    )
+    interpreter.chmod(0o755)
+    nodes = environment(
+        PYTHON=interpreter,
+        NNODES=2,
+        RDZV_ENDPOINT=f"127.0.0.1:{free_port()}",
+        TORCHRUN_ARGS="--max-restarts 1 --local-addr 127.0.0.1",
+    )
+    script = Path(main_train_vrt.__file__).with_name("launch_train.sh")
+    command = [str(script), "1", str(run.options), "--", "--set", *STEPS, "train.checkpoint_save=1"]
+    agents = [
+        subprocess.Popen(command, env=nodes, stdout=output, stderr=subprocess.STDOUT, text=True)
+        for output in (open(tmp_path / "node0.txt", "w"), open(tmp_path / "node1.txt", "w"))
+    ]
+    try:
+        third = run.folder / "checkpoints/step_00000003/COMPLETE"
+        wait_for(lambda: third.exists() or agents[0].poll() is not None, "step 3")
+        os.kill(children(agents[1])[0], signal.SIGKILL)
+        wait_for(lambda: run.log().count("Resumed from step") == 2 or agents[0].poll() is not None, "a restart")
+        agents[1].send_signal(signal.SIGUSR1)
+        assert [agent.wait(60) for agent in agents] == [0, 0], (tmp_path / "node0.txt").read_text()
+    finally:
+        for agent in agents:
+            agent.kill()
+    assert "2 ranks on cpu" in run.log()
+    stopped = json.loads((run.folder / "PREEMPTED").read_text())
+    assert stopped["signal"] == "SIGTERM" and 3 <= stopped["step"] < 6
+    with start_ranks(run, 2, *STEPS) as ranks:
+        assert ranks.wait(60) == [0, 0], ranks.text()
     for kind in ("G", "E", "optimizerG"):
         assert differing(undisturbed.weights(6, kind), run.weights(6, kind)) == []

@@ -20,11 +20,11 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 import main_test_vrt
 import main_train_vrt
 from scripts.local_ranks import LocalRanks
+from scripts.stress_resume import differing  # noqa: F401  (tests take it from here)
 from tests.data.trees import GoproTree, make_gopro_tree
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS", "TORCHRUN_ARGS")
@@ -148,10 +148,10 @@ def start_ranks(
     arguments = ["--opt", str(run.options), *flags, *_set(overrides)]
     variables = {**dict.fromkeys(LAUNCHERS), "CUDA_VISIBLE_DEVICES": ""}
     kept = {name: value for name, value in variables.items() if name not in LAUNCHERS[:5]}
-    return LocalRanks(arguments, world_size, run.options.parent / "printed", partial(_one_thread, setup), kept)
+    return LocalRanks(arguments, world_size, run.options.parent / "printed", partial(one_thread, setup), kept)
 
 
-def _one_thread(setup: Callable[[int], None] | None, rank: int) -> None:
+def one_thread(setup: Callable[[int], None] | None, rank: int) -> None:
     torch.set_num_threads(1)
     if setup is not None:
         setup(rank)
@@ -201,21 +201,6 @@ def environment(**variables: object) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
     fixed = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
     return {**kept, **fixed, **{name: str(value) for name, value in variables.items()}}
-
-
-def differing(first: Any, second: Any, name: str = "") -> list[str]:
-    """Places where two states differ, by a single bit or more."""
-    if isinstance(first, Tensor):
-        return [] if first.dtype == second.dtype and torch.equal(first, second) else [name]
-    if isinstance(first, dict):
-        places = [] if first.keys() == second.keys() else [f"{name}: keys"]
-        return places + [p for k in first.keys() & second.keys() for p in differing(first[k], second[k], f"{name}.{k}")]
-    if isinstance(first, (list, tuple)):
-        places = [] if len(first) == len(second) else [f"{name}: length"]
-        return places + [
-            p for i, (a, b) in enumerate(zip(first, second, strict=False)) for p in differing(a, b, f"{name}[{i}]")
-        ]
-    return [] if first == second else [name]
 
 
 def _set(overrides: tuple[str, ...]) -> list[str]:

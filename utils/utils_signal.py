@@ -5,9 +5,10 @@
             ...                                           # one step
         scores = stop.interruptible(lambda: test())       # None where a signal came: a test can take an hour
 
-SIGTERM is what schedulers, platforms and torchrun send before they kill; SIGUSR1 is SLURM's usual warning; SIGINT is
-Ctrl-C, and a second one ends the process at once. A run that ended so leaves `experiments/<task>/PREEMPTED`, because
-torchrun's exit code does not tell it from a failure; the next start removes the marker.
+SIGTERM is what schedulers, platforms and torchrun send before they kill; SIGUSR1 is SLURM's usual warning; SIGHUP is a
+closed terminal, ignored under nohup; SIGINT is Ctrl-C, and a second one ends the process at once. A run that ended so
+leaves `experiments/<task>/PREEMPTED`, because torchrun's exit code does not tell it from a failure; the next start
+removes the marker.
 """
 
 import json
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 
 from utils.utils_file import atomic_write
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 MARKER = "PREEMPTED"
 
 Result = TypeVar("Result")
@@ -34,7 +35,7 @@ class StopRequest:
     """Turns signals into a flag while it is entered; what handled them before is put back afterwards.
 
     Attributes:
-        signal_name: "SIGTERM", "SIGINT" or "SIGUSR1", the first that came; None before.
+        signal_name: "SIGTERM" or the like, the first that came; None before.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         # Python delivers signals to the main thread alone; elsewhere there is nothing to handle.
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._handle) for number in heeded}
         return self
 
     def __exit__(self, *error: object) -> None:

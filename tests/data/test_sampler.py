@@ -81,7 +81,7 @@ def test_sample_rngs_are_distinct() -> None:
 
 def outlive_a_signal() -> None:
     init_worker(0)
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
         os.kill(os.getpid(), number)
     assert 0 < signal.alarm(0) <= GRACE_SECONDS
 
