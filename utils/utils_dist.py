@@ -59,12 +59,12 @@ class Launch:
     launcher: str
 
 
-def init_dist(device: str | None = None, timeout_minutes: float = 30) -> Dist:
+def init_dist(device: str | None = None, timeout_minutes: float = 120) -> Dist:
     """Finds this process's place and connects it to the others.
 
     Args:
         device: "cpu" keeps off the GPUs; None takes one where there is one.
-        timeout_minutes: how long a rank waits for the others before it gives up.
+        timeout_minutes: how long a rank waits for the others before it gives up; in a test it may have fewer frames.
 
     Raises:
         ValueError: the environment is contradictory, or there are more processes than GPUs.
