@@ -1,6 +1,6 @@
 """Kills a training again and again and checks that nothing is lost: the end has the weights of a training left alone.
 
-    python -m scripts.stress_resume --opt options/demo/quickstart.json --set train.total_iter=8 --kills 20
+    python -m scripts.stress_resume --opt options/demo/quickstart.json --set train.total_iter=8 --ranks 1 --kills 20
     python -m scripts.stress_resume --opt FILE --ranks 2 --kills 20 --folder /scratch/stress --seed 1
 
 Trains once undisturbed, and then with SIGKILL to a random rank, in every second start at a random moment up to the end
