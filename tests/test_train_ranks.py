@@ -11,6 +11,8 @@ from tests.tiny import TinyRun, close, differing, start_ranks
 
 pytestmark = pytest.mark.slow
 
+# Seconds; what should end would otherwise not end at all.
+TIMEOUT = 300
 # An epoch is 2 steps of 4 samples. Drop path would draw other numbers on other ranks.
 STEPS = (
     "train.total_iter=4",
@@ -54,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, TinyRun]:
         run = made[world_size] = TinyRun.make(tmp_path_factory.mktemp(f"ranks{world_size}"))
         setup = partial(record_samples, folder=run.options.parent)
         with start_ranks(run, world_size, *STEPS, setup=setup) as ranks:
-            assert ranks.wait(180) == [0] * world_size, ranks.text()
+            assert ranks.wait(TIMEOUT) == [0] * world_size, ranks.text()
     return made
 
 
@@ -93,7 +95,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(runs: dict[int, TinyRun], tm
     for total, world_size in ((2, 4), (3, 1), (4, 2)):
         setup = partial(record_samples, folder=tmp_path)
         with start_ranks(run, world_size, *STEPS, f"train.total_iter={total}", setup=setup) as ranks:
-            assert ranks.wait(120) == [0] * world_size, ranks.text()
+            assert ranks.wait(TIMEOUT) == [0] * world_size, ranks.text()
     assert "Resumed from step 2" in run.log() and "Resumed from step 3" in run.log()
     loaded = sorted(line for file in tmp_path.glob("samples_*.txt") for line in file.read_text().splitlines())
     assert loaded == sorted(f"{epoch} {index}" for batch in global_batches(runs[1], 1) for epoch, index in batch)
@@ -121,7 +123,7 @@ def test_a_loss_that_is_no_number_on_one_rank_is_skipped_on_all(tmp_path: Path) 
     run = TinyRun.make(tmp_path)
     settings = ["train.total_iter=8", "train.checkpoint_save=1", "train.checkpoint_keep=8", "train.max_bad_steps=2"]
     with start_ranks(run, 2, *STEPS, *settings, setup=partial(poison, steps={2, 4, 5})) as ranks:
-        assert ranks.wait(120) == [1, 1], ranks.text()
+        assert ranks.wait(TIMEOUT) == [1, 1], ranks.text()
     for log in (run.log(), (run.folder / "train_rank1.log").read_text()):
         skipped = re.findall(r"WARNING: Step (\d) skipped: .* \((\d) in a row\)", log)
         assert skipped == [("2", "1"), ("4", "1"), ("5", "2")]
@@ -151,7 +153,7 @@ def test_tests_on_several_ranks_equal_those_of_one(tmp_path: Path) -> None:
         run.test_data.meta_info.write_text("".join(entries))
         still = ["train.total_iter=1", "train.G_optimizer_lr=1e-30", "train.G_scheduler_eta_min=0"]
         with start_ranks(run, world_size, *STEPS, *still, "datasets.test.num_frame=-1") as ranks:
-            assert ranks.wait(120) == [0] * world_size, ranks.text()
+            assert ranks.wait(TIMEOUT) == [0] * world_size, ranks.text()
         scores.append(json.loads((run.folder / "checkpoints/step_00000001/score.json").read_text())["score"])
         lines.append([line.partition(" : ")[2] for line in run.log().splitlines() if "PSNR" in line])
     assert scores == pytest.approx([scores[0]] * 3, abs=1e-10, rel=0) and 5 < scores[0] < 60

@@ -1,6 +1,7 @@
 """Log lines in KAIR's formats, one file per rank, curves and pictures that can be read back."""
 
 import ast
+import io
 import logging
 import re
 import sys
@@ -26,6 +27,7 @@ from utils.utils_logger import (
     clip_line,
     log_train,
     log_validation,
+    progress_bar,
     setup_logger,
     train_line,
     warn_once,
@@ -231,3 +233,22 @@ def test_tensorboard_and_wandb_are_imported_only_where_asked_for() -> None:
     tree = ast.parse(Path(utils_logger.__file__).read_text())
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not [ast.unparse(node) for node in imports if re.search("tensorboard|wandb", ast.unparse(node))]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("rank, terminal, shown", [(0, True, True), (1, True, False), (0, False, False)])
+def test_the_bar_is_for_rank_0s_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, terminal: bool, shown: bool
+) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar(10, 4, rank) as bar:
+        bar.update()
+        bar.refresh()
+    assert ("5/10" in stream.getvalue()) == shown and (stream.getvalue() == "") != shown
