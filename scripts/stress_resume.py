@@ -42,14 +42,14 @@ class Stress:
     """Trainings of one option file with kills.
 
     Attributes:
-        arguments: of `main_train_vrt.py`, without `path.root` and `train.checkpoint_save`: every step is saved.
+        option_file, overrides: of `main_train_vrt.py`; `path.root` and `train.checkpoint_save` are set here.
         folder: where all is written.
         setup: see `LocalRanks`.
         kills: done so far. in_saves: those that met a checkpoint half written. trainings: with kills.
         window: seconds from a start to the end of the second step.
     """
 
-    arguments: Sequence[str]
+    option_file: str
     overrides: Sequence[str]
     world_size: int
     folder: Path
@@ -84,7 +84,7 @@ class Stress:
             if not self.window:
                 second = self._checkpoints(name).folder / "step_00000002"
                 while not (second.exists() or ranks.ended()):
-                    time.sleep(0.002)
+                    time.sleep(0.01)
                 self.window = time.monotonic() - begin
             codes = ranks.wait(TIMEOUT)
         if any(codes):
@@ -101,10 +101,13 @@ class Stress:
             with self._start(name) as ranks:
                 if self.kills % 2:
                     while not (_unfinished(checkpoints) - left or ranks.ended()):
-                        time.sleep(0.002)
+                        time.sleep(0.01)
                 time.sleep(self.rng.uniform(0, SAVE_SECONDS if self.kills % 2 else self.window))
                 victim = self.rng.choice(ranks.processes)
-                done = ranks.ended()
+                codes = ranks.wait(0)
+                done = None not in codes
+                if done and any(codes):
+                    raise RuntimeError(f"{name}: nothing was killed, but the ranks ended with {codes}; {ranks.text()}")
                 if not done:
                     victim.kill()
                     victim.join()
@@ -116,12 +119,12 @@ class Stress:
         return self._train(name)
 
     def _checkpoints(self, name: str) -> CheckpointFolder:
-        opt = load_options(self.arguments[1], [*self.overrides, f"path.root={self.folder / name}"])
+        opt = load_options(self.option_file, [*self.overrides, f"path.root={self.folder / name}"])
         return CheckpointFolder(opt.experiment_dir)
 
     def _start(self, name: str, *overrides: str) -> LocalRanks:
         overrides = (*self.overrides, f"path.root={self.folder / name}", "train.checkpoint_save=1", *overrides)
-        arguments = [*self.arguments, "--set", *overrides]
+        arguments = ["--opt", self.option_file, "--set", *overrides]
         variables = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}
         return LocalRanks(arguments, self.world_size, self.folder / name, self.setup, {**variables})
 
@@ -167,8 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> None:
         nonlocal failed
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            command = ["--opt", arguments.opt]
-            stress = Stress(command, arguments.set, arguments.ranks, Path(folder), random.Random(arguments.seed))
+            rng = random.Random(arguments.seed)
+            stress = Stress(arguments.opt, arguments.set, arguments.ranks, Path(folder), rng)
             try:
                 found = stress.run(arguments.kills)
             except RuntimeError as error:

@@ -15,7 +15,7 @@ import pytest
 
 import main_train_vrt
 from scripts.local_ranks import free_port
-from tests.tiny import TinyRun, alone, close, differing, environment
+from tests.tiny import TinyRun, alone, close, differing, environment, interpreter
 
 pytestmark = pytest.mark.slow
 
@@ -49,11 +49,7 @@ def fake(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Path:
-    """This interpreter, taken to have all requirements: what it lacks must not be installed by a test."""
-    path = tmp_path / "python"
-    path.write_text(f'#!/usr/bin/env bash\n[ "$1" = scripts/check_requirements.py ] || exec "{sys.executable}" "$@"\n')
-    path.chmod(0o755)
-    return path
+    return interpreter(tmp_path)
 
 
 def launch(python: Path, *arguments: object, **variables: object) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,7 @@ import pytest
 import main_train_vrt
 from scripts.local_ranks import free_port
 from scripts.stress_resume import Stress
-from tests.tiny import TinyRun, differing, environment, one_thread, start_ranks
+from tests.tiny import TinyRun, differing, environment, interpreter, one_thread, start_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +139,7 @@ def test_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     """`python -m scripts.stress_resume --kills 20` on two ranks, with half of its kills."""
     run = TinyRun.make(tmp_path)
     settings = ["train.total_iter=6", "train.G_scheduler_periods=6", "datasets.train.dataloader_batch_size=2"]
-    stress = Stress(["--opt", str(run.options)], settings, 2, tmp_path, random.Random(0), partial(one_thread, None))
+    stress = Stress(str(run.options), settings, 2, tmp_path, random.Random(0), partial(one_thread, None))
     assert stress.run(kills=10) == []
     assert stress.kills == 10 and stress.in_saves > 0
 
@@ -163,13 +162,8 @@ def test_two_nodes_train_outlive_a_kill_and_stop_together(undisturbed: TinyRun, 
     theirs anew; one agent gets a SIGUSR1 and both end well; a last start makes the weights of the undisturbed run."""
     run = TinyRun.make(tmp_path)
     shutil.copytree(undisturbed.folder / "checkpoints/step_00000002", run.folder / "checkpoints/step_00000002")
-    interpreter = tmp_path / "python"
-    interpreter.write_text(
-        f'#!/usr/bin/env bash\n[ "$1" = scripts/check_requirements.py ] || exec "{sys.executable}" "$@"\n'
-    )
-    interpreter.chmod(0o755)
     nodes = environment(
-        PYTHON=interpreter,
+        PYTHON=interpreter(tmp_path),
         NNODES=2,
         RDZV_ENDPOINT=f"127.0.0.1:{free_port()}",
         TORCHRUN_ARGS="--max-restarts 1 --local-addr 127.0.0.1",

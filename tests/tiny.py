@@ -196,6 +196,14 @@ def close(run: TinyRun, other: TinyRun, begin: int, end: int) -> bool:
     return max(moves) < 1e-2
 
 
+def interpreter(folder: Path) -> Path:
+    """This interpreter for launch_train.sh, taken to have all requirements: what it lacks a test must not install."""
+    path = folder / "python"
+    path.write_text(f'#!/usr/bin/env bash\n[ "$1" = scripts/check_requirements.py ] || exec "{sys.executable}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 def environment(**variables: object) -> dict[str, str]:
     """This process's environment for a command: one thread, no GPU, no launcher's variables but those given."""
     kept = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
