@@ -11,6 +11,7 @@ Exit code: 0 where all ranks ended well, told to stop or not; else that of the r
 a signal ended, as in a shell, 128 plus its number.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -54,7 +55,8 @@ def _pass_on(number: int, frame: FrameType | None) -> None:
     if not ranks:
         _give_up(number, frame)
     for rank in ranks:
-        os.kill(rank, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGTERM)
 
 
 def _give_up(number: int, frame: FrameType | None) -> None:
