@@ -12,8 +12,10 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import torch
 
 GRACE_SECONDS = 10.0
 
@@ -26,7 +28,7 @@ class LocalRanks:
         world_size: number of ranks.
         folder: gets `rank<r>.txt`, what each rank printed; later runs append.
         setup: called with the rank in its process before it begins; a function of a module, or a partial of one.
-        variables: of the environment, besides those that tell the rank its place; None as a value removes one.
+        variables: of the environment, besides those that tell the rank its place.
     """
 
     def __init__(
@@ -35,19 +37,21 @@ class LocalRanks:
         world_size: int,
         folder: Path,
         setup: Callable[[int], None] | None = None,
-        variables: dict[str, str | None] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["main_train_vrt", __name__])
         folder.mkdir(parents=True, exist_ok=True)
         self.outputs = [folder / f"rank{rank}.txt" for rank in range(world_size)]
-        meeting: dict[str, str | None] = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        # The cores are shared out, where OMP_NUM_THREADS does not say otherwise.
+        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // world_size))
         self.processes = []
         for rank, output in enumerate(self.outputs):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), **meeting}
             chosen = {**place, **(variables or {})}
             self.processes.append(
-                context.Process(target=_run_rank, args=(rank, list(arguments), chosen, output, setup))
+                context.Process(target=_run_rank, args=(rank, list(arguments), chosen, threads, output, setup))
             )
 
     def __enter__(self) -> "LocalRanks":
@@ -93,7 +97,8 @@ def free_port() -> int:
 def _run_rank(
     rank: int,
     arguments: list[str],
-    variables: dict[str, str | None],
+    variables: Mapping[str, str],
+    threads: int,
     output: Path,
     setup: Callable[[int], None] | None,
 ) -> None:
@@ -102,13 +107,11 @@ def _run_rank(
 
     # A loader's workers start as in any process, not from a server of their own.
     multiprocessing.set_start_method(None, force=True)
-    for name, value in variables.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+    os.environ.update(variables)
     with open(output, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    torch.set_num_threads(threads)
     if setup is not None:
         setup(rank)
     sys.exit(main_train_vrt.main(arguments))

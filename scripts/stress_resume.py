@@ -126,7 +126,7 @@ class Stress:
         overrides = (*self.overrides, f"path.root={self.folder / name}", "train.checkpoint_save=1", *overrides)
         arguments = ["--opt", self.option_file, "--set", *overrides]
         variables = {} if torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}
-        return LocalRanks(arguments, self.world_size, self.folder / name, self.setup, {**variables})
+        return LocalRanks(arguments, self.world_size, self.folder / name, self.setup, variables)
 
 
 def _unfinished(checkpoints: CheckpointFolder) -> set[tuple[str, int]]:

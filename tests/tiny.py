@@ -146,9 +146,8 @@ def start_ranks(
 ) -> LocalRanks:
     """Several ranks of main_train_vrt.py on the run, with `--set`; to be entered. `setup`: see LocalRanks."""
     arguments = ["--opt", str(run.options), *flags, *_set(overrides)]
-    variables = {**dict.fromkeys(LAUNCHERS), "CUDA_VISIBLE_DEVICES": ""}
-    kept = {name: value for name, value in variables.items() if name not in LAUNCHERS[:5]}
-    return LocalRanks(arguments, world_size, run.options.parent / "printed", partial(one_thread, setup), kept)
+    printed, variables = run.options.parent / "printed", {"CUDA_VISIBLE_DEVICES": ""}
+    return LocalRanks(arguments, world_size, printed, partial(one_thread, setup), variables)
 
 
 def one_thread(setup: Callable[[int], None] | None, rank: int) -> None:

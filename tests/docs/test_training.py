@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python")])
-def test_command_runs(command: str, run: TinyRun) -> None:
+def test_command_runs(command: str, run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, with a tiny network, two steps and two kills."""
     text = command.replace("options/demo/quickstart.json", str(run.options)).replace(
         "train.total_iter=8", "train.total_iter=3"
@@ -54,6 +54,7 @@ def test_command_runs(command: str, run: TinyRun) -> None:
         words += ["--set", "train.total_iter=9"]
     if words[0].endswith("bench_train.py"):
         words += ["--steps", "2"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with alone():
         code = IN_PROCESS[words[0]](words[1:])
     assert code == (3 if alternative else 0)
