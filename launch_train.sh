@@ -15,6 +15,8 @@ usage() {
   --dry-run       shows what the run would use, and stops
   -- ...          the rest goes to main_train_vrt.py, e.g. -- --set train.total_iter=100
 
+Several machines: the same command on each, with NNODES (how many) and RDZV_ENDPOINT (host:port of one of them) set.
+SIGTERM or Ctrl-C: the training saves, leaves experiments/<task>/PREEMPTED and ends with 0; the same command goes on.
 Uses $PYTHON (default python3) where it has what requirement.txt lists, else makes .venv and installs it there.
 Where a platform has set RANK and WORLD_SIZE, starts plain Python as that rank instead of torchrun.
 More of torchrun's flags go into $TORCHRUN_ARGS, e.g. TORCHRUN_ARGS="--max-restarts 3". Exit code: the training's.
@@ -66,15 +68,33 @@ train=(main_train_vrt.py --opt "$options" ${arguments[@]+"${arguments[@]}"})
 if $dry_run; then
     train+=(--dry-run)
 fi
+meeting=(--standalone)
+if [ "${NNODES:-1}" != 1 ]; then
+    : "${RDZV_ENDPOINT:?NNODES=$NNODES needs RDZV_ENDPOINT=host:port, the same on all machines}"
+    meeting=(--nnodes="$NNODES" --rdzv-backend=c10d --rdzv-endpoint="$RDZV_ENDPOINT" --rdzv-id="${RDZV_ID:-s-vrt}")
+fi
 if [ -n "${RANK:-}" ] && [ -n "${WORLD_SIZE:-}" ]; then
-    "$PYTHON" -u "${train[@]}"
-elif [ "$gpus" -eq 1 ] && [ -z "${TORCHRUN_ARGS:-}" ]; then
-    "$PYTHON" -u "${train[@]}"
+    command=("$PYTHON" -u "${train[@]}")
+elif [ "$gpus" -eq 1 ] && [ "${NNODES:-1}" = 1 ] && [ -z "${TORCHRUN_ARGS:-}" ]; then
+    command=("$PYTHON" -u "${train[@]}")
 else
-    # shellcheck disable=SC2086  # several flags in one variable
-    "$PYTHON" -m scripts.run_ranks --standalone --nproc_per_node="$gpus" --shutdown-timeout=120 ${TORCHRUN_ARGS:-} "${train[@]}"
+    # shellcheck disable=SC2206  # several flags in one variable
+    command=("$PYTHON" -m scripts.run_ranks "${meeting[@]}" --nproc_per_node="$gpus" --shutdown-timeout=120 ${TORCHRUN_ARGS:-}
+        "${train[@]}")
 fi
-
-if $demo && ! $dry_run; then
-    "$PYTHON" main_test_vrt.py --opt "$options" --save_result ${arguments[@]+"${arguments[@]}"}
+if ! $demo || $dry_run; then
+    exec "${command[@]}" # in the shell's place, so that signals reach it
 fi
+"${command[@]}" &
+training=$!
+stopped=false
+trap 'stopped=true; kill -TERM "$training"' INT TERM HUP USR1
+while kill -0 "$training" 2>/dev/null; do # a signal ends wait before the training ends
+    wait "$training" || true
+done
+code=0
+wait "$training" || code=$?
+if [ "$code" -ne 0 ] || $stopped; then
+    exit "$code"
+fi
+"$PYTHON" main_test_vrt.py --opt "$options" --save_result ${arguments[@]+"${arguments[@]}"}

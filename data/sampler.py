@@ -7,16 +7,18 @@ the number of ranks or workers and the point of resumption never change what a s
 
     sampler = GlobalBatchSampler(len(dataset), global_batch=8, rank=rank, world_size=world, seed=seed, consumed=seen)
     loader = DataLoader(dataset, batch_sampler=sampler, num_workers=4, worker_init_fn=init_worker)
+
+`training_batches` does both from the options' `datasets.train`.
 """
 
 import signal
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 GRACE_SECONDS = 30
 
@@ -93,6 +95,51 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
             position += self.global_batch
 
 
+class LoaderSection(Protocol):
+    """The keys of `datasets.train` that are read here."""
+
+    dataloader_batch_size: int
+    dataloader_shuffle: bool
+    dataloader_num_workers: int
+    dataloader_prefetch_factor: int
+    dataloader_persistent_workers: bool
+
+
+def training_batches(
+    dataset: Any, section: LoaderSection, *, rank: int, world_size: int, seed: int, consumed: int, pin_memory: bool
+) -> Iterator[dict[str, Any]]:
+    """This rank's share of one global batch after another, without an end.
+
+    Args:
+        section: `datasets.train`. As in KAIR, batch size and workers count over all ranks.
+        consumed: samples that the run has used so far, over all ranks.
+        pin_memory: for copies to a GPU.
+
+    Raises:
+        ValueError: the batch is not a multiple of the ranks.
+    """
+    sampler = GlobalBatchSampler(
+        len(dataset),
+        section.dataloader_batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+        consumed=consumed,
+        shuffle=section.dataloader_shuffle,
+    )
+    workers = -(-section.dataloader_num_workers // world_size)
+    loader: DataLoader[dict[str, Any]] = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=init_worker,
+        pin_memory=pin_memory,
+        prefetch_factor=section.dataloader_prefetch_factor if workers else None,
+        persistent_workers=section.dataloader_persistent_workers and workers > 0,
+    )
+    return iter(loader)
+
+
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
     """Permutation of range(length) for one epoch, (length,) int64."""
     # The spawn key keeps this stream apart from `sample_rng(seed, epoch, 0)`: SeedSequence pads with zeros.
@@ -112,8 +159,8 @@ def init_worker(worker_id: int) -> None:
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     # Not ignored for good: it is also how an exiting main process ends workers whose loader was never closed.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS))

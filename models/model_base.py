@@ -4,6 +4,7 @@ A model is a subclass with `compute_losses`. A step reads: learning rate, noise,
 clipping, a finite check that all ranks agree on, optimizer, moving average.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -19,8 +20,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models.execution import compile_blocks, make_deterministic
 from models.schedule import learning_rate
-from utils.utils_dist import Dist, any_rank
+from utils.utils_dist import Dist, all_gather_object, all_reduce_sum, any_rank
 from utils.utils_option import TrainOptions
+from utils.utils_timer import Timer
 from utils.utils_weights import load_strict
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,9 @@ class ModelBase:
 
     Attributes:
         netG: the bare network. netE: its moving average, or None with `E_decay` 0.
-        log: what the last step measured, as detached tensors or numbers.
+        log: what the last step measured on this rank, as detached tensors or numbers.
+        timer: times the parts of a step: forward, backward, step (the optimizer's).
+        bad_steps: skipped in a row. bad_steps_file: where rank 0 notes each as a JSON line; None: nowhere.
     """
 
     def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
@@ -57,7 +61,9 @@ class ModelBase:
         self.amp_dtype = amp_dtype(train.amp_dtype, dist.device)
         self.scaler = torch.amp.GradScaler(dist.device.type, enabled=self.amp_dtype is torch.float16)
         self.optimizer = self._define_optimizer()
+        self.timer = Timer(dist.device)
         self.bad_steps = 0
+        self.bad_steps_file: Path | None = None
         self.log: dict[str, Tensor | float] = {}
         self._fixed: bool | None = None
         self.network: nn.Module = self.netG
@@ -74,6 +80,11 @@ class ModelBase:
     def current_learning_rate(self) -> float:
         """Learning rate of the first parameter group in the last step."""
         return self.optimizer.param_groups[0]["lr"]
+
+    def measured(self) -> dict[str, float]:
+        """`log` averaged over the ranks; all of them have to ask."""
+        sums = all_reduce_sum([float(value) for value in self.log.values()], self.dist)
+        return dict(zip(self.log, (sums / self.dist.world_size).tolist(), strict=True))
 
     def prepare(self, step: int) -> None:
         """Compiles blocks before the first step; freezes the parameters of `fix_keys` before step `fix_iter`, and wraps
@@ -123,17 +134,18 @@ class ModelBase:
         entropy = np.random.SeedSequence([self.train_options.manual_seed, self.dist.rank, step])
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         self.netG.train()
-        finite = self._accumulate_gradients(batch)
+        self._accumulate_gradients(batch)
         self.scaler.unscale_(self.optimizer)
         limit = self.train_options.G_optimizer_clipgrad or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self._parameters(), limit, foreach=True)
         self.log["grad_norm"] = norm.detach()
         # With fp16 the scaler finds infinite gradients by itself and lowers its scale; the loss must be finite anyway.
-        finite = finite and (self.scaler.is_enabled() or bool(torch.isfinite(norm)))
-        if any_rank(not finite, self.dist):
+        judged = self.log["G_loss"] if self.scaler.is_enabled() else self.log["G_loss"] + self.log["grad_norm"]
+        if any_rank(~torch.isfinite(torch.as_tensor(judged)), self.dist):
             self._skip(step, batch)
             return False
-        self.scaler.step(self.optimizer)
+        with self.timer.section("step"):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         self.bad_steps = 0
         self._update_average()
@@ -198,8 +210,8 @@ class ModelBase:
     def _parameters(self) -> Iterator[nn.Parameter]:
         return (p for p in self.netG.parameters() if p.grad is not None)
 
-    def _accumulate_gradients(self, batch: Batch) -> bool:
-        """Gradients of the mean loss over this rank's samples, in `accumulate_grad` parts; whether it is finite."""
+    def _accumulate_gradients(self, batch: Batch) -> None:
+        """Gradients and log of the mean loss over this rank's samples, in `accumulate_grad` parts."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = self.train_options.accumulate_grad
         totals: dict[str, Tensor] = {}
@@ -207,24 +219,35 @@ class ModelBase:
             last = index == parts - 1
             waits = not last and isinstance(self.network, DistributedDataParallel)
             with self.network.no_sync() if waits else nullcontext():  # type: ignore[operator]
-                terms = self.compute_losses(self.to_device(part))
-                loss = torch.stack(list(terms.values())).sum() / parts
-                self.scaler.scale(loss).backward()
+                with self.timer.section("forward"):
+                    terms = self.compute_losses(self.to_device(part))
+                    loss = torch.stack(list(terms.values())).sum() / parts
+                with self.timer.section("backward"):
+                    self.scaler.scale(loss).backward()
             for name, term in {"G_loss": loss * parts, **terms}.items():
                 totals[name] = totals.get(name, 0) + term.detach() / parts
         self.log = dict(totals)
-        return bool(torch.isfinite(totals["G_loss"]))
 
     def _skip(self, step: int, batch: Batch) -> None:
-        """Counts a step that is not finite; gives up after too many in a row."""
+        """Counts and notes a step that is not finite; gives up after too many in a row."""
         self.bad_steps += 1
         if self.scaler.is_enabled():
             self.scaler.update()
         logger.warning("Step %d skipped: loss or gradient is not finite (%d in a row).", step, self.bad_steps)
+        own = {"rank": self.dist.rank, "loss": f"{float(self.log['G_loss']):g}", "keys": batch.get("key")}
+        ranks = all_gather_object(own, self.dist)
+        if self.dist.is_main and self.bad_steps_file is not None:
+            with open(self.bad_steps_file, "a", encoding="utf-8") as file:
+                norm = f"{float(self.log['grad_norm']):g}"
+                file.write(
+                    json.dumps({"step": step, "in_a_row": self.bad_steps, "grad_norm": norm, "ranks": ranks}) + "\n"
+                )
         if self.bad_steps >= self.train_options.max_bad_steps:
+            told = "" if self.bad_steps_file is None else f" (all of them: {self.bad_steps_file})"
+            losses = "; ".join(f"rank {rank['rank']}, loss {rank['loss']}: {rank['keys']}" for rank in ranks)
             raise TrainingStopped(
-                f"{self.bad_steps} steps in a row had a loss or gradient that is not finite; samples of the last one: "
-                f"{batch.get('key')}. Look at these files, lower train.G_optimizer_lr, or set "
+                f"{self.bad_steps} steps in a row had a loss or gradient that is not finite; samples of the last "
+                f"one{told}: {losses}. Look at these files, lower train.G_optimizer_lr, or set "
                 "train.G_optimizer_clipgrad."
             )
 

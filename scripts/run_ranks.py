@@ -1,25 +1,72 @@
-"""torchrun, ending with the exit code of the rank that failed first; torchrun itself makes a 1 of them all.
+"""torchrun that passes signals on: the ranks save and end by themselves, and the exit code is theirs.
 
     python -m scripts.run_ranks --standalone --nproc_per_node=2 main_train_vrt.py --opt FILE
 
-A rank that a signal ended counts as a shell counts: 128 plus the signal's number.
+torchrun by itself kills the ranks some seconds after a SIGTERM, ends with 1 however well they ended, and dies of a
+SIGUSR1 while they run on. Here SIGTERM, SIGINT, SIGHUP and SIGUSR1 reach every rank of this machine as SIGTERM, and the
+ranks tell those of other machines. The time to save is what the sender of the signal gives; a second signal ends the
+ranks as torchrun does. Without /proc (outside Linux) the first one does.
+
+Exit code: 0 where all ranks ended well, told to stop or not; else that of the rank that failed first, and for one that
+a signal ended, as in a shell, 128 plus its number.
 """
 
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
+
+# Under nohup SIGHUP is ignored, and stays so.
+PASSED_ON = [
+    number
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+    if signal.getsignal(number) is not signal.SIG_IGN
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: torchrun's."""
+    # What torchrun is left to handle; it would take over the others when it starts the ranks.
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"
+    for number in PASSED_ON:
+        signal.signal(number, _pass_on)
     try:
         torchrun(argv)
     except ChildFailedError as error:
         code = error.get_first_failure()[1].exitcode
         return code if code > 0 else 128 - code
+    except SignalException as error:
+        return 128 + error.sigval
     return 0
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    """Sends SIGTERM to the ranks; for the second signal, or where there are no ranks, ends as torchrun would."""
+    for repeated in PASSED_ON:
+        signal.signal(repeated, _give_up)
+    ranks = _children()
+    if not ranks:
+        _give_up(number, frame)
+    for rank in ranks:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGTERM)
+
+
+def _give_up(number: int, frame: FrameType | None) -> None:
+    raise SignalException(f"Process {os.getpid()} got signal {number}", signal.Signals(number))
+
+
+def _children() -> list[int]:
+    """Processes that this one has started and that still run."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
 
 
 if __name__ == "__main__":

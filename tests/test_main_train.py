@@ -1,4 +1,4 @@
-"""Training by its entry script: files, log lines, resumption bit for bit, freezing, schedules, endings."""
+"""Training by its entry script: files, log lines, freezing, schedules, endings."""
 
 import logging
 import re
@@ -77,36 +77,6 @@ def test_the_loss_falls_and_the_rate_ends_at_its_least(tmp_path: Path) -> None:
     losses = [float(match[4]) for match in STEP_LINE.finditer(run.log())]
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
     assert learning_rates(run.log())[-1] == "1.000e-07"
-
-
-@pytest.mark.parametrize("fix_iter, workers", [(0, 0), (4, 1)], ids=["plain", "fix_iter and a worker"])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, fix_iter: int, workers: int) -> None:
-    """Three steps, then three more, across an epoch's end (and the release of the fixed parameters)."""
-    settings = [
-        "train.G_scheduler_periods=6",
-        "train.checkpoint_save=3",
-        f"train.fix_iter={fix_iter}",
-        'train.fix_keys=["spynet", "deform"]',
-        "train.fix_lr_mul=0.25",
-        "datasets.train.dataloader_batch_size=2",
-        f"datasets.train.dataloader_num_workers={workers}",
-    ]
-    whole, parted = TinyRun.make(tmp_path / "whole"), TinyRun.make(tmp_path / "parted")
-    assert whole.train(*settings, "train.total_iter=6") == 0
-    assert parted.train(*settings, "train.total_iter=3") == 0
-    assert differing(whole.state(3)["netG"], parted.state(3)["netG"]) == []
-    assert parted.train(*settings, "train.total_iter=6") == 0
-
-    for kind in ("G", "E", "optimizerG"):
-        assert differing(whole.weights(6, kind), parted.weights(6, kind)) == [], kind
-    states = [{**run.state(6), "options": None} for run in (whole, parted)]
-    assert differing(*states) == []
-    assert differing(whole.weights(3), whole.weights(6)) != []
-    log = parted.log()
-    assert f"Resumed from step 3 of {parted.folder}" in log
-    assert "WARNING: Changed since then: train.total_iter: 3, now 6" in log
-    assert log.count("Changed since then") == 1
-    assert learning_rates(log) == learning_rates(whole.log())
 
 
 def test_a_run_resumes_from_kairs_files_alone(tmp_path: Path) -> None:

@@ -10,20 +10,21 @@ A step of its network takes about 0.15 s on one core; 1.4 of its 1.5 million par
 import json
 import logging
 import os
-import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 import main_test_vrt
 import main_train_vrt
+from scripts.local_ranks import LocalRanks
+from scripts.stress_resume import differing  # noqa: F401  (tests take it from here)
 from tests.data.trees import GoproTree, make_gopro_tree
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS", "TORCHRUN_ARGS")
@@ -67,10 +68,11 @@ class TinyRun:
     test_data: GoproTree
 
     @classmethod
-    def make(cls, root: Path, **sections: dict[str, Any]) -> "TinyRun":
+    def make(cls, root: Path, test_clips: int = 2, **sections: dict[str, Any]) -> "TinyRun":
         """Writes the data and the option file into `root`; `sections` are merged into those of the same name."""
-        small: dict[str, Any] = {"clips": 2, "frames": 4, "size": (24, 32), "spikes_per_frame": 8}
-        train_data, test_data = (make_gopro_tree(root, phase=phase, **small) for phase in ("train", "test"))
+        small: dict[str, Any] = {"frames": 4, "size": (24, 32), "spikes_per_frame": 8}
+        train_data = make_gopro_tree(root, phase="train", clips=2, **small)
+        test_data = make_gopro_tree(root, phase="test", clips=test_clips, **small)
         spike = {"representation": "tfp", "bins": 1}
         tree: dict[str, Any] = {
             "task": "tiny",
@@ -135,6 +137,25 @@ def run_test(*flags: object) -> int:
         return main_test_vrt.main([str(flag) for flag in flags])
 
 
+def start_ranks(
+    run: TinyRun,
+    world_size: int,
+    *overrides: str,
+    setup: Callable[[int], None] | None = None,
+    flags: tuple[str, ...] = (),
+) -> LocalRanks:
+    """Several ranks of main_train_vrt.py on the run, with `--set`; to be entered. `setup`: see LocalRanks."""
+    arguments = ["--opt", str(run.options), *flags, *_set(overrides)]
+    printed, variables = run.options.parent / "printed", {"CUDA_VISIBLE_DEVICES": ""}
+    return LocalRanks(arguments, world_size, printed, partial(one_thread, setup), variables)
+
+
+def one_thread(setup: Callable[[int], None] | None, rank: int) -> None:
+    torch.set_num_threads(1)
+    if setup is not None:
+        setup(rank)
+
+
 @contextmanager
 def alone() -> Iterator[None]:
     """As if in a process of its own: one thread, no GPU, no launcher's variables, and logging as it was before."""
@@ -158,33 +179,35 @@ def alone() -> Iterator[None]:
         root.setLevel(level)
 
 
+def close(run: TinyRun, other: TinyRun, begin: int, end: int) -> bool:
+    """Whether two runs learnt the same from step `begin` to step `end`, to rounding.
+
+    Adam's first steps go by a gradient's sign, also where it is nothing but rounding: single weights may differ by as
+    much as a step, but what was learnt is the same by and large.
+    """
+    moves = []
+    for kind in ("G", "E"):
+        start, first, second = (
+            torch.cat([value.flatten() for value in weights.values()])
+            for weights in (run.weights(begin, kind), run.weights(end, kind), other.weights(end, kind))
+        )
+        moves.append(((second - first).norm() / (first - start).norm()).item())
+    return max(moves) < 1e-2
+
+
+def interpreter(folder: Path) -> Path:
+    """This interpreter for launch_train.sh, taken to have all requirements: what it lacks a test must not install."""
+    path = folder / "python"
+    path.write_text(f'#!/usr/bin/env bash\n[ "$1" = scripts/check_requirements.py ] || exec "{sys.executable}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 def environment(**variables: object) -> dict[str, str]:
     """This process's environment for a command: one thread, no GPU, no launcher's variables but those given."""
     kept = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
     fixed = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
     return {**kept, **fixed, **{name: str(value) for name, value in variables.items()}}
-
-
-def free_port() -> int:
-    """A port that nothing listens to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def differing(first: Any, second: Any, name: str = "") -> list[str]:
-    """Places where two states differ, by a single bit or more."""
-    if isinstance(first, Tensor):
-        return [] if first.dtype == second.dtype and torch.equal(first, second) else [name]
-    if isinstance(first, dict):
-        places = [] if first.keys() == second.keys() else [f"{name}: keys"]
-        return places + [p for k in first.keys() & second.keys() for p in differing(first[k], second[k], f"{name}.{k}")]
-    if isinstance(first, (list, tuple)):
-        places = [] if len(first) == len(second) else [f"{name}: length"]
-        return places + [
-            p for i, (a, b) in enumerate(zip(first, second, strict=False)) for p in differing(a, b, f"{name}[{i}]")
-        ]
-    return [] if first == second else [name]
 
 
 def _set(overrides: tuple[str, ...]) -> list[str]:

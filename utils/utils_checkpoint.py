@@ -3,6 +3,7 @@
     experiments/<task>/checkpoints/step_00005000/state.pth    everything that continuing needs
                                                 /meta.json    step, format, torch version, size and SHA-256 of state.pth
                                                 /COMPLETE     written last
+                                                /score.json   where this step was tested: its score
                                                 /PINNED       never removed, where it is
     experiments/<task>/checkpoints/best.json                  step and score of the best one, never removed either
     experiments/<task>/models/5000_G.pth, 5000_E.pth, 5000_optimizerG.pth     the same tensors under KAIR's names
@@ -33,13 +34,17 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 KAIR_NAMES = {"netG": "G", "netE": "E", "optimizerG": "optimizerG"}
-STATE, META, COMPLETE, PINNED, BEST = "state.pth", "meta.json", "COMPLETE", "PINNED", "best.json"
+STATE, META, COMPLETE, PINNED, SCORE, BEST = "state.pth", "meta.json", "COMPLETE", "PINNED", "score.json", "best.json"
 # A folder being written, and one that makes room for a new one of the same step.
 UNFINISHED, SET_ASIDE = ".unfinished_", ".replaced_"
 
 
 class DamagedFile(ValueError):
     """A file that is incomplete, cut short or altered; the message names it."""
+
+
+class NotSaved(OSError):
+    """A checkpoint that could not be written; the message says why and what is left."""
 
 
 class CheckpointFolder:
@@ -60,7 +65,7 @@ class CheckpointFolder:
         self.models = Path(experiment_dir) / "models"
         self.keep = keep
 
-    def save(self, step: int, state: Mapping[str, Any], *, score: float | None = None, pinned: bool = False) -> Path:
+    def save(self, step: int, state: Mapping[str, Any], *, pinned: bool = False) -> Path:
         """Writes a checkpoint and KAIR's files, then removes what is no longer to be kept.
 
         Until the last rename the checkpoints of before are untouched, whatever happens. Rank 0 only.
@@ -68,7 +73,6 @@ class CheckpointFolder:
         Args:
             step: optimizer steps taken.
             state: tensors on any device and plain values; with `netG`, see the module.
-            score: what the run was tested to reach at this step, higher is better; the best one is kept.
             pinned: never remove this one.
 
         Returns:
@@ -76,21 +80,34 @@ class CheckpointFolder:
 
         Raises:
             TypeError: something in the state is neither a tensor nor plain, so that it could not be read again.
-            OSError: the disk is full or can't be written; the message names the file.
+            NotSaved: the disk is full or can't be written; the message names the file.
         """
         assert state.get("netG"), "a state needs the network's weights under 'netG'"
         portable = _portable(state, "state", {})
         with _explained(step, self.folder):
             self._clean()
             final = self._write_folder(step, portable, pinned)
-            if score is not None and score > self._best().get("score", -float("inf")):
-                _write_json(self.folder / BEST, {"step": step, "score": score})
-            for key, name in KAIR_NAMES.items():
-                if portable.get(key) is not None:
-                    with atomic_write(self.models / f"{step}_{name}.pth", "wb") as file:
-                        torch.save(portable[key], file)
+            self._write_kair(step, portable)
             self._prune(step)
         return final
+
+    def finish(self, step: int) -> None:
+        """Does what a crash after the save of `step` kept from being done: clearing, KAIR's files. Rank 0 only."""
+        with _explained(step, self.folder):
+            self._clean()
+            if step in self.steps() and not (self.models / f"{step}_{KAIR_NAMES['optimizerG']}.pth").exists():
+                self._write_kair(step, read_checkpoint(self._name(step)))
+
+    def record_score(self, step: int, score: float) -> None:
+        """Notes what a saved step was tested to reach, higher is better; the best one is never removed. Rank 0 only."""
+        if score > self._best().get("score", -float("inf")):
+            _write_json(self.folder / BEST, {"step": step, "score": score})
+        _write_json(self._name(step) / SCORE, {"score": score if score == score else None})
+        self._prune(max(self.steps()))
+
+    def awaits_score(self, step: int) -> bool:
+        """Whether the checkpoint of this step is there and was not tested to the end."""
+        return (self._name(step) / COMPLETE).exists() and not (self._name(step) / SCORE).exists()
 
     def load_newest(self) -> tuple[int, dict[str, Any]] | None:
         """The newest complete and undamaged checkpoint as (step, state), tensors on the CPU.
@@ -140,9 +157,19 @@ class CheckpointFolder:
         path = self.folder / BEST
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
+    def _name(self, step: int) -> Path:
+        return self.folder / f"step_{step:08d}"
+
+    def _write_kair(self, step: int, state: Mapping[str, Any]) -> None:
+        """Writes KAIR's files of a step; the optimizer's comes last and shows that all are there."""
+        for key, name in KAIR_NAMES.items():
+            if state.get(key) is not None:
+                with atomic_write(self.models / f"{step}_{name}.pth", "wb") as file:
+                    torch.save(state[key], file)
+
     def _write_folder(self, step: int, portable: dict[str, Any], pinned: bool) -> Path:
         """Writes everything under a temporary name, flushes it to the disk, and renames."""
-        final = self.folder / f"step_{step:08d}"
+        final = self._name(step)
         unfinished = self.folder / f"{UNFINISHED}{final.name}"
         unfinished.mkdir(parents=True)
         try:
@@ -174,7 +201,11 @@ class CheckpointFolder:
                 shutil.rmtree(folder)
             else:
                 os.replace(folder, final)
-        for file in [*self.folder.glob(".*.tmp"), *self.models.glob(".*_*.pth.*.tmp")]:
+        for file in [
+            *self.folder.glob(".*.tmp"),
+            *self.folder.glob("step_*/.*.tmp"),
+            *self.models.glob(".*_*.pth.*.tmp"),
+        ]:
             file.unlink()
 
     def _prune(self, newest: int) -> None:
@@ -183,15 +214,16 @@ class CheckpointFolder:
             return
         steps = sorted(step for step in self._candidates() if step <= newest)
         for step in steps[: -self.keep]:
-            folder = self.folder / f"step_{step:08d}"
+            folder = self._name(step)
             if step == self.best_step() or (folder / PINNED).exists():
                 continue
+            # KAIR's files first: without their checkpoint nothing would remove them after a crash.
+            for name in KAIR_NAMES.values():
+                (self.models / f"{step}_{name}.pth").unlink(missing_ok=True)
             # Renamed first, so that a crash leaves no half of a checkpoint under its name.
             doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
             os.replace(folder, doomed)
             shutil.rmtree(doomed)
-            for name in KAIR_NAMES.values():
-                (self.models / f"{step}_{name}.pth").unlink(missing_ok=True)
 
     def _load_kair(self, damaged: list[DamagedFile]) -> tuple[int, dict[str, Any]] | None:
         """The newest KAIR network with the average and the optimizer of the same step."""
@@ -305,7 +337,7 @@ def _explained(step: int, folder: Path) -> Iterator[None]:
             raise
         full = cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "free some space, or lower train.checkpoint_keep" if full else "check the folder"
-        raise OSError(
+        raise NotSaved(
             cause.errno,
             f"the checkpoint of step {step} could not be written ({cause.strerror}; {remedy}); earlier ones are intact",
             str(cause.filename or folder),

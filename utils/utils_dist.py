@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -59,12 +59,12 @@ class Launch:
     launcher: str
 
 
-def init_dist(device: str | None = None, timeout_minutes: float = 30) -> Dist:
+def init_dist(device: str | None = None, timeout_minutes: float = 120) -> Dist:
     """Finds this process's place and connects it to the others.
 
     Args:
         device: "cpu" keeps off the GPUs; None takes one where there is one.
-        timeout_minutes: how long a rank waits for the others before it gives up.
+        timeout_minutes: how long a rank waits for the others before it gives up; in a test it may have fewer frames.
 
     Raises:
         ValueError: the environment is contradictory, or there are more processes than GPUs.
@@ -107,11 +107,11 @@ def all_reduce_sum(values: Tensor | Sequence[float], dist: Dist) -> Tensor:
     return total.cpu()
 
 
-def any_rank(flag: bool, dist: Dist) -> bool:
-    """Whether the flag is set on any rank; the same answer on all."""
+def any_rank(flag: bool | Tensor, dist: Dist) -> bool:
+    """Whether the flag is set on any rank; the same answer on all. A tensor of one element waits for the GPU once."""
     if dist.world_size == 1:
         return bool(flag)
-    agreed = torch.tensor(int(flag), dtype=torch.int32, device=dist.device)
+    agreed = torch.as_tensor(flag, device=dist.device).to(torch.int32)
     torch_dist.all_reduce(agreed, torch_dist.ReduceOp.MAX)
     return bool(agreed.item())
 
@@ -132,6 +132,23 @@ def all_gather_object(item: Item, dist: Dist) -> list[Item]:
     items: list[Any] = [None] * dist.world_size
     torch_dist.all_gather_object(items, item)
     return items
+
+
+def on_main(action: Callable[[], Item], dist: Dist) -> Item:
+    """Rank 0's result of an action, on every rank; what it raises there, every rank raises. Picklable."""
+    if dist.world_size == 1:
+        return action()
+    result: Any = None
+    error: Exception | None = None
+    if dist.is_main:
+        try:
+            result = action()
+        except Exception as raised:
+            error = raised
+    result, error = broadcast_object((result, error), dist)
+    if error is not None:
+        raise error
+    return result
 
 
 def check_same_weights(module: nn.Module, dist: Dist) -> None:

@@ -1,4 +1,4 @@
-"""Where a training step's time goes: moving averages per section, samples per second, time left.
+"""Where a training step's time goes: moving averages per section, samples per second, time left; a profiler's trace.
 
     timer = Timer(device)
     with timer.step():
@@ -12,12 +12,17 @@ On a GPU sections are timed by CUDA events, which cost no synchronisation until 
 the host's clock: it is the host that waits for the loader.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile, schedule
+
+logger = logging.getLogger(__name__)
 
 WHOLE = "step_total"
 HOST_SECTIONS = ("data",)
@@ -93,6 +98,42 @@ class Timer:
     def eta(self, steps_left: int) -> str:
         """Time that the given number of steps will take, tests and saves not counted; "?" before the first is over."""
         return duration(self.step_seconds() * steps_left) if self._steps else "?"
+
+
+class StepProfiler:
+    """Records some steps of a run for chrome://tracing or https://ui.perfetto.dev; does nothing for 0 steps.
+
+    The first step (allocation, compilation) is passed over and the second warms the profiler up.
+
+    Args:
+        steps: how many to record. folder: gets `trace_rank<rank>.json`.
+    """
+
+    def __init__(self, steps: int, folder: Path, rank: int, device: torch.device) -> None:
+        self._profile: profile | None = None
+        if steps <= 0:
+            return
+        path = folder / f"trace_rank{rank}.json"
+
+        def write(done: profile) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            done.export_chrome_trace(str(path))
+            logger.info("Profile of %d steps written to %s", steps, path)
+
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+        plan = schedule(wait=1, warmup=1, active=steps, repeat=1)
+        self._profile = profile(activities=activities, schedule=plan, on_trace_ready=write, record_shapes=True)
+        self._profile.start()
+
+    def step(self) -> None:
+        """After every step of the run."""
+        if self._profile is not None:
+            self._profile.step()
+
+    def close(self) -> None:
+        """Writes what is recorded where the run ends before all steps are."""
+        if self._profile is not None:
+            self._profile.stop()
 
 
 def duration(seconds: float) -> str:

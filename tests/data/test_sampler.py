@@ -4,13 +4,22 @@ import multiprocessing
 import os
 import signal
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from data.sampler import GRACE_SECONDS, GlobalBatchSampler, SampleIndex, epoch_order, init_worker, sample_rng
+from data.sampler import (
+    GRACE_SECONDS,
+    GlobalBatchSampler,
+    SampleIndex,
+    epoch_order,
+    init_worker,
+    sample_rng,
+    training_batches,
+)
 
 
 def stream(steps: int, world: int, *, consumed: int = 0, **options: Any) -> list[list[SampleIndex]]:
@@ -81,7 +90,7 @@ def test_sample_rngs_are_distinct() -> None:
 
 def outlive_a_signal() -> None:
     init_worker(0)
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
         os.kill(os.getpid(), number)
     assert 0 < signal.alarm(0) <= GRACE_SECONDS
 
@@ -110,3 +119,28 @@ def test_loader_collates_keys_and_draws(workers: int) -> None:
     assert [batch["key"] for batch in batches] == [[f"clip/{s.index:03d}" for s in batch] for batch in expected]
     draws = [[sample_rng(0, sample).random(2).astype(np.float32) for sample in batch] for batch in expected]
     assert np.array_equal(np.array(draws), np.stack([batch["draw"].numpy() for batch in batches]))
+
+
+def test_the_options_loader_counts_over_all_ranks() -> None:
+    """Three workers on two ranks are two each; the ranks' shares are those of the stream."""
+
+    class Ten(Echo):
+        def __len__(self) -> int:
+            return 10
+
+    section = SimpleNamespace(
+        dataloader_batch_size=4,
+        dataloader_shuffle=True,
+        dataloader_num_workers=3,
+        dataloader_prefetch_factor=2,
+        dataloader_persistent_workers=False,
+    )
+    place: dict[str, Any] = {"world_size": 2, "seed": 3, "consumed": 8, "pin_memory": False}
+    shares = [training_batches(Ten(), section, rank=rank, **place) for rank in (0, 1)]
+    assert [share._num_workers for share in shares] == [2, 2]  # type: ignore[attr-defined]
+    keys = [[next(share)["key"] for share in shares] for _ in range(2)]
+    expected = [[f"clip/{s.index:03d}" for s in batch] for batch in stream(2, 1, consumed=8)]
+    assert [first + second for first, second in keys] == expected
+    section.dataloader_batch_size = 3
+    with pytest.raises(ValueError, match="can't be shared equally by 2 processes"):
+        training_batches(Ten(), section, rank=0, **place)

@@ -22,7 +22,22 @@ from utils.utils_dist import (
     check_same_weights,
     close_dist,
     init_dist,
+    on_main,
 )
+
+
+def from_main(dist: Dist, fails: bool) -> str:
+    """What on_main gives, or the error that it raises."""
+
+    def action() -> str:
+        if fails:
+            raise ValueError(f"rank {dist.rank} failed")
+        return f"rank {dist.rank}"
+
+    try:
+        return on_main(action, dist)
+    except ValueError as error:
+        return f"error: {error}"
 
 
 def complaint(network: torch.nn.Module, dist: Dist) -> str:
@@ -47,7 +62,8 @@ def main(folder: Path, crash: bool) -> None:
         "dist": [dist.rank, dist.world_size, dist.local_rank, str(dist.device), dist.is_main],
         "sum": all_reduce_sum([1.0 + dist.rank, 1e-17, 2.0**53 * dist.rank], dist).tolist(),
         "sum_dtype": str(all_reduce_sum(torch.ones(2, dtype=torch.float32), dist).dtype),
-        "any": [any_rank(flag, dist) for flag in (False, dist.rank == 1, True)],
+        "any": [any_rank(flag, dist) for flag in (False, dist.rank == 1, True, torch.tensor(dist.rank == 0))],
+        "main": [from_main(dist, fails) for fails in (False, True)],
         "broadcast": broadcast_object({"from": dist.rank}, dist),
         "gather": all_gather_object("ab" * (dist.rank + 1), dist),
         "same": complaint(network, dist),

@@ -97,12 +97,18 @@ def test_the_newest_k_the_best_and_the_pinned_are_kept(tmp_path: Path) -> None:
     state = make_state()
     scores = {10: 30.0, 20: 33.0, 30: 31.0, 40: None, 50: float("nan"), 60: 32.0}
     for step, score in scores.items():
-        checkpoints.save(step, state, score=score, pinned=step == 10)
-    assert checkpoints.steps() == [10, 20, 50, 60]
+        checkpoints.save(step, state, pinned=step == 10)
+        assert checkpoints.awaits_score(step)
+        if score is not None:
+            checkpoints.record_score(step, score)
+            assert not checkpoints.awaits_score(step)
+    assert checkpoints.steps() == [10, 20, 50, 60] and not checkpoints.awaits_score(70)
     assert checkpoints.best_step() == 20
     assert {int(name.split("_")[0]) for name in names(tmp_path / "models")} == {10, 20, 50, 60}
-    checkpoints.save(70, state, score=34.0)
-    assert checkpoints.steps() == [10, 60, 70]
+    checkpoints.save(70, state)
+    assert checkpoints.steps() == [10, 20, 60, 70]
+    checkpoints.record_score(70, 34.0)
+    assert checkpoints.steps() == [10, 60, 70] and checkpoints.best_step() == 70
     everything = CheckpointFolder(tmp_path / "all", keep=None)
     for step in range(5):
         everything.save(step, state)

@@ -48,7 +48,8 @@ def check_two_ranks(folder: Path) -> None:
     for item in found:
         assert item["sum"] == [3.0, 2e-17, 2.0**53]
         assert item["sum_dtype"] == "torch.float64"
-        assert item["any"] == [False, True, True]
+        assert item["any"] == [False, True, True, True]
+        assert item["main"] == ["rank 0", "error: rank 0 failed"]
         assert item["broadcast"] == {"from": 0}
         assert item["gather"] == ["ab", "abab"]
         assert item["same"] == ""  # buffers may differ

@@ -1,12 +1,14 @@
 """The timer against a clock that the test turns."""
 
+import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from utils.utils_timer import WHOLE, Timer, duration, peak_memory
+from utils.utils_timer import WHOLE, StepProfiler, Timer, duration, peak_memory
 
 CPU = torch.device("cpu")
 
@@ -105,3 +107,23 @@ def test_gpu_sections_count_the_gpus_time() -> None:
     assert 0.05 <= seconds["data"] < 0.2
     assert seconds["forward"] > 0.01 > seconds[WHOLE] - seconds["data"]  # the host did not wait
     assert peak_memory(device) is not None
+
+
+def test_a_profile_has_the_steps_asked_for(tmp_path: Path) -> None:
+    profiler = StepProfiler(2, tmp_path / "profile", 3, torch.device("cpu"))
+    for _ in range(6):
+        torch.ones(8).add(1)
+        profiler.step()
+    profiler.close()
+    events = json.loads((tmp_path / "profile" / "trace_rank3.json").read_text())["traceEvents"]
+    steps = {event["name"] for event in events if event["name"].startswith("ProfilerStep#")}
+    assert steps == {"ProfilerStep#2", "ProfilerStep#3"} and any(event["name"] == "aten::add" for event in events)
+
+
+def test_a_run_that_ends_early_leaves_what_was_recorded_and_none_without_steps(tmp_path: Path) -> None:
+    for steps, folder in ((5, tmp_path / "early"), (0, tmp_path / "none")):
+        profiler = StepProfiler(steps, folder, 0, torch.device("cpu"))
+        for _ in range(3):
+            profiler.step()
+        profiler.close()
+    assert (tmp_path / "early" / "trace_rank0.json").exists() and not (tmp_path / "none").exists()

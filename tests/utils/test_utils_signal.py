@@ -1,0 +1,70 @@
+"""Signals become a flag, end what may be interrupted, and leave a marker."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from utils.utils_signal import StopRequest, clear_preempted, mark_preempted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_sets_the_flag_and_handlers_come_back(number: signal.Signals) -> None:
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)]
+    with StopRequest() as stop:
+        assert not stop.requested and stop.signal_name is None
+        os.kill(os.getpid(), number)
+        assert stop.requested and stop.signal_name == number.name
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal_name == number.name  # the first counts
+    assert before == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)]
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with StopRequest(), pytest.raises(KeyboardInterrupt):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_interruptible_action_ends_at_the_signal() -> None:
+    reached = []
+
+    def action() -> int:
+        reached.append("begin")
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append("end")
+        return 1
+
+    with StopRequest() as stop:
+        assert stop.interruptible(lambda: 5) == 5
+        assert stop.interruptible(action) is None and reached == ["begin"]
+        assert stop.interruptible(action) is None and reached == ["begin"]  # not begun again
+        os.kill(os.getpid(), signal.SIGTERM)  # outside, only the flag
+
+
+def test_an_error_in_an_interruptible_action_passes() -> None:
+    with StopRequest() as stop:
+        with pytest.raises(KeyError):
+            stop.interruptible(lambda: {}["x"])
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+
+
+def test_the_marker(tmp_path: Path) -> None:
+    mark_preempted(tmp_path, 7, "SIGUSR1")
+    assert json.loads((tmp_path / "PREEMPTED").read_text()) == {"step": 7, "signal": "SIGUSR1"}
+    clear_preempted(tmp_path)
+    clear_preempted(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,94 @@
+"""Being asked to stop: a signal sets a flag, and the run saves and ends between two steps.
+
+    with StopRequest() as stop:
+        while not any_rank(stop.requested, dist):
+            ...                                           # one step
+        scores = stop.interruptible(lambda: test())       # None where a signal came: a test can take an hour
+
+SIGTERM is what schedulers, platforms and torchrun send before they kill; SIGUSR1 is SLURM's usual warning; SIGHUP is a
+closed terminal, ignored under nohup; SIGINT is Ctrl-C, and a second one ends the process at once. A run that ended so
+leaves `experiments/<task>/PREEMPTED`, because torchrun's exit code does not tell it from a failure; the next start
+removes the marker.
+"""
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from utils.utils_file import atomic_write
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+MARKER = "PREEMPTED"
+
+Result = TypeVar("Result")
+
+
+class Interrupted(BaseException):
+    """Raised by a signal inside `StopRequest.interruptible`, and caught there."""
+
+
+class StopRequest:
+    """Turns signals into a flag while it is entered; what handled them before is put back afterwards.
+
+    Attributes:
+        signal_name: "SIGTERM" or the like, the first that came; None before.
+    """
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._interrupting = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self.signal_name is not None
+
+    def __enter__(self) -> "StopRequest":
+        # Python delivers signals to the main thread alone; elsewhere there is nothing to handle.
+        if threading.current_thread() is threading.main_thread():
+            heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._handle) for number in heeded}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def interruptible(self, action: Callable[[], Result]) -> Result | None:
+        """The action's result, or None: a signal that has come keeps it from starting, one that comes ends it at once.
+
+        The action must change nothing that is to be kept, and must not talk to other ranks.
+        """
+        try:
+            self._interrupting = True
+            result = None if self.requested else action()
+            self._interrupting = False
+            return result
+        except Interrupted:
+            return None
+        finally:
+            self._interrupting = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal_name = self.signal_name or signal.Signals(number).name
+        if self._interrupting:
+            self._interrupting = False
+            raise Interrupted
+
+
+def mark_preempted(experiment_dir: Path, step: int, signal_name: str) -> None:
+    """Leaves the marker: a signal stopped the run after `step`."""
+    with atomic_write(experiment_dir / MARKER) as file:
+        json.dump({"step": step, "signal": signal_name}, file)
+
+
+def clear_preempted(experiment_dir: Path) -> None:
+    """Removes the marker of an earlier stop."""
+    (experiment_dir / MARKER).unlink(missing_ok=True)
