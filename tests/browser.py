@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.tiny import free_port
+from scripts.local_ranks import free_port
 
 COMMANDS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("headless=new", "no-sandbox", "disable-gpu", "hide-scrollbars", "disable-dev-shm-usage", "lang=en-US")

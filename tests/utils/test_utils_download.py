@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import free_port
+from scripts.local_ranks import free_port
 from utils.utils_download import download, published_weights
 
 CONTENT = bytes(range(256)) * 5000
