@@ -43,7 +43,7 @@ class DamagedFile(ValueError):
     """A file that is incomplete, cut short or altered; the message names it."""
 
 
-class NotSaved(OSError):
+class NotSaved(Exception):
     """A checkpoint that could not be written; the message says why and what is left."""
 
 
@@ -338,9 +338,8 @@ def _explained(step: int, folder: Path) -> Iterator[None]:
         full = cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "free some space, or lower train.checkpoint_keep" if full else "check the folder"
         raise NotSaved(
-            cause.errno,
-            f"the checkpoint of step {step} could not be written ({cause.strerror}; {remedy}); earlier ones are intact",
-            str(cause.filename or folder),
+            f"{cause.filename or folder}: the checkpoint of step {step} could not be written "
+            f"({cause.strerror}; {remedy}); earlier ones are intact"
         ) from error
 
 

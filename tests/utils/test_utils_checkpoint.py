@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from utils import utils_checkpoint
-from utils.utils_checkpoint import CheckpointFolder, load_plain
+from utils.utils_checkpoint import CheckpointFolder, NotSaved, load_plain
 
 
 def make_state(seed: int = 0) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def test_a_write_that_fails_at_any_moment_loses_nothing(
     monkeypatch.setattr(os, "replace", failing(os.replace))
     try:
         checkpoints.save(step, make_state(2))
-    except OSError as error:
+    except NotSaved as error:
         assert f"step {step} could not be written" in str(error) and str(tmp_path) in str(error)
     else:
         assert calls <= moment, "the failure went unnoticed"
@@ -296,13 +296,13 @@ def test_a_write_that_fails_at_any_moment_loses_nothing(
 
 FULL_DISK = """
 import resource, sys, torch
-from utils.utils_checkpoint import CheckpointFolder
+from utils.utils_checkpoint import CheckpointFolder, NotSaved
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 checkpoints = CheckpointFolder(sys.argv[1])
 checkpoints.save(1, {"netG": {"weight": torch.ones(1000)}})
 try:
     checkpoints.save(2, {"netG": {"weight": torch.ones(1_000_000)}})
-except OSError as error:
+except NotSaved as error:
     print(error)
 """
 
