@@ -130,7 +130,12 @@ def test_vimeo(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
             ["trainsets/REDS/train_blur_with_val"],
         ),
         ("008_train_vrt_videodenoising_davis", davis, ["trainsets/DAVIS/train_GT.lmdb"], ["testsets"]),
-        ("009_train_vrt_videofi_vimeo_4frames", vimeo, ["trainsets/vimeo90k/vimeo90k_train_GT_all.lmdb"], []),
+        (
+            "009_train_vrt_videofi_vimeo_4frames",
+            vimeo,
+            ["trainsets/vimeo90k/vimeo90k_train_GT_all.lmdb", "testsets/vimeo90k/vimeo90k_test_GT_all"],
+            [],
+        ),
         ("003_train_vrt_videosr_bi_vimeo_7frames", vimeo, ["trainsets/vimeo90k/vimeo90k_train_LR7frames.lmdb"], []),
     ],
 )
