@@ -26,5 +26,5 @@ def test_code_runs_and_gives_what_it_says(
 
 def test_table_names_every_data_set(repository: Path) -> None:
     table = (repository / "docs/data.md").read_text().split("(`dataset_type`)")[1].split("##")[0]
-    named = set(re.findall(r"`(\w*Dataset\w*|vrt_video_rgbspike)`", table))
+    named = set(re.findall(r"`(\w*Dataset\w*|vrt_video_rgbspike|VFI_\w+)`", table))
     assert named == set(DATASETS.names())
