@@ -77,7 +77,7 @@ SMALL = {key: value for key, value in NETWORK.items() if key not in ("net_type",
 
 def test_table_names_every_data_set() -> None:
     table = DOCUMENT.split("(`dataset_type`)")[1].split("##")[0]
-    named = set(re.findall(r"`(\w*Dataset\w*|vrt_video_rgbspike)`", table))
+    named = set(re.findall(r"`(\w*Dataset\w*|vrt_video_rgbspike|VFI_\w+)`", table))
     assert named == set(DATASETS.names())
 
 
