@@ -115,8 +115,9 @@ def joined(tiles: Sequence[Tensor], cut: Cut, blend: int | None) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """In dB, for values in [0, 1]."""
-    return -10 * math.log10(float(((a - b) ** 2).mean()))
+    """In dB, for values in [0, 1]; infinite for equal ones."""
+    error = float(((a - b) ** 2).mean())
+    return -10 * math.log10(error) if error else math.inf
 
 
 def computed() -> str:
