@@ -256,6 +256,8 @@ def train(variant: Variant) -> float | None:
         code = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
         if code:
             raise ValueError(f"{variant.title}: training ended with exit code {code}; its last lines above say why")
+        if opt.train.total_iter not in CheckpointFolder(opt.experiment_dir).steps():
+            raise ValueError(f"{variant.title}: training was told to stop; the same command goes on with it")
     return json.loads(peak.read_text(encoding="utf-8"))["gb"] if peak.is_file() else None
 
 

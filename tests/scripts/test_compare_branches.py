@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,12 @@ def test_the_larger_peak_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_flags_out_of_range(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: Sequence[str]) -> None:
     assert Tiny(tmp_path)(*flags) == 2
     assert flags[0] in capsys.readouterr().err
+
+
+def test_a_training_that_was_told_to_stop_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = subprocess.CompletedProcess([], returncode=0)
+    monkeypatch.setattr(compare_branches.subprocess, "run", lambda *arguments, **flags: stopped)
+    assert Tiny(tmp_path)() == 2
+    assert "RGB only: training was told to stop; the same command goes on" in capsys.readouterr().err
