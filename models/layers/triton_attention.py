@@ -125,3 +125,138 @@ class _Grid:
 def _precision(dtype: torch.dtype) -> str:
     """How tensor cores multiply float32, as torch is set to do it."""
     return "ieee" if dtype != torch.float32 or torch.get_float32_matmul_precision() == "highest" else "tf32"
+
+
+@window_attention.register_fake
+def _(qkv, bias, fill, code, window, shift, heads, scale, mutual):  # type: ignore[no-untyped-def]
+    grid = _Grid(qkv, window, shift, heads, mutual)
+    return (
+        qkv.new_empty(*qkv.shape[:4], grid.channels),
+        qkv.new_empty(grid.windows, heads, grid.tokens, dtype=torch.float32),
+    )
+
+
+@torch.library.custom_op("s_vrt::window_attention_backward", mutates_args=())
+def window_attention_backward(
+    grad: Tensor,
+    qkv: Tensor,
+    bias: Tensor | None,
+    fill: Tensor | None,
+    code: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    window: Sequence[int],
+    shift: Sequence[int],
+    heads: int,
+    scale: float,
+    mutual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of qkv, bias, fill and code of `window_attention`, given that of its output; empty for a None."""
+    grid = _Grid(qkv, window, shift, heads, mutual)
+    grad = _rows(grad)
+    grads = qkv.new_empty(grid.batch, *grid.padded, 3 * grid.channels)
+    grad_bias = _launch_backward(grid, grads, grad, qkv, bias, fill, code, out, lse, scale)
+    empty = qkv.new_empty(0)
+    return (
+        grads[:, : grid.size[0], : grid.size[1], : grid.size[2]].contiguous(),
+        empty if bias is None else grad_bias.to(bias.dtype),
+        empty if fill is None else _outside(grads, grid.size).to(fill.dtype),
+        empty if code is None else _by_place(grads, grid).to(code.dtype),
+    )
+
+
+def _launch_backward(
+    grid: "_Grid",
+    grads: Tensor,
+    grad: Tensor,
+    qkv: Tensor,
+    bias: Tensor | None,
+    fill: Tensor | None,
+    code: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    scale: float,
+) -> Tensor:
+    """Fills `grads`, those of the padded grid, and returns that of the bias (heads, N, N)."""
+    from models.layers import triton_kernels as kernels
+
+    rows, columns = grid.tiles()
+    row_tiles, column_tiles = -(-grid.tokens // rows), -(-grid.tokens // columns)
+    scaled_bias = None if bias is None else (bias * _LOG2E).to(qkv.dtype)
+    sum_bias = bias is not None and row_tiles == 1
+    bias_tiles = row_tiles * column_tiles * grid.heads
+    tiles, programs = (bias_tiles, _BIAS_PROGRAMS) if sum_bias else (column_tiles * grid.heads, _FORWARD_PROGRAMS)
+    per_program = grid.per_program(tiles, programs)
+    groups = -(-grid.windows // per_program)
+    bias_per_program = grid.per_program(bias_tiles, _BIAS_PROGRAMS)
+    bias_groups = 0 if bias is None else -(-grid.windows // bias_per_program)
+    bias_sums = qkv.new_empty(bias_groups, grid.heads, grid.tokens, grid.tokens, dtype=torch.float32)
+    shares = grads[None, ..., : grid.channels]
+    if column_tiles > 1:
+        shares = grads.new_empty(column_tiles, *shares.shape[1:], dtype=torch.float32)
+    sizes = (grid.size, grid.padded, grid.windows)
+    constants = {**grid.constants(rows, columns), "FILLED": grid.is_padded and fill is not None}
+    kernels.attention_backward[(groups, column_tiles, grid.heads)](
+        *(qkv, scaled_bias, fill, code, out, lse, grad, shares, grads, bias_sums if sum_bias else None),
+        *(*sizes, per_program, qkv.stride(3), grad.stride(3), shares.stride(4), shares.stride(0)),
+        *(scale * _LOG2E, scale),
+        **constants,
+        BIASED=bias is not None,
+        CODED=code is not None,
+        SUM_BIAS=sum_bias,
+    )
+    if column_tiles > 1:
+        grads[..., : grid.channels] = shares.sum(0)
+    if bias is not None and not sum_bias:
+        constants.pop("MUTUAL")
+        kernels.attention_backward_bias[(bias_groups, row_tiles * column_tiles, grid.heads)](
+            *(qkv, scaled_bias, fill, out, lse, grad, bias_sums),
+            *(*sizes, bias_per_program, qkv.stride(3), grad.stride(3), scale * _LOG2E),
+            **constants,
+        )
+    return bias_sums.sum(0)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """x (B, T, H, W, C) such that its rows have one stride, copied where they have not."""
+    step = x.stride(3)
+    strides = (step * x.shape[1] * x.shape[2] * x.shape[3], step * x.shape[2] * x.shape[3], step * x.shape[3], step, 1)
+    return x if x.stride() == strides else x.contiguous()
+
+
+def _outside(grads: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """(3*C,) sum over what lies outside `size` in the padded grid."""
+    frames, height, width = size
+    slabs = grads[:, frames:], grads[:, :frames, height:], grads[:, :frames, :height, width:]
+    return torch.stack([slab.sum((0, 1, 2, 3), dtype=torch.float32) for slab in slabs]).sum(0)
+
+
+def _by_place(grads: Tensor, grid: _Grid) -> Tensor:
+    """(height*width of a window, 3*C) sum over the windows and frames of the padded grid."""
+    plane = grads.sum((0, 1), dtype=torch.float32).roll((-grid.shift[1], -grid.shift[2]), (0, 1))
+    return plane.unflatten(1, (-1, grid.window[2])).unflatten(0, (-1, grid.window[1])).sum((0, 2)).flatten(0, 1)
+
+
+@window_attention_backward.register_fake
+def _(grad, qkv, bias, fill, code, out, lse, window, shift, heads, scale, mutual):  # type: ignore[no-untyped-def]
+    return (
+        torch.empty_like(qkv, memory_format=torch.contiguous_format),
+        *(qkv.new_empty(0) if x is None else torch.empty_like(x) for x in (bias, fill, code)),
+    )
+
+
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    ctx.set_materialize_grads(False)
+    tensors, ctx.settings = inputs[:4], inputs[4:]
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx, grad, _grad_lse):  # type: ignore[no-untyped-def]
+    tensors = ctx.saved_tensors
+    grads = window_attention_backward(grad, *tensors, *ctx.settings)
+    given = [None if x is None else g for g, x in zip(grads, tensors[:4], strict=True)]
+    return *given, *(None for _ in ctx.settings)
+
+
+window_attention.register_autograd(_backward, setup_context=_setup_context)

@@ -51,8 +51,8 @@ def _wraps(corner, padded, WINDOW: tl.constexpr, SHIFT: tl.constexpr, MUTUAL: tl
 def _locate(
     place, corner, size, padded, WINDOW: tl.constexpr, SHIFT: tl.constexpr, MUTUAL: tl.constexpr, FLIP: tl.constexpr
 ):
-    """Of places in a window: row in the grid, row in the padded grid, whether there is such a token, and a label of
-    the region, which differs between tokens that the shift brought together.
+    """Of places in a window: row in a grid of `size`, whether there is such a token, and a label of the region, which
+    differs between tokens that the shift brought together.
 
     FLIP: of the other frame of the pair.
     """
@@ -72,8 +72,7 @@ def _locate(
     column = tl.where(column >= padded[2], column - padded[2], column)
     known = (place < WINDOW[0] * WINDOW[1] * WINDOW[2]) & (frame < size[0]) & (line < size[1]) & (column < size[2])
     row = ((corner[0] * size[0] + frame) * size[1] + line) * size[2] + column
-    row_padded = ((corner[0] * padded[0] + frame) * padded[1] + line) * padded[2] + column
-    return row.to(tl.int64), row_padded.to(tl.int64), known, label
+    return row.to(tl.int64), known, label
 
 
 @triton.jit
@@ -143,18 +142,18 @@ def attention_forward(
     for window in range(first, tl.minimum(first + per_program, windows)):
         corner = _corner(window, padded, WINDOW)
         wraps = _wraps(corner, padded, WINDOW, SHIFT, MUTUAL)
-        row, _, known, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, MUTUAL)
+        row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, MUTUAL)
         q = _load(
-            qkv, row, known, queries, column, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
+            qkv, row_q, known_q, queries, column, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
         )  # fmt: skip
         highest = tl.full((BLOCK_M,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK_M,), tl.float32)
         result = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
         for start in range(0, N, BLOCK_N):
             keys = start + tl.arange(0, BLOCK_N)
-            row, _, known, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
+            row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
             k = _load(
-                qkv, row, known, keys, column + C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
+                qkv, row_k, known_k, keys, column + C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
             )  # fmt: skip
             tile = 0.0
             if BIASED:
@@ -165,14 +164,14 @@ def attention_forward(
             decay = tl.exp2(highest - higher)
             total = total * decay + tl.sum(weights, 1)
             v = _load(
-                qkv, row, known, keys, column + 2 * C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
+                qkv, row_k, known_k, keys, column + 2 * C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
             )  # fmt: skip
             result = tl.dot(weights.to(v.dtype), v, result * decay[:, None], input_precision=PRECISION)
             highest = higher
         result = result / total[:, None]
-        row, _, known, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
-        place = out + row[:, None] * C + column + lane[None, :]
-        tl.store(place, result.to(out.dtype.element_ty), mask=known[:, None] & (lane[None, :] < HEAD_DIM))
+        row_out, known_out, _label_out = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
+        place = out + row_out[:, None] * C + column + lane[None, :]
+        tl.store(place, result.to(out.dtype.element_ty), mask=known_out[:, None] & (lane[None, :] < HEAD_DIM))
         tl.store(lse + (window * HEADS + head) * N + queries, highest + tl.log2(total), mask=queries < N)
 
 
@@ -225,28 +224,27 @@ def attention_backward(
     for window in range(first, tl.minimum(first + per_program, windows)):
         corner = _corner(window, padded, WINDOW)
         wraps = _wraps(corner, padded, WINDOW, SHIFT, MUTUAL)
-        row, row_keys, known, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
+        row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
         k = _load(
-            qkv, row, known, keys, column + C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
+            qkv, row_k, known_k, keys, column + C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
         )  # fmt: skip
         v = _load(
-            qkv, row, known, keys, column + 2 * C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
+            qkv, row_k, known_k, keys, column + 2 * C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
         )  # fmt: skip
         grad_k = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
         grad_v = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
         for start in range(0, N, BLOCK_M):
             queries = start + tl.arange(0, BLOCK_M)
-            row, row_q, known, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, MUTUAL)
+            row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, MUTUAL)
             q = _load(
-                qkv, row, known, queries, column, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
+                qkv, row_q, known_q, queries, column, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
             )  # fmt: skip
             tile = 0.0
             if BIASED:
                 tile = _bias_tile(bias, head, queries, keys, N)
-            if MUTUAL:
-                row, _, known, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
+            row_out, known_out, _label_out = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
             grad_out, weights, grad_scores = _score_gradients(
-                q, k, v, tile, grad, out, lse, row, known, label, label_k, wraps, window, head, queries, keys, scale,
+                q, k, v, tile, grad, out, lse, row_out, known_out, label, label_k, wraps, window, head, queries, keys, scale,
                 grad_stride, N, HEADS, HEAD_DIM, BLOCK_D, BLOCK_N, BIASED, SHIFTED, PRECISION,
             )  # fmt: skip
             grad_v = tl.dot(tl.trans(weights.to(v.dtype)), grad_out, grad_v, input_precision=PRECISION)
@@ -255,10 +253,12 @@ def attention_backward(
             grad_scores = grad_scores.to(q.dtype)
             grad_k = tl.dot(tl.trans(grad_scores), q, grad_k, input_precision=PRECISION)
             part = tl.dot(grad_scores, k, input_precision=PRECISION) * factor
-            here = (queries < N)[:, None] & (lane[None, :] < HEAD_DIM)
-            tl.store(share + row_q[:, None] * grad_q_stride, part.to(grad_q.dtype.element_ty), mask=here)
-        here = (keys < N)[:, None] & (lane[None, :] < HEAD_DIM)
-        place = grad_qkv + row_keys[:, None] * (3 * C) + column + lane[None, :]
+            to_q, inside_q, _label_q = _locate(queries, corner, padded, padded, WINDOW, SHIFT, MUTUAL, MUTUAL)
+            here = inside_q[:, None] & (lane[None, :] < HEAD_DIM)
+            tl.store(share + to_q[:, None] * grad_q_stride, part.to(grad_q.dtype.element_ty), mask=here)
+        to_k, inside_k, _label_k = _locate(keys, corner, padded, padded, WINDOW, SHIFT, MUTUAL, False)
+        here = inside_k[:, None] & (lane[None, :] < HEAD_DIM)
+        place = grad_qkv + to_k[:, None] * (3 * C) + column + lane[None, :]
         tl.store(place + C, (grad_k * factor).to(grad_qkv.dtype.element_ty), mask=here)
         tl.store(place + 2 * C, grad_v.to(grad_qkv.dtype.element_ty), mask=here)
     if SUM_BIAS:
@@ -291,19 +291,19 @@ def attention_backward_bias(
     for window in range(first, tl.minimum(first + per_program, windows)):
         corner = _corner(window, padded, WINDOW)
         wraps = _wraps(corner, padded, WINDOW, SHIFT, False)
-        row, _, known, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, False, False)
+        row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, False, False)
         k = _load(
-            qkv, row, known, keys, column + C, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
+            qkv, row_k, known_k, keys, column + C, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
         )  # fmt: skip
         v = _load(
-            qkv, row, known, keys, column + 2 * C, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
+            qkv, row_k, known_k, keys, column + 2 * C, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
         )  # fmt: skip
-        row, _, known, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, False, False)
+        row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, False, False)
         q = _load(
-            qkv, row, known, queries, column, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
+            qkv, row_q, known_q, queries, column, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
         )  # fmt: skip
-        _, _, grad_scores = _score_gradients(
-            q, k, v, tile, grad, out, lse, row, known, label, label_k, wraps, window, head, queries, keys, scale,
+        _grad_out, _weights, grad_scores = _score_gradients(
+            q, k, v, tile, grad, out, lse, row_q, known_q, label, label_k, wraps, window, head, queries, keys, scale,
             grad_stride, N, HEADS, HEAD_DIM, BLOCK_D, BLOCK_N, True, SHIFTED, PRECISION,
         )  # fmt: skip
         bias_sum += grad_scores
