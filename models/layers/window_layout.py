@@ -10,6 +10,7 @@ Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -24,7 +25,10 @@ class WindowLayout:
 
     Attributes:
         batch: B.
+        size: (T, H, W).
         window: the window's size (frames, height, width) on this grid; N is its product.
+        shift: cyclic shift towards the origin on this grid: place p of the shifted axis holds coordinate (p + shift)
+            modulo the axis' padded length, a token where that is smaller than the axis.
         index: (windows * N,) int64, row of the token at each place of the window order (0 where padded).
         inverse: (B*T*H*W,) int64, place of each token in the window order.
         padding: (windows * N,) bool, True where the place holds no token; None where there is no such place.
@@ -34,7 +38,9 @@ class WindowLayout:
     """
 
     batch: int
+    size: Size3
     window: Size3
+    shift: Size3
     index: Tensor
     inverse: Tensor
     padding: Tensor | None
@@ -45,6 +51,22 @@ class WindowLayout:
     def tokens_per_window(self) -> int:
         """N."""
         return self.window[0] * self.window[1] * self.window[2]
+
+    @cached_property
+    def full_mask(self) -> Tensor:
+        """(windows of a sample, N, N) float32: 1 where a shift brought together what lies apart, windows in the grid's
+        order. For the plain back end; it is as large as a head's scores."""
+        labels = torch.zeros(1, 1, 1, device=self.index.device)
+        for axis, (length, extent, step) in enumerate(zip(self.size, self.window, self.shift, strict=True)):
+            padded = -(-length // extent) * extent
+            place = torch.arange(padded, device=labels.device)
+            region = (place >= padded - extent).int() + (place >= padded - step) if step else torch.zeros_like(place)
+            shape = [1, 1, 1]
+            shape[axis] = padded
+            labels = 3 * labels + region.view(shape)
+        cut = labels.unflatten(2, (-1, self.window[2])).unflatten(1, (-1, self.window[1]))
+        cut = cut.unflatten(0, (-1, self.window[0])).permute(0, 2, 4, 1, 3, 5).reshape(-1, self.tokens_per_window)
+        return (cut[:, None] != cut[:, :, None]).float()
 
 
 def fit_window(size: Size3, window: Size3, shift: Size3, pairs: bool) -> tuple[Size3, Size3]:
@@ -109,7 +131,15 @@ def window_layout(
     inverse[all_index.masked_fill(all_padding, batch * tokens)] = places
     all_index.masked_fill_(all_padding, 0)
     return WindowLayout(
-        batch, window, all_index, inverse[:-1], all_padding if padded else None, torch.cat(samples), tuple(segments)
+        batch,
+        size,
+        window,
+        shift,
+        all_index,
+        inverse[:-1],
+        all_padding if padded else None,
+        torch.cat(samples),
+        tuple(segments),
     )
 
 
