@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import attention, eager  # noqa: F401  (register their back ends)
+from models.layers import attention, eager, triton_backend  # noqa: F401  (register their back ends)
 from models.layers.attention_backend import choose_backend, compute_dtype
 from models.layers.blocks import RTMSA
 from models.layers.flow_warp import flow_warp_nearest4, neighbour_flows

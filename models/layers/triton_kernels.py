@@ -15,11 +15,22 @@ window; *rolled* coordinates are those after the cyclic shift, in which window 0
 its pair (rolled frames 2i and 2i+1) and its output lands at the keys' frame.
 """
 
+# What a kernel is given has no type of Python's.
+# mypy: disable-error-code="no-untyped-def"
+
 import triton
 import triton.language as tl
 
 # The published weights were trained with -100 for what a shifted window must not see (times log2(e)).
 SHIFT_MASK = tl.constexpr(-100.0 * 1.4426950408889634)
+
+
+@triton.jit
+def _dot(a, b, total, PRECISION: tl.constexpr):
+    """total + a b in float32. The interpreter would multiply bfloat16's bits as integers: "upcast" is for it."""
+    if PRECISION == "upcast":
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
+    return tl.dot(a, b, total, input_precision=PRECISION)
 
 
 @triton.jit
@@ -49,8 +60,9 @@ def _wraps(corner, padded, WINDOW: tl.constexpr, SHIFT: tl.constexpr, MUTUAL: tl
 
 @triton.jit
 def _locate(
-    place, corner, size, padded, WINDOW: tl.constexpr, SHIFT: tl.constexpr, MUTUAL: tl.constexpr, FLIP: tl.constexpr
-):
+    place, corner, size, padded, WINDOW: tl.constexpr, SHIFT: tl.constexpr, PADDED: tl.constexpr,
+    MUTUAL: tl.constexpr, FLIP: tl.constexpr,
+):  # fmt: skip
     """Of places in a window: row in a grid of `size`, whether there is such a token, and a label of the region, which
     differs between tokens that the shift brought together.
 
@@ -70,7 +82,9 @@ def _locate(
     frame = tl.where(frame >= padded[0], frame - padded[0], frame)
     line = tl.where(line >= padded[1], line - padded[1], line)
     column = tl.where(column >= padded[2], column - padded[2], column)
-    known = (place < WINDOW[0] * WINDOW[1] * WINDOW[2]) & (frame < size[0]) & (line < size[1]) & (column < size[2])
+    known = place < WINDOW[0] * WINDOW[1] * WINDOW[2]
+    if PADDED:
+        known &= (frame < size[0]) & (line < size[1]) & (column < size[2])
     row = ((corner[0] * size[0] + frame) * size[1] + line) * size[2] + column
     return row.to(tl.int64), known, label
 
@@ -89,8 +103,8 @@ def _load(
     x = tl.load(rows_of + row[:, None] * stride + column + lane[None, :], mask=known[:, None] & lanes, other=0.0)
     real = (place < N)[:, None] & lanes
     if FILLED:
-        absent = real & (known[:, None] == 0)
-        x += tl.load(fill + column + lane[None, :] + place[:, None] * 0, mask=absent, other=0.0).to(x.dtype)
+        absent = tl.load(fill + column + lane, mask=lane < HEAD_DIM, other=0.0).to(x.dtype)
+        x = tl.where(real & (known[:, None] == 0), absent[None, :], x)
     if CODED:
         added = tl.load(code + place[:, None] * (3 * CHANNELS) + column + lane[None, :], mask=real, other=0.0)
         x = (x.to(tl.float32) + added.to(tl.float32)).to(x.dtype)
@@ -98,9 +112,12 @@ def _load(
 
 
 @triton.jit
-def _bias_tile(bias, head, queries, keys, N: tl.constexpr):
+def _bias_tile(bias, head, queries, keys, N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    place = bias + (head * N + queries[:, None]) * N + keys[None, :]
+    if N % BLOCK_M == 0 and N % BLOCK_N == 0:
+        return tl.load(place).to(tl.float32)
     inside = (queries < N)[:, None] & (keys < N)[None, :]
-    return tl.load(bias + (head * N + queries[:, None]) * N + keys[None, :], mask=inside, other=0.0).to(tl.float32)
+    return tl.load(place, mask=inside, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -109,7 +126,7 @@ def _scores(
     SHIFTED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """q kT * scale + bias + mask; minus infinity for keys beyond N."""
-    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+    scores = _dot(q, tl.trans(k), None, PRECISION) * scale
     if BIASED:
         scores += tile
     if SHIFTED:
@@ -124,8 +141,8 @@ def _scores(
 def attention_forward(
     qkv, bias, fill, code, out, lse, size, padded, windows, per_program, stride, scale,
     WINDOW: tl.constexpr, SHIFT: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, MUTUAL: tl.constexpr, BIASED: tl.constexpr, FILLED: tl.constexpr,
-    CODED: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, MUTUAL: tl.constexpr, BIASED: tl.constexpr, PADDED: tl.constexpr,
+    FILLED: tl.constexpr, CODED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Output rows (B*T*H*W, C) and the log2-sum-exp2 of the scores (windows, HEADS, N).
 
@@ -142,7 +159,7 @@ def attention_forward(
     for window in range(first, tl.minimum(first + per_program, windows)):
         corner = _corner(window, padded, WINDOW)
         wraps = _wraps(corner, padded, WINDOW, SHIFT, MUTUAL)
-        row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, MUTUAL)
+        row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, MUTUAL)
         q = _load(
             qkv, row_q, known_q, queries, column, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
         )  # fmt: skip
@@ -151,13 +168,13 @@ def attention_forward(
         result = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
         for start in range(0, N, BLOCK_N):
             keys = start + tl.arange(0, BLOCK_N)
-            row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
+            row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, False)
             k = _load(
                 qkv, row_k, known_k, keys, column + C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
             )  # fmt: skip
             tile = 0.0
             if BIASED:
-                tile = _bias_tile(bias, head, queries, keys, N)
+                tile = _bias_tile(bias, head, queries, keys, N, BLOCK_M, BLOCK_N)
             scores = _scores(q, k, tile, label, label_k, wraps, keys, scale, N, BLOCK_N, BIASED, SHIFTED, PRECISION)
             higher = tl.maximum(highest, tl.max(scores, 1))
             weights = tl.exp2(scores - higher[:, None])
@@ -166,10 +183,10 @@ def attention_forward(
             v = _load(
                 qkv, row_k, known_k, keys, column + 2 * C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
             )  # fmt: skip
-            result = tl.dot(weights.to(v.dtype), v, result * decay[:, None], input_precision=PRECISION)
+            result = _dot(weights.to(v.dtype), v, result * decay[:, None], PRECISION)
             highest = higher
         result = result / total[:, None]
-        row_out, known_out, _label_out = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
+        row_out, known_out, _label_out = _locate(queries, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, False)
         place = out + row_out[:, None] * C + column + lane[None, :]
         tl.store(place, result.to(out.dtype.element_ty), mask=known_out[:, None] & (lane[None, :] < HEAD_DIM))
         tl.store(lse + (window * HEADS + head) * N + queries, highest + tl.log2(total), mask=queries < N)
@@ -192,17 +209,17 @@ def _score_gradients(
     total = tl.load(lse + (window * HEADS + head) * N + queries, mask=queries < N, other=float("inf"))
     scores = _scores(q, k, tile, label_q, label_k, wraps, keys, scale, N, BLOCK_N, BIASED, SHIFTED, PRECISION)
     weights = tl.exp2(scores - total[:, None])
-    grad_weights = tl.dot(grad_out, tl.trans(v), input_precision=PRECISION)
+    grad_weights = _dot(grad_out, tl.trans(v), None, PRECISION)
     return grad_out, weights, weights * (grad_weights - delta[:, None])
 
 
 @triton.jit
 def attention_backward(
-    qkv, bias, fill, code, out, lse, grad, grad_q, grad_qkv, grad_bias, size, padded, windows, per_program, stride,
-    grad_stride, grad_q_stride, grad_q_tile, scale, factor,
+    qkv, bias, fill, code, out, lse, size, padded, windows, per_program, stride, scale, grad, grad_stride,
+    grad_bias, grad_qkv, grad_q, grad_q_stride, grad_q_tile, factor,
     WINDOW: tl.constexpr, SHIFT: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, MUTUAL: tl.constexpr, BIASED: tl.constexpr, FILLED: tl.constexpr,
-    CODED: tl.constexpr, PRECISION: tl.constexpr, SUM_BIAS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, MUTUAL: tl.constexpr, BIASED: tl.constexpr, PADDED: tl.constexpr,
+    FILLED: tl.constexpr, CODED: tl.constexpr, PRECISION: tl.constexpr, SUM_BIAS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of queries, keys and values on the padded grid, in `grad_qkv` (rows, 3*C).
 
@@ -224,7 +241,7 @@ def attention_backward(
     for window in range(first, tl.minimum(first + per_program, windows)):
         corner = _corner(window, padded, WINDOW)
         wraps = _wraps(corner, padded, WINDOW, SHIFT, MUTUAL)
-        row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
+        row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, False)
         k = _load(
             qkv, row_k, known_k, keys, column + C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
         )  # fmt: skip
@@ -235,28 +252,30 @@ def attention_backward(
         grad_v = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
         for start in range(0, N, BLOCK_M):
             queries = start + tl.arange(0, BLOCK_M)
-            row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, MUTUAL)
+            row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, MUTUAL)
             q = _load(
                 qkv, row_q, known_q, queries, column, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
             )  # fmt: skip
             tile = 0.0
             if BIASED:
-                tile = _bias_tile(bias, head, queries, keys, N)
-            row_out, known_out, _label_out = _locate(queries, corner, size, padded, WINDOW, SHIFT, MUTUAL, False)
-            grad_out, weights, grad_scores = _score_gradients(
-                q, k, v, tile, grad, out, lse, row_out, known_out, label, label_k, wraps, window, head, queries, keys, scale,
-                grad_stride, N, HEADS, HEAD_DIM, BLOCK_D, BLOCK_N, BIASED, SHIFTED, PRECISION,
+                tile = _bias_tile(bias, head, queries, keys, N, BLOCK_M, BLOCK_N)
+            row_out, known_out, _label_out = _locate(
+                queries, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, False
             )  # fmt: skip
-            grad_v = tl.dot(tl.trans(weights.to(v.dtype)), grad_out, grad_v, input_precision=PRECISION)
+            grad_out, weights, grad_scores = _score_gradients(
+                q, k, v, tile, grad, out, lse, row_out, known_out, label, label_k, wraps, window, head, queries, keys,
+                scale, grad_stride, N, HEADS, HEAD_DIM, BLOCK_D, BLOCK_N, BIASED, SHIFTED, PRECISION,
+            )  # fmt: skip
+            grad_v = _dot(tl.trans(weights.to(v.dtype)), grad_out, grad_v, PRECISION)
             if SUM_BIAS:
                 bias_sum += grad_scores
             grad_scores = grad_scores.to(q.dtype)
-            grad_k = tl.dot(tl.trans(grad_scores), q, grad_k, input_precision=PRECISION)
-            part = tl.dot(grad_scores, k, input_precision=PRECISION) * factor
-            to_q, inside_q, _label_q = _locate(queries, corner, padded, padded, WINDOW, SHIFT, MUTUAL, MUTUAL)
+            grad_k = _dot(tl.trans(grad_scores), q, grad_k, PRECISION)
+            part = _dot(grad_scores, k, None, PRECISION) * factor
+            to_q, inside_q, _label_q = _locate(queries, corner, padded, padded, WINDOW, SHIFT, False, MUTUAL, MUTUAL)
             here = inside_q[:, None] & (lane[None, :] < HEAD_DIM)
             tl.store(share + to_q[:, None] * grad_q_stride, part.to(grad_q.dtype.element_ty), mask=here)
-        to_k, inside_k, _label_k = _locate(keys, corner, padded, padded, WINDOW, SHIFT, MUTUAL, False)
+        to_k, inside_k, _label_k = _locate(keys, corner, padded, padded, WINDOW, SHIFT, False, MUTUAL, False)
         here = inside_k[:, None] & (lane[None, :] < HEAD_DIM)
         place = grad_qkv + to_k[:, None] * (3 * C) + column + lane[None, :]
         tl.store(place + C, (grad_k * factor).to(grad_qkv.dtype.element_ty), mask=here)
@@ -269,11 +288,12 @@ def attention_backward(
 
 @triton.jit
 def attention_backward_bias(
-    qkv, bias, fill, out, lse, grad, grad_bias, size, padded, windows, per_program, stride, grad_stride, scale,
+    qkv, bias, fill, code, out, lse, size, padded, windows, per_program, stride, scale, grad, grad_stride, grad_bias,
     WINDOW: tl.constexpr, SHIFT: tl.constexpr, HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, FILLED: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, MUTUAL: tl.constexpr, BIASED: tl.constexpr, PADDED: tl.constexpr,
+    FILLED: tl.constexpr, CODED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The bias' gradient of self attention, summed over a group's windows: (groups, HEADS, N, N).
+    """The bias' gradient, summed over a group's windows: (groups, HEADS, N, N).
 
     A program has one tile of the bias of one head: grid (groups of windows, tiles, HEADS).
     """
@@ -284,27 +304,28 @@ def attention_backward_bias(
     head = tl.program_id(2)
     queries = tl.program_id(1) // COLUMNS * BLOCK_M + tl.arange(0, BLOCK_M)
     keys = tl.program_id(1) % COLUMNS * BLOCK_N + tl.arange(0, BLOCK_N)
-    tile = _bias_tile(bias, head, queries, keys, N)
+    tile = _bias_tile(bias, head, queries, keys, N, BLOCK_M, BLOCK_N)
     column = head * HEAD_DIM
     bias_sum = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     first = tl.program_id(0) * per_program
     for window in range(first, tl.minimum(first + per_program, windows)):
         corner = _corner(window, padded, WINDOW)
-        wraps = _wraps(corner, padded, WINDOW, SHIFT, False)
-        row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, False, False)
+        wraps = _wraps(corner, padded, WINDOW, SHIFT, MUTUAL)
+        row_k, known_k, label_k = _locate(keys, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, False)
         k = _load(
-            qkv, row_k, known_k, keys, column + C, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
+            qkv, row_k, known_k, keys, column + C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
         )  # fmt: skip
         v = _load(
-            qkv, row_k, known_k, keys, column + 2 * C, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
+            qkv, row_k, known_k, keys, column + 2 * C, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
         )  # fmt: skip
-        row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, False, False)
+        row_q, known_q, label = _locate(queries, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, MUTUAL)
         q = _load(
-            qkv, row_q, known_q, queries, column, stride, fill, fill, N, HEAD_DIM, BLOCK_D, C, FILLED, False
+            qkv, row_q, known_q, queries, column, stride, fill, code, N, HEAD_DIM, BLOCK_D, C, FILLED, CODED
         )  # fmt: skip
+        row_out, known_out, _label_out = _locate(queries, corner, size, padded, WINDOW, SHIFT, PADDED, MUTUAL, False)
         _grad_out, _weights, grad_scores = _score_gradients(
-            q, k, v, tile, grad, out, lse, row_q, known_q, label, label_k, wraps, window, head, queries, keys, scale,
-            grad_stride, N, HEADS, HEAD_DIM, BLOCK_D, BLOCK_N, True, SHIFTED, PRECISION,
+            q, k, v, tile, grad, out, lse, row_out, known_out, label, label_k, wraps, window, head, queries, keys,
+            scale, grad_stride, N, HEADS, HEAD_DIM, BLOCK_D, BLOCK_N, BIASED, SHIFTED, PRECISION,
         )  # fmt: skip
         bias_sum += grad_scores
     place = grad_bias + ((tl.program_id(0) * HEADS + head) * N + queries[:, None]) * N + keys[None, :]

@@ -1,0 +1,151 @@
+"""Triton's attention on a machine without a GPU: right in the interpreter, and compiled for one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.layers.triton_attention import interpreted, window_attention, window_attention_backward
+from models.layers.triton_backend import TritonBackend, relative_bias
+from models.layers.window_attention import WindowCodes
+
+triton = pytest.importorskip("triton", reason="Triton is not installed")
+HOPPER = ("cuda", 90, 32)
+# What a program may use on GPUs of compute capability 8.6 and 8.9, the smallest of those that are supported.
+SHARED_MEMORY = 101376
+
+
+def test_kernels_in_the_interpreter(repository: Path) -> None:
+    """`triton_cases.py`, in a process of its own: Triton decides when its functions are defined."""
+    cases = Path(__file__).with_name("triton_cases.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", str(cases)]
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
+
+
+class Compiler:
+    """Stands for a kernel: compiles it for the arguments it is called with, instead of running it."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self.compiled: list[Any] = []
+
+    def __getitem__(self, grid: tuple[int, int, int]) -> Any:
+        return self.compile
+
+    def compile(self, *args: Any, num_warps: int, num_stages: int, **constants: Any) -> None:
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+
+        names = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
+        values = dict(zip(self.kernel.arg_names, args, strict=False)) | constants
+        signature: dict[str, Any] = {}
+        fixed, aligned = {}, {}
+        for i, name in enumerate(self.kernel.arg_names):
+            value = values[name]
+            if name in constants or value is None:
+                signature[name], fixed[(i,)] = "constexpr", value
+            elif isinstance(value, Tensor):
+                signature[name], aligned[(i,)] = names[value.dtype], [["tt.divisibility", 16]]
+            else:
+                signature[name] = ("i32",) * 3 if isinstance(value, tuple) else "fp32" if value % 1 else "i32"
+        source = ASTSource(self.kernel, signature, fixed, aligned)
+        options = {"num_warps": num_warps, "num_stages": num_stages}
+        self.compiled.append(triton.compile(source, target=GPUTarget(*HOPPER), options=options))
+
+
+def compile_case(dtype: torch.dtype, window: tuple, head_dim: int, mutual: bool, frames: int) -> dict[str, Any]:
+    """The kernels that a forward and a backward pass launch, by name."""
+    from models.layers import triton_kernels
+
+    names = ("attention_forward", "attention_backward", "attention_backward_bias")
+    compilers = {name: Compiler(getattr(triton_kernels, name)) for name in names}
+    heads, shift = 6, tuple(length // 2 for length in window)
+    size, tokens = (frames, 16, 16), window[0] * window[1] * window[2]
+    qkv = torch.zeros(1, *size, 3 * heads * head_dim, dtype=dtype)
+    bias = None if mutual else torch.zeros(heads, tokens, tokens)
+    code = torch.zeros(window[1] * window[2], qkv.shape[-1], dtype=dtype) if mutual else None
+    tensors = (qkv, bias, torch.zeros(qkv.shape[-1]), code)
+    settings = (window, shift, heads, head_dim**-0.5, mutual)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, compiler in compilers.items():
+            patch.setattr(triton_kernels, name, compiler)
+        out, lse = window_attention(*tensors, *settings)
+        window_attention_backward(out, *tensors, out, lse, *settings)
+    return {name: compiler.compiled[0] for name, compiler in compilers.items() if compiler.compiled}
+
+
+@pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 leaves nothing to compile")
+@pytest.mark.parametrize(
+    ("dtype", "window", "head_dim", "mutual", "frames", "count"),
+    [
+        (torch.bfloat16, (6, 8, 8), 16, False, 6, 3),
+        (torch.bfloat16, (2, 8, 8), 16, True, 5, 2),
+        pytest.param(torch.bfloat16, (6, 8, 8), 20, False, 6, 3, marks=pytest.mark.slow),
+        pytest.param(torch.bfloat16, (2, 8, 8), 16, False, 5, 3, marks=pytest.mark.slow),
+        pytest.param(torch.bfloat16, (1, 8, 8), 20, False, 6, 2, marks=pytest.mark.slow),
+        pytest.param(torch.float32, (6, 8, 8), 20, False, 6, 3, marks=pytest.mark.slow),
+        pytest.param(torch.float32, (2, 8, 8), 20, True, 5, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_kernels_compile_for_a_gpu(
+    dtype: torch.dtype,
+    window: tuple,
+    head_dim: int,
+    mutual: bool,
+    frames: int,
+    count: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    if not (Path(triton.__file__).parent / "backends/nvidia/bin/ptxas").exists():
+        pytest.skip("this build of Triton has no ptxas")
+    for precision in ("highest", "high") if dtype == torch.float32 else ("highest",):
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(precision)
+        try:
+            kernels = compile_case(dtype, window, head_dim, mutual, frames)
+        finally:
+            torch.set_float32_matmul_precision(before)
+        assert len(kernels) == count
+        for kernel in kernels.values():
+            assert kernel.asm["cubin"]
+            assert kernel.metadata.shared <= SHARED_MEMORY
+            # Products are made by tensor cores, except for float32 at torch's highest precision.
+            assert ("mma" in kernel.asm["ptx"]) == (dtype == torch.bfloat16 or precision == "high")
+
+
+@pytest.mark.parametrize("window", [(3, 4, 5), (2, 3, 2), (1, 1, 1)])
+def test_relative_bias_equals_that_of_the_codes(window: tuple[int, int, int]) -> None:
+    codes = WindowCodes((3, 4, 5))
+    table = torch.randn(5 * 7 * 9, 2, dtype=torch.float64, requires_grad=True)
+    expected, bias = codes.relative_bias(table, window), relative_bias(table, codes.window, window)
+    assert torch.equal(bias, expected)
+    factor = torch.randn_like(bias)
+    (wanted,), (grad,) = (torch.autograd.grad((x * factor).sum(), table) for x in (expected, bias))
+    torch.testing.assert_close(grad, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 makes it run on a CPU")
+def test_refusals_say_why() -> None:
+    backend = TritonBackend()
+    assert "not for 'cpu'" in str(backend.refusal(torch.device("cpu"), torch.float32))
+    assert "not in torch.float64" in str(backend.refusal(torch.device("cpu"), torch.float64))
+
+
+def test_shapes_without_data() -> None:
+    """On the meta device, as `models/estimate.py` runs the network."""
+    qkv = torch.empty(2, 5, 9, 10, 3 * 12, device="meta", requires_grad=True)
+    bias = torch.empty(3, 32, 32, device="meta", requires_grad=True)
+    out, lse = window_attention(qkv, bias, None, None, (2, 4, 4), (1, 2, 2), 3, 0.5, False)
+    assert (out.shape, lse.shape) == ((2, 5, 9, 10, 12), (2 * 3 * 3 * 3, 3, 32))
+    grads = torch.autograd.grad(out.sum(), (qkv, bias))
+    assert [grad.shape for grad in grads] == [qkv.shape, bias.shape]
