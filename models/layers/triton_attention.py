@@ -30,11 +30,12 @@ def interpreted() -> bool:
 
 
 class Tiles(NamedTuple):
-    """Queries and keys of a tile, and warps of a program."""
+    """Queries and keys of a tile, warps of a program, and tiles that are loaded ahead."""
 
     rows: int
     columns: int
     warps: int
+    stages: int
 
 
 def choose_tiles(precision: str, backward: bool) -> Tiles:
@@ -43,11 +44,9 @@ def choose_tiles(precision: str, backward: bool) -> Tiles:
     Args:
         precision: "ieee32" (float32 without tensor cores), "tf32" or "half".
     """
-    if precision == "ieee32":
-        return Tiles(32, 64, 4)
-    if precision == "half" and backward:
-        return Tiles(64, 128, 8)
-    return Tiles(64, 64, 4)
+    if precision == "half":
+        return Tiles(64, 128, 8, 2) if backward else Tiles(64, 64, 4, 2)
+    return Tiles(32 if precision == "ieee32" else 64, 64, 4, 1 if backward else 2)
 
 
 class _Grid:
@@ -72,7 +71,8 @@ class _Grid:
         """Tiles no larger than the window needs: powers of two, at least 16, as tensor cores want them."""
         most = choose_tiles(self.precision, backward)
         fitting = 1 << (max(self.tokens, 16) - 1).bit_length()
-        return Tiles(min(most.rows, fitting), min(most.columns, fitting), 4 if fitting <= 64 else most.warps)
+        warps = 4 if fitting <= 64 else most.warps
+        return Tiles(min(most.rows, fitting), min(most.columns, fitting), warps, most.stages)
 
     def count(self, extent: int) -> int:
         """Tiles of `extent` tokens per window."""
@@ -131,7 +131,7 @@ def _launch(
         CODED=inputs.code is not None,
         PRECISION="upcast" if interpreted() else precision,
         num_warps=tiles.warps,
-        num_stages=2,
+        num_stages=tiles.stages,
         **constants,
     )
 

@@ -22,8 +22,8 @@ from models.layers.window_layout import window_layout
 
 Size3 = tuple[int, int, int]
 HEADS = 2
-SMALL = Tiles(16, 16, 4)
-LARGE = Tiles(128, 128, 4)
+SMALL = Tiles(16, 16, 4, 2)
+LARGE = Tiles(128, 128, 4, 2)
 
 # (batch, (T, H, W), window, shift, mutual, channels of a head, tiles)
 CASES = [
