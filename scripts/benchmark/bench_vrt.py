@@ -137,7 +137,7 @@ def print_table(rows: Sequence[dict[str, Any]], step: bool) -> None:
     head = f"{'variant':18}"
     if timed:
         head += f"{'seconds':>9}{'ratio':>7}{'cpu s':>9}{'ratio':>7}{'peak GB':>9}{'start':>7}{'share':>7}"
-    head += f"{'ops':>8}{'GB':>9}{'TFLOP':>8}"
+    head += f"{'ops':>8}{'GB':>9}{'TFLOP':>8}{'alive GB':>9}{'largest':>8}"
     head += f"{'kept GB':>9}{'by attn.':>9}" if step else ""
     print(head + (f"{'roofline':>10}{'differs':>10}" if timed else ""))
     for row in rows:
@@ -147,6 +147,7 @@ def print_table(rows: Sequence[dict[str, Any]], step: bool) -> None:
             line += f"{row['processor_seconds_ratio']:7.2f}{row['peak'] / 1e9:9.2f}{row['start'] / 1e9:7.2f}"
             line += f"{row['peak_share']:7.2f}"
         line += f"{row['operations']:8d}{row['moved'] / 1e9:9.1f}{row['flop'] / 1e12:8.3f}"
+        line += f"{row['peak_alive'] / 1e9:9.2f}{row['largest'] / 1e9:8.3f}"
         line += f"{row['kept'] / 1e9:9.2f}{row['kept_by_attention'] / 1e9:9.2f}" if step else ""
         if timed:
             difference = "-" if row["difference"] is None else f"{row['difference']:.1e}"

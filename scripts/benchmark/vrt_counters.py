@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
+from models.estimate import StorageCount
 from models.layers.blocks import TMSA
 
 # These only look at memory in another way, or make what is not looked at.
@@ -42,12 +43,15 @@ class Counts:
     Attributes:
         operations: ATen operations that touch data. flop: of matrix products, convolutions and attention. moved: bytes
             read and written. kept: bytes that the forward pass keeps for the backward pass, weights not counted.
+        peak_alive: bytes that are alive at most, network and inputs not counted. largest: of one tensor.
         kept_by_attention: the part of `kept` that is not kept if attention is recomputed.
     """
 
     operations: int = 0
     flop: int = 0
     moved: int = 0
+    peak_alive: int = 0
+    largest: int = 0
     kept: int = 0
     kept_by_attention: int = 0
 
@@ -74,6 +78,7 @@ def _count(network: nn.Module, inputs: Sequence[Tensor], step: bool, recompute_a
             if isinstance(block, TMSA):
                 block.checkpoint_attn = True
     counter = _Counter()
+    storages = StorageCount([*twin.parameters(), *twin.buffers(), *fakes], deform_samples=False)
     weights = {tensor.untyped_storage()._cdata for tensor in (*twin.parameters(), *twin.buffers())}
     kept: dict[int, Tensor] = {}
 
@@ -82,7 +87,7 @@ def _count(network: nn.Module, inputs: Sequence[Tensor], step: bool, recompute_a
             kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with mode, counter, torch.set_grad_enabled(step):
+    with mode, storages, counter, torch.set_grad_enabled(step):
         if step:
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 loss = twin(*fakes).square().mean()
@@ -91,6 +96,7 @@ def _count(network: nn.Module, inputs: Sequence[Tensor], step: bool, recompute_a
             loss.backward()
         else:
             twin(*fakes)
+    counter.counts.peak_alive, counter.counts.largest = storages.peak, storages.largest
     return counter.counts
 
 
