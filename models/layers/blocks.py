@@ -214,8 +214,11 @@ class TMSA(nn.Module):
                 branch = self._attention(x, padding, layout.window, [(kind, stop - start)], biases, backend)
                 x += _scaled(branch, None if keep_attn is None else keep_attn[samples])
                 x += _scaled(self._mlp(x), None if keep_ffn is None else keep_ffn[samples])
-                if padding is not None:
-                    index, x = index[~padding], x[~padding]
+                if layout.stand_ins is not None:
+                    # Padded places write what their stand-in writes: choosing the others would make a GPU wait.
+                    windows = x.view(-1, per_window, x.shape[1])
+                    places = layout.stand_ins[rows].view(windows.shape[0], -1, 1).expand_as(windows)
+                    x = windows.gather(1, places).view(x.shape)
                 out.index_copy_(0, index, x)
             first += count
         return out

@@ -29,9 +29,12 @@ class WindowLayout:
         window: the window's size (frames, height, width) on this grid; N is its product.
         shift: cyclic shift towards the origin on this grid: place p of the shifted axis holds coordinate (p + shift)
             modulo the axis' padded length, a token where that is smaller than the axis.
-        index: (windows * N,) int64, row of the token at each place of the window order (0 where padded).
+        index: (windows * N,) int64, row of the token at each place of the window order; where padded, that of its
+            window's token at place `stand_ins`.
         inverse: (B*T*H*W,) int64, place of each token in the window order.
         padding: (windows * N,) bool, True where the place holds no token; None where there is no such place.
+        stand_ins: (windows * N,) int64, place in its window (0 to N-1) of the token at `index`: the place itself, but
+            for padded ones; None where `padding` is.
         samples: (windows,) int64, the batch entry that a window belongs to.
         segments: (kind, number of windows) in window order; bit 4 of the kind is set where the window wraps around
             in time, bit 2 in height, bit 1 in width. 0 needs no mask.
@@ -44,6 +47,7 @@ class WindowLayout:
     index: Tensor
     inverse: Tensor
     padding: Tensor | None
+    stand_ins: Tensor | None
     samples: Tensor
     segments: tuple[tuple[int, int], ...]
 
@@ -99,19 +103,22 @@ def window_layout(
     for length, extent, step in zip(size, window, shift, strict=True):
         count = -(-length // extent)
         axes.append(((torch.arange(count * extent, device=device) + step) % (count * extent)).view(count, extent))
-    frames, rows, columns = axes
     padded = any(axis.numel() > length for axis, length in zip(axes, size, strict=True))
-    lines = frames.view(-1, 1, 1, window[0], 1, 1) * size[1] + rows.view(1, -1, 1, 1, window[1], 1)
-    grid = lines * size[2] + columns.view(1, 1, -1, 1, 1, window[2])
-    outside = (
-        (frames >= size[0]).view(-1, 1, 1, window[0], 1, 1)
-        | (rows >= size[1]).view(1, -1, 1, 1, window[1], 1)
-        | (columns >= size[2]).view(1, 1, -1, 1, 1, window[2])
-    )
+    missing = [axis >= length for axis, length in zip(axes, size, strict=True)]
+    # Padding is shorter than a window, so every window has a token: the first one stands in for what is missing.
+    firsts = [absent.int().argmin(1, keepdim=True) for absent in missing]
+    own = [
+        torch.where(absent, first, torch.arange(absent.shape[1], device=device))
+        for absent, first in zip(missing, firsts, strict=True)
+    ]
+    axes = [axis.gather(1, places) for axis, places in zip(axes, own, strict=True)]
+    grid = _combine(axes, size)
+    outside = _combine([absent.long() for absent in missing], (2, 2, 2)) > 0
+    stand_in = _combine(own, window)
 
     tokens, per_window = size[0] * size[1] * size[2], window[0] * window[1] * window[2]
     first_token = torch.arange(batch, device=device) * tokens
-    index, padding, samples, segments = [], [], [], []
+    index, padding, stand_ins, samples, segments = [], [], [], [], []
     for bits in product(*[(0, 1) if step else (0,) for step in shift]):
         # The wrapping windows are the last ones of a shifted axis, so that every kind is a box of windows.
         box = tuple(
@@ -121,6 +128,7 @@ def window_layout(
         windows = grid[box].reshape(1, -1, per_window)
         index.append((windows + first_token.view(-1, 1, 1)).reshape(-1))
         padding.append(outside[box].reshape(1, -1).expand(batch, -1).reshape(-1))
+        stand_ins.append(stand_in[box].reshape(1, -1).expand(batch, -1).reshape(-1))
         samples.append(torch.arange(batch, device=device).repeat_interleave(windows.shape[1]))
         segments.append((bits[0] * 4 + bits[1] * 2 + bits[2], batch * windows.shape[1]))
 
@@ -129,7 +137,6 @@ def window_layout(
     # Padded places write behind the last token, as choosing the others would make a GPU wait.
     inverse = torch.empty(batch * tokens + 1, dtype=torch.int64, device=device)
     inverse[all_index.masked_fill(all_padding, batch * tokens)] = places
-    all_index.masked_fill_(all_padding, 0)
     return WindowLayout(
         batch,
         size,
@@ -138,9 +145,22 @@ def window_layout(
         all_index,
         inverse[:-1],
         all_padding if padded else None,
+        torch.cat(stand_ins) if padded else None,
         torch.cat(samples),
         tuple(segments),
     )
+
+
+def _combine(axes: list[Tensor], size: Size3) -> Tensor:
+    """Numbers per axis, (windows, places) each, to those of the grid, ((first * height) + second) * width + third, as
+    (windows of each axis, places of each axis)."""
+    first, second, third = (
+        values.view(
+            [*(-1 if i == axis else 1 for i in range(3)), *(values.shape[1] if i == axis else 1 for i in range(3))]
+        )
+        for axis, values in enumerate(axes)
+    )
+    return (first * size[1] + second) * size[2] + third
 
 
 class WindowLayouts:
