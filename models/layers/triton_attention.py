@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 _LOG2E = math.log2(math.e)
 # Programs that keep a large GPU busy; constants, so that sums have the same order on every machine.
@@ -292,3 +293,23 @@ def _backward(ctx, grad, _grad_lse):  # type: ignore[no-untyped-def]
 
 
 window_attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+@register_flop_formula(torch.ops.s_vrt.window_attention)
+def _flop(qkv, bias, fill, code, *settings, **_kwargs):  # type: ignore[no-untyped-def]
+    return _flop_of_products(qkv, *settings)
+
+
+@register_flop_formula(torch.ops.s_vrt.window_attention_backward)
+def _backward_flop(grad, qkv, bias, fill, code, out, lse, *settings, **_kwargs):  # type: ignore[no-untyped-def]
+    """The scores again, and four products of their size: as PyTorch counts its fused attention."""
+    return _flop_of_products(qkv, *settings) * 5 // 2
+
+
+def _flop_of_products(
+    qkv: Sequence[int], window: Sequence[int], shift: Sequence[int], heads: int, scale: float, mutual: bool
+) -> int:
+    """Of q kT and of the weights times v, for qkv of this shape."""
+    tokens = math.prod(window[1:] if mutual else window)
+    padded = math.prod(-(-length // extent) * extent for length, extent in zip(qkv[1:4], window, strict=True))
+    return 2 * 2 * qkv[0] * padded * tokens * qkv[4] // 3

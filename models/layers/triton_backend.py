@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
 
 from models.layers.attention_backend import ATTENTION_BACKENDS, TokenBackend
 from models.layers.triton_attention import interpreted, window_attention
@@ -72,21 +73,28 @@ def relative_bias(table: Tensor, full: Size3, window: Size3) -> Tensor:
 @cache
 def _trial(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why the kernels fail on one small window of this device: an error, or a result other than the plain formula's."""
+    plain = torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False)
+    with _disable_current_modes(), plain[0], plain[1], plain[2]:
+        try:
+            difference = _difference(device, dtype)
+        except Exception as error:  # of the compiler, the driver or the launch: whatever it is, another back end works
+            return f"a trial of its kernels raised {type(error).__name__}: {error}"
+    # A comparison with NaN is never true.
+    if not difference <= _TOLERANCES[dtype]:
+        return f"a trial of its kernels gave {difference:.2g} beside the plain formula's result"
+    return None
+
+
+def _difference(device: torch.device, dtype: torch.dtype) -> float:
+    """Largest difference from the plain formula, in result and gradients, for one window."""
     window, width = (2, 3, 4), 8
     generator = torch.Generator().manual_seed(0)
     shapes = ((1, *window, 3 * width), (1, 24, 24), (24, width))
     qkv, bias, grad = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
-    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        leaves = [qkv.requires_grad_(), bias.requires_grad_()]
-        q, k, v = qkv.float().view(-1, 3, width).unbind(1)
-        expected = (q @ k.T * 0.3 + bias[0].float()).softmax(-1) @ v
-        wanted = [expected, *torch.autograd.grad(expected, leaves, grad.float())]
-        try:
-            out = window_attention(qkv, bias, None, None, window, (0, 0, 0), 1, 0.3, False)[0].view(-1, width)
-            got = [out, *torch.autograd.grad(out, leaves, grad)]
-        except Exception as error:  # of the compiler, the driver or the launch: whatever it is, another back end works
-            return f"a trial of its kernels raised {type(error).__name__}: {error}"
-    difference = max(float((a - b).detach().abs().max()) for a, b in zip(got, wanted, strict=True))
-    if difference > _TOLERANCES[dtype]:
-        return f"a trial of its kernels gave {difference:.2g} beside the plain formula's result"
-    return None
+    leaves = [qkv.requires_grad_(), bias.requires_grad_()]
+    q, k, v = qkv.float().view(-1, 3, width).unbind(1)
+    expected = (q @ k.T * 0.3 + bias[0].float()).softmax(-1) @ v
+    wanted = [expected, *torch.autograd.grad(expected, leaves, grad.float())]
+    out = window_attention(qkv, bias, None, None, window, (0, 0, 0), 1, 0.3, False)[0].view(-1, width)
+    got = [out, *torch.autograd.grad(out, leaves, grad)]
+    return max(float((a - b).detach().abs().max()) for a, b in zip(got, wanted, strict=True))

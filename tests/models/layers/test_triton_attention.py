@@ -4,15 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from models.layers.triton_attention import interpreted, window_attention, window_attention_backward
+from models.layers.triton_attention import interpreted, window_attention
 from models.layers.triton_backend import TritonBackend, relative_bias
 from models.layers.window_attention import WindowCodes
+from scripts.benchmark.triton_resources import compile_kernels
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 # What a program may use on GPUs of compute capability 8.6 and 8.9, the smallest of those that are supported.
@@ -27,58 +26,6 @@ def test_kernels_in_the_interpreter(repository: Path) -> None:
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout
-
-
-class Compiler:
-    """Stands for a kernel: compiles it for the arguments it is called with, instead of running it."""
-
-    def __init__(self, kernel: Any, capability: int) -> None:
-        self.kernel, self.capability = kernel, capability
-        self.compiled: list[Any] = []
-
-    def __getitem__(self, grid: tuple[int, int, int]) -> Any:
-        return self.compile
-
-    def compile(self, *args: Any, num_warps: int, num_stages: int, **constants: Any) -> None:
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource
-
-        names = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
-        values = dict(zip(self.kernel.arg_names, args, strict=False)) | constants
-        signature: dict[str, Any] = {}
-        fixed, aligned = {}, {}
-        for i, name in enumerate(self.kernel.arg_names):
-            value = values[name]
-            if name in constants or value is None:
-                signature[name], fixed[(i,)] = "constexpr", value
-            elif isinstance(value, Tensor):
-                signature[name], aligned[(i,)] = names[value.dtype], [["tt.divisibility", 16]]
-            else:
-                signature[name] = ("i32",) * 3 if isinstance(value, tuple) else "fp32" if value % 1 else "i32"
-        source = ASTSource(self.kernel, signature, fixed, aligned)
-        options = {"num_warps": num_warps, "num_stages": num_stages}
-        self.compiled.append(triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options=options))
-
-
-def compile_case(capability: int, dtype: torch.dtype, window: tuple, head_dim: int, mutual: bool) -> dict[str, Any]:
-    """The kernels that a forward and a backward pass on a padded grid launch, by name."""
-    from models.layers import triton_kernels
-
-    names = ("attention_forward", "attention_backward", "attention_backward_bias")
-    compilers = {name: Compiler(getattr(triton_kernels, name), capability) for name in names}
-    heads, shift = 6, tuple(length // 2 for length in window)
-    size, tokens = (7, 16, 16), window[0] * window[1] * window[2]
-    qkv = torch.zeros(1, *size, 3 * heads * head_dim, dtype=dtype)
-    bias = None if mutual else torch.zeros(heads, tokens, tokens)
-    code = torch.zeros(window[1] * window[2], qkv.shape[-1], dtype=dtype) if mutual else None
-    tensors = (qkv, bias, torch.zeros(qkv.shape[-1]), code)
-    settings = (window, shift, heads, head_dim**-0.5, mutual)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, compiler in compilers.items():
-            patch.setattr(triton_kernels, name, compiler)
-        out, lse = window_attention(*tensors, *settings)
-        window_attention_backward(out, *tensors, out, lse, *settings)
-    return {name: compiler.compiled[0] for name, compiler in compilers.items() if compiler.compiled}
 
 
 @pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 leaves nothing to compile")
@@ -107,7 +54,7 @@ def test_kernels_compile_for_a_gpu(
         pytest.skip("this build of Triton has no ptxas")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
-    kernels = compile_case(capability, dtype, window, head_dim, mutual)
+    kernels = compile_kernels(capability, dtype, window, head_dim, mutual)
     assert len(kernels) == count
     for kernel in kernels.values():
         assert kernel.asm["cubin"]
