@@ -210,8 +210,9 @@ def run(arguments: argparse.Namespace) -> bool:
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
     among = contenders(arguments.compare, arguments.tiles, device, dtype)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    what = "step" if arguments.step else "forward"
     print(
-        f"{'step' if arguments.step else 'forward'} of [{arguments.batch},{arguments.size}], {arguments.precision}, {name}, "
+        f"{what} of [{arguments.batch},{arguments.size}], {arguments.precision}, {name}, "
         f"torch {torch.__version__}; medians of {arguments.repeats} interleaved repeats"
     )
     print(f"{'blocks':26}{'back end':22}{'ms':>10}{'ratio':>7}{'peak GB':>9}{'error':>10}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.layers.triton_attention import interpreted, window_attention
 from models.layers.triton_backend import TritonBackend, relative_bias
@@ -89,3 +90,15 @@ def test_shapes_without_data() -> None:
     assert (out.shape, lse.shape) == ((2, 5, 9, 10, 12), (2 * 3 * 3 * 3, 3, 32))
     grads = torch.autograd.grad(out.sum(), (qkv, bias))
     assert [grad.shape for grad in grads] == [qkv.shape, bias.shape]
+
+
+def test_flop_are_those_of_the_products() -> None:
+    """Padded windows count, as they are computed."""
+    qkv = torch.empty(1, 3, 8, 6, 3 * 12, device="meta", requires_grad=True)
+    for mutual, tokens in ((False, 32), (True, 16)):
+        with FlopCounterMode(display=False) as counter:
+            out, _ = window_attention(qkv, None, None, None, (2, 4, 4), (0, 0, 0), 3, 0.5, mutual)
+            forward = counter.get_total_flops()
+            out.sum().backward()
+        assert forward == 2 * 2 * (4 * 8 * 8) * tokens * 12
+        assert counter.get_total_flops() == forward * 7 // 2
