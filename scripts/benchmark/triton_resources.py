@@ -91,16 +91,25 @@ def _compiling(capability: int) -> Iterator[dict[str, Compiler]]:
 
 
 def compile_kernels(
-    capability: int, dtype: torch.dtype, window: tuple[int, int, int], head_dim: int, mutual: bool, heads: int = 6
+    capability: int,
+    dtype: torch.dtype,
+    window: tuple[int, int, int],
+    head_dim: int,
+    mutual: bool,
+    *,
+    heads: int = 6,
+    padded: bool = False,
 ) -> dict[str, Any]:
     """Triton's compiled kernels of a forward and backward pass in shifted windows, by name.
 
     Args:
         capability: of the GPU, such as 90.
         dtype, window, head_dim, mutual, heads: see `window_attention`.
+        padded: the grid is not a multiple of the window.
     """
     tokens = window[0] * window[1] * window[2]
-    qkv = torch.zeros(1, *window, 3 * heads * head_dim, dtype=dtype)
+    size = [length + padded for length in window]
+    qkv = torch.zeros(1, *size, 3 * heads * head_dim, dtype=dtype)
     bias = None if mutual else torch.zeros(heads, tokens, tokens)
     code = torch.zeros(window[1] * window[2], qkv.shape[-1], dtype=dtype) if mutual else None
     shift = tuple(length // 2 for length in window)

@@ -55,7 +55,7 @@ def test_kernels_compile_for_a_gpu(
         pytest.skip("this build of Triton has no ptxas")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
-    kernels = compile_kernels(capability, dtype, window, head_dim, mutual)
+    kernels = compile_kernels(capability, dtype, window, head_dim, mutual, padded=mutual)
     assert len(kernels) == count
     for kernel in kernels.values():
         assert kernel.asm["cubin"]
