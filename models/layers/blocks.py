@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from models.layers.attention_backend import AttentionBackend, TokenBackend, WindowBackend
+from models.layers.linear import linear
 from models.layers.window_attention import WindowAttention, WindowCodes
 from models.layers.window_layout import Size3, WindowLayout, WindowLayouts, from_windows, to_windows
 
@@ -40,9 +40,11 @@ class GatedMlp(nn.Module):
         self.fc12 = nn.Linear(in_features, hidden_features)
         self.fc2 = nn.Linear(hidden_features, out_features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
-        return self.fc2(F.gelu(self.fc11(x)) * self.fc12(x))
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """(..., in) to (..., out), plus `skip` of that shape."""
+        gate = linear(x, self.fc11.weight, self.fc11.bias, gelu=True)
+        hidden = linear(x, self.fc12.weight, self.fc12.bias, times=gate)
+        return linear(hidden, self.fc2.weight, self.fc2.bias, plus=skip)
 
 
 class ResidualLinear(nn.Linear):
@@ -51,12 +53,12 @@ class ResidualLinear(nn.Linear):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """x, y (B, T, H, W, C). Without gradients the result may take y's place in memory."""
         if torch.is_grad_enabled() or not y.is_contiguous():
-            return x + super().forward(y)
+            return linear(y, self.weight, self.bias, plus=x)
         rows, skip = y.view(-1, y.shape[-1]), x.reshape(-1, x.shape[-1])
         step = rows_at_once(rows, rows.shape[1])
         for start in range(0, rows.shape[0], step):
             part = slice(start, start + step)
-            rows[part] = skip[part] + super().forward(rows[part])
+            rows[part] = linear(rows[part], self.weight, self.bias, plus=skip[part])
         return y
 
 
@@ -213,7 +215,10 @@ class TMSA(nn.Module):
                 x = tokens.index_select(0, index)
                 branch = self._attention(x, padding, layout.window, [(kind, stop - start)], biases, backend)
                 x += _scaled(branch, None if keep_attn is None else keep_attn[samples])
-                x += _scaled(self._mlp(x), None if keep_ffn is None else keep_ffn[samples])
+                if keep_ffn is None:
+                    x = self.mlp(self.norm2(x), skip=x)
+                else:
+                    x += _scaled(self._mlp(x), keep_ffn[samples])
                 if layout.stand_ins is not None:
                     # Padded places write what their stand-in writes: choosing the others would make a GPU wait.
                     windows = x.view(-1, per_window, x.shape[1])

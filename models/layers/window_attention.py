@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.layers.linear import linear
 from models.layers.window_layout import Size3
 
 # The published weights were trained with -100 for what a shifted window must not see, not with minus infinity.
@@ -186,17 +187,20 @@ class WindowAttention(nn.Module):
         per_window = math.prod(window)
         segments = list(segments)
         shape = (-1, per_window, 3, self.num_heads, tokens.shape[1] // self.num_heads)
-        q, k, v = self.qkv_self(tokens).view(shape).permute(2, 0, 3, 1, 4)
+        q, k, v = linear(tokens, self.qkv_self.weight, self.qkv_self.bias).view(shape).permute(2, 0, 3, 1, 4)
         result = self._by_segment(attend, q, k, v, [(count, biases[kind][0]) for kind, count in segments])
         if self.mutual:
             coded = (tokens.view(-1, per_window, tokens.shape[1]) + self.codes.position_code(window)).view(tokens.shape)
-            pairs = self.qkv_mut(coded).view(-1, 2, per_window // 2, *shape[2:])
+            projected = linear(coded, self.qkv_mut.weight, self.qkv_mut.bias)
+            pairs = projected.view(-1, 2, per_window // 2, *shape[2:])
             swapped = pairs[:, :, :, 0].flip(1).flatten(0, 1).transpose(1, 2)
             k, v = pairs[:, :, :, 1:].flatten(0, 1).permute(2, 0, 3, 1, 4)
             shared = [(2 * count, biases[kind][1]) for kind, count in segments]
             mutual = self._by_segment(attend, swapped, k, v, shared)
-            result = torch.cat((mutual, result), dim=1)
-        return self.proj(result)
+            # The projection of [mutual, self], without putting them side by side.
+            of_mutual, of_self = self.proj.weight.split(tokens.shape[1], dim=1)
+            return linear(result, of_self, self.proj.bias, plus=linear(mutual, of_mutual, None))
+        return linear(result, self.proj.weight, self.proj.bias)
 
     def _by_segment(
         self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, segments: list[tuple[int, Tensor | None]]

@@ -8,11 +8,12 @@
 
 `eager` is the plain way (`models/layers/eager.py`). Each variant has a process of its own; they take turns, and the
 medians are printed. Columns: seconds on the clock and of all processor threads; how often faster than the first variant
-by either; peak memory of the process (CPU) or allocated (GPU), and its share of the first variant's; operations, GB
-that they read and write and TFLOP, counted on tensors without data (`vrt_counters.py`); share of the roofline: the
-time that the TFLOP take at the rate of a large matrix product, measured in the same run, over the median. The largest
-difference of each output from the first variant's is printed below. On a machine that others use as well, processor
-seconds say more than the clock.
+by either; peak memory of the process (CPU) or allocated (GPU), with what there was before the first pass, and the
+shares of the first variant's: of all, and of what the passes added; operations, GB that they read and write, TFLOP, GB
+that are alive at once and the largest tensor's, counted on tensors without data (`vrt_counters.py`); share of the
+roofline: the time (CPU: processor seconds) that the TFLOP take at the rate of a large matrix product, measured in the
+same run, over the median; the largest difference of the first output from the first variant's. On a machine that others
+use as well, processor seconds say more than the clock.
 """
 
 import argparse
@@ -97,10 +98,13 @@ def measure(variants: Sequence[Variant], repeats: int, count_only: bool, profile
     processes = [Process(variant) for variant in variants]
     rows: list[dict[str, Any]] = [{"variant": label(variant)} for variant in variants]
     try:
-        for process, row in zip(processes, rows, strict=True):
-            row.update(process.call("counts"))
         if not count_only:
             _time(processes, rows, repeats)
+        for process, row in zip(processes, rows, strict=True):
+            # Counting needs much of PyTorch that running doesn't: it comes after the peak of memory is read.
+            row.update(process.call("counts"))
+        if not count_only:
+            _compare(rows)
         if profile is not None:
             for process in processes:
                 process.call("profile", f"{profile}_{label(process.variant).replace(' ', '_')}.txt")
@@ -122,13 +126,21 @@ def _time(processes: Sequence[Process], rows: Sequence[dict[str, Any]], repeats:
     for i, (process, row) in enumerate(zip(processes, rows, strict=True)):
         for key in ("seconds", "processor_seconds"):
             row[key] = statistics.median(sample[key] for sample in times[i])
-            row[f"{key}_ratio"] = rows[0][key] / row[key]
         row.update(process.call("memory"))
-        row["peak_share"] = row["peak"] / rows[0]["peak"]
-        row["roofline"] = row["flop"] / max(map(max, roofs)) / row["seconds"]
-        row["gemm_gflops"] = max(map(max, roofs)) / 1e9
+        row["roof"] = max(map(max, roofs))
+        row["roof_seconds"] = row["seconds" if process.variant.device == "cuda" else "processor_seconds"]
         same = outputs[i].shape == outputs[0].shape
         row["difference"] = float(np.abs(outputs[i] - outputs[0]).max()) if same else None
+
+
+def _compare(rows: Sequence[dict[str, Any]]) -> None:
+    """Fills in the ratios to the first variant, and to the roofline."""
+    for row in rows:
+        for key in ("seconds", "processor_seconds"):
+            row[f"{key}_ratio"] = rows[0][key] / row[key]
+        row["peak_share"] = row["peak"] / rows[0]["peak"]
+        row["added_share"] = (row["peak"] - row["start"]) / max(1, rows[0]["peak"] - rows[0]["start"])
+        row["roofline"] = row["flop"] / row["roof"] / row["roof_seconds"]
 
 
 def print_table(rows: Sequence[dict[str, Any]], step: bool) -> None:
@@ -136,7 +148,7 @@ def print_table(rows: Sequence[dict[str, Any]], step: bool) -> None:
     timed = "seconds" in rows[0]
     head = f"{'variant':18}"
     if timed:
-        head += f"{'seconds':>9}{'ratio':>7}{'cpu s':>9}{'ratio':>7}{'peak GB':>9}{'start':>7}{'share':>7}"
+        head += f"{'seconds':>9}{'ratio':>7}{'cpu s':>9}{'ratio':>7}{'peak GB':>9}{'start':>7}{'share':>7}{'added':>7}"
     head += f"{'ops':>8}{'GB':>9}{'TFLOP':>8}{'alive GB':>9}{'largest':>8}"
     head += f"{'kept GB':>9}{'by attn.':>9}" if step else ""
     print(head + (f"{'roofline':>10}{'differs':>10}" if timed else ""))
@@ -145,7 +157,7 @@ def print_table(rows: Sequence[dict[str, Any]], step: bool) -> None:
         if timed:
             line += f"{row['seconds']:9.3f}{row['seconds_ratio']:7.2f}{row['processor_seconds']:9.3f}"
             line += f"{row['processor_seconds_ratio']:7.2f}{row['peak'] / 1e9:9.2f}{row['start'] / 1e9:7.2f}"
-            line += f"{row['peak_share']:7.2f}"
+            line += f"{row['peak_share']:7.2f}{row['added_share']:7.2f}"
         line += f"{row['operations']:8d}{row['moved'] / 1e9:9.1f}{row['flop'] / 1e12:8.3f}"
         line += f"{row['peak_alive'] / 1e9:9.2f}{row['largest'] / 1e9:8.3f}"
         line += f"{row['kept'] / 1e9:9.2f}{row['kept_by_attention'] / 1e9:9.2f}" if step else ""

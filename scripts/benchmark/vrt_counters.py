@@ -10,6 +10,7 @@ what moves where nothing stays in a cache. A multiplication with its addition is
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -70,6 +71,7 @@ def count(network: nn.Module, inputs: Sequence[Tensor], step: bool) -> Counts:
 
 
 def _count(network: nn.Module, inputs: Sequence[Tensor], step: bool, recompute_attention: bool = False) -> Counts:
+    _register_shapes()
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
         twin, fakes = deepcopy(network), deepcopy(list(inputs))
@@ -100,6 +102,13 @@ def _count(network: nn.Module, inputs: Sequence[Tensor], step: bool, recompute_a
     return counter.counts
 
 
+@cache
+def _register_shapes() -> None:
+    """Tells fake tensors the shape of what oneDNN's linear layer with a second input gives, which PyTorch does not."""
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        torch.library.register_fake("mkldnn::_linear_pointwise.binary", lambda x, other, *rest: torch.empty_like(other))
+
+
 class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +136,9 @@ def _other_flop(name: str, args: Any) -> int:
         return sdpa_flop(*(tensor.shape for tensor in args[:3]))
     if name == "_scaled_dot_product_flash_attention_for_cpu_backward":
         return sdpa_backward_flop(*(tensor.shape for tensor in args[:4]))
+    if name == "_linear_pointwise":
+        tensors = [value for value in args if isinstance(value, Tensor) and value.dim() > 1]
+        return 2 * prod(tensors[0].shape[:-1]) * prod(tensors[-1].shape)
     if name in ("deform_conv2d", "_deform_conv2d_backward"):
         x, weight = args[:2] if name == "deform_conv2d" else args[1:3]
         once = 2 * x.shape[0] * prod(weight.shape) * prod(x.shape[2:])
