@@ -89,7 +89,7 @@ def estimate_memory(model: ModelBase, batch: Batch, device_type: str = "cuda") -
             key: torch.empty(value.shape, dtype=value.dtype, device=device) if isinstance(value, Tensor) else value
             for key, value in batch.items()
         }
-        with _StorageCount(kept, deform_samples=device_type == "cuda") as count:
+        with StorageCount(kept, deform_samples=device_type == "cuda") as count:
             for value in fake.values():
                 count.add(value)
             torch.stack(list(twin.compute_losses(fake).values())).sum().backward()
@@ -106,8 +106,11 @@ def estimate_memory(model: ModelBase, batch: Batch, device_type: str = "cuda") -
     )
 
 
-class _StorageCount(TorchDispatchMode):
+class StorageCount(TorchDispatchMode):
     """Counts the bytes of living storages that operations made.
+
+    Attributes:
+        current, peak: of all of them. largest: of one.
 
     Args:
         kept: tensors that were there before; their storages, views included, don't count.
@@ -116,7 +119,7 @@ class _StorageCount(TorchDispatchMode):
 
     def __init__(self, kept: Iterable[Tensor], deform_samples: bool) -> None:
         super().__init__()
-        self.current = self.peak = 0
+        self.current = self.peak = self.largest = 0
         self.deform_samples = deform_samples
         self._kept = list(kept)
         self._known = {tensor.untyped_storage()._cdata for tensor in self._kept}
@@ -131,6 +134,7 @@ class _StorageCount(TorchDispatchMode):
             self._known.add(key)
             self.current += storage.nbytes()
             self.peak = max(self.peak, self.current)
+            self.largest = max(self.largest, storage.nbytes())
             weakref.finalize(storage, self._release, key, storage.nbytes())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

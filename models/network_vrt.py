@@ -9,11 +9,14 @@ Legend: B batch, T frames, C channels, H height, W width, K neighbours per direc
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers import attention, eager, triton_backend  # noqa: F401  (register their back ends)
+from models.layers.attention_backend import choose_backend, compute_dtype
 from models.layers.blocks import RTMSA
 from models.layers.flow_warp import flow_warp_nearest4, neighbour_flows
 from models.layers.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample, widen_conv_first
@@ -60,6 +63,8 @@ class VRT(nn.Module):
         use_checkpoint_attn, use_checkpoint_ffn: recompute attention or MLP halves in the backward pass (less memory,
             same result), except in stages or groups whose position in `depths` is in `no_checkpoint_attn_blocks` or
             `no_checkpoint_ffn_blocks`.
+        attention_backend: how attention is computed (`models/layers/attention_backend.py`); "auto": the fastest that
+            runs on the input's device. May be changed later by setting the attribute of this name.
 
     Raises:
         ValueError: arguments that do not fit together.
@@ -90,6 +95,7 @@ class VRT(nn.Module):
         use_checkpoint_ffn: bool = False,
         no_checkpoint_attn_blocks: Sequence[int] = (),
         no_checkpoint_ffn_blocks: Sequence[int] = (),
+        attention_backend: Literal["auto", "eager", "sdpa", "flex", "triton"] = "auto",
     ) -> None:
         super().__init__()
         _check_arguments(
@@ -99,6 +105,7 @@ class VRT(nn.Module):
         self.in_chans, self.out_chans, self.upscale = in_chans, out_chans, upscale
         self.pa_frames, self.nonblind_denoising = pa_frames, nonblind_denoising
         self.clip_frames = img_size[0]
+        self.attention_backend: str = attention_backend
         dim, body_dim = embed_dims[0], embed_dims[-1]
 
         copies = WARPED_COPIES if pa_frames else 1
@@ -221,23 +228,24 @@ class VRT(nn.Module):
         """
         batch, count = frames.shape[:2]
         layouts = WindowLayouts(batch, frames.device)
-        shallow = self.conv_first(frames.flatten(0, 1))
+        backend = choose_backend(self.attention_backend, frames.device, compute_dtype(frames))
+        shallow = self.conv_first(frames.flatten(0, 1), backend.plain)
         x = shallow.permute(0, 2, 3, 1).unflatten(0, (batch, count))
         if fuse is not None:
             x = fuse(0, x)
             shallow = x.flatten(0, 1).permute(0, 3, 1, 2)
         encoded = []
         for i, stage in enumerate((self.stage1, self.stage2, self.stage3, self.stage4)):
-            x = stage(x, flows[i], layouts)
+            x = stage(x, flows[i], layouts, backend)
             if fuse is not None:
                 x = fuse(i + 1, x)
             encoded.append(x)
-        x = self.stage5(x, flows[2], layouts)
-        x = self.stage6(x + encoded[2], flows[1], layouts)
-        x = self.stage7(x + encoded[1], flows[0], layouts)
+        x = self.stage5(x, flows[2], layouts, backend)
+        x = self.stage6(x + encoded[2], flows[1], layouts, backend)
+        x = self.stage7(x + encoded[1], flows[0], layouts, backend)
         x = self.stage8[0](x + encoded[0])
         for group in self.stage8[1:]:
-            x = group(x, layouts)
+            x = group(x, layouts, backend)
         x = self.conv_after_body(self.norm(x))
         return shallow + x.flatten(0, 1).permute(0, 3, 1, 2)
 

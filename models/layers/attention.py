@@ -7,10 +7,15 @@ forward pass with the fused kernel and, going backward, recomputes the weights f
 Legend: N windows' tokens, shapes (windows, heads, N, head_dim).
 """
 
+from functools import cache
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
 
+from models.layers.attention_backend import ATTENTION_BACKENDS, WindowBackend
 from models.layers.processor import processor
 
 _BACKWARD_BYTES = {"cpu": 2 << 20}
@@ -33,6 +38,44 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
         if bias.requires_grad and torch.is_grad_enabled():
             return _BiasedAttention.apply(q, k, v, bias, scale)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+@ATTENTION_BACKENDS.register("sdpa")
+class SdpaBackend(WindowBackend):
+    """`attend`; runs everywhere."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        """See `WindowBackend.attend`."""
+        return attend(q, k, v, bias, scale)
+
+
+@ATTENTION_BACKENDS.register("flex")
+class FlexBackend(WindowBackend):
+    """FlexAttention (arXiv 2412.05496), whose compiled kernel reads the bias where it needs it.
+
+    Its gradient of the bias is summed by atomic additions, in no fixed order.
+    """
+
+    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """See `AttentionBackend.refusal`."""
+        if device.type != "cuda":
+            return f"FlexAttention has its backward pass on CUDA GPUs only, and the tensors are on {device.type}"
+        return None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        """See `WindowBackend.attend`."""
+
+        def biased(score: Tensor, window: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            assert bias is not None
+            return score + bias[0, head if bias.shape[1] > 1 else 0, i, j]
+
+        attention = _compiled_flex() if q.is_cuda else flex_attention
+        return attention(q, k, v, score_mod=None if bias is None else biased, scale=scale)
+
+
+@cache
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention, dynamic=False)
 
 
 class _BiasedAttention(torch.autograd.Function):

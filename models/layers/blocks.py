@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from models.layers.attention_backend import AttentionBackend, TokenBackend, WindowBackend
+from models.layers.linear import linear
 from models.layers.window_attention import WindowAttention, WindowCodes
 from models.layers.window_layout import Size3, WindowLayout, WindowLayouts, from_windows, to_windows
 
@@ -39,9 +40,11 @@ class GatedMlp(nn.Module):
         self.fc12 = nn.Linear(in_features, hidden_features)
         self.fc2 = nn.Linear(hidden_features, out_features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
-        return self.fc2(F.gelu(self.fc11(x)) * self.fc12(x))
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """(..., in) to (..., out), plus `skip` of that shape."""
+        gate = linear(x, self.fc11.weight, self.fc11.bias, gelu=True)
+        hidden = linear(x, self.fc12.weight, self.fc12.bias, times=gate)
+        return linear(hidden, self.fc2.weight, self.fc2.bias, plus=skip)
 
 
 class ResidualLinear(nn.Linear):
@@ -50,12 +53,12 @@ class ResidualLinear(nn.Linear):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """x, y (B, T, H, W, C). Without gradients the result may take y's place in memory."""
         if torch.is_grad_enabled() or not y.is_contiguous():
-            return x + super().forward(y)
+            return linear(y, self.weight, self.bias, plus=x)
         rows, skip = y.view(-1, y.shape[-1]), x.reshape(-1, x.shape[-1])
         step = rows_at_once(rows, rows.shape[1])
         for start in range(0, rows.shape[0], step):
             part = slice(start, start + step)
-            rows[part] = skip[part] + super().forward(rows[part])
+            rows[part] = linear(rows[part], self.weight, self.bias, plus=skip[part])
         return y
 
 
@@ -99,20 +102,23 @@ class TMSA(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = GatedMlp(dim, int(dim * mlp_ratio), dim)
 
-    def forward(self, tokens: Tensor, layout: WindowLayout, out: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, layout: WindowLayout, backend: AttentionBackend, out: Tensor | None = None
+    ) -> Tensor:
         """Tokens (B*T*H*W, C) to tokens of the same shape.
 
         Args:
             layout: how the windows lie.
-            out: without gradients, where to write the result; may be `tokens` itself.
+            backend: how attention is computed.
+            out: without gradients, where a `WindowBackend`'s result may be written; may be `tokens` itself.
         """
         keep_attn, keep_ffn = self._keep(layout.batch, tokens), self._keep(layout.batch, tokens)
-        if torch.is_grad_enabled():
-            whole = self._compiled or TMSA._whole
-            return whole(self, tokens, layout, keep_attn, keep_ffn)
+        if torch.is_grad_enabled() or isinstance(backend, TokenBackend):
+            whole = (self._compiled if torch.is_grad_enabled() else None) or TMSA._whole
+            return whole(self, tokens, layout, backend, keep_attn, keep_ffn)
+        assert isinstance(backend, WindowBackend)
         out = torch.empty_like(tokens) if out is None else out
-        biases = self._biases(layout)
-        return self._stream(tokens, out, layout, biases, keep_attn, keep_ffn)
+        return self._stream(tokens, out, layout, backend, keep_attn, keep_ffn)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles the pass with gradients; the other one goes through a few windows at a time, in loops.
@@ -127,16 +133,40 @@ class TMSA(nn.Module):
     def _biases(self, layout: WindowLayout) -> dict[int, tuple[Tensor, Tensor | None]]:
         return self.attn.biases(layout.window, [kind for kind, _ in layout.segments])
 
-    def _whole(self, tokens: Tensor, layout: WindowLayout, keep_attn: Tensor | None, keep_ffn: Tensor | None) -> Tensor:
+    def _whole(
+        self,
+        tokens: Tensor,
+        layout: WindowLayout,
+        backend: AttentionBackend,
+        keep_attn: Tensor | None,
+        keep_ffn: Tensor | None,
+    ) -> Tensor:
         """All windows at once."""
-        biases = self._biases(layout)
-        attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
-        mlp = _maybe_checkpoint(self._mlp, self.checkpoint_ffn)
-        x = to_windows(tokens, layout)
-        keep_windows = None if keep_attn is None else keep_attn[layout.samples]
-        x = x + _scaled(attention(x, layout.padding, layout.window, layout.segments, biases), keep_windows)
-        tokens = from_windows(x, layout)
-        return tokens + _scaled(mlp(tokens), keep_ffn)
+        if isinstance(backend, TokenBackend):
+            attention = _maybe_checkpoint(self._attention_of_tokens, self.checkpoint_attn)
+            tokens = tokens + _scaled(attention(tokens, layout, backend), keep_attn)
+        else:
+            attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
+            x = to_windows(tokens, layout)
+            keep_windows = None if keep_attn is None else keep_attn[layout.samples]
+            branch = attention(x, layout.padding, layout.window, layout.segments, self._biases(layout), backend)
+            tokens = from_windows(x + _scaled(branch, keep_windows), layout)
+        return self._add_mlp(tokens, keep_ffn, in_parts=not (torch.is_grad_enabled() or backend.plain))
+
+    def _attention_of_tokens(self, tokens: Tensor, layout: WindowLayout, backend: TokenBackend) -> Tensor:
+        return backend.attend_tokens(self.attn, self.norm1(tokens), layout)
+
+    def _add_mlp(self, tokens: Tensor, keep: Tensor | None, in_parts: bool) -> Tensor:
+        """tokens + mlp(LN tokens); in parts it is written into `tokens`."""
+        if not in_parts:
+            return tokens + _scaled(_maybe_checkpoint(self._mlp, self.checkpoint_ffn)(tokens), keep)
+        rows = tokens if keep is None else tokens.view(keep.numel(), -1, tokens.shape[1])
+        for i, sample in enumerate((rows,) if keep is None else rows):
+            step = rows_at_once(sample, self.mlp.fc11.out_features)
+            for part in sample.split(step):
+                branch = self._mlp(part)
+                part += branch if keep is None else branch * keep[i]
+        return tokens
 
     def _attention(
         self,
@@ -145,11 +175,12 @@ class TMSA(nn.Module):
         window: Size3,
         segments: Iterable[tuple[int, int]],
         biases: dict[int, tuple[Tensor, Tensor | None]],
+        backend: WindowBackend,
     ) -> Tensor:
         x = self.norm1(x)
         if padding is not None:
             x = x.masked_fill(padding[:, None], 0)
-        return self.attn(x, window, segments, biases)
+        return self.attn(x, window, segments, biases, backend.attend)
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm2(x))
@@ -166,11 +197,12 @@ class TMSA(nn.Module):
         tokens: Tensor,
         out: Tensor,
         layout: WindowLayout,
-        biases: dict[int, tuple[Tensor, Tensor | None]],
+        backend: WindowBackend,
         keep_attn: Tensor | None,
         keep_ffn: Tensor | None,
     ) -> Tensor:
         """The block, a few windows at a time. Every window is read and written once, so `out` may be `tokens`."""
+        biases = self._biases(layout)
         per_window = layout.tokens_per_window
         step = max(1, rows_at_once(tokens, 3 * tokens.shape[1]) // per_window)
         first = 0
@@ -181,11 +213,17 @@ class TMSA(nn.Module):
                 index, samples = layout.index[rows], layout.samples[start:stop]
                 padding = None if layout.padding is None else layout.padding[rows]
                 x = tokens.index_select(0, index)
-                branch = self._attention(x, padding, layout.window, [(kind, stop - start)], biases)
+                branch = self._attention(x, padding, layout.window, [(kind, stop - start)], biases, backend)
                 x += _scaled(branch, None if keep_attn is None else keep_attn[samples])
-                x += _scaled(self._mlp(x), None if keep_ffn is None else keep_ffn[samples])
-                if padding is not None:
-                    index, x = index[~padding], x[~padding]
+                if keep_ffn is None:
+                    x = self.mlp(self.norm2(x), skip=x)
+                else:
+                    x += _scaled(self._mlp(x), keep_ffn[samples])
+                if layout.stand_ins is not None:
+                    # Padded places write what their stand-in writes: choosing the others would make a GPU wait.
+                    windows = x.view(-1, per_window, x.shape[1])
+                    places = layout.stand_ins[rows].view(windows.shape[0], -1, 1).expand_as(windows)
+                    x = windows.gather(1, places).view(x.shape)
                 out.index_copy_(0, index, x)
             first += count
         return out
@@ -253,17 +291,17 @@ class TMSAG(nn.Module):
             for i in range(depth)
         )
 
-    def forward(self, x: Tensor, layouts: WindowLayouts) -> Tensor:
+    def forward(self, x: Tensor, layouts: WindowLayouts, backend: AttentionBackend) -> Tensor:
         """(B, T, H, W, C) to the same shape; the result never shares memory with x."""
         size: Size3 = (x.shape[1], x.shape[2], x.shape[3])
         tokens = x.reshape(-1, x.shape[-1])
-        stream = not torch.is_grad_enabled()
+        stream = isinstance(backend, WindowBackend) and not torch.is_grad_enabled()
         if stream:
             tokens = tokens.clone()
         for block in self.blocks:
             assert isinstance(block, TMSA)
             layout = layouts.get(size, block.window, block.shift, block.mutual)
-            tokens = block(tokens, layout, out=tokens if stream else None)
+            tokens = block(tokens, layout, backend, out=tokens if stream else None)
         return tokens.view(x.shape)
 
 
@@ -300,6 +338,6 @@ class RTMSA(nn.Module):
         )
         self.linear = ResidualLinear(dim, dim)
 
-    def forward(self, x: Tensor, layouts: WindowLayouts) -> Tensor:
+    def forward(self, x: Tensor, layouts: WindowLayouts, backend: AttentionBackend) -> Tensor:
         """(B, T, H, W, C) to the same shape."""
-        return self.linear(x, self.residual_group(x, layouts))
+        return self.linear(x, self.residual_group(x, layouts, backend))

@@ -19,7 +19,7 @@ from models.layers.flow_warp import at_least_float32, flow_warp
 # Largest learned correction of the flow, in pixels of the full size.
 MAX_RESIDUE = 10.0
 # Offsets and modulations held at once without gradients; beyond it a clip's pairs of frames go in several calls.
-_OFFSET_BYTES = {"cpu": 128 << 20}
+_OFFSET_BYTES = {"cpu": 16 << 20}
 _OFFSET_BYTES_ACCELERATOR = 4 << 30
 
 
@@ -64,28 +64,49 @@ class DeformableAlignment(nn.Module):
             Next frames and previous frames aligned to every frame, (B, T, H, W, C) each; zeros for the last frame of
             the first and the first frame of the second, which have no neighbour there.
         """
+        if not torch.is_grad_enabled():
+            return self._few_pairs_at_a_time(x, flows)
         batch, count, height, width, channels = x.shape
         neighbours = self._neighbours(x.permute(0, 1, 4, 2, 3).contiguous()).flatten(0, 2)
         current = torch.stack((x[:, :-1], x[:, 1:])).flatten(0, 2)
-        flows = flows.flatten(0, 2)
-        step = self._pairs_at_once(x)
-        parts = [
-            self._align(neighbours[i : i + step], current[i : i + step], flows[i : i + step])
-            for i in range(0, len(current), step)
-        ]
-        aligned = parts[0] if len(parts) == 1 else torch.cat(parts)
+        aligned = self._align(neighbours, current, flows.flatten(0, 2))
         aligned = aligned.to(x.dtype).view(2, batch, count - 1, channels, height, width)
         backward, forward = aligned.permute(0, 1, 2, 4, 5, 3)
         nothing = (0, 0, 0, 0, 0, 0)
         return F.pad(backward, (*nothing, 0, 1)), F.pad(forward, (*nothing, 1, 0))
 
+    def _few_pairs_at_a_time(self, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` in little memory: pairs are gathered, aligned and put in their places a few at a time."""
+        batch, count = x.shape[:2]
+        images = x.flatten(0, 1)
+        # Behind the last frame, one of zeros that stands for all missing ones.
+        frames = x.new_zeros(batch * count + 1, x.shape[4], *x.shape[2:4])
+        frames[:-1] = images.permute(0, 3, 1, 2)
+        first = torch.arange(batch, device=x.device).view(1, batch, 1, 1) * count
+        time = torch.arange(count - 1, device=x.device).view(1, 1, -1, 1)
+        time = torch.cat((time, time + 1))  # (2, 1, T-1, 1): of the frames that are aligned to
+        steps = torch.arange(1, self.reach + 1, device=x.device) * torch.tensor([1, -1], device=x.device).view(
+            2, 1, 1, 1
+        )
+        others = time + steps
+        sources = (first + others).masked_fill((others < 0) | (others >= count), batch * count).flatten(0, 2)
+        targets = (first + time).flatten(0, 2).squeeze(1)
+        places = targets + batch * count * torch.arange(2, device=x.device).repeat_interleave(batch * (count - 1))
+        flows = flows.flatten(0, 2)
+        out = x.new_zeros(2 * batch * count, *images.shape[1:])
+        step = self._pairs_at_once(x)
+        for i in range(0, len(targets), step):
+            part = slice(i, i + step)
+            neighbours = frames[sources[part]]
+            aligned = self._align(neighbours, images[targets[part]], flows[part])
+            out.index_copy_(0, places[part], aligned.permute(0, 2, 3, 1).to(x.dtype))
+        backward, forward = out.view(2, *x.shape)
+        return backward, forward
+
     def _pairs_at_once(self, x: Tensor) -> int:
-        """All pairs of frames, both directions together; without gradients as many as keep the offsets small."""
-        pairs = 2 * x.shape[0] * (x.shape[1] - 1)
-        if torch.is_grad_enabled():
-            return pairs
+        """As many pairs of frames as keep the offsets small."""
         limit = _OFFSET_BYTES.get(x.device.type, _OFFSET_BYTES_ACCELERATOR)
-        return min(pairs, max(1, limit // (27 * self.deformable_groups * x.shape[2] * x.shape[3] * 4)))
+        return max(1, limit // (27 * self.deformable_groups * x.shape[2] * x.shape[3] * 4))
 
     def _align(self, neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
         """Aligned features (n, C, H, W) of n frames.
@@ -123,9 +144,12 @@ class DeformableAlignment(nn.Module):
             raw: (n, 27*groups, H, W), the offset network's output: 18 offsets and 9 modulations per group.
             flows: (n, K, 2, H, W), (x, y).
         """
-        raw = at_least_float32(raw).contiguous()
+        raw = at_least_float32(raw)
         taps = 9 * self.deformable_groups
-        offset = self.max_residue * torch.tanh(raw[:, : 2 * taps])
-        per_neighbour = offset.view(raw.shape[0], self.reach, -1, 2, *raw.shape[-2:])
-        offset = (per_neighbour + flows.flip(2).to(raw.dtype)[:, :, None]).flatten(1, 3)
-        return offset, torch.sigmoid(raw[:, 2 * taps :])
+        offset, mask = raw[:, : 2 * taps].contiguous(), raw[:, 2 * taps :].contiguous()
+        grouped = (raw.shape[0], self.reach, -1, 2, *raw.shape[-2:])
+        flows = flows.flip(2).to(raw.dtype)[:, :, None]
+        if torch.is_grad_enabled():
+            offset = (self.max_residue * torch.tanh(offset)).view(grouped) + flows
+            return offset.flatten(1, 3), torch.sigmoid(mask)
+        return offset.tanh_().mul_(self.max_residue).view(grouped).add_(flows).flatten(1, 3), mask.sigmoid_()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.layers import eager
+from models.layers.attention_backend import AttentionBackend
 from models.layers.blocks import TMSAG, GatedMlp, ResidualLinear, rows_at_once
 from models.layers.parallel_warping import DeformableAlignment
 from models.layers.window_attention import WindowCodes
@@ -108,24 +110,24 @@ class Stage(nn.Module):
             self.pa_deform = DeformableAlignment(dim, pa_frames, deformable_groups, scale)
             self.pa_fuse = GatedMlp(3 * dim, 3 * dim, dim)
 
-    def forward(self, x: Tensor, flows: Tensor | None, layouts: WindowLayouts) -> Tensor:
+    def forward(self, x: Tensor, flows: Tensor | None, layouts: WindowLayouts, backend: AttentionBackend) -> Tensor:
         """(B, T, H, W, in_dim) to (B, T, H', W', dim).
 
         Args:
             flows: (2, B, T-1, K, 2, H', W') from `neighbour_flows`; None where there is no neighbour.
         """
         x = self.reshape(x)
-        x = self.linear1(x, self.residual_group1(x, layouts))
-        x = self.linear2(x, self.residual_group2(x, layouts))
-        return self._fuse(x, flows) if self.aligns else x
+        x = self.linear1(x, self.residual_group1(x, layouts, backend))
+        x = self.linear2(x, self.residual_group2(x, layouts, backend))
+        return self._fuse(x, flows, backend.plain) if self.aligns else x
 
-    def _fuse(self, x: Tensor, flows: Tensor | None) -> Tensor:
+    def _fuse(self, x: Tensor, flows: Tensor | None, plain: bool) -> Tensor:
         """The frame and its aligned neighbours, which replace the features without a residual."""
         if flows is None:
             backward = forward = torch.zeros_like(x)
         else:
-            backward, forward = self.pa_deform(x, flows)
-        if torch.is_grad_enabled():
+            backward, forward = eager.align(self.pa_deform, x, flows) if plain else self.pa_deform(x, flows)
+        if plain or torch.is_grad_enabled():
             return self.pa_fuse(torch.cat((x, backward, forward), -1))
         sources = [part.reshape(-1, part.shape[-1]) for part in (x, backward, forward)]
         out = torch.empty_like(sources[0])

@@ -11,17 +11,19 @@ Legend: C channels, N tokens of a window, windows = number of windows.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.layers.attention import attend
+from models.layers.linear import linear
 from models.layers.window_layout import Size3
 
 # The published weights were trained with -100 for what a shifted window must not see, not with minus infinity.
 SHIFT_MASK = -100.0
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
 
 
 def relative_position_index(window: Size3) -> Tensor:
@@ -172,6 +174,7 @@ class WindowAttention(nn.Module):
         window: Size3,
         segments: Iterable[tuple[int, int]],
         biases: dict[int, tuple[Tensor, Tensor | None]],
+        attend: Attend,
     ) -> Tensor:
         """Tokens (windows * N, C) to tokens of the same shape.
 
@@ -179,22 +182,29 @@ class WindowAttention(nn.Module):
             window: size of a window (frames, height, width).
             segments: (kind, number of windows) in order.
             biases: from `biases`.
+            attend: of a `WindowBackend`.
         """
         per_window = math.prod(window)
         segments = list(segments)
         shape = (-1, per_window, 3, self.num_heads, tokens.shape[1] // self.num_heads)
-        q, k, v = self.qkv_self(tokens).view(shape).permute(2, 0, 3, 1, 4)
-        result = self._by_segment(q, k, v, [(count, biases[kind][0]) for kind, count in segments])
+        q, k, v = linear(tokens, self.qkv_self.weight, self.qkv_self.bias).view(shape).permute(2, 0, 3, 1, 4)
+        result = self._by_segment(attend, q, k, v, [(count, biases[kind][0]) for kind, count in segments])
         if self.mutual:
             coded = (tokens.view(-1, per_window, tokens.shape[1]) + self.codes.position_code(window)).view(tokens.shape)
-            pairs = self.qkv_mut(coded).view(-1, 2, per_window // 2, *shape[2:])
+            projected = linear(coded, self.qkv_mut.weight, self.qkv_mut.bias)
+            pairs = projected.view(-1, 2, per_window // 2, *shape[2:])
             swapped = pairs[:, :, :, 0].flip(1).flatten(0, 1).transpose(1, 2)
             k, v = pairs[:, :, :, 1:].flatten(0, 1).permute(2, 0, 3, 1, 4)
-            mutual = self._by_segment(swapped, k, v, [(2 * count, biases[kind][1]) for kind, count in segments])
-            result = torch.cat((mutual, result), dim=1)
-        return self.proj(result)
+            shared = [(2 * count, biases[kind][1]) for kind, count in segments]
+            mutual = self._by_segment(attend, swapped, k, v, shared)
+            # The projection of [mutual, self], without putting them side by side.
+            of_mutual, of_self = self.proj.weight.split(tokens.shape[1], dim=1)
+            return linear(result, of_self, self.proj.bias, plus=linear(mutual, of_mutual, None))
+        return linear(result, self.proj.weight, self.proj.bias)
 
-    def _by_segment(self, q: Tensor, k: Tensor, v: Tensor, segments: list[tuple[int, Tensor | None]]) -> Tensor:
+    def _by_segment(
+        self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, segments: list[tuple[int, Tensor | None]]
+    ) -> Tensor:
         """Attention with one bias per run of windows; (windows, heads, N, head_dim) to (windows * N, C)."""
         results, start = [], 0
         for count, bias in segments:

@@ -10,6 +10,7 @@ Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -24,20 +25,29 @@ class WindowLayout:
 
     Attributes:
         batch: B.
+        size: (T, H, W).
         window: the window's size (frames, height, width) on this grid; N is its product.
-        index: (windows * N,) int64, row of the token at each place of the window order (0 where padded).
+        shift: cyclic shift towards the origin on this grid: place p of the shifted axis holds coordinate (p + shift)
+            modulo the axis' padded length, a token where that is smaller than the axis.
+        index: (windows * N,) int64, row of the token at each place of the window order; where padded, that of its
+            window's token at place `stand_ins`.
         inverse: (B*T*H*W,) int64, place of each token in the window order.
         padding: (windows * N,) bool, True where the place holds no token; None where there is no such place.
+        stand_ins: (windows * N,) int64, place in its window (0 to N-1) of the token at `index`: the place itself, but
+            for padded ones; None where `padding` is.
         samples: (windows,) int64, the batch entry that a window belongs to.
         segments: (kind, number of windows) in window order; bit 4 of the kind is set where the window wraps around
             in time, bit 2 in height, bit 1 in width. 0 needs no mask.
     """
 
     batch: int
+    size: Size3
     window: Size3
+    shift: Size3
     index: Tensor
     inverse: Tensor
     padding: Tensor | None
+    stand_ins: Tensor | None
     samples: Tensor
     segments: tuple[tuple[int, int], ...]
 
@@ -45,6 +55,22 @@ class WindowLayout:
     def tokens_per_window(self) -> int:
         """N."""
         return self.window[0] * self.window[1] * self.window[2]
+
+    @cached_property
+    def full_mask(self) -> Tensor:
+        """(windows of a sample, N, N) float32: 1 where a shift brought together what lies apart, windows in the grid's
+        order. For the plain back end; it is as large as a head's scores."""
+        labels = torch.zeros(1, 1, 1, device=self.index.device)
+        for axis, (length, extent, step) in enumerate(zip(self.size, self.window, self.shift, strict=True)):
+            padded = -(-length // extent) * extent
+            place = torch.arange(padded, device=labels.device)
+            region = (place >= padded - extent).int() + (place >= padded - step) if step else torch.zeros_like(place)
+            shape = [1, 1, 1]
+            shape[axis] = padded
+            labels = 3 * labels + region.view(shape)
+        cut = labels.unflatten(2, (-1, self.window[2])).unflatten(1, (-1, self.window[1]))
+        cut = cut.unflatten(0, (-1, self.window[0])).permute(0, 2, 4, 1, 3, 5).reshape(-1, self.tokens_per_window)
+        return (cut[:, None] != cut[:, :, None]).float()
 
 
 def fit_window(size: Size3, window: Size3, shift: Size3, pairs: bool) -> tuple[Size3, Size3]:
@@ -77,19 +103,22 @@ def window_layout(
     for length, extent, step in zip(size, window, shift, strict=True):
         count = -(-length // extent)
         axes.append(((torch.arange(count * extent, device=device) + step) % (count * extent)).view(count, extent))
-    frames, rows, columns = axes
     padded = any(axis.numel() > length for axis, length in zip(axes, size, strict=True))
-    lines = frames.view(-1, 1, 1, window[0], 1, 1) * size[1] + rows.view(1, -1, 1, 1, window[1], 1)
-    grid = lines * size[2] + columns.view(1, 1, -1, 1, 1, window[2])
-    outside = (
-        (frames >= size[0]).view(-1, 1, 1, window[0], 1, 1)
-        | (rows >= size[1]).view(1, -1, 1, 1, window[1], 1)
-        | (columns >= size[2]).view(1, 1, -1, 1, 1, window[2])
-    )
+    missing = [axis >= length for axis, length in zip(axes, size, strict=True)]
+    # Padding is shorter than a window, so every window has a token: the first one stands in for what is missing.
+    firsts = [absent.int().argmin(1, keepdim=True) for absent in missing]
+    own = [
+        torch.where(absent, first, torch.arange(absent.shape[1], device=device))
+        for absent, first in zip(missing, firsts, strict=True)
+    ]
+    axes = [axis.gather(1, places) for axis, places in zip(axes, own, strict=True)]
+    grid = _combine(axes, size)
+    outside = _combine([absent.long() for absent in missing], (2, 2, 2)) > 0
+    stand_in = _combine(own, window)
 
     tokens, per_window = size[0] * size[1] * size[2], window[0] * window[1] * window[2]
     first_token = torch.arange(batch, device=device) * tokens
-    index, padding, samples, segments = [], [], [], []
+    index, padding, stand_ins, samples, segments = [], [], [], [], []
     for bits in product(*[(0, 1) if step else (0,) for step in shift]):
         # The wrapping windows are the last ones of a shifted axis, so that every kind is a box of windows.
         box = tuple(
@@ -99,6 +128,7 @@ def window_layout(
         windows = grid[box].reshape(1, -1, per_window)
         index.append((windows + first_token.view(-1, 1, 1)).reshape(-1))
         padding.append(outside[box].reshape(1, -1).expand(batch, -1).reshape(-1))
+        stand_ins.append(stand_in[box].reshape(1, -1).expand(batch, -1).reshape(-1))
         samples.append(torch.arange(batch, device=device).repeat_interleave(windows.shape[1]))
         segments.append((bits[0] * 4 + bits[1] * 2 + bits[2], batch * windows.shape[1]))
 
@@ -107,10 +137,30 @@ def window_layout(
     # Padded places write behind the last token, as choosing the others would make a GPU wait.
     inverse = torch.empty(batch * tokens + 1, dtype=torch.int64, device=device)
     inverse[all_index.masked_fill(all_padding, batch * tokens)] = places
-    all_index.masked_fill_(all_padding, 0)
     return WindowLayout(
-        batch, window, all_index, inverse[:-1], all_padding if padded else None, torch.cat(samples), tuple(segments)
+        batch,
+        size,
+        window,
+        shift,
+        all_index,
+        inverse[:-1],
+        all_padding if padded else None,
+        torch.cat(stand_ins) if padded else None,
+        torch.cat(samples),
+        tuple(segments),
     )
+
+
+def _combine(axes: list[Tensor], size: Size3) -> Tensor:
+    """Numbers per axis, (windows, places) each, to those of the grid, ((first * height) + second) * width + third, as
+    (windows of each axis, places of each axis)."""
+    first, second, third = (
+        values.view(
+            [*(-1 if i == axis else 1 for i in range(3)), *(values.shape[1] if i == axis else 1 for i in range(3))]
+        )
+        for axis, values in enumerate(axes)
+    )
+    return (first * size[1] + second) * size[2] + third
 
 
 class WindowLayouts:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models import execution
+from models.layers.attention import SdpaBackend
 from models.layers.blocks import RTMSA, TMSA
 from models.layers.temporal_attention import TemporalBlock
 from models.layers.window_attention import WindowCodes
@@ -36,7 +37,7 @@ class Net(nn.Module):
         self.time = TemporalBlock(8, 2, 1, max_batch_tokens=64, recompute=recompute)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.time(self.group(x, WindowLayouts(x.shape[0], x.device)))
+        return self.time(self.group(x, WindowLayouts(x.shape[0], x.device), SdpaBackend()))
 
 
 class Model(ModelBase):

@@ -12,8 +12,9 @@ from tests.models.vrt_cases import FIXTURES, OFFICIAL_001, OFFICIAL_006, fixture
 NAMES = ["deblur_pa2", "denoise_nonblind", "sr4_pa4", "vfi_pa0"]
 
 
-def _output_error(name: str, dtype: torch.dtype) -> torch.Tensor:
+def _output_error(name: str, dtype: torch.dtype, backend: str = "sdpa") -> torch.Tensor:
     network, arrays = fixture_vrt(name, dtype)
+    network.attention_backend = backend
     with torch.no_grad():
         y = network(torch.from_numpy(arrays["x"]).to(dtype))
     if "crop" in arrays:
@@ -25,9 +26,11 @@ def _output_error(name: str, dtype: torch.dtype) -> torch.Tensor:
     return (y.double() - torch.from_numpy(arrays["y"]).double()).abs()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_output_in_float32(name: str) -> None:
-    error = _output_error(name, torch.float32)
+@pytest.mark.parametrize(
+    ("name", "backend"), [*((name, "sdpa") for name in NAMES), ("deblur_pa2", "eager"), ("sr4_pa4", "eager")]
+)
+def test_output_in_float32(name: str, backend: str) -> None:
+    error = _output_error(name, torch.float32, backend)
     assert error.max() < 1e-3
     assert error.mean() < 1e-5
 
@@ -42,10 +45,16 @@ def test_output_in_float64(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-2), pytest.param(torch.float64, 1e-6, marks=pytest.mark.slow)]
+    ("dtype", "backend", "tolerance"),
+    [
+        (torch.float32, "sdpa", 1e-2),
+        (torch.float32, "eager", 1e-2),
+        pytest.param(torch.float64, "sdpa", 1e-6, marks=pytest.mark.slow),
+    ],
 )
-def test_gradient_norms(dtype: torch.dtype, tolerance: float) -> None:
+def test_gradient_norms(dtype: torch.dtype, backend: str, tolerance: float) -> None:
     network, arrays = fixture_vrt("deblur_pa2", dtype)
+    network.attention_backend = backend
     expected = json.loads((FIXTURES / "deblur_pa2.grad_norms.json").read_text())
     y = network(torch.from_numpy(arrays["x"]).to(dtype))
     weights = np.random.RandomState(7).standard_normal(tuple(y.shape)).astype(np.float32)

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.layers.attention import attend
+from models.layers.attention import SdpaBackend, attend
+from models.layers.attention_backend import AttentionBackend
 from models.layers.blocks import TMSA, TMSAG
+from models.layers.eager import EagerBackend
 from models.layers.window_attention import WindowCodes, relative_position_index, sine_position_code
-from models.layers.window_layout import WindowLayouts, from_windows, to_windows, window_layout
+from models.layers.window_layout import WindowLayout, WindowLayouts, from_windows, to_windows, window_layout
 
 Size3 = tuple[int, int, int]
+SDPA = SdpaBackend()
 
 # (batch, (T, H, W), window, shift, mutual): whole windows, padded axes, time shifts, odd T, one frame, tiny pictures.
 CASES = [
@@ -103,14 +106,17 @@ def plain_heads(attn, qkv, queries: Tensor, others: Tensor, bias: Tensor) -> Ten
     return torch.einsum("hnm,mhd->nhd", scores.softmax(-1), v).flatten(1)
 
 
+@pytest.mark.parametrize("backend", [SDPA, EagerBackend()], ids=["sdpa", "eager"])
 @pytest.mark.parametrize(("batch", "size", "window", "shift", "mutual"), CASES)
-def test_block_equals_plain_block(batch: int, size: Size3, window: Size3, shift: Size3, mutual: bool) -> None:
+def test_block_equals_plain_block(
+    batch: int, size: Size3, window: Size3, shift: Size3, mutual: bool, backend: AttentionBackend
+) -> None:
     """Forward with and without gradients, and the gradient of every weight and of the input."""
     block = make_block(window, shift, mutual)
     x = torch.randn(batch, *size, 8, dtype=torch.float64, requires_grad=True)
     layout = window_layout(batch, size, window, shift, pairs=mutual)
     expected = plain_block(block, x)
-    got = block(x.reshape(-1, 8), layout).view_as(x)
+    got = block(x.reshape(-1, 8), layout, backend).view_as(x)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     factor = torch.randn_like(expected)
     leaves = [x, *block.parameters()]
@@ -119,10 +125,11 @@ def test_block_equals_plain_block(batch: int, size: Size3, window: Size3, shift:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
     with torch.no_grad():
         tokens = x.reshape(-1, 8).clone()
-        torch.testing.assert_close(block(tokens, layout).view_as(x), expected, rtol=0, atol=1e-10)
+        torch.testing.assert_close(block(tokens, layout, backend).view_as(x), expected, rtol=0, atol=1e-10)
         assert torch.equal(tokens, x.reshape(-1, 8))  # the input is left alone,
-        assert block(tokens, layout, out=tokens) is tokens  # unless it is to be overwritten
-        torch.testing.assert_close(tokens.view_as(x), expected, rtol=0, atol=1e-10)
+        if backend is SDPA:
+            assert block(tokens, layout, backend, out=tokens) is tokens  # unless it is to be overwritten
+            torch.testing.assert_close(tokens.view_as(x), expected, rtol=0, atol=1e-10)
 
 
 def test_few_windows_at_a_time_equals_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +137,9 @@ def test_few_windows_at_a_time_equals_all(monkeypatch: pytest.MonkeyPatch) -> No
     layout = window_layout(2, (5, 12, 9), (2, 4, 4), (1, 2, 2), pairs=True)
     x = torch.randn(2 * 5 * 12 * 9, 8, dtype=torch.float64)
     with torch.no_grad():
-        whole = block(x, layout)
+        whole = block(x, layout, SDPA)
         monkeypatch.setattr("models.layers.blocks._WORKSPACE_BYTES", {"cpu": 3 * 32 * 24 * 8})
-        torch.testing.assert_close(block(x, layout), whole, rtol=0, atol=1e-12)
+        torch.testing.assert_close(block(x, layout, SDPA), whole, rtol=0, atol=1e-12)
 
 
 def test_first_and_last_frame_attend_to_each_other_in_shifted_mutual_blocks() -> None:
@@ -143,12 +150,28 @@ def test_first_and_last_frame_attend_to_each_other_in_shifted_mutual_blocks() ->
     other = x.clone()
     other[5] += torch.randn_like(other[5])
     with torch.no_grad():
-        change = (block(x.view(-1, 8), layout) - block(other.view(-1, 8), layout)).view_as(x).abs().amax((1, 2, 3))
+        change = (
+            (block(x.view(-1, 8), layout, SDPA) - block(other.view(-1, 8), layout, SDPA))
+            .view_as(x)
+            .abs()
+            .amax((1, 2, 3))
+        )
         assert change[0] > 1e-3
         assert change[2:5].max() == 0
         block.attn.proj.weight[:, :8] = 0  # mutual half
-        change = (block(x.view(-1, 8), layout) - block(other.view(-1, 8), layout)).view_as(x).abs().amax((1, 2, 3))
+        change = (
+            (block(x.view(-1, 8), layout, SDPA) - block(other.view(-1, 8), layout, SDPA))
+            .view_as(x)
+            .abs()
+            .amax((1, 2, 3))
+        )
         assert change[0] == 0
+
+
+def change_of_frames(block: TMSA, x: Tensor, other: Tensor, layout: WindowLayout) -> Tensor:
+    """(T,) largest difference of the results for two clips."""
+    results = [block(clip.view(-1, 8), layout, SDPA).view_as(x) for clip in (x, other)]
+    return (results[0] - results[1]).abs().amax((1, 2, 3))
 
 
 def test_no_token_pair_matrix_is_kept_for_the_backward_pass() -> None:
@@ -164,7 +187,7 @@ def test_no_token_pair_matrix_is_kept_for_the_backward_pass() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            block(torch.randn(6 * 24 * 24, 8), layout).sum().backward()
+            block(torch.randn(6 * 24 * 24, 8), layout, SDPA).sum().backward()
         pairs = (per_window, per_window), (per_window // 2, per_window // 2)
         assert kept
         assert not [shape for shape in kept if shape[-2:] in pairs and len(shape) == 4 and shape[0] > 1]
@@ -266,7 +289,7 @@ def test_drop_path_leaves_out_whole_branches_of_a_sample(gradients: bool) -> Non
     factors = iter([torch.tensor([0.0, 2.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 0.0, 2.0]).double()])
     block._keep = lambda batch, like: next(factors)  # type: ignore[method-assign]
     with torch.set_grad_enabled(gradients):
-        got = block(x, layout).detach().view_as(samples)
+        got = block(x, layout, SDPA).detach().view_as(samples)
     assert torch.equal(got[0], samples[0])
     z = F.layer_norm(samples[2], (8,), block.norm2.weight, block.norm2.bias)
     torch.testing.assert_close(got[2], samples[2] + 2 * block.mlp(z).detach(), rtol=0, atol=1e-12)
@@ -282,7 +305,7 @@ def to_attention(block: TMSA, x: Tensor, layout) -> Tensor:  # type: ignore[no-u
     with torch.no_grad():
         block.mlp.fc2.weight.zero_()
         block.mlp.fc2.bias.zero_()
-        branch = block(x, layout) - x
+        branch = block(x, layout, SDPA) - x
         block.mlp.fc2.weight.copy_(saved[0])
         block.mlp.fc2.bias.copy_(saved[1])
     return branch
@@ -295,11 +318,11 @@ def test_a_compiled_block_equals_the_block() -> None:
     layout = window_layout(1, (3, 8, 8), (2, 4, 4), (1, 2, 2), pairs=True)
     compiled = torch.compile(block)
     x = torch.randn(3 * 8 * 8, 8, requires_grad=True)
-    expected = block(x, layout)
-    torch.testing.assert_close(compiled(x, layout), expected, rtol=0, atol=1e-5)
+    expected = block(x, layout, SDPA)
+    torch.testing.assert_close(compiled(x, layout, SDPA), expected, rtol=0, atol=1e-5)
     leaves = [x, *block.parameters()]
     wanted = torch.autograd.grad(expected.square().sum(), leaves)
-    for a, b in zip(torch.autograd.grad(compiled(x, layout).square().sum(), leaves), wanted, strict=True):
+    for a, b in zip(torch.autograd.grad(compiled(x, layout, SDPA).square().sum(), leaves), wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        torch.testing.assert_close(compiled(x, layout), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(compiled(x, layout, SDPA), expected, rtol=0, atol=1e-5)

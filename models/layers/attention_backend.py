@@ -1,0 +1,123 @@
+"""How attention within windows is computed: the back ends that `netG.attention_backend` chooses from.
+
+All give the same numbers to rounding; they differ in time, memory and in where they run. A back end is one file with a
+class registered in `ATTENTION_BACKENDS`, imported by `models/network_vrt.py`. It is one of two kinds:
+
+- `WindowBackend`: softmax(q kT * scale + bias) v on tensors in window order. What goes before and after it (gather,
+  QKV, projection) is `WindowAttention`'s, and without gradients a block takes a few windows at a time through all.
+- `TokenBackend`: the attention half of a block on tokens in the grid's own order, so that shift, padding and masks need
+  not be copies. A block then takes all tokens at once.
+
+Compared by `python scripts/benchmark/bench_vrt.py --compare eager,sdpa`.
+
+Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from models.layers.window_layout import WindowLayout
+from utils.utils_registry import Registry
+
+if TYPE_CHECKING:
+    from models.layers.window_attention import WindowAttention
+
+logger = logging.getLogger(__name__)
+
+ATTENTION_BACKENDS = Registry("attention back end", "netG.attention_backend")
+# What "auto" takes: the first that runs on the tensors' device. "triton" belongs here once it was measured on a GPU.
+PREFERENCE = ("sdpa",)
+FALLBACK = "sdpa"
+
+
+class AttentionBackend:
+    """A way to compute attention within windows; it has no state and no parameters.
+
+    Attributes:
+        plain: the rest of the network is to take its plain path as well (`models/layers/eager.py`).
+    """
+
+    plain = False
+
+    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why it can't run on tensors of this device and type (autocast's, where that is on); None where it can."""
+        return None
+
+
+class WindowBackend(AttentionBackend, ABC):
+    """Attention on tensors in window order."""
+
+    @abstractmethod
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        """softmax(q kT * scale + bias) v, differentiable in all four tensors.
+
+        Args:
+            q, k, v: (windows, heads, N, head_dim), any strides.
+            bias: (1, 1 or heads, N, N), the same for every window.
+            scale: factor of q kT.
+
+        Returns:
+            (windows, heads, N, head_dim).
+        """
+
+
+class TokenBackend(AttentionBackend, ABC):
+    """The attention half of a block, on tokens in the grid's order."""
+
+    @abstractmethod
+    def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
+        """What `WindowAttention` computes, from the block's normalised tokens to the projection's result.
+
+        Differentiable in `x` and in the parameters of `attention`: `qkv_self`, `relative_position_bias_table`, `proj`
+        and, where `attention.mutual`, `qkv_mut`. Constants of the window: `attention.codes`.
+
+        Args:
+            x: (B*T*H*W, C) in the order of (B, T, H, W), after the block's LayerNorm. Padded places hold zeros behind
+                the LayerNorm: their queries, keys and values are those of a zero token, and they are not masked.
+            layout: `size`, `window`, `shift` and `batch` for index arithmetic; `index` and `inverse` for gathers.
+
+        Returns:
+            (B*T*H*W, C), which the block adds to its input.
+        """
+
+
+def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> AttentionBackend:
+    """The back end for an option's value on tensors of this device and type.
+
+    One that can't run there is replaced by "sdpa", with one warning per process. "auto" is the first of `PREFERENCE`
+    that can, and never warns.
+
+    Raises:
+        ValueError: unknown name, listing the choices.
+    """
+    if name == "auto":
+        known = [choice for choice in PREFERENCE if choice in ATTENTION_BACKENDS.names()]
+        name = next(choice for choice in known if _backend(choice).refusal(device, dtype) is None)
+    backend = _backend(name)
+    reason = backend.refusal(device, dtype)
+    if reason is None:
+        return backend
+    _warn_once(name, reason)
+    return _backend(FALLBACK)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Type that matrix products of x are computed in: autocast's, where that is on."""
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+@cache
+def _backend(name: str) -> AttentionBackend:
+    return ATTENTION_BACKENDS.get(name)()
+
+
+@cache
+def _warn_once(name: str, reason: str) -> None:
+    logger.warning("netG.attention_backend %r can't run here: %s. %r is used instead.", name, reason, FALLBACK)

@@ -1,0 +1,100 @@
+"""The back end "triton" of `netG.attention_backend`: window attention by the kernels of `triton_attention.py`.
+
+What was measured, and what was not: docs/kernels.md.
+
+Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
+"""
+
+import importlib.util
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
+
+from models.layers.attention_backend import ATTENTION_BACKENDS, TokenBackend
+from models.layers.triton_attention import interpreted, window_attention
+from models.layers.window_layout import Size3, WindowLayout
+
+if TYPE_CHECKING:
+    from models.layers.window_attention import WindowAttention
+
+# Largest difference from the plain formula that a trial accepts, for results of about 1.
+_TOLERANCES = {torch.float32: 1e-2, torch.bfloat16: 6e-2, torch.float16: 1e-2}
+
+
+@ATTENTION_BACKENDS.register("triton")
+class TritonBackend(TokenBackend):
+    """Queries, keys and values are read where the projection left them; no copy is shifted, padded or cut."""
+
+    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """See `AttentionBackend.refusal`. Under TRITON_INTERPRET=1 it runs on a CPU, slowly."""
+        if importlib.util.find_spec("triton") is None:
+            return "Triton is not installed (it comes with PyTorch for CUDA on Linux)"
+        if dtype not in _TOLERANCES:
+            return f"its kernels compute in float32, bfloat16 or float16, not in {dtype}"
+        if not interpreted():
+            if device.type != "cuda":
+                return f"its kernels are for CUDA GPUs, not for {device.type!r}"
+            if torch.cuda.get_device_capability(device) < (8, 0):
+                return f"its kernels need compute capability 8.0; this is a {torch.cuda.get_device_name(device)}"
+        return _trial(device, dtype)
+
+    def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
+        """See `TokenBackend.attend_tokens`."""
+        grid, heads, scale = (layout.batch, *layout.size), attention.num_heads, attention.scale
+        bias = relative_bias(attention.relative_position_bias_table, attention.codes.window, layout.window)
+        qkv = attention.qkv_self(x).view(*grid, -1)
+        fill = attention.qkv_self.bias
+        out, _ = window_attention(qkv, bias, fill, None, layout.window, layout.shift, heads, scale, False)
+        if attention.mutual:
+            project = attention.qkv_mut
+            qkv = project(x).view(*grid, -1)
+            # The projection of (token + position code) is that of the token + a constant per place of a window.
+            code = F.linear(attention.codes.position_code((1, *layout.window[1:]))[0], project.weight)
+            pairs, _ = window_attention(qkv, None, project.bias, code, layout.window, layout.shift, heads, scale, True)
+            out = torch.cat((pairs, out), -1)
+        return attention.proj(out.flatten(0, 3))
+
+
+def relative_bias(table: Tensor, full: Size3, window: Size3) -> Tensor:
+    """(heads, N, N): what `WindowCodes.relative_bias` gives, as sliding windows over the table (rows, heads).
+
+    Their gradient is a sum in a fixed order, where that of indexing adds up in any order on a GPU.
+    """
+    bias = table.t().reshape(-1, *(2 * length - 1 for length in full))
+    for axis, (most, length) in enumerate(zip(full, window, strict=True), 1):
+        bias = bias.narrow(axis, most - length, 2 * length - 1).unfold(axis, length, 1)
+    return bias.flip(-3, -2, -1).reshape(-1, *[window[0] * window[1] * window[2]] * 2)
+
+
+@cache
+def _trial(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernels fail on one small window of this device: an error, or a result other than the plain formula's."""
+    plain = torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False)
+    with _disable_current_modes(), plain[0], plain[1], plain[2]:
+        try:
+            difference = _difference(device, dtype)
+        except Exception as error:  # of the compiler, the driver or the launch: whatever it is, another back end works
+            return f"a trial of its kernels raised {type(error).__name__}: {error}"
+    # A comparison with NaN is never true.
+    if not difference <= _TOLERANCES[dtype]:
+        return f"a trial of its kernels gave {difference:.2g} beside the plain formula's result"
+    return None
+
+
+def _difference(device: torch.device, dtype: torch.dtype) -> float:
+    """Largest difference from the plain formula, in result and gradients, for one window."""
+    window, width = (2, 3, 4), 8
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((1, *window, 3 * width), (1, 24, 24), (24, width))
+    qkv, bias, grad = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
+    leaves = [qkv.requires_grad_(), bias.requires_grad_()]
+    q, k, v = qkv.float().view(-1, 3, width).unbind(1)
+    expected = (q @ k.T * 0.3 + bias[0].float()).softmax(-1) @ v
+    wanted = [expected, *torch.autograd.grad(expected, leaves, grad.float())]
+    out = window_attention(qkv, bias, None, None, window, (0, 0, 0), 1, 0.3, False)[0].view(-1, width)
+    got = [out, *torch.autograd.grad(out, leaves, grad)]
+    return max(float((a - b).detach().abs().max()) for a, b in zip(got, wanted, strict=True))

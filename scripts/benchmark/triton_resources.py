@@ -1,0 +1,168 @@
+"""What the kernels of attention take on a GPU, as its compiler says; no GPU is needed.
+
+    python scripts/benchmark/triton_resources.py
+    python scripts/benchmark/triton_resources.py --capability 86 --dtype fp32 --precision high
+
+Compiles the kernels that forward and backward pass of VRT's windows launch, with the arguments they are launched with,
+and prints registers per thread, bytes that don't fit in them per thread, shared memory per program, and how many warps
+of the 64 of a multiprocessor that leaves room for (on sm_90: 64 Ki registers, 227 KiB of shared memory).
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from models.layers.triton_attention import interpreted, window_attention, window_attention_backward
+from utils.utils_cli import run_command
+
+KERNELS = ("attention_forward", "attention_backward", "attention_backward_bias")
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+# Window, channels of a head, whether it is mutual attention: what VRT 006 has, by its stages.
+CASES = (
+    ((6, 8, 8), 16, False),
+    ((2, 8, 8), 16, False),
+    ((2, 8, 8), 16, True),
+    ((6, 8, 8), 20, False),
+    ((1, 8, 8), 20, False),
+)
+
+
+class Compiler:
+    """Stands for a kernel: compiles it for the arguments it is launched with, instead of running it."""
+
+    def __init__(self, kernel: Any, capability: int) -> None:
+        self.kernel, self.capability = kernel, capability
+        self.compiled: Any = None
+
+    def __getitem__(self, grid: tuple[int, int, int]) -> Any:
+        return self._compile
+
+    def _compile(self, *args: Any, num_warps: int, num_stages: int, **constants: Any) -> None:
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+
+        values = dict(zip(self.kernel.arg_names, args, strict=False)) | constants
+        signature: dict[str, Any] = {}
+        fixed, aligned = {}, {}
+        for i, name in enumerate(self.kernel.arg_names):
+            value = values[name]
+            if name in constants or value is None:
+                signature[name], fixed[(i,)] = "constexpr", value
+            elif isinstance(value, Tensor):
+                signature[name], aligned[(i,)] = _POINTERS[value.dtype], [["tt.divisibility", 16]]
+            else:
+                signature[name] = ("i32",) * 3 if isinstance(value, tuple) else _scalar(value)
+        source = ASTSource(self.kernel, signature, fixed, aligned)
+        options = {"num_warps": num_warps, "num_stages": num_stages}
+        self.compiled = triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options=options)
+
+
+def _scalar(value: float) -> str:
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+@contextmanager
+def _compiling(capability: int) -> Iterator[dict[str, Compiler]]:
+    """Inside, launching a kernel compiles it."""
+    from models.layers import triton_kernels
+
+    originals = {name: getattr(triton_kernels, name) for name in KERNELS}
+    compilers = {name: Compiler(kernel, capability) for name, kernel in originals.items()}
+    try:
+        for name, compiler in compilers.items():
+            setattr(triton_kernels, name, compiler)
+        yield compilers
+    finally:
+        for name, kernel in originals.items():
+            setattr(triton_kernels, name, kernel)
+
+
+def compile_kernels(
+    capability: int,
+    dtype: torch.dtype,
+    window: tuple[int, int, int],
+    head_dim: int,
+    mutual: bool,
+    *,
+    heads: int = 6,
+    padded: bool = False,
+) -> dict[str, Any]:
+    """Triton's compiled kernels of a forward and backward pass in shifted windows, by name.
+
+    Args:
+        capability: of the GPU, such as 90.
+        dtype, window, head_dim, mutual, heads: see `window_attention`.
+        padded: the grid is not a multiple of the window.
+    """
+    tokens = window[0] * window[1] * window[2]
+    size = [length + padded for length in window]
+    qkv = torch.zeros(1, *size, 3 * heads * head_dim, dtype=dtype)
+    bias = None if mutual else torch.zeros(heads, tokens, tokens)
+    code = torch.zeros(window[1] * window[2], qkv.shape[-1], dtype=dtype) if mutual else None
+    shift = tuple(length // 2 for length in window)
+    tensors, settings = (qkv, bias, torch.zeros(qkv.shape[-1]), code), (window, shift, heads, head_dim**-0.5, mutual)
+    with _compiling(capability) as compilers:
+        out, lse = window_attention(*tensors, *settings)
+        window_attention_backward(out, *tensors, out, lse, *settings)
+    return {name: compiler.compiled for name, compiler in compilers.items() if compiler.compiled is not None}
+
+
+def registers(kernel: Any) -> tuple[int, int]:
+    """Registers of a thread, and bytes that it spills to memory, as ptxas tells for the kernel's code."""
+    import triton
+
+    ptxas = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+    target = re.search(r"\.target (sm_\w+)", kernel.asm["ptx"])
+    assert target is not None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.ptx"
+        path.write_text(kernel.asm["ptx"])
+        command = [str(ptxas), "-v", f"--gpu-name={target[1]}", str(path), "-o", str(path.with_suffix(".cubin"))]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    used, spilled = re.search(r"Used (\d+) registers", said), re.search(r"(\d+) bytes spill stores", said)
+    assert used is not None and spilled is not None, said
+    return int(used[1]), int(spilled[1])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compiles and prints."""
+    if interpreted():
+        raise ValueError("TRITON_INTERPRET=1 leaves nothing to compile: unset it")
+    torch.set_float32_matmul_precision(arguments.precision)
+    print(f"{'kernel':26}{'window':>10}{'head':>6}{'registers':>11}{'spilled':>9}{'shared KiB':>12}{'warps':>7}")
+    for window, head_dim, mutual in CASES:
+        compiled = compile_kernels(arguments.capability, DTYPES[arguments.dtype], window, head_dim, mutual)
+        for name, kernel in compiled.items():
+            used, spilled = registers(kernel)
+            warps, shared = kernel.metadata.num_warps, kernel.metadata.shared
+            programs = min(65536 // (warps * 32 * -(-used // 8) * 8), (227 << 10) // max(shared, 1))
+            title = "x".join(map(str, window)) + (" m" if mutual else "")
+            room = min(64, programs * warps)
+            print(f"{name:26}{title:>10}{head_dim:6}{used:11}{spilled:9}{shared / 1024:12.1f}{room:7}", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--capability", type=int, default=90, help="compute capability times ten")
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--precision", choices=("highest", "high"), default="highest", help="of float32 products")
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What docs/kernels.md tells one to run, runs; what needs a GPU at least says so, having understood its arguments."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.layers.triton_attention import interpreted
+from scripts.benchmark import bench_attention, bench_vrt, triton_resources
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/kernels.md"
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for line in block.splitlines()
+]
+MAINS = {"bench_attention.py": bench_attention.main, "bench_vrt.py": bench_vrt.main}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a machine with a GPU they take minutes")
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "--device cuda" in command])
+def test_commands_for_a_gpu(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)
+    assert words[0] == "python"
+    assert MAINS[Path(words[1]).name](words[2:]) == 2
+    assert "PyTorch sees no GPU here" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 leaves nothing to compile")
+def test_resources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For one of the table's windows, in one column for each of the table's."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(triton_resources, "CASES", [((1, 8, 8), 20, False)])
+    (command,) = [command for command in COMMANDS if "triton_resources" in command]
+    assert triton_resources.main(shlex.split(command)[2:]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[:3] for row in rows] == [[name, "1x8x8", "20"] for name in triton_resources.KERNELS[:2]]
+    for row in rows:
+        registers, spilled, shared, warps = (float(number) for number in row[3:])
+        assert 32 <= registers <= 255 and 0 <= spilled < 256 and 0 < shared <= 99 and warps >= 4
