@@ -145,10 +145,14 @@ class SpiklingTestDataset(SpiklingDataset):
         self.clips = [Clip(name.replace("/", "_"), (name,)) for name in self.source.names]
 
     def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
-        position = index.index if isinstance(index, SampleIndex) else index
-        box = Box(0, 0, *self.source.size(position))
-        pair = self.source.read(position, box, sample_rng(self.seed, SampleIndex(0, position)))
-        clip = self.clips[position]
+        return self.load(index.index if isinstance(index, SampleIndex) else index)
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        """The pair `index`, a clip of one picture: frames [0, 1) are all that there are."""
+        assert begin == 0 and end in (1, None), (begin, end)
+        box = Box(0, 0, *self.source.size(index))
+        pair = self.source.read(index, box, sample_rng(self.seed, SampleIndex(0, index)))
+        clip = self.clips[index]
         return {**self._tensors(pair, Augmentation()), "folder": clip.name, "lq_path": [clip.frames[0]]}
 
 

@@ -31,15 +31,16 @@ OnScored = Callable[[str, str, np.ndarray, Pictures, Mapping[str, float]], None]
 
 
 def score_frame(restored: np.ndarray, sharp: np.ndarray) -> dict[str, float]:
-    """PSNR and SSIM, in RGB and in Y, of two uint8 RGB pictures (H,W,3); of a gray `restored` (H,W) those in Y.
+    """PSNR and SSIM, in RGB and in Y, of two uint8 RGB pictures (H,W,3) or two gray ones (H,W).
 
-    SSIM is left out where a side is smaller than its window of 11 pixels.
+    Of a gray picture against a sharp one in RGB only those in Y. SSIM is left out where a side is smaller than its
+    window of 11 pixels.
     """
-    colour = as_rgb(restored)
+    compared = as_rgb(restored) if sharp.ndim == 3 else restored
     measured = {psnr: "psnr", ssim: "ssim", psnr_y: "psnr_y", ssim_y: "ssim_y"}
-    gray, small = restored.ndim == 2, min(sharp.shape[:2]) < WINDOW
+    gray, small = restored.ndim < sharp.ndim, min(sharp.shape[:2]) < WINDOW
     return {
-        name: metric(colour, sharp)
+        name: metric(compared, sharp)
         for metric, name in measured.items()
         if not (gray and metric in (psnr, ssim)) and not (small and metric in (ssim, ssim_y))
     }

@@ -1,12 +1,10 @@
 """Amounts of memory, errors that mean too much, and a CPU's limit."""
 
-import mmap
-
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.fresh_memory import fresh_ones
 from utils.utils_memory import (
     OverLimit,
     free_memory,
@@ -45,28 +43,21 @@ def test_errors_that_mean_too_much() -> None:
     )
 
 
-def fresh(size: int) -> np.ndarray:
-    """Ones in memory that this process did not have: malloc may hand out what earlier tests left."""
-    block = np.frombuffer(mmap.mmap(-1, size), np.uint8)
-    block[:] = 1
-    return block
-
-
 def test_use_and_peak_are_those_of_the_process() -> None:
     before = used_memory(CPU)
-    block = fresh(50_000_000)
+    block = fresh_ones(12_500_000)
     assert 40e6 < used_memory(CPU) - before < 80e6 and free_memory(CPU) > 0
     del block
     reset_peak(CPU)
     assert peak_memory(CPU) < before + 40e6
-    block = fresh(50_000_000)
+    block = fresh_ones(12_500_000)
     del block
     assert peak_memory(CPU) > before + 40e6
 
 
 class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(fresh(50_000_000))
+        return torch.from_numpy(fresh_ones(12_500_000))
 
 
 def test_a_cpus_limit() -> None:
@@ -74,7 +65,7 @@ def test_a_cpus_limit() -> None:
     with pytest.raises(OverLimit, match="GB are used"), memory_limit(used_memory(CPU) + 25_000_000, CPU):
         network(torch.zeros(1))
     with memory_limit(used_memory(CPU) + 150_000_000, CPU):
-        assert network(torch.zeros(1)).numel() == 50_000_000
+        assert network(torch.zeros(1)).numel() == 12_500_000
     with memory_limit(None, CPU):
         network(torch.zeros(1))
     # Outside nothing is left of it.

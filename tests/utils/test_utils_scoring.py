@@ -143,3 +143,14 @@ def test_an_error_comes_back(workers: int) -> None:
     with pytest.raises(ZeroDivisionError), Scorer(workers=workers) as scorer:
         scorer.add("a", "0", SHARP["a", "0"], {"": RESTORED["a", "0"]})
         raise ZeroDivisionError
+
+
+def test_gray_scenes_are_compared_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    sharp = rng.integers(0, 256, (24, 20), np.uint8)
+    restored = np.clip(sharp.astype(int) + rng.integers(-9, 10, sharp.shape), 0, 255).astype(np.uint8)
+    row = score_frame(restored, sharp)
+    assert row == {"psnr": psnr(restored, sharp), "ssim": ssim(restored, sharp)} | {
+        "psnr_y": row["psnr"],
+        "ssim_y": row["ssim"],
+    }
