@@ -37,6 +37,8 @@ def linear(
     """
     assert gelu + (times is not None) + (plus is not None) <= 1
     if _by_onednn(x, weight):
+        # Its fast kernels want dense inputs; for a slice it takes its reference code, a hundred times slower.
+        x, weight = x.contiguous(), weight.contiguous()
         other, name = (plus, "add") if times is None else (times, "mul")
         if other is not None:
             return torch.ops.mkldnn._linear_pointwise.binary(x, other.contiguous(), weight, bias, name)

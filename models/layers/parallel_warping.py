@@ -85,9 +85,8 @@ class DeformableAlignment(nn.Module):
         first = torch.arange(batch, device=x.device).view(1, batch, 1, 1) * count
         time = torch.arange(count - 1, device=x.device).view(1, 1, -1, 1)
         time = torch.cat((time, time + 1))  # (2, 1, T-1, 1): of the frames that are aligned to
-        steps = torch.arange(1, self.reach + 1, device=x.device) * torch.tensor([1, -1], device=x.device).view(
-            2, 1, 1, 1
-        )
+        steps = torch.arange(1, self.reach + 1, device=x.device)
+        steps = torch.stack((steps, -steps)).view(2, 1, 1, -1)
         others = time + steps
         sources = (first + others).masked_fill((others < 0) | (others >= count), batch * count).flatten(0, 2)
         targets = (first + time).flatten(0, 2).squeeze(1)

@@ -126,5 +126,5 @@ def _resize(flow: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Ten
     """Flow (N, 2, ...) on the padded grid, resized to `size` and expressed in its pixels."""
     if tuple(flow.shape[-2:]) != size:
         flow = F.interpolate(flow, size=size, mode="bilinear", align_corners=False)
-    factor = flow.new_tensor([size[1] / padded[1], size[0] / padded[0]]).view(1, 2, 1, 1)
-    return flow * factor
+    # Factors by hand: a tensor made of them would have to be copied to a GPU, which a CUDA graph can't.
+    return torch.stack((flow[:, 0] * (size[1] / padded[1]), flow[:, 1] * (size[0] / padded[0])), 1)

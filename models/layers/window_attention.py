@@ -117,6 +117,11 @@ class WindowCodes(nn.Module):
         return code.repeat(1, window[0], 1)
 
 
+def _joined(heads: Tensor) -> Tensor:
+    """(windows, heads, N, head_dim) to tokens (windows * N, C)."""
+    return heads.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
 class WindowAttention(nn.Module):
     """Attention within windows; all tensors are in window order (`models/layers/window_layout.py`).
 
@@ -185,33 +190,33 @@ class WindowAttention(nn.Module):
             attend: of a `WindowBackend`.
         """
         per_window = math.prod(window)
-        segments = list(segments)
         shape = (-1, per_window, 3, self.num_heads, tokens.shape[1] // self.num_heads)
         q, k, v = linear(tokens, self.qkv_self.weight, self.qkv_self.bias).view(shape).permute(2, 0, 3, 1, 4)
-        result = self._by_segment(attend, q, k, v, [(count, biases[kind][0]) for kind, count in segments])
-        if self.mutual:
-            coded = (tokens.view(-1, per_window, tokens.shape[1]) + self.codes.position_code(window)).view(tokens.shape)
-            projected = linear(coded, self.qkv_mut.weight, self.qkv_mut.bias)
-            pairs = projected.view(-1, 2, per_window // 2, *shape[2:])
-            swapped = pairs[:, :, :, 0].flip(1).flatten(0, 1).transpose(1, 2)
-            k, v = pairs[:, :, :, 1:].flatten(0, 1).permute(2, 0, 3, 1, 4)
-            shared = [(2 * count, biases[kind][1]) for kind, count in segments]
-            mutual = self._by_segment(attend, swapped, k, v, shared)
-            # The projection of [mutual, self], without putting them side by side.
-            of_mutual, of_self = self.proj.weight.split(tokens.shape[1], dim=1)
-            return linear(result, of_self, self.proj.bias, plus=linear(mutual, of_mutual, None))
-        return linear(result, self.proj.weight, self.proj.bias)
-
-    def _by_segment(
-        self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, segments: list[tuple[int, Tensor | None]]
-    ) -> Tensor:
-        """Attention with one bias per run of windows; (windows, heads, N, head_dim) to (windows * N, C)."""
+        swapped, keys, values = self._mutual_qkv(tokens, window) if self.mutual else (None, k, v)
+        # Segment by segment up to the projection: it keeps what attention keeps, where joined results would be a copy.
+        *of_mutual, of_self = self.proj.weight.split(tokens.shape[1], dim=1)
         results, start = [], 0
-        for count, bias in segments:
-            part = slice(start, start + count)
-            results.append(attend(q[part], k[part], v[part], bias, self.scale).transpose(1, 2).flatten(2).flatten(0, 1))
+        for kind, count in segments:
+            part, halves = slice(start, start + count), slice(2 * start, 2 * (start + count))
+            own_bias, mutual_bias = biases[kind]
+            plus = None
+            if swapped is not None:
+                mutual = attend(swapped[halves], keys[halves], values[halves], mutual_bias, self.scale)
+                plus = linear(_joined(mutual), of_mutual[0], None)
+            own = attend(q[part], k[part], v[part], own_bias, self.scale)
+            results.append(linear(_joined(own), of_self, self.proj.bias, plus=plus))
             start += count
         return results[0] if len(results) == 1 else torch.cat(results)
+
+    def _mutual_qkv(self, tokens: Tensor, window: Size3) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of either frame beside keys and values of the other: (2 * windows, heads, N/2, head_dim) each."""
+        per_window = math.prod(window)
+        coded = (tokens.view(-1, per_window, tokens.shape[1]) + self.codes.position_code(window)).view(tokens.shape)
+        projected = linear(coded, self.qkv_mut.weight, self.qkv_mut.bias)
+        pairs = projected.view(-1, 2, per_window // 2, 3, self.num_heads, tokens.shape[1] // self.num_heads)
+        swapped = pairs[:, :, :, 0].flip(1).flatten(0, 1).transpose(1, 2)
+        keys, values = pairs[:, :, :, 1:].flatten(0, 1).permute(2, 0, 3, 1, 4)
+        return swapped, keys, values
 
     def _constants(self) -> dict[str, Tensor]:
         constants = {"relative_position_index": self.codes.relative_position_index}
