@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.layers import eager
 from models.layers.attention_backend import AttentionBackend, TokenBackend, WindowBackend
 from models.layers.linear import linear
 from models.layers.window_attention import WindowAttention, WindowCodes
@@ -151,15 +152,16 @@ class TMSA(nn.Module):
             keep_windows = None if keep_attn is None else keep_attn[layout.samples]
             branch = attention(x, layout.padding, layout.window, layout.segments, self._biases(layout), backend)
             tokens = from_windows(x + _scaled(branch, keep_windows), layout)
-        return self._add_mlp(tokens, keep_ffn, in_parts=not (torch.is_grad_enabled() or backend.plain))
+        if torch.is_grad_enabled() or backend.plain:
+            mlp = _maybe_checkpoint(self._plain_mlp if backend.plain else self._mlp, self.checkpoint_ffn)
+            return tokens + _scaled(mlp(tokens), keep_ffn)
+        return self._add_mlp_in_parts(tokens, keep_ffn)
 
     def _attention_of_tokens(self, tokens: Tensor, layout: WindowLayout, backend: TokenBackend) -> Tensor:
         return backend.attend_tokens(self.attn, self.norm1(tokens), layout)
 
-    def _add_mlp(self, tokens: Tensor, keep: Tensor | None, in_parts: bool) -> Tensor:
-        """tokens + mlp(LN tokens); in parts it is written into `tokens`."""
-        if not in_parts:
-            return tokens + _scaled(_maybe_checkpoint(self._mlp, self.checkpoint_ffn)(tokens), keep)
+    def _add_mlp_in_parts(self, tokens: Tensor, keep: Tensor | None) -> Tensor:
+        """tokens + mlp(LN tokens), written into `tokens`."""
         rows = tokens if keep is None else tokens.view(keep.numel(), -1, tokens.shape[1])
         for i, sample in enumerate((rows,) if keep is None else rows):
             step = rows_at_once(sample, self.mlp.fc11.out_features)
@@ -184,6 +186,9 @@ class TMSA(nn.Module):
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm2(x))
+
+    def _plain_mlp(self, x: Tensor) -> Tensor:
+        return eager.gated_mlp(self.mlp, self.norm2(x))
 
     def _keep(self, batch: int, like: Tensor) -> Tensor | None:
         """(B,) factor of a branch per sample: 0 or 1 / (1 - drop_path); None where nothing is dropped."""

@@ -20,6 +20,7 @@ from models.layers.flow_warp import flow_warp
 from models.layers.window_layout import WindowLayout
 
 if TYPE_CHECKING:
+    from models.layers.blocks import GatedMlp
     from models.layers.parallel_warping import DeformableAlignment
     from models.layers.window_attention import WindowAttention
 
@@ -83,6 +84,11 @@ def _join(windows: Tensor, batch: int, size: list[int], window: tuple[int, int, 
     counts = [n // w for n, w in zip(size, window, strict=True)]
     cut = windows.view(batch, *counts, *window, -1)
     return cut.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, *size, -1)
+
+
+def gated_mlp(mlp: "GatedMlp", x: Tensor) -> Tensor:
+    """What `GatedMlp.forward` computes, operation by operation."""
+    return mlp.fc2(F.gelu(mlp.fc11(x)) * mlp.fc12(x))
 
 
 def align(alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,7 +128,8 @@ class Stage(nn.Module):
         else:
             backward, forward = eager.align(self.pa_deform, x, flows) if plain else self.pa_deform(x, flows)
         if plain or torch.is_grad_enabled():
-            return self.pa_fuse(torch.cat((x, backward, forward), -1))
+            joined = torch.cat((x, backward, forward), -1)
+            return eager.gated_mlp(self.pa_fuse, joined) if plain else self.pa_fuse(joined)
         sources = [part.reshape(-1, part.shape[-1]) for part in (x, backward, forward)]
         out = torch.empty_like(sources[0])
         step = rows_at_once(out, 3 * out.shape[1])

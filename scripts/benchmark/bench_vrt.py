@@ -12,8 +12,8 @@ by either; peak memory of the process (CPU) or allocated (GPU), with what there 
 shares of the first variant's: of all, and of what the passes added; operations, GB that they read and write, TFLOP, GB
 that are alive at once and the largest tensor's, counted on tensors without data (`vrt_counters.py`); share of the
 roofline: the time (CPU: processor seconds) that the TFLOP take at the rate of a large matrix product, measured in the
-same run, over the median; the largest difference of the first output from the first variant's. On a machine that others
-use as well, processor seconds say more than the clock.
+same run, over the median; the largest difference of the first output from the first variant's, where both have the
+same recipe. On a machine that others use as well, processor seconds say more than the clock.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def _time(processes: Sequence[Process], rows: Sequence[dict[str, Any]], repeats:
         row.update(process.call("memory"))
         row["roof"] = max(map(max, roofs))
         row["roof_seconds"] = row["seconds" if process.variant.device == "cuda" else "processor_seconds"]
-        same = outputs[i].shape == outputs[0].shape
+        same = process.variant.recipe == processes[0].variant.recipe
         row["difference"] = float(np.abs(outputs[i] - outputs[0]).max()) if same else None
 
 
@@ -213,8 +213,8 @@ def run(arguments: argparse.Namespace) -> None:
     print_table(rows, arguments.step)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+def command_line() -> argparse.ArgumentParser:
+    """The parser of this command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="006", help="006, voxel or option files, with commas between")
     parser.add_argument("--compare", default="eager,sdpa", help="values of netG.attention_backend, with commas between")
@@ -233,7 +233,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", metavar="PREFIX", help="write the top operators to PREFIX_VARIANT.txt")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the recipe's")
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    arguments = command_line().parse_args(argv)
     return run_command(lambda: run(arguments))
 
 

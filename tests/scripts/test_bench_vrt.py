@@ -1,6 +1,7 @@
 """The benchmark of VRT on a tiny recipe: what is counted is exact, what is timed is there, mistakes are named."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,17 @@ def test_two_back_ends_in_turns(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert rows[0]["seconds_ratio"] == 1
     assert rows[0]["flop"] == rows[1]["flop"] > 0
     assert "aten::" in (tmp_path / "top_006_eager.txt").read_text()
+
+
+def test_commands_of_the_document(repository: Path) -> None:
+    page = (repository / "docs" / "performance.md").read_text(encoding="utf-8")
+    commands = re.findall(r"python (scripts/benchmark/bench_vrt\.py) (--.*?)(?:`|$)", page, re.MULTILINE)
+    assert len(commands) >= 5
+    for script, arguments in commands:
+        assert (repository / script).is_file()
+        options = bench_vrt.command_line().parse_args(arguments.split())
+        assert set(options.compare.split(",")) <= {"auto", "eager", "sdpa", "flex", "triton"}
+        assert set(options.recipe.split(",")) <= set(bench_vrt.RECIPES)
 
 
 def test_mistakes_are_named(capsys: pytest.CaptureFixture[str]) -> None:
