@@ -175,6 +175,29 @@ def test_vimeo_scores_the_middle_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "task, scale",
+    [
+        ("001_VRT_videosr_bi_REDS_6frames", 4),
+        ("002_VRT_videosr_bi_REDS_16frames", 4),
+        ("004_VRT_videosr_bd_Vimeo_7frames", 4),
+        ("005_VRT_videodeblurring_DVD", 1),
+    ],
+)
+def test_every_frame_is_restored(tmp_path: Path, task: str, scale: int) -> None:
+    write_frames(tmp_path / "lq" / "clip", ["a", "b", "c"])
+    write_frames(tmp_path / "gt" / "clip", ["a", "b", "c"], (16 * scale, 24 * scale))
+    flags = small_task(task, tmp_path / "w.pth", "val.tile=[0,0,0]", "val.tile_overlap=[0,0,0]")
+    flags += ["--folder_lq", str(tmp_path / "lq"), "--folder_gt", str(tmp_path / "gt"), "--save_result"]
+    assert run_test(*flags, "--output", tmp_path / "results") == 0
+    pictures = frames_in(tmp_path / "results" / task)
+    assert list(pictures) == ["clip/a", "clip/b", "clip/c"]
+    for place, picture in enumerate(pictures.values()):  # nothing is added by this network
+        assert picture.shape == (16 * scale, 24 * scale, 3) and (picture == 20 * place).all()
+    rows = json.loads((tmp_path / "results" / task / "metrics.json").read_text())["frames"]
+    assert [row["psnr"] for row in rows] == [None] * 3, "the pictures are equal"
+
+
+@pytest.mark.parametrize(
     "name, frames, made",
     [
         ("davis", [f"{k:05d}" for k in range(9)], ["bear/00003", "bear/00005"]),
