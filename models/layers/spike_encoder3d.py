@@ -163,7 +163,7 @@ def mean_and_deviations(bins: Tensor) -> Tensor:
     """Bins (..., K) to their mean and `DEVIATION_GAIN` times what each departs from it, (..., K + 1).
 
     The mean is brightness, which the frames show too and show better; what the exposure blurred is in the differences.
-    In the bins themselves the mean drowns them, and training begins with learning to subtract: hundreds of steps.
+    In the bins themselves the mean drowns them, and training begins with learning to subtract.
     """
     mean = bins.mean(-1, keepdim=True)
     return torch.cat((mean, DEVIATION_GAIN * (bins - mean)), -1)
