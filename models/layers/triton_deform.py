@@ -28,15 +28,16 @@ _WEIGHT_PROGRAMS = 1024
 _FIXED_BITS = 36
 
 
-def choose_tiles(precision: str, backward: bool) -> Tiles:
-    """Pixels and columns (group, channel) of a tile.
+def choose_tiles(precision: str, kernel: str) -> Tiles:
+    """Pixels and columns (group, channel) of a tile, by the registers that compiling for sm_90 says they take.
 
     Args:
         precision: "ieee32" (float32 without tensor cores), "tf32" or "half".
+        kernel: "forward", "backward" or "weight".
     """
-    if precision == "half":
-        return Tiles(64, 32, 8, 2)
-    return Tiles(32, 32, 4, 1 if backward else 2)
+    if kernel == "backward":
+        return Tiles(64 if precision == "half" else 32, 16, 4, 1)
+    return Tiles(64 if precision == "half" else 32, 16, 8, 2)
 
 
 class _Problem(NamedTuple):
@@ -83,13 +84,13 @@ def _power_of_two(number: int, least: int) -> int:
     return 1 << (max(number, least) - 1).bit_length()
 
 
-def _problem(flows: Tensor, frames: Tensor, groups: int, backward: bool) -> _Problem:
+def _problem(flows: Tensor, frames: Tensor, groups: int, kernel: str) -> _Problem:
     count, neighbours, _, height, width = flows.shape
     exact = torch.get_float32_matmul_precision() == "highest"
     precision = "half" if frames.dtype != torch.float32 else "ieee32" if exact else "tf32"
     channels, outputs = frames.shape[3] * neighbours // groups, frames.shape[3] // neighbours
     sizes = (count, height, width, neighbours, groups // neighbours, channels, outputs)
-    return _Problem(*sizes, precision, choose_tiles(precision, backward))
+    return _Problem(*sizes, precision, choose_tiles(precision, kernel))
 
 
 def _launch(kernel: Any, problem: _Problem, grid: tuple[int, ...], *tensors: Any, **constants: object) -> None:
@@ -218,7 +219,7 @@ def deformable_alignment(
     """
     from models.layers import triton_deform_kernels as kernels
 
-    problem = _problem(flows, frames, raw.shape[3] // 27, backward=False)
+    problem = _problem(flows, frames, raw.shape[3] // 27, "forward")
     out = frames.new_empty(*raw.shape[:3], frames.shape[3])
     _launch(
         *(kernels.deform_forward, problem, (-(-problem.pixels // problem.tiles.rows), problem.neighbours)),
@@ -242,7 +243,7 @@ def deformable_alignment_backward(
     """Gradients of raw, flows, frames and weight of `deformable_alignment`, given that of its output."""
     from models.layers import triton_deform_kernels as kernels
 
-    problem = _problem(flows, frames, raw.shape[3] // 27, backward=True)
+    problem = _problem(flows, frames, raw.shape[3] // 27, "backward")
     grad = grad.contiguous()
     inputs = (*_inputs(problem, raw, flows, frames, sources, weight), residue, grad)
     largest = weight.float().abs().unflatten(0, (problem.neighbours, -1)).sum(1).amax()
@@ -255,6 +256,8 @@ def deformable_alignment_backward(
         *(*inputs, grad_raw, grad_flows, of_frames.sums, of_frames.scale),
         FIXED=of_frames.fixed,
     )
+    problem = problem._replace(tiles=choose_tiles(problem.precision, "weight"))
+    tiles = -(-problem.pixels // problem.tiles.rows)
     per_program = max(1, tiles * problem.neighbours * TAPS * problem.packs // _WEIGHT_PROGRAMS)
     chunks = -(-tiles // per_program)
     sums = torch.empty(chunks, *problem.packed, dtype=torch.float32, device=grad.device)

@@ -126,8 +126,8 @@ def features_forward(
         tl.store(to + 1, flow_y.to(out.dtype.element_ty), mask=known)
     else:
         row = (tl.load(targets + frame, mask=known, other=0).to(tl.int64) * height + line) * width + column
-        value = tl.load(frames + row[:, None] * C + channel, mask=here, other=0.0)
-        tl.store(to[:, None] + NEIGHBOURS * C + channel, value, mask=here)
+        itself = tl.load(frames + row[:, None] * C + channel, mask=here, other=0.0)
+        tl.store(to[:, None] + NEIGHBOURS * C + channel, itself, mask=here)
 
 
 @triton.jit

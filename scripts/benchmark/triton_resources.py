@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,12 +24,16 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from models.layers import triton_deform
 from models.layers.triton_attention import interpreted, window_attention, window_attention_backward
 from utils.utils_cli import run_command
 
 KERNELS = ("attention_forward", "attention_backward", "attention_backward_bias")
+ALIGNMENT_KERNELS = (
+    "features_forward", "features_backward", "deform_forward", "deform_backward", "deform_backward_weight"
+)  # fmt: skip
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+_POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64"}
 # Window, channels of a head, whether it is mutual attention: what VRT 006 has, by its stages.
 CASES = (
     ((6, 8, 8), 16, False),
@@ -37,6 +42,8 @@ CASES = (
     ((6, 8, 8), 20, False),
     ((1, 8, 8), 20, False),
 )
+# Channels, groups and neighbours of alignment: those of VRT 006, 001 and 002.
+ALIGNMENT_CASES = ((96, 16, 1), (120, 12, 1), (120, 24, 3))
 
 
 class Compiler:
@@ -75,19 +82,20 @@ def _scalar(value: float) -> str:
 
 
 @contextmanager
-def _compiling(capability: int) -> Iterator[dict[str, Compiler]]:
-    """Inside, launching a kernel compiles it."""
-    from models.layers import triton_kernels
-
-    originals = {name: getattr(triton_kernels, name) for name in KERNELS}
-    compilers = {name: Compiler(kernel, capability) for name, kernel in originals.items()}
+def _compiling(module: ModuleType, names: Sequence[str], capability: int) -> Iterator[dict[str, Compiler]]:
+    """Inside, launching one of a module's kernels compiles it."""
+    compilers = {name: Compiler(getattr(module, name), capability) for name in names}
     try:
         for name, compiler in compilers.items():
-            setattr(triton_kernels, name, compiler)
+            setattr(module, name, compiler)
         yield compilers
     finally:
-        for name, kernel in originals.items():
-            setattr(triton_kernels, name, kernel)
+        for name, compiler in compilers.items():
+            setattr(module, name, compiler.kernel)
+
+
+def _compiled(compilers: dict[str, Compiler]) -> dict[str, Any]:
+    return {name: compiler.compiled for name, compiler in compilers.items() if compiler.compiled is not None}
 
 
 def compile_kernels(
@@ -107,6 +115,8 @@ def compile_kernels(
         dtype, window, head_dim, mutual, heads: see `window_attention`.
         padded: the grid is not a multiple of the window.
     """
+    from models.layers import triton_kernels
+
     tokens = window[0] * window[1] * window[2]
     size = [length + padded for length in window]
     qkv = torch.zeros(1, *size, 3 * heads * head_dim, dtype=dtype)
@@ -114,10 +124,28 @@ def compile_kernels(
     code = torch.zeros(window[1] * window[2], qkv.shape[-1], dtype=dtype) if mutual else None
     shift = tuple(length // 2 for length in window)
     tensors, settings = (qkv, bias, torch.zeros(qkv.shape[-1]), code), (window, shift, heads, head_dim**-0.5, mutual)
-    with _compiling(capability) as compilers:
+    with _compiling(triton_kernels, KERNELS, capability) as compilers:
         out, lse = window_attention(*tensors, *settings)
         window_attention_backward(out, *tensors, out, lse, *settings)
-    return {name: compiler.compiled for name, compiler in compilers.items() if compiler.compiled is not None}
+    return _compiled(compilers)
+
+
+def compile_alignment(
+    capability: int, dtype: torch.dtype, channels: int, groups: int, neighbours: int
+) -> dict[str, Any]:
+    """Triton's compiled kernels of alignment's forward and backward pass, by name."""
+    from models.layers import triton_deform_kernels
+
+    frames, raw = torch.zeros(2, 4, 4, channels, dtype=dtype), torch.zeros(2, 4, 4, 27 * groups, dtype=dtype)
+    flows, targets = torch.zeros(2, neighbours, 2, 4, 4), torch.zeros(2, dtype=torch.int32)
+    sources, weight = torch.zeros(2, neighbours, dtype=torch.int32), torch.zeros(channels, channels, 3, 3)
+    with _compiling(triton_deform_kernels, ALIGNMENT_KERNELS, capability) as compilers:
+        features = triton_deform.alignment_features(frames, targets, sources, flows)
+        triton_deform.alignment_features_backward(features, frames, targets, sources, flows)
+        inputs = (raw, flows, frames, sources, weight)
+        out = triton_deform.deformable_alignment(*inputs, weight[:, 0, 0, 0], 10.0)
+        triton_deform.deformable_alignment_backward(out, *inputs, 10.0)
+    return _compiled(compilers)
 
 
 def registers(kernel: Any) -> tuple[int, int]:
@@ -142,16 +170,25 @@ def run(arguments: argparse.Namespace) -> None:
     if interpreted():
         raise ValueError("TRITON_INTERPRET=1 leaves nothing to compile: unset it")
     torch.set_float32_matmul_precision(arguments.precision)
-    print(f"{'kernel':26}{'window':>10}{'head':>6}{'registers':>11}{'spilled':>9}{'shared KiB':>12}{'warps':>7}")
+    header = f"{'registers':>11}{'spilled':>9}{'shared KiB':>12}{'warps':>7}"
+    print(f"{'kernel':26}{'window':>10}{'head':>6}{header}")
     for window, head_dim, mutual in CASES:
         compiled = compile_kernels(arguments.capability, DTYPES[arguments.dtype], window, head_dim, mutual)
-        for name, kernel in compiled.items():
-            used, spilled = registers(kernel)
-            warps, shared = kernel.metadata.num_warps, kernel.metadata.shared
-            programs = min(65536 // (warps * 32 * -(-used // 8) * 8), (227 << 10) // max(shared, 1))
-            title = "x".join(map(str, window)) + (" m" if mutual else "")
-            room = min(64, programs * warps)
-            print(f"{name:26}{title:>10}{head_dim:6}{used:11}{spilled:9}{shared / 1024:12.1f}{room:7}", flush=True)
+        title = "x".join(map(str, window)) + (" m" if mutual else "")
+        _print_table(compiled, f"{title:>10}{head_dim:6}")
+    print(f"{'kernel':26}{'C, G, K':>16}{header}")
+    for case in ALIGNMENT_CASES:
+        compiled = compile_alignment(arguments.capability, DTYPES[arguments.dtype], *case)
+        _print_table(compiled, f"{','.join(map(str, case)):>16}")
+
+
+def _print_table(compiled: dict[str, Any], case: str) -> None:
+    for name, kernel in compiled.items():
+        used, spilled = registers(kernel)
+        warps, shared = kernel.metadata.num_warps, kernel.metadata.shared
+        programs = min(65536 // (warps * 32 * -(-used // 8) * 8), (227 << 10) // max(shared, 1))
+        room = min(64, programs * warps)
+        print(f"{name:26}{case}{used:11}{spilled:9}{shared / 1024:12.1f}{room:7}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
