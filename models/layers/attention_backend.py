@@ -25,6 +25,7 @@ from models.layers.window_layout import WindowLayout
 from utils.utils_registry import Registry
 
 if TYPE_CHECKING:
+    from models.layers.parallel_warping import DeformableAlignment
     from models.layers.window_attention import WindowAttention
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ class AttentionBackend:
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it can't run on tensors of this device and type (autocast's, where that is on); None where it can."""
         return None
+
+    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+        """What `DeformableAlignment.forward` computes."""
+        return alignment(x, flows)
 
 
 class WindowBackend(AttentionBackend, ABC):

@@ -34,6 +34,10 @@ class EagerBackend(TokenBackend):
 
     plain = True
 
+    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AttentionBackend.align`."""
+        return align(alignment, x, flows)
+
     def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
         """See `TokenBackend.attend_tokens`."""
         size, shift, per_window = layout.size, layout.shift, layout.tokens_per_window

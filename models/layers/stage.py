@@ -119,17 +119,17 @@ class Stage(nn.Module):
         x = self.reshape(x)
         x = self.linear1(x, self.residual_group1(x, layouts, backend))
         x = self.linear2(x, self.residual_group2(x, layouts, backend))
-        return self._fuse(x, flows, backend.plain) if self.aligns else x
+        return self._fuse(x, flows, backend) if self.aligns else x
 
-    def _fuse(self, x: Tensor, flows: Tensor | None, plain: bool) -> Tensor:
+    def _fuse(self, x: Tensor, flows: Tensor | None, backend: AttentionBackend) -> Tensor:
         """The frame and its aligned neighbours, which replace the features without a residual."""
         if flows is None:
             backward = forward = torch.zeros_like(x)
         else:
-            backward, forward = eager.align(self.pa_deform, x, flows) if plain else self.pa_deform(x, flows)
-        if plain or torch.is_grad_enabled():
+            backward, forward = backend.align(self.pa_deform, x, flows)
+        if backend.plain or torch.is_grad_enabled():
             joined = torch.cat((x, backward, forward), -1)
-            return eager.gated_mlp(self.pa_fuse, joined) if plain else self.pa_fuse(joined)
+            return eager.gated_mlp(self.pa_fuse, joined) if backend.plain else self.pa_fuse(joined)
         sources = [part.reshape(-1, part.shape[-1]) for part in (x, backward, forward)]
         out = torch.empty_like(sources[0])
         step = rows_at_once(out, 3 * out.shape[1])

@@ -1,4 +1,5 @@
-"""The back end "triton" of `netG.attention_backend`: window attention by the kernels of `triton_attention.py`.
+"""The back end "triton" of `netG.attention_backend`: window attention by the kernels of `triton_attention.py`, alignment
+by those of `triton_deform.py`.
 
 What was measured, and what was not: docs/kernels.md.
 
@@ -6,6 +7,8 @@ Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
 
 import importlib.util
+import logging
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,12 +17,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
-from models.layers.attention_backend import ATTENTION_BACKENDS, TokenBackend
+from models.layers.attention_backend import ATTENTION_BACKENDS, TokenBackend, compute_dtype
+from models.layers.triton_alignment import align, alignment_difference
 from models.layers.triton_attention import interpreted, window_attention
 from models.layers.window_layout import Size3, WindowLayout
 
 if TYPE_CHECKING:
+    from models.layers.parallel_warping import DeformableAlignment
     from models.layers.window_attention import WindowAttention
+
+logger = logging.getLogger(__name__)
 
 # Largest difference from the plain formula that a trial accepts, for results of about 1.
 _TOLERANCES = {torch.float32: 1e-2, torch.bfloat16: 6e-2, torch.float16: 1e-2}
@@ -40,7 +47,15 @@ class TritonBackend(TokenBackend):
                 return f"its kernels are for CUDA GPUs, not for {device.type!r}"
             if torch.cuda.get_device_capability(device) < (8, 0):
                 return f"its kernels need compute capability 8.0; this is a {torch.cuda.get_device_name(device)}"
-        return _trial(device, dtype)
+        return _trial(_attention_difference, device, dtype)
+
+    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AttentionBackend.align`."""
+        reason = _trial(alignment_difference, x.device, compute_dtype(x))
+        if reason is None:
+            return align(alignment, x, flows)
+        _warn_once(reason)
+        return super().align(alignment, x, flows)
 
     def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
         """See `TokenBackend.attend_tokens`."""
@@ -71,21 +86,28 @@ def relative_bias(table: Tensor, full: Size3, window: Size3) -> Tensor:
 
 
 @cache
-def _trial(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the kernels fail on one small window of this device: an error, or a result other than the plain formula's."""
+def _trial(
+    difference: Callable[[torch.device, torch.dtype], float], device: torch.device, dtype: torch.dtype
+) -> str | None:
+    """Why kernels fail on a small case on this device: an error, or a result other than the plain formula's."""
     plain = torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False)
     with _disable_current_modes(), plain[0], plain[1], plain[2]:
         try:
-            difference = _difference(device, dtype)
-        except Exception as error:  # of the compiler, the driver or the launch: whatever it is, another back end works
+            found = difference(device, dtype)
+        except Exception as error:  # of the compiler, the driver or the launch: whatever it is, another way works
             return f"a trial of its kernels raised {type(error).__name__}: {error}"
     # A comparison with NaN is never true.
-    if not difference <= _TOLERANCES[dtype]:
-        return f"a trial of its kernels gave {difference:.2g} beside the plain formula's result"
+    if not found <= _TOLERANCES[dtype]:
+        return f"a trial of its kernels gave {found:.2g} beside the plain formula's result"
     return None
 
 
-def _difference(device: torch.device, dtype: torch.dtype) -> float:
+@cache
+def _warn_once(reason: str) -> None:
+    logger.warning("netG.attention_backend 'triton' leaves alignment to torchvision: %s.", reason)
+
+
+def _attention_difference(device: torch.device, dtype: torch.dtype) -> float:
     """Largest difference from the plain formula, in result and gradients, for one window."""
     window, width = (2, 3, 4), 8
     generator = torch.Generator().manual_seed(0)

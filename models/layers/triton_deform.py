@@ -36,7 +36,7 @@ def choose_tiles(precision: str, kernel: str) -> Tiles:
         kernel: "forward", "backward" or "weight".
     """
     if kernel == "backward":
-        return Tiles(64 if precision == "half" else 32, 16, 4, 1)
+        return Tiles(32, 16, 8 if precision == "ieee32" else 4, 1)
     return Tiles(64 if precision == "half" else 32, 16, 8, 2)
 
 
@@ -193,7 +193,7 @@ def _launch_features(
         C=channels,
         BLOCK_C=_power_of_two(channels, 1),
         BLOCK_M=rows,
-        num_warps=4,
+        num_warps=8,
         num_stages=1,
         **constants,
     )
