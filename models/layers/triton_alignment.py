@@ -5,14 +5,17 @@ its channels in the order that the kernels read, by its weight's rows.
 
 Compared with the other path by `python scripts/benchmark/bench_alignment.py`.
 
-Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction, n pairs of a frame and a direction.
+Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction, n frames that are aligned to: each
+once per direction in which it has a neighbour.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
 
 from models.layers.attention_backend import compute_dtype
+from models.layers.flow_warp import flow_warp
 from models.layers.parallel_warping import DeformableAlignment
 from models.layers.triton_deform import TAPS, alignment_features, deformable_alignment
 
@@ -26,7 +29,8 @@ def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Ten
     targets, sources, places = _pairs(x.shape[0], x.shape[1], alignment.reach, x.device)
     flows = flows.flatten(0, 2).float()
     *hidden, last = alignment.conv_offset
-    weight, bias = by_tap(last.weight, alignment.reach), by_tap(last.bias, alignment.reach)
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    weight, bias = (by_tap(parameter, alignment.reach) for parameter in (last.weight, last.bias))
     out = x.new_zeros(2 * frames.shape[0], *x.shape[2:])
     step = max(1, _RAW_BYTES // (bias.shape[0] * x.shape[2] * x.shape[3] * frames.element_size()))
     if torch.is_grad_enabled():
@@ -66,26 +70,54 @@ def _pairs(batch: int, count: int, reach: int, device: torch.device) -> tuple[Te
     return targets.flatten(), sources.flatten(0, 2), places.flatten()
 
 
-def alignment_difference(device: torch.device, dtype: torch.dtype) -> float:
-    """Largest difference from `DeformableAlignment.forward` in a small case, in result and gradients, each as a share of
-    its largest value.
+def plain_alignment(
+    raw: Tensor, flows: Tensor, frames: Tensor, targets: Tensor, sources: Tensor, weight: Tensor, bias: Tensor,
+    residue: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What `alignment_features` and `deformable_alignment` give, by torchvision; all of one type.
 
     Args:
-        dtype: autocast's type, or float32 without it.
+        raw: (n, H, W, 27*groups), channels in the order of the published weights.
+        flows, frames, targets, sources, weight, bias, residue: see there.
     """
+    count, reach, _, height, width = flows.shape
     with torch.device("meta"):
-        alignment = DeformableAlignment(6, 2, 3, 4)
-    alignment.to_empty(device=device)
+        alignment = DeformableAlignment(frames.shape[3], 2 * reach, raw.shape[3] // 27, 1)
+    alignment.max_residue = residue
+    offset, mask = alignment._offsets(raw.permute(0, 3, 1, 2), flows)
+    nothing = torch.zeros_like(frames[:1])
+    neighbours = torch.cat((frames, nothing))[sources.long()].permute(0, 1, 4, 2, 3)
+    warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view(count, -1, height, width)
+    features = torch.cat((warped, frames[targets.long()].permute(0, 3, 1, 2), flows.flatten(1, 2)), 1)
+    aligned = deform_conv2d(neighbours.flatten(1, 2), offset, weight, bias, padding=1, mask=mask)
+    return features.permute(0, 2, 3, 1), aligned.permute(0, 2, 3, 1)
+
+
+def alignment_difference(device: torch.device, dtype: torch.dtype) -> float:
+    """Largest difference of the kernels from `plain_alignment` in a small case, in results and gradients, each as a
+    share of its largest value.
+
+    Args:
+        dtype: of frames and raw offsets.
+    """
     generator = torch.Generator().manual_seed(0)
-    shapes = [(1, 3, 4, 5, 6), (2, 1, 2, 1, 2, 4, 5), *(parameter.shape for parameter in alignment.parameters())]
-    values = [torch.randn(shape, generator=generator).to(device) for shape in shapes]
-    with torch.no_grad():
-        for parameter, value in zip(alignment.parameters(), values[2:], strict=True):
-            parameter.copy_(value * 0.1)
-    leaves = [values[0].requires_grad_(), values[1].requires_grad_(), *alignment.parameters()]
+    shapes = (2, 4, 5, 81), (2, 1, 2, 4, 5), (2, 4, 5, 6), (6, 6, 3, 3), (6,), (2, 4, 5, 20)
+    raw, flows, frames, weight, bias, factor = (torch.randn(shape, generator=generator).to(device) for shape in shapes)
+    leaves = [raw.to(dtype), flows, frames.to(dtype), weight, bias]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    targets = torch.arange(2, dtype=torch.int32, device=device)
+    sources = 1 - targets[:, None]
+
+    def plain() -> tuple[Tensor, Tensor]:
+        return plain_alignment(leaves[0].float(), flows, leaves[2].float(), targets, sources, weight, bias, 2.5)
+
+    def kernels() -> tuple[Tensor, Tensor]:
+        ordered = by_tap(leaves[0].permute(3, 0, 1, 2), 1).permute(1, 2, 3, 0)
+        aligned = deformable_alignment(ordered, flows, leaves[2], sources, weight, bias, 2.5)
+        return alignment_features(leaves[2], targets, sources, flows), aligned
+
     results = []
-    for run in (align, DeformableAlignment.forward):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            out = torch.stack(run(alignment, *leaves[:2]))
-        results.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
-    return max(float(((a - b).abs().max() / b.abs().max()).detach()) for a, b in zip(*results, strict=True))
+    for run in (kernels, plain):
+        out = torch.cat(run(), -1)
+        results.append([out.detach(), *torch.autograd.grad((out * factor).sum(), leaves)])
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*results, strict=True))

@@ -1,5 +1,5 @@
-"""The back end "triton" of `netG.attention_backend`: window attention by the kernels of `triton_attention.py`, alignment
-by those of `triton_deform.py`.
+"""The back end "triton" of `netG.attention_backend`: window attention by the kernels of `triton_attention.py`,
+alignment by those of `triton_deform.py`.
 
 What was measured, and what was not: docs/kernels.md.
 

@@ -43,7 +43,7 @@ def choose_tiles(precision: str, kernel: str) -> Tiles:
 class _Problem(NamedTuple):
     """Sizes of a deformable convolution, and its tiles."""
 
-    count: int
+    images: int
     height: int
     width: int
     neighbours: int
@@ -56,7 +56,7 @@ class _Problem(NamedTuple):
     @property
     def pixels(self) -> int:
         """P."""
-        return self.count * self.height * self.width
+        return self.images * self.height * self.width
 
     @property
     def block_channels(self) -> int:
@@ -176,8 +176,8 @@ def alignment_features_backward(
 
     of_frames = _FrameGradient(frames, grad.abs().amax())
     grad_flows = torch.empty_like(flows, memory_format=torch.contiguous_format)
-    tensors = (frames.contiguous(), targets, sources, flows.contiguous(), grad.contiguous(), grad_flows)
-    tensors = (*tensors, of_frames.sums, of_frames.scale)
+    inputs = (frames.contiguous(), targets, sources, flows.contiguous(), grad.contiguous())
+    tensors = (*inputs, grad_flows, of_frames.sums, of_frames.scale)
     _launch_features(kernels.features_backward, frames, tensors, flows.shape[1], FIXED=of_frames.fixed)
     return of_frames.total(frames.dtype), grad_flows
 

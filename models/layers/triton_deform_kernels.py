@@ -1,6 +1,6 @@
 """Triton kernels of VRT's alignment on channels-last frames: samples along flow, and the deformable 3x3 convolution.
 
-    features(p) = [x_k(p + flow_k(p)) for all neighbours k, x(p), flow(p)]                    (what offsets are made from)
+    features(p) = [x_k(p + flow_k(p)) for all neighbours k, x(p), flow_k(p) for all k]
     out(p) = bias + sum over k, taps, groups of weight * sigmoid(m) * x_k(p + p_tap + residue * tanh(o) + flow_k(p))
 
 Samples are bilinear with zeros outside, as `torchvision.ops.deform_conv2d` takes them. Offsets o, modulations m and the

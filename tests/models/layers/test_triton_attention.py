@@ -1,8 +1,5 @@
 """Triton's attention on a machine without a GPU: right in the interpreter, and compiled for one."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,20 +10,15 @@ from models.layers.triton_attention import interpreted, window_attention
 from models.layers.triton_backend import TritonBackend, relative_bias
 from models.layers.window_attention import WindowCodes
 from scripts.benchmark.triton_resources import compile_kernels
+from tests.interpreter import run_cases
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 # What a program may use on GPUs of compute capability 8.6 and 8.9, the smallest of those that are supported.
 SHARED_MEMORY = 101376
 
 
-def test_kernels_in_the_interpreter(repository: Path) -> None:
-    """`triton_cases.py`, in a process of its own: Triton decides when its functions are defined."""
-    cases = Path(__file__).with_name("triton_cases.py")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", str(cases)]
-    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert " passed" in done.stdout
+def test_kernels_in_the_interpreter() -> None:
+    run_cases(Path(__file__).with_name("triton_cases.py"))
 
 
 @pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 leaves nothing to compile")
