@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers import attention, triton_alignment, triton_deform  # noqa: F401  (registers what is fallen back to)
-from models.layers.attention_backend import choose_backend
+from models.layers import triton_alignment, triton_deform
 from models.layers.parallel_warping import DeformableAlignment
 from models.layers.triton_alignment import align, by_tap, plain_alignment
 from models.layers.triton_attention import Tiles
+from models.layers.triton_backend import TritonBackend
 from models.layers.triton_deform import alignment_features, deformable_alignment
 
 RESIDUE = 2.5
@@ -35,6 +35,7 @@ CASES = (
     Case(3, 15, 9, 1, 6),  # groups of 5 channels, one row
     Case(1, 20, 1, 6, 1),  # one group wider than a tile, one column
 )
+SMALL = Case(1, 12, 2, 3, 5)
 
 
 @dataclass
@@ -104,14 +105,14 @@ def test_float32(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bfloat16() -> None:
-    given = inputs(CASES[0])
+    given = inputs(SMALL)
     half, single = torch.bfloat16, torch.float32
     compare(given.to(half, single, half, single, single), given.to(torch.float64), 2e-2)
 
 
 def test_places_far_outside() -> None:
     """Nothing is read there, and nothing but the bias comes of it."""
-    given = inputs(CASES[0], reach=30.0)
+    given = inputs(SMALL, reach=30.0)
     flows = given.leaves[1]
     flows[0, :, 0, 2], flows[1, :, 1, 3], flows[2, :, :, 1] = 3e9, -1e20, 40.0
     # Offsets of a few 1e3 pixels leave float32 no fraction that the two ways would round alike.
@@ -122,7 +123,7 @@ def test_places_far_outside() -> None:
 
 def test_places_on_pixels() -> None:
     """Where a sample has a kink, the derivative is torchvision's; the borders, -1 and the size, are such places."""
-    given = inputs(CASES[0])
+    given = inputs(SMALL)
     given.leaves[0].zero_()
     given.leaves[1].round_()
     # `grid_sample`, which the features' plain way goes by, has its grid rounded: it may be on either side of a pixel.
@@ -137,10 +138,10 @@ def deterministic() -> Iterator[None]:
 
 
 def test_deterministic_sums_have_no_order(deterministic: None) -> None:
-    given = inputs(CASES[1])
+    given = inputs(SMALL)
     compare(given.to(torch.float32), given.to(torch.float64), 2e-6)
     _, flows, frames, *_ = given.to(torch.float32).leaves
-    factor = torch.randn(3, *frames.shape[1:3], 3 * 12 + 4)
+    factor = torch.randn(3, *frames.shape[1:3], 2 * 12 + 2)
 
     def gradient(order: list[int]) -> Tensor:
         out = alignment_features(frames, given.targets[order], given.sources[order], flows[order])
@@ -152,7 +153,7 @@ def test_deterministic_sums_have_no_order(deterministic: None) -> None:
 
 
 def test_operators_are_registered_as_torch_wants_it() -> None:
-    given = inputs(Case(2, 4, 2, 2, 3)).to(torch.float32)
+    given = inputs(Case(2, 4, 2, 1, 2)).to(torch.float32)
     raw, flows, frames, weight, bias = given.leaves
     utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
     settings = (raw, flows, frames, given.sources, weight, bias, RESIDUE)
@@ -167,10 +168,10 @@ def test_alignment(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch)
     module = DeformableAlignment(6, pa_frames, 3 * pa_frames // 2, 4)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    x, flows = torch.randn(1, frames, 3, 4, 6), torch.randn(2, 1, frames - 1, pa_frames // 2, 2, 3, 4)
+    x, flows = torch.randn(1, frames, 3, 3, 6), torch.randn(2, 1, frames - 1, pa_frames // 2, 2, 3, 3)
     leaves = [x.requires_grad_(), flows.requires_grad_(), *module.parameters()]
     factor = torch.randn(2, *x.shape)
-    triton = choose_backend("triton", x.device, x.dtype)
+    triton = TritonBackend()
 
     def results(run: Callable[..., tuple[Tensor, Tensor]]) -> list[Tensor]:
         out = torch.stack(run(module, x, flows))
@@ -178,13 +179,14 @@ def test_alignment(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch)
 
     whole = results(triton.align)
     for a, b in zip(whole, results(DeformableAlignment.forward), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * float(b.detach().abs().max()))
     with torch.autocast("cpu", torch.bfloat16):
         half = torch.stack(triton.align(module, x, flows))
     assert half.dtype == torch.float32 and (half - whole[0]).norm() < 0.03 * whole[0].norm()
     monkeypatch.setattr(triton_alignment, "_RAW_BYTES", 1)
     with torch.no_grad():
-        assert torch.equal(torch.stack(triton.align(module, x, flows)), whole[0])
+        in_parts = torch.stack(triton.align(module, x, flows))
+    torch.testing.assert_close(in_parts, whole[0].detach(), rtol=1e-5, atol=1e-5)
     if pa_frames == 2:
         traced = torch.compile(align, backend="aot_eager", fullgraph=True)
         for a, b in zip(results(traced), whole, strict=True):
