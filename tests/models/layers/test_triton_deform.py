@@ -53,8 +53,7 @@ def test_kernels_compile_for_a_gpu(
         assert kernel.asm["cubin"]
         assert kernel.metadata.shared <= SHARED_MEMORY
         # Where the gradient of the frames is summed, it is as integers or as float32.
-        summed = re.findall(r"\bred\S*add\.(\w+)|\batom\S*add\.(\w+)", kernel.asm["ptx"])
-        kinds = {kind for pair in summed for kind in pair if kind}
+        kinds = set(re.findall(r"\b(?:red|atom)\.\S*add\S*\.(\w+) ", kernel.asm["ptx"]))
         assert kinds == ({"u64" if fixed else "f32"} if name in ("features_backward", "deform_backward") else set())
         on_tensor_cores = name.startswith("deform") and (dtype == torch.bfloat16 or precision == "high")
         assert ("mma" in kernel.asm["ptx"]) == on_tensor_cores, name
