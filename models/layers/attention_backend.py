@@ -37,7 +37,7 @@ FALLBACK = "sdpa"
 
 
 class AttentionBackend:
-    """A way to compute attention within windows; it has no state and no parameters.
+    """A way to compute attention within windows, and alignment along with it; it has no state and no parameters.
 
     Attributes:
         plain: the rest of the network is to take its plain path as well (`models/layers/eager.py`).

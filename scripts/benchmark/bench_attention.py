@@ -8,7 +8,7 @@
 
 Linear layers are part of it, LayerNorm and MLP are not. Windows, shifts and channels are those of VRT 006, at one size;
 blocks that don't fit the clip (a window longer than it) shrink theirs. Each back end's result and gradients are first
-compared with those of `eager` in float64: the largest error, as a share of the largest value, is printed, and the exit
+compared with those of `eager` in float64: the largest errors, as shares of the largest value, are printed, and the exit
 code is 1 where one is above the limit of the precision. Then they take turns; medians are printed, with the memory that
 a pass allocates at most. `--tiles` gives each ROWSxCOLUMNSxWARPSxSTAGES of the Triton kernels a line of its own.
 """
@@ -17,10 +17,13 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import ClassVar, TypeAlias
 from unittest import mock
 
 import torch
@@ -36,6 +39,8 @@ from models.layers.window_attention import WindowAttention, WindowCodes
 from models.layers.window_layout import Size3, WindowLayout, from_windows, to_windows, window_layout
 from utils.utils_cli import run_command
 
+# Of the command line's size, batch and device, the cases by name.
+Problems: TypeAlias = "Callable[[Size3, int, torch.device], Iterator[tuple[str, Problem]]]"
 LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 
 
@@ -68,11 +73,11 @@ class Contender:
     backend: AttentionBackend
     tiles: Tiles | None = None
 
-    def choosing(self) -> AbstractContextManager:
-        """Inside, its tiles are chosen."""
+    def choosing(self, operators: ModuleType) -> AbstractContextManager:
+        """Inside, its tiles are chosen for some operators."""
         if self.tiles is None:
-            return mock.patch.object(triton_attention, "choose_tiles", triton_attention.choose_tiles)
-        return mock.patch.object(triton_attention, "choose_tiles", lambda *_args, **_kwargs: self.tiles)
+            return nullcontext()
+        return mock.patch.object(operators, "choose_tiles", lambda *_args, **_kwargs: self.tiles)
 
 
 def attend(attention: WindowAttention, x: Tensor, layout: WindowLayout, backend: AttentionBackend) -> Tensor:
@@ -87,7 +92,54 @@ def attend(attention: WindowAttention, x: Tensor, layout: WindowLayout, backend:
     return from_windows(attention(windows, layout.window, layout.segments, biases, backend.attend), layout)
 
 
-class Problem:
+class Problem(ABC):
+    """A module with weights and input.
+
+    Args:
+        inputs: what it is differentiated by, besides its parameters.
+        operators: the module whose tiles are chosen.
+    """
+
+    gradient_limits: ClassVar = LIMITS
+
+    def __init__(self, module: nn.Module, inputs: list[Tensor], operators: ModuleType) -> None:
+        self.module, self.operators = module, operators
+        self.inputs = [x.requires_grad_() for x in inputs]
+        self.factor: Tensor | None = None
+
+    @abstractmethod
+    def apply(self, backend: AttentionBackend) -> Tensor:
+        """The result for `inputs`."""
+
+    def error(self, got: Tensor, exact: Tensor) -> float:
+        """The largest difference as a share of the largest value."""
+        return float((got.double() - exact).abs().max() / exact.abs().max().clamp(min=1e-30))
+
+    def run(self, contender: Contender, step: bool, half: bool) -> list[Tensor]:
+        """The result; of a step also all gradients."""
+        leaves = [*self.inputs, *self.module.parameters()]
+        with contender.choosing(self.operators):
+            with torch.set_grad_enabled(step), torch.autocast(leaves[0].device.type, torch.bfloat16, half):
+                out = self.apply(contender.backend)
+            if not step:
+                return [out]
+            if self.factor is None:
+                self.factor = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.device)
+            return [out.detach(), *torch.autograd.grad(out, leaves, self.factor.to(out.dtype))]
+
+    def exact(self, step: bool) -> list[Tensor]:
+        """`run` of the plain back end in float64."""
+        inputs = self.inputs
+        self.module.double()
+        self.inputs = [x.detach().double().requires_grad_() for x in inputs]
+        try:
+            return self.run(Contender("eager", ATTENTION_BACKENDS.get("eager")()), step, half=False)
+        finally:
+            self.module.float()
+            self.inputs = inputs
+
+
+class AttentionProblem(Problem):
     """A case with its weights and input."""
 
     def __init__(self, case: Case, size: Size3, batch: int, device: torch.device) -> None:
@@ -97,40 +149,18 @@ class Problem:
         nn.init.normal_(self.attention.relative_position_bias_table)
         shift = tuple(length // 2 * case.shifted for length in case.window)
         self.layout = window_layout(batch, size, case.window, shift, pairs=case.mutual, device=device)  # type: ignore[arg-type]
-        self.x = torch.randn(batch * size[0] * size[1] * size[2], case.dim).to(device).requires_grad_()
-        self.factor = torch.randn(self.x.shape).to(device)
+        x = torch.randn(batch * size[0] * size[1] * size[2], case.dim).to(device)
+        super().__init__(self.attention, [x], triton_attention)
 
-    def run(self, contender: Contender, step: bool, half: bool) -> list[Tensor]:
-        """The result; of a step also all gradients."""
-        leaves = [self.x, *self.attention.parameters()]
-        with (
-            contender.choosing(),
-            torch.set_grad_enabled(step),
-            torch.autocast(self.x.device.type, torch.bfloat16, half),
-        ):
-            out = attend(self.attention, self.x, self.layout, contender.backend)
-        if not step:
-            return [out]
-        with contender.choosing():
-            return [out.detach(), *torch.autograd.grad(out, leaves, self.factor.to(out.dtype))]
-
-    def exact(self, step: bool) -> list[Tensor]:
-        """`run` of the plain back end in float64."""
-        parts = (self.attention.double(), self.x, self.factor)
-        self.x, self.factor = (part.detach().double().requires_grad_(part.requires_grad) for part in parts[1:])
-        try:
-            return self.run(Contender("eager", ATTENTION_BACKENDS.get("eager")()), step, half=False)
-        finally:
-            self.attention.float()
-            self.x, self.factor = parts[1:]
+    def apply(self, backend: AttentionBackend) -> Tensor:
+        """See `Problem.apply`."""
+        return attend(self.attention, self.inputs[0], self.layout, backend)
 
 
-def error(got: list[Tensor], exact: list[Tensor]) -> float:
-    """Largest difference of result and gradients, each as a share of its largest value."""
-    shares = []
-    for a, b in zip(got, exact, strict=True):
-        shares.append(float((a.double() - b).abs().max() / b.abs().max().clamp(min=1e-30)))
-    return max(shares)
+def attention_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, Problem]]:
+    """All cases, by name."""
+    for case in CASES:
+        yield case.name, AttentionProblem(case, size, batch, device)
 
 
 def measure(job: Callable[[], object], device: torch.device) -> tuple[float, int]:
@@ -173,13 +203,18 @@ def contenders(names: str, tiles: str | None, device: torch.device, dtype: torch
     return found
 
 
-def compare(case: Case, size: Size3, arguments: argparse.Namespace, among: list[Contender]) -> bool:
+def compare(name: str, problem: Problem, arguments: argparse.Namespace, among: list[Contender]) -> bool:
     """Prints a line for each contender; whether all are right."""
     device, half, step = torch.device(arguments.device), arguments.precision == "bf16", arguments.step
-    problem = Problem(case, size, arguments.batch, device)
     exact = problem.exact(step)
-    errors = [error(problem.run(contender, step, half), exact) for contender in among]
+    results = (problem.run(contender, step, half) for contender in among)
+    errors = [[problem.error(a, b) for a, b in zip(got, exact, strict=True)] for got in results]
     del exact
+
+    def right(wrong: list[float]) -> bool:
+        limits = LIMITS[arguments.precision], problem.gradient_limits[arguments.precision]
+        return wrong[0] <= limits[0] and all(share <= limits[1] for share in wrong[1:])
+
     samples: list[list[tuple[float, int]]] = [[] for _ in among]
     for _ in range(arguments.repeats):
         for contender, sample in zip(among, samples, strict=True):
@@ -189,15 +224,13 @@ def compare(case: Case, size: Size3, arguments: argparse.Namespace, among: list[
         median = statistics.median(milliseconds for milliseconds, _ in sample)
         peak = max(memory for _, memory in sample) / 1e9
         memory = f"{peak:9.3f}" if device.type == "cuda" else f"{'-':>9}"
-        verdict = "" if wrong <= LIMITS[arguments.precision] else "  WRONG"
-        print(
-            f"{case.name:26}{contender.name:22}{median:10.3f}{first / median:7.2f}{memory}{wrong:10.1e}{verdict}",
-            flush=True,
-        )
-    return all(wrong <= LIMITS[arguments.precision] for wrong in errors)
+        line = f"{name:26}{contender.name:22}{median:10.3f}{first / median:7.2f}{memory}"
+        line += "".join(f"{max(part):10.1e}" for part in (wrong[:1], wrong[1:]) if part)
+        print(line + ("" if right(wrong) else "  WRONG"), flush=True)
+    return all(right(wrong) for wrong in errors)
 
 
-def run(arguments: argparse.Namespace) -> bool:
+def run(arguments: argparse.Namespace, problems: Problems) -> bool:
     """Compares and prints; whether all are right."""
     try:
         frames, height, width = map(int, arguments.size.split("x"))
@@ -209,19 +242,23 @@ def run(arguments: argparse.Namespace) -> bool:
     device = torch.device(arguments.device)
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
     among = contenders(arguments.compare, arguments.tiles, device, dtype)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     what = "step" if arguments.step else "forward"
     print(
-        f"{what} of [{arguments.batch},{arguments.size}], {arguments.precision}, {name}, "
+        f"{what} of [{arguments.batch},{arguments.size}], {arguments.precision}, {hardware}, "
         f"torch {torch.__version__}; medians of {arguments.repeats} interleaved repeats"
     )
-    print(f"{'blocks':26}{'back end':22}{'ms':>10}{'ratio':>7}{'peak GB':>9}{'error':>10}")
-    return all([compare(case, (frames, height, width), arguments, among) for case in CASES])
+    columns = f"{'case':26}{'back end':22}{'ms':>10}{'ratio':>7}{'peak GB':>9}{'error':>10}"
+    print(columns + f"{'gradients':>10}" * arguments.step)
+    found = problems((frames, height, width), arguments.batch, device)
+    return all([compare(name, problem, arguments, among) for name, problem in found])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(
+    argv: Sequence[str] | None = None, problems: Problems = attention_problems, description: str | None = __doc__
+) -> int:
+    """Command line, of `bench_alignment.py` as well; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compare", default="eager,sdpa,triton", help="back ends, with commas between")
     parser.add_argument("--tiles", help="tiles of the Triton kernels to try, with commas between")
     parser.add_argument("--size", default="6x192x192", help="FRAMESxHEIGHTxWIDTH")
@@ -232,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args(argv)
     right: list[bool] = []
-    code = run_command(lambda: right.append(run(arguments)))
+    code = run_command(lambda: right.append(run(arguments, problems)))
     return code or int(not all(right))
 
 
