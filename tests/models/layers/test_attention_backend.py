@@ -50,12 +50,14 @@ def test_flex_equals_sdpa(heads: int) -> None:
 def test_the_attribute_chooses_for_the_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
     network = small_vrt(attention_backend="eager")
     x = torch.rand(2, 3, 3, 20, 16)
-    calls = []
-    attend = EagerBackend.attend_tokens
+    calls, aligned = [], []
+    attend, align = EagerBackend.attend_tokens, EagerBackend.align
     monkeypatch.setattr(EagerBackend, "attend_tokens", lambda *given: (calls.append(1), attend(*given))[1])
+    monkeypatch.setattr(EagerBackend, "align", lambda *given: (aligned.append(1), align(*given))[1])
     with torch.no_grad():
         plain = network(x)
         assert len(calls) == sum(network_blocks(network))
+        assert len(aligned) == 7
         network.attention_backend = "sdpa"
         torch.testing.assert_close(network(x), plain, rtol=0, atol=2e-4)
     assert len(calls) == sum(network_blocks(network))

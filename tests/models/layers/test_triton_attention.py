@@ -17,6 +17,11 @@ triton = pytest.importorskip("triton", reason="Triton is not installed")
 SHARED_MEMORY = 101376
 
 
+def skip_without_ptxas() -> None:
+    if not (Path(triton.__file__).parent / "backends/nvidia/bin/ptxas").exists():
+        pytest.skip("this build of Triton has no ptxas")
+
+
 def test_kernels_in_the_interpreter() -> None:
     run_cases(Path(__file__).with_name("triton_cases.py"))
 
@@ -43,8 +48,7 @@ def test_kernels_compile_for_a_gpu(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not (Path(triton.__file__).parent / "backends/nvidia/bin/ptxas").exists():
-        pytest.skip("this build of Triton has no ptxas")
+    skip_without_ptxas()
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     kernels = compile_kernels(capability, dtype, window, head_dim, mutual, padded=mutual)

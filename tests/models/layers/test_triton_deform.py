@@ -14,9 +14,9 @@ from models.layers.triton_backend import TritonBackend
 from models.layers.triton_deform import alignment_features, deformable_alignment
 from scripts.benchmark.triton_resources import compile_alignment
 from tests.interpreter import run_cases
-from tests.models.layers.test_triton_attention import SHARED_MEMORY
+from tests.models.layers.test_triton_attention import SHARED_MEMORY, skip_without_ptxas
 
-triton = pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", reason="Triton is not installed")
 
 
 def test_kernels_in_the_interpreter() -> None:
@@ -43,8 +43,7 @@ def test_kernels_compile_for_a_gpu(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not (Path(triton.__file__).parent / "backends/nvidia/bin/ptxas").exists():
-        pytest.skip("this build of Triton has no ptxas")
+    skip_without_ptxas()
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     fixed = capability == 86
