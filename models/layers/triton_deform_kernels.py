@@ -191,6 +191,23 @@ def _look(
 
 
 @triton.jit
+def _look_and_sample(
+    raw, frames, pixel, known, neighbour, tap, group, line, column, source, flow_x, flow_y, residue, height, width,
+    NEIGHBOURS: tl.constexpr, GROUPS: tl.constexpr, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """`_look`'s answer (less y and x); the places, channels and mask of the samples that follow; `_sample`'s answer."""
+    at, here, y, x, tanh_y, tanh_x, modulation = _look(
+        raw, pixel, known, neighbour, tap, group, line, column, flow_x, flow_y, residue, NEIGHBOURS, GROUPS
+    )  # fmt: skip
+    place = _of_channels(_place(y, x, source[:, None], height, width), 2)
+    lane = tl.arange(0, BLOCK_C)[None, None, :]
+    channel = group[None, :, None] * CHANNELS + lane
+    lanes = here[:, :, None] & (lane < CHANNELS)
+    samples = _sample(frames, place, channel, lanes, width, GROUPS * CHANNELS)
+    return (at, here, tanh_y, tanh_x, modulation), (place, channel, lanes), samples
+
+
+@triton.jit
 def _weights(weight, neighbour, tap, pack, PACKS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr):
     """(BLOCK_K, BLOCK_O) of the packed weight (K, 9, PACKS*BLOCK_K, BLOCK_O)."""
     row = ((neighbour * 9 + tap) * PACKS + pack) * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -210,24 +227,20 @@ def deform_forward(
     CHANNELS (filled up to BLOCK_C) at one tap at a time.
     """
     PACKS: tl.constexpr = (GROUPS + BLOCK_G - 1) // BLOCK_G
-    C: tl.constexpr = GROUPS * CHANNELS
     neighbour = tl.program_id(1)
     pixel, known, frame, line, column = _pixel(tl.program_id(0), pixels, height, width, BLOCK_M)
     source, _at, flow_x, flow_y = _flow(
         flows, sources, frame, line, column, known, neighbour, height, width, NEIGHBOURS
     )  # fmt: skip
-    lane = tl.arange(0, BLOCK_C)[None, None, :]
     total = tl.zeros((BLOCK_M, BLOCK_O), tl.float32)
     for step in range(9 * PACKS):
         pack, tap = step // 9, step % 9
         group = pack * BLOCK_G + tl.arange(0, BLOCK_G)
-        _raw, here, y, x, _tanh_y, _tanh_x, modulation = _look(
-            raw, pixel, known, neighbour, tap, group, line, column, flow_x, flow_y, residue, NEIGHBOURS, GROUPS
+        looked, _where, samples = _look_and_sample(
+            raw, frames, pixel, known, neighbour, tap, group, line, column, source, flow_x, flow_y, residue, height,
+            width, NEIGHBOURS, GROUPS, CHANNELS, BLOCK_C,
         )  # fmt: skip
-        place = _of_channels(_place(y, x, source[:, None], height, width), 2)
-        channel = group[None, :, None] * CHANNELS + lane
-        value, _down, _right = _sample(frames, place, channel, here[:, :, None] & (lane < CHANNELS), width, C)
-        columns = tl.reshape(value * modulation[:, :, None], (BLOCK_M, BLOCK_G * BLOCK_C))
+        columns = tl.reshape(samples[0] * looked[4][:, :, None], (BLOCK_M, BLOCK_G * BLOCK_C))
         part = _weights(weight, neighbour, tap, pack, PACKS, BLOCK_G * BLOCK_C, BLOCK_O)
         total = _dot(columns.to(part.dtype), part, total, PRECISION)
     output = tl.arange(0, BLOCK_O)
@@ -258,19 +271,18 @@ def deform_backward(
     output = tl.arange(0, BLOCK_O)
     of = grad + pixel.to(tl.int64)[:, None] * (NEIGHBOURS * OUTPUTS) + neighbour * OUTPUTS + output[None, :]
     grad_out = tl.load(of, mask=known[:, None] & (output < OUTPUTS)[None, :], other=0.0)
-    lane = tl.arange(0, BLOCK_C)[None, None, :]
     sum_y = tl.zeros((BLOCK_M,), tl.float32)
     sum_x = tl.zeros((BLOCK_M,), tl.float32)
     for step in range(9 * PACKS):
         pack, tap = step // 9, step % 9
         group = pack * BLOCK_G + tl.arange(0, BLOCK_G)
-        to, here, y, x, tanh_y, tanh_x, modulation = _look(
-            raw, pixel, known, neighbour, tap, group, line, column, flow_x, flow_y, residue, NEIGHBOURS, GROUPS
+        looked, where, samples = _look_and_sample(
+            raw, frames, pixel, known, neighbour, tap, group, line, column, source, flow_x, flow_y, residue, height,
+            width, NEIGHBOURS, GROUPS, CHANNELS, BLOCK_C,
         )  # fmt: skip
-        place = _of_channels(_place(y, x, source[:, None], height, width), 2)
-        channel = group[None, :, None] * CHANNELS + lane
-        lanes = here[:, :, None] & (lane < CHANNELS)
-        value, down, right = _sample(frames, place, channel, lanes, width, C)
+        to, here, tanh_y, tanh_x, modulation = looked
+        place, channel, lanes = where
+        value, down, right = samples
         part = _weights(weight, neighbour, tap, pack, PACKS, BLOCK_G * BLOCK_C, BLOCK_O)
         grad_columns = _dot(grad_out, tl.trans(part), None, PRECISION)
         grad_columns = tl.reshape(grad_columns, (BLOCK_M, BLOCK_G, BLOCK_C))
@@ -303,14 +315,11 @@ def deform_backward_weight(
     A program has one tap and pack of one neighbour: grid (chunks, NEIGHBOURS, 9*packs).
     """
     PACKS: tl.constexpr = (GROUPS + BLOCK_G - 1) // BLOCK_G
-    C: tl.constexpr = GROUPS * CHANNELS
     BLOCK_K: tl.constexpr = BLOCK_G * BLOCK_C
     neighbour = tl.program_id(1)
     tap, pack = tl.program_id(2) // PACKS, tl.program_id(2) % PACKS
     group = pack * BLOCK_G + tl.arange(0, BLOCK_G)
     output = tl.arange(0, BLOCK_O)
-    lane = tl.arange(0, BLOCK_C)[None, None, :]
-    channel = group[None, :, None] * CHANNELS + lane
     total = tl.zeros((BLOCK_K, BLOCK_O), tl.float32)
     first = tl.program_id(0) * per_program
     for tile in range(first, tl.minimum(first + per_program, tl.cdiv(pixels, BLOCK_M))):
@@ -318,12 +327,11 @@ def deform_backward_weight(
         source, _at, flow_x, flow_y = _flow(
             flows, sources, frame, line, column, known, neighbour, height, width, NEIGHBOURS
         )  # fmt: skip
-        _raw, here, y, x, _tanh_y, _tanh_x, modulation = _look(
-            raw, pixel, known, neighbour, tap, group, line, column, flow_x, flow_y, residue, NEIGHBOURS, GROUPS
+        looked, _where, samples = _look_and_sample(
+            raw, frames, pixel, known, neighbour, tap, group, line, column, source, flow_x, flow_y, residue, height,
+            width, NEIGHBOURS, GROUPS, CHANNELS, BLOCK_C,
         )  # fmt: skip
-        place = _of_channels(_place(y, x, source[:, None], height, width), 2)
-        value, _down, _right = _sample(frames, place, channel, here[:, :, None] & (lane < CHANNELS), width, C)
-        columns = tl.reshape(value * modulation[:, :, None], (BLOCK_M, BLOCK_K))
+        columns = tl.reshape(samples[0] * looked[4][:, :, None], (BLOCK_M, BLOCK_K))
         of = grad + pixel.to(tl.int64)[:, None] * (NEIGHBOURS * OUTPUTS) + neighbour * OUTPUTS + output[None, :]
         grad_out = tl.load(of, mask=known[:, None] & (output < OUTPUTS)[None, :], other=0.0)
         total = _dot(tl.trans(columns.to(grad_out.dtype)), grad_out, total, PRECISION)

@@ -13,6 +13,7 @@ from models.layers.triton_alignment import align, by_tap, plain_alignment
 from models.layers.triton_attention import Tiles
 from models.layers.triton_backend import TritonBackend
 from models.layers.triton_deform import alignment_features, deformable_alignment
+from tests.models.vrt_cases import small_vrt
 
 RESIDUE = 2.5
 
@@ -190,3 +191,13 @@ def test_alignment(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch)
         traced = torch.compile(align, backend="aot_eager", fullgraph=True)
         for a, b in zip(results(traced), whole, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_network() -> None:
+    """Attention and alignment of a whole network."""
+    x = torch.rand(1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = small_vrt(attention_backend="sdpa")
+    with torch.no_grad():
+        expected = network(x)
+        network.attention_backend = "triton"
+        torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-4)
