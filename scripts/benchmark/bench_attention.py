@@ -239,6 +239,7 @@ def run(arguments: argparse.Namespace, problems: Problems) -> bool:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch sees no GPU here")
     torch.set_float32_matmul_precision("high" if arguments.precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = arguments.precision == "tf32"
     device = torch.device(arguments.device)
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
     among = contenders(arguments.compare, arguments.tiles, device, dtype)

@@ -1,9 +1,9 @@
-"""What the kernels of attention take on a GPU, as its compiler says; no GPU is needed.
+"""What the kernels of attention and of alignment take on a GPU, as its compiler says; no GPU is needed.
 
     python scripts/benchmark/triton_resources.py
     python scripts/benchmark/triton_resources.py --capability 86 --dtype fp32 --precision high
 
-Compiles the kernels that forward and backward pass of VRT's windows launch, with the arguments they are launched with,
+Compiles the kernels that forward and backward pass of VRT launch, with the arguments they are launched with,
 and prints registers per thread, bytes that don't fit in them per thread, shared memory per program, and how many warps
 of the 64 of a multiprocessor that leaves room for (on sm_90: 64 Ki registers, 227 KiB of shared memory).
 """
