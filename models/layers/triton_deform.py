@@ -136,7 +136,8 @@ class _FrameGradient:
 
     def __init__(self, frames: Tensor, bound: Tensor) -> None:
         self.fixed = torch.are_deterministic_algorithms_enabled()
-        self.sums = torch.zeros_like(frames, dtype=torch.int64 if self.fixed else torch.float32)
+        dtype = torch.int64 if self.fixed else torch.float32
+        self.sums = torch.zeros(frames.shape, dtype=dtype, device=frames.device)
         smallest = torch.finfo(torch.float32).tiny
         self.scale = torch.exp2(torch.floor(_FIXED_BITS - torch.log2(bound.float().clamp(min=smallest))))
 
