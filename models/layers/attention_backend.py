@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 ATTENTION_BACKENDS = Registry("attention back end", "netG.attention_backend")
 # What "auto" takes: the first that runs on the tensors' device. "triton" belongs here once it was measured on a GPU.
-PREFERENCE = ("sdpa",)
+PREFERENCE = ("native", "sdpa")
 FALLBACK = "sdpa"
 
 
@@ -50,7 +50,13 @@ class AttentionBackend:
 
 
 class WindowBackend(AttentionBackend, ABC):
-    """Attention on tensors in window order."""
+    """Attention on tensors in window order.
+
+    Attributes:
+        keys_first: `attend` takes the bias transposed, keys before queries.
+    """
+
+    keys_first = False
 
     @abstractmethod
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
@@ -58,7 +64,7 @@ class WindowBackend(AttentionBackend, ABC):
 
         Args:
             q, k, v: (windows, heads, N, head_dim), any strides.
-            bias: (1, 1 or heads, N, N), the same for every window.
+            bias: (1, 1 or heads, N, N), the same for every window; see `keys_first`.
             scale: factor of q kT.
 
         Returns:

@@ -60,7 +60,7 @@ def test_commands_of_the_document(repository: Path) -> None:
     for script, arguments in commands:
         assert (repository / script).is_file()
         options = bench_vrt.command_line().parse_args(arguments.split())
-        assert set(options.compare.split(",")) <= {"auto", "eager", "sdpa", "flex", "triton"}
+        assert set(options.compare.split(",")) <= {"auto", "eager", "sdpa", "native", "flex", "triton"}
         assert set(options.recipe.split(",")) <= set(bench_vrt.RECIPES)
 
 
