@@ -1,0 +1,209 @@
+"""A block's MLP half as one operator, x + fc2(GELU(fc11 LN x) * fc12 LN x), by a Triton kernel (triton_mlp_kernels.py).
+
+Neither normalised tokens nor hidden channels exist in memory, and the backward pass keeps x alone: it computes them
+again in PyTorch's operations, some rows at a time, and adds gradients up in a fixed order. The operators are registered
+with torch, as those of `triton_attention.py` are. They compute in the type of the weights, with float32 sums; LayerNorm
+and GELU are in float32, the residual in the type of x.
+
+Measured, and compared with the plain formula, by `python scripts/benchmark/bench_mlp.py` on a GPU.
+
+Legend: C channels, H hidden channels.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
+
+from models.layers.flow_warp import at_least_float32
+from models.layers.triton_attention import interpreted
+
+# Largest intermediate result of the backward pass.
+_BACKWARD_BYTES = 128 << 20
+
+
+class MlpTiles(NamedTuple):
+    """Rows of a program, hidden channels at a time, warps of a program, and tiles that are loaded ahead."""
+
+    rows: int
+    hidden: int
+    warps: int
+    stages: int
+
+
+def choose_mlp_tiles(precision: str, channels: int) -> MlpTiles:
+    """Tiles that keep their sums in registers, by what compiling for sm_90 says, and fit 100 KB of shared memory.
+
+    Args:
+        precision: "ieee32" (float32 without tensor cores), "tf32" or "half".
+    """
+    return MlpTiles(64, 32, 4, 2)
+
+
+def split_lanes(channels: int) -> tuple[int, int]:
+    """Two powers of two, at least 16 (the second may be 0), whose sum is at least `channels`: the smallest such sum."""
+    first = max(16, 1 << channels.bit_length() - 1)
+    rest = channels - first
+    if rest <= 0:
+        return first, 0
+    second = max(16, 1 << (rest - 1).bit_length())
+    return (2 * first, 0) if second == first else (first, second)
+
+
+def _precision(dtype: torch.dtype) -> str:
+    if dtype != torch.float32:
+        return "half"
+    return "ieee32" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+
+
+@torch.library.custom_op("s_vrt::add_gated_mlp", mutates_args=())
+def add_gated_mlp(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    fc11_weight: Tensor,
+    fc11_bias: Tensor,
+    fc12_weight: Tensor,
+    fc12_bias: Tensor,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor,
+    keep: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """x + keep * fc2(GELU(fc11 LN x) * fc12 LN x).
+
+    Args:
+        x: (rows, C).
+        norm_weight, norm_bias: (C,), of the LayerNorm.
+        fc11_weight, fc12_weight: (H, C). fc2_weight: (C, H). The products are computed in their type.
+        fc11_bias, fc12_bias: (H,). fc2_bias: (C,).
+        keep: (samples,), factors of the samples' branches, or None; rows are samples * n.
+        eps: of the LayerNorm.
+
+    Returns:
+        (rows, C) of the type of x.
+    """
+    from models.layers.triton_mlp_kernels import mlp_forward
+
+    x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+    (rows, channels), hidden = x.shape, fc11_weight.shape[0]
+    precision = _precision(fc11_weight.dtype)
+    tiles, lanes = choose_mlp_tiles(precision, channels), split_lanes(channels)
+    weights = (fc11_weight.contiguous(), fc12_weight.contiguous(), fc2_weight.contiguous())
+    mlp_forward[(-(-rows // tiles.rows),)](
+        *(x, norm_weight, norm_bias, weights[0], fc11_bias, weights[1], fc12_bias, weights[2], fc2_bias, keep, out),
+        *(rows, rows if keep is None else rows // keep.numel(), eps),
+        C=channels,
+        HIDDEN=hidden,
+        BLOCK_M=tiles.rows,
+        BLOCK_H=tiles.hidden,
+        LANES_A=lanes[0],
+        LANES_B=lanes[1],
+        KEPT=keep is not None,
+        PRECISION="upcast" if interpreted() else "tf32" if precision == "tf32" else "ieee",
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+    )
+    return out
+
+
+@torch.library.custom_op("s_vrt::add_gated_mlp_backward", mutates_args=())
+def add_gated_mlp_backward(
+    grad: Tensor,
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    fc11_weight: Tensor,
+    fc11_bias: Tensor,
+    fc12_weight: Tensor,
+    fc12_bias: Tensor,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor,
+    keep: Tensor | None,
+    eps: float,
+) -> list[Tensor]:
+    """Gradients of the first nine arguments of `add_gated_mlp`, given that of its output."""
+    parameters = (norm_weight, norm_bias, fc11_weight, fc11_bias, fc12_weight, fc12_bias, fc2_weight, fc2_bias)
+    grad_x = torch.empty_like(x)
+    sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
+    factors = None if keep is None else keep.repeat_interleave(len(x) // keep.numel())[:, None]
+    step = max(1, _BACKWARD_BYTES // (4 * len(fc11_weight)))
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        branch = grad[part] if factors is None else grad[part] * factors[part]
+        of_rows, *of_parameters = _gradients(branch, x[part], *parameters, eps)
+        torch.add(of_rows, grad[part], out=grad_x[part])
+        for total, one in zip(sums, of_parameters, strict=True):
+            total += one
+    return [grad_x, *(total.to(parameter.dtype) for total, parameter in zip(sums, parameters, strict=True))]
+
+
+def _gradients(
+    grad: Tensor,
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    fc11_weight: Tensor,
+    fc11_bias: Tensor,
+    fc12_weight: Tensor,
+    fc12_bias: Tensor,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """Of some rows: gradients of x, by way of the branch alone, and of the parameters, given that of the branch."""
+    dtype, shape = fc11_weight.dtype, [x.shape[1]]
+    norm = norm_weight.float(), norm_bias.float()
+    exact = at_least_float32(x)
+    normal, mean, inverse = torch.native_layer_norm(exact, shape, *norm, eps)
+    y, grad = normal.to(dtype), grad.to(dtype)
+    before = F.linear(y, fc11_weight, fc11_bias.to(dtype))
+    gate, value = F.gelu(before), F.linear(y, fc12_weight, fc12_bias.to(dtype))
+    of_hidden = grad @ fc2_weight
+    of_value, of_before = of_hidden * gate, torch.ops.aten.gelu_backward(of_hidden * value, before)
+    of_y = of_before @ fc11_weight + of_value @ fc12_weight
+    of_x, of_weight, of_bias = torch.ops.aten.native_layer_norm_backward(
+        of_y.float(), exact, shape, mean, inverse, *norm, [True, True, True]
+    )
+    return (
+        *(of_x, of_weight, of_bias),
+        *(of_before.T @ y, of_before.sum(0, dtype=torch.float32)),
+        *(of_value.T @ y, of_value.sum(0, dtype=torch.float32)),
+        *(grad.T @ (gate * value), grad.sum(0, dtype=torch.float32)),
+    )
+
+
+@add_gated_mlp.register_fake
+def _(x, *_others):  # type: ignore[no-untyped-def]
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@add_gated_mlp_backward.register_fake
+def _(grad, *inputs):  # type: ignore[no-untyped-def]
+    return [torch.empty_like(given) for given in inputs[:9]]
+
+
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    ctx.eps = inputs[10]
+    ctx.save_for_backward(*inputs[:10])
+
+
+def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+    return *add_gated_mlp_backward(grad, *ctx.saved_tensors, ctx.eps), None, None
+
+
+add_gated_mlp.register_autograd(_backward, setup_context=_setup_context)
+
+
+@register_flop_formula(torch.ops.s_vrt.add_gated_mlp)
+def _flop(x, norm_weight, norm_bias, fc11_weight, *_others, **_kwargs):  # type: ignore[no-untyped-def]
+    """Three products with a weight."""
+    return 3 * 2 * x[0] * fc11_weight[0] * fc11_weight[1]
+
+
+@register_flop_formula(torch.ops.s_vrt.add_gated_mlp_backward)
+def _backward_flop(grad, *inputs, **_kwargs):  # type: ignore[no-untyped-def]
+    """Two of them again, and two for the gradients of each."""
+    return _flop(*inputs) * 8 // 3
