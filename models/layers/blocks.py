@@ -146,6 +146,9 @@ class TMSA(nn.Module):
         if isinstance(backend, TokenBackend):
             attention = _maybe_checkpoint(self._attention_of_tokens, self.checkpoint_attn)
             tokens = tokens + _scaled(attention(tokens, layout, backend), keep_attn)
+            added = backend.add_mlp(self.norm2, self.mlp, tokens, keep_ffn)
+            if added is not None:
+                return added
         else:
             attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
             x = to_windows(tokens, layout)

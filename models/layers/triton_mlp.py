@@ -38,8 +38,12 @@ def choose_mlp_tiles(precision: str, channels: int) -> MlpTiles:
 
     Args:
         precision: "ieee32" (float32 without tensor cores), "tf32" or "half".
+        channels: C.
     """
-    return MlpTiles(64, 32, 4, 2)
+    wide = channels > 128
+    if precision == "half":
+        return MlpTiles(64 if wide else 128, 32, 8, 2)
+    return MlpTiles(32, 16, 8, 1) if precision == "ieee32" else MlpTiles(64, 16, 8, 1 if wide else 2)
 
 
 def split_lanes(channels: int) -> tuple[int, int]:
@@ -130,13 +134,14 @@ def add_gated_mlp_backward(
     sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
     factors = None if keep is None else keep.repeat_interleave(len(x) // keep.numel())[:, None]
     step = max(1, _BACKWARD_BYTES // (4 * len(fc11_weight)))
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        branch = grad[part] if factors is None else grad[part] * factors[part]
-        of_rows, *of_parameters = _gradients(branch, x[part], *parameters, eps)
-        torch.add(of_rows, grad[part], out=grad_x[part])
-        for total, one in zip(sums, of_parameters, strict=True):
-            total += one
+    with torch.autocast(x.device.type, enabled=False):
+        for start in range(0, len(x), step):
+            part = slice(start, start + step)
+            branch = grad[part] if factors is None else grad[part] * factors[part]
+            of_rows, *of_parameters = _gradients(branch, x[part], *parameters, eps)
+            grad_x[part] = of_rows.add_(grad[part])
+            for total, one in zip(sums, of_parameters, strict=True):
+                total += one
     return [grad_x, *(total.to(parameter.dtype) for total, parameter in zip(sums, parameters, strict=True))]
 
 

@@ -19,11 +19,11 @@ triton = pytest.importorskip("triton", reason="Triton is not installed")
 SHARED_MEMORY = 101376
 
 
-def test_kernels_in_the_interpreter(repository: Path) -> None:
-    """`triton_cases.py`, in a process of its own: Triton decides when its functions are defined."""
-    cases = Path(__file__).with_name("triton_cases.py")
+@pytest.mark.parametrize("cases", ["triton_cases.py", "triton_mlp_cases.py"])
+def test_kernels_in_the_interpreter(cases: str, repository: Path) -> None:
+    """In a process of its own: Triton decides when its functions are defined."""
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", str(cases)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", str(Path(__file__).with_name(cases))]
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout
