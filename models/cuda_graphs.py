@@ -42,6 +42,7 @@ class GraphedNetwork:
         self._seen: set[Any] = set()
         self._graphs: dict[Any, _Graph] = {}
         self._pool: Any = None
+        self._given_up = False
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The network's output, a tensor of its own."""
@@ -53,26 +54,30 @@ class GraphedNetwork:
         try:
             return self._graphed(key, inputs, autocast)
         except RuntimeError as error:
-            if not self.max_graphs:
+            if not self._graphs and not self._captures(key):
                 raise
             reason = str(error).splitlines()[0]
         logger.warning("val.cuda_graphs: goes on without graphs (%s)", reason)
-        self.max_graphs = 0
         self.release()
+        self._given_up = True
         give_back_memory(inputs[0].device)
         return self.network(*inputs)
 
     def release(self) -> None:
-        """Lets go of all graphs and their memory; shapes are captured anew."""
+        """Lets go of all graphs and their memory; what comes from now on is captured anew."""
         self._seen.clear()
         self._graphs.clear()
         self._pool = None
+        self._given_up = False
+
+    def _captures(self, key: Any) -> bool:
+        # A shape that comes once, such as that of a clip's last frames, is not worth capturing.
+        return key in self._seen and len(self._graphs) < self.max_graphs and not self._given_up
 
     def _graphed(self, key: Any, inputs: tuple[Tensor, ...], autocast: torch.dtype | None) -> Tensor:
         if key in self._graphs:
             return self._graphs[key].replay(inputs)
-        # A shape that comes once, such as that of a clip's last frames, is not worth capturing.
-        if key not in self._seen or len(self._graphs) >= self.max_graphs:
+        if not self._captures(key):
             self._seen.add(key)
             return self.network(*inputs)
         if self._pool is None:

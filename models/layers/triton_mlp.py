@@ -5,11 +5,12 @@ again in PyTorch's operations, some rows at a time, and adds gradients up in a f
 with torch, as those of `triton_attention.py` are. They compute in the type of the weights, with float32 sums; LayerNorm
 and GELU are in float32, the residual in the type of x.
 
-Measured, and compared with the plain formula, by `python scripts/benchmark/bench_mlp.py` on a GPU.
+Measured, and compared with the plain formula, by `python scripts/benchmark/bench_attention.py --half mlp` on a GPU.
 
 Legend: C channels, H hidden channels.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from models.layers.flow_warp import at_least_float32
-from models.layers.triton_attention import interpreted
+from models.layers.triton_attention import interpreted, product_precision
 
 # Largest intermediate result of the backward pass.
 _BACKWARD_BYTES = 128 << 20
@@ -37,7 +38,7 @@ def choose_mlp_tiles(precision: str, channels: int) -> MlpTiles:
     """Tiles that keep their sums in registers, by what compiling for sm_90 says, and fit 100 KB of shared memory.
 
     Args:
-        precision: "ieee32" (float32 without tensor cores), "tf32" or "half".
+        precision: of `product_precision`.
         channels: C.
     """
     wide = channels > 128
@@ -54,12 +55,6 @@ def split_lanes(channels: int) -> tuple[int, int]:
         return first, 0
     second = max(16, 1 << (rest - 1).bit_length())
     return (2 * first, 0) if second == first else (first, second)
-
-
-def _precision(dtype: torch.dtype) -> str:
-    if dtype != torch.float32:
-        return "half"
-    return "ieee32" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 @torch.library.custom_op("s_vrt::add_gated_mlp", mutates_args=())
@@ -93,7 +88,7 @@ def add_gated_mlp(
 
     x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
     (rows, channels), hidden = x.shape, fc11_weight.shape[0]
-    precision = _precision(fc11_weight.dtype)
+    precision = product_precision(fc11_weight.dtype)
     tiles, lanes = choose_mlp_tiles(precision, channels), split_lanes(channels)
     weights = (fc11_weight.contiguous(), fc12_weight.contiguous(), fc2_weight.contiguous())
     mlp_forward[(-(-rows // tiles.rows),)](
@@ -115,50 +110,27 @@ def add_gated_mlp(
 
 @torch.library.custom_op("s_vrt::add_gated_mlp_backward", mutates_args=())
 def add_gated_mlp_backward(
-    grad: Tensor,
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    fc11_weight: Tensor,
-    fc11_bias: Tensor,
-    fc12_weight: Tensor,
-    fc12_bias: Tensor,
-    fc2_weight: Tensor,
-    fc2_bias: Tensor,
-    keep: Tensor | None,
-    eps: float,
+    grad: Tensor, x: Tensor, parameters: Sequence[Tensor], keep: Tensor | None, eps: float
 ) -> list[Tensor]:
-    """Gradients of the first nine arguments of `add_gated_mlp`, given that of its output."""
-    parameters = (norm_weight, norm_bias, fc11_weight, fc11_bias, fc12_weight, fc12_bias, fc2_weight, fc2_bias)
+    """Gradients of x and the eight parameters of `add_gated_mlp`, given that of its output."""
     grad_x = torch.empty_like(x)
     sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
     factors = None if keep is None else keep.repeat_interleave(len(x) // keep.numel())[:, None]
-    step = max(1, _BACKWARD_BYTES // (4 * len(fc11_weight)))
+    step = max(1, _BACKWARD_BYTES // (4 * len(parameters[3])))
     with torch.autocast(x.device.type, enabled=False):
         for start in range(0, len(x), step):
             part = slice(start, start + step)
             branch = grad[part] if factors is None else grad[part] * factors[part]
-            of_rows, *of_parameters = _gradients(branch, x[part], *parameters, eps)
+            of_rows, *of_parameters = _gradients(branch, x[part], parameters, eps)
             grad_x[part] = of_rows.add_(grad[part])
             for total, one in zip(sums, of_parameters, strict=True):
                 total += one
     return [grad_x, *(total.to(parameter.dtype) for total, parameter in zip(sums, parameters, strict=True))]
 
 
-def _gradients(
-    grad: Tensor,
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    fc11_weight: Tensor,
-    fc11_bias: Tensor,
-    fc12_weight: Tensor,
-    fc12_bias: Tensor,
-    fc2_weight: Tensor,
-    fc2_bias: Tensor,
-    eps: float,
-) -> tuple[Tensor, ...]:
+def _gradients(grad: Tensor, x: Tensor, parameters: Sequence[Tensor], eps: float) -> tuple[Tensor, ...]:
     """Of some rows: gradients of x, by way of the branch alone, and of the parameters, given that of the branch."""
+    norm_weight, norm_bias, fc11_weight, fc11_bias, fc12_weight, fc12_bias, fc2_weight, _ = parameters
     dtype, shape = fc11_weight.dtype, [x.shape[1]]
     norm = norm_weight.float(), norm_bias.float()
     exact = at_least_float32(x)
@@ -186,8 +158,8 @@ def _(x, *_others):  # type: ignore[no-untyped-def]
 
 
 @add_gated_mlp_backward.register_fake
-def _(grad, *inputs):  # type: ignore[no-untyped-def]
-    return [torch.empty_like(given) for given in inputs[:9]]
+def _(grad, x, parameters, keep, eps):  # type: ignore[no-untyped-def]
+    return [torch.empty_like(given) for given in (x, *parameters)]
 
 
 def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
@@ -196,7 +168,8 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, grad):  # type: ignore[no-untyped-def]
-    return *add_gated_mlp_backward(grad, *ctx.saved_tensors, ctx.eps), None, None
+    x, *parameters, keep = ctx.saved_tensors
+    return *add_gated_mlp_backward(grad, x, parameters, keep, ctx.eps), None, None
 
 
 add_gated_mlp.register_autograd(_backward, setup_context=_setup_context)
@@ -209,6 +182,6 @@ def _flop(x, norm_weight, norm_bias, fc11_weight, *_others, **_kwargs):  # type:
 
 
 @register_flop_formula(torch.ops.s_vrt.add_gated_mlp_backward)
-def _backward_flop(grad, *inputs, **_kwargs):  # type: ignore[no-untyped-def]
+def _backward_flop(grad, x, parameters, *_others, **_kwargs):  # type: ignore[no-untyped-def]
     """Two of them again, and two for the gradients of each."""
-    return _flop(*inputs) * 8 // 3
+    return _flop(x, *parameters) * 8 // 3
