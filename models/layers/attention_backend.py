@@ -87,6 +87,12 @@ class TokenBackend(AttentionBackend, ABC):
             (B*T*H*W, C), which the block adds to its input.
         """
 
+    def attend_half(
+        self, norm: nn.LayerNorm, attention: "WindowAttention", tokens: Tensor, layout: WindowLayout
+    ) -> Tensor:
+        """`attend_tokens` of normalised tokens, for back ends that normalise in a way of their own."""
+        return self.attend_tokens(attention, norm(tokens), layout)
+
     def add_mlp(self, norm: nn.LayerNorm, mlp: "GatedMlp", tokens: Tensor, keep: Tensor | None) -> Tensor | None:
         """tokens + keep * mlp(norm(tokens)) in a way of its own, which keeps `tokens` alone for the backward pass.
 

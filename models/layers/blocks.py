@@ -161,7 +161,7 @@ class TMSA(nn.Module):
         return self._add_mlp_in_parts(tokens, keep_ffn)
 
     def _attention_of_tokens(self, tokens: Tensor, layout: WindowLayout, backend: TokenBackend) -> Tensor:
-        return backend.attend_tokens(self.attn, self.norm1(tokens), layout)
+        return backend.attend_half(self.norm1, self.attn, tokens, layout)
 
     def _add_mlp_in_parts(self, tokens: Tensor, keep: Tensor | None) -> Tensor:
         """tokens + mlp(LN tokens), written into `tokens`."""

@@ -1,5 +1,5 @@
-"""The back ends "triton" and "triton_mlp" of `netG.attention_backend`: window attention by the kernels of
-`triton_attention.py`, and a block's MLP half by that of `triton_mlp.py` as well.
+"""The back ends "triton" and "triton_fused" of `netG.attention_backend`: window attention by the kernels of
+`triton_attention.py`, and what is around it by those of `triton_norm_linear.py` and `triton_mlp.py` as well.
 
 What was measured, and what was not: docs/kernels.md.
 
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from models.layers.attention_backend import ATTENTION_BACKENDS, TokenBackend, compute_dtype
 from models.layers.triton_attention import interpreted, window_attention
 from models.layers.triton_mlp import add_gated_mlp
+from models.layers.triton_norm_linear import norm_linear
 from models.layers.window_layout import Size3, WindowLayout
 
 if TYPE_CHECKING:
@@ -48,33 +49,49 @@ class TritonBackend(TokenBackend):
 
     def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
         """See `TokenBackend.attend_tokens`."""
+        return self._attend(attention, layout, lambda layer: layer(x))
+
+    @staticmethod
+    def _attend(attention: "WindowAttention", layout: WindowLayout, project: Callable[[nn.Linear], Tensor]) -> Tensor:
+        """Attention of what `project` makes of a projection's layer, (B*T*H*W, 3C)."""
         grid, heads, scale = (layout.batch, *layout.size), attention.num_heads, attention.scale
         bias = relative_bias(attention.relative_position_bias_table, attention.codes.window, layout.window)
-        qkv = attention.qkv_self(x).view(*grid, -1)
+        qkv = project(attention.qkv_self).view(*grid, -1)
         fill = attention.qkv_self.bias
         out, _ = window_attention(qkv, bias, fill, None, layout.window, layout.shift, heads, scale, False)
         if attention.mutual:
-            project = attention.qkv_mut
-            qkv = project(x).view(*grid, -1)
+            layer = attention.qkv_mut
+            qkv = project(layer).view(*grid, -1)
             # The projection of (token + position code) is that of the token + a constant per place of a window.
-            code = F.linear(attention.codes.position_code((1, *layout.window[1:]))[0], project.weight)
-            pairs, _ = window_attention(qkv, None, project.bias, code, layout.window, layout.shift, heads, scale, True)
+            code = F.linear(attention.codes.position_code((1, *layout.window[1:]))[0], layer.weight)
+            pairs, _ = window_attention(qkv, None, layer.bias, code, layout.window, layout.shift, heads, scale, True)
             out = torch.cat((pairs, out), -1)
         return attention.proj(out.flatten(0, 3))
 
 
-@ATTENTION_BACKENDS.register("triton_mlp")
-class TritonMlpBackend(TritonBackend):
-    """ "triton", and normalised tokens and hidden channels of the MLP exist on chip only.
+@ATTENTION_BACKENDS.register("triton_fused")
+class TritonFusedBackend(TritonBackend):
+    """Beyond "triton", normalised tokens and the MLP's hidden channels exist on chip only.
 
-    A back end of its own until a GPU has shown where it pays: the two are compared as any others are.
+    A back end of its own until a GPU has shown which part pays: the two are compared as any others are.
     """
 
     fallback = "triton"
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """See `AttentionBackend.refusal`."""
-        return super().refusal(device, dtype) or _trial(_mlp_difference, device, dtype)
+        return super().refusal(device, dtype) or _trial(_fused_difference, device, dtype)
+
+    def attend_half(
+        self, norm: nn.LayerNorm, attention: "WindowAttention", tokens: Tensor, layout: WindowLayout
+    ) -> Tensor:
+        """See `TokenBackend.attend_half`."""
+
+        def project(layer: nn.Linear) -> Tensor:
+            weight = layer.weight.to(compute_dtype(tokens))
+            return norm_linear(tokens, norm.weight, norm.bias, weight, layer.bias, norm.eps)
+
+        return self._attend(attention, layout, project)
 
     def add_mlp(self, norm: nn.LayerNorm, mlp: "GatedMlp", tokens: Tensor, keep: Tensor | None) -> Tensor | None:
         """See `TokenBackend.add_mlp`."""
@@ -127,7 +144,7 @@ def _attention_difference(device: torch.device, dtype: torch.dtype) -> float:
     return _largest([out, *torch.autograd.grad(out, leaves, grad)], wanted)
 
 
-def _mlp_difference(device: torch.device, dtype: torch.dtype) -> float:
+def _fused_difference(device: torch.device, dtype: torch.dtype) -> float:
     """Largest difference from the plain formula, in result and gradients, for a few tokens."""
     width = 24
     generator = torch.Generator().manual_seed(0)
@@ -137,10 +154,11 @@ def _mlp_difference(device: torch.device, dtype: torch.dtype) -> float:
     scale, shift, *weights = (parameter.float() for parameter in parameters)
     y = F.layer_norm(x.float(), [width], scale, shift)
     hidden = F.gelu(F.linear(y, *weights[:2])) * F.linear(y, *weights[2:4])
-    expected = x.float() + F.linear(hidden, *weights[4:])
+    expected = x.float() + F.linear(hidden, *weights[4:]) + F.linear(y, weights[0])[:, :width]
     grad = torch.ones_like(x)
     wanted = [expected, *torch.autograd.grad(expected, [x, *parameters], grad.float())]
-    out = add_gated_mlp(x, *parameters, None, 1e-5)
+    projected = norm_linear(x, *parameters[:3], None, 1e-5)[:, :width]
+    out = add_gated_mlp(x, *parameters, None, 1e-5) + projected
     return _largest([out, *torch.autograd.grad(out, [x, *parameters], grad)], wanted)
 
 

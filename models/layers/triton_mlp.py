@@ -1,16 +1,16 @@
-"""A block's MLP half as one operator, x + fc2(GELU(fc11 LN x) * fc12 LN x), by a Triton kernel (triton_mlp_kernels.py).
+"""A block's MLP half, x + fc2(GELU(fc11 LN x) * fc12 LN x), as one operator by a Triton kernel.
 
 Neither normalised tokens nor hidden channels exist in memory, and the backward pass keeps x alone: it computes them
-again in PyTorch's operations, some rows at a time, and adds gradients up in a fixed order. The operators are registered
-with torch, as those of `triton_attention.py` are. They compute in the type of the weights, with float32 sums; LayerNorm
-and GELU are in float32, the residual in the type of x.
+again in PyTorch's operations, some rows at a time, and adds gradients up in a fixed order. The kernel is in
+`triton_norm_kernels.py`; the operators are registered with torch, as those of `triton_attention.py`. They compute in
+the type of the weights, with float32 sums; LayerNorm and GELU are in float32, the residual in the type of x.
 
 Measured, and compared with the plain formula, by `python scripts/benchmark/bench_attention.py --half mlp` on a GPU.
 
 Legend: C channels, H hidden channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from models.layers.flow_warp import at_least_float32
 from models.layers.triton_attention import interpreted, product_precision
 
 # Largest intermediate result of the backward pass.
@@ -84,7 +83,7 @@ def add_gated_mlp(
     Returns:
         (rows, C) of the type of x.
     """
-    from models.layers.triton_mlp_kernels import mlp_forward
+    from models.layers.triton_norm_kernels import mlp_forward
 
     x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
     (rows, channels), hidden = x.shape, fc11_weight.shape[0]
@@ -116,10 +115,8 @@ def add_gated_mlp_backward(
     grad_x = torch.empty_like(x)
     sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
     factors = None if keep is None else keep.repeat_interleave(len(x) // keep.numel())[:, None]
-    step = max(1, _BACKWARD_BYTES // (4 * len(parameters[3])))
     with torch.autocast(x.device.type, enabled=False):
-        for start in range(0, len(x), step):
-            part = slice(start, start + step)
+        for part in rows_going_backward(x, len(parameters[3])):
             branch = grad[part] if factors is None else grad[part] * factors[part]
             of_rows, *of_parameters = _gradients(branch, x[part], parameters, eps)
             grad_x[part] = of_rows.add_(grad[part])
@@ -131,24 +128,40 @@ def add_gated_mlp_backward(
 def _gradients(grad: Tensor, x: Tensor, parameters: Sequence[Tensor], eps: float) -> tuple[Tensor, ...]:
     """Of some rows: gradients of x, by way of the branch alone, and of the parameters, given that of the branch."""
     norm_weight, norm_bias, fc11_weight, fc11_bias, fc12_weight, fc12_bias, fc2_weight, _ = parameters
-    dtype, shape = fc11_weight.dtype, [x.shape[1]]
-    norm = norm_weight.float(), norm_bias.float()
-    exact = at_least_float32(x)
-    normal, mean, inverse = torch.native_layer_norm(exact, shape, *norm, eps)
+    dtype = fc11_weight.dtype
+    normal, statistics = layer_norm(x, norm_weight, norm_bias, eps)
     y, grad = normal.to(dtype), grad.to(dtype)
     before = F.linear(y, fc11_weight, fc11_bias.to(dtype))
     gate, value = F.gelu(before), F.linear(y, fc12_weight, fc12_bias.to(dtype))
     of_hidden = grad @ fc2_weight
     of_value, of_before = of_hidden * gate, torch.ops.aten.gelu_backward(of_hidden * value, before)
     of_y = of_before @ fc11_weight + of_value @ fc12_weight
-    of_x, of_weight, of_bias = torch.ops.aten.native_layer_norm_backward(
-        of_y.float(), exact, shape, mean, inverse, *norm, [True, True, True]
-    )
     return (
-        *(of_x, of_weight, of_bias),
+        *layer_norm_backward(of_y, x, norm_weight, norm_bias, statistics),
         *(of_before.T @ y, of_before.sum(0, dtype=torch.float32)),
         *(of_value.T @ y, of_value.sum(0, dtype=torch.float32)),
         *(grad.T @ (gate * value), grad.sum(0, dtype=torch.float32)),
+    )
+
+
+def rows_going_backward(x: Tensor, width: int) -> Iterator[slice]:
+    """Parts of the rows of x whose intermediate results, `width` channels wide, are of a bounded size."""
+    step = max(1, _BACKWARD_BYTES // (4 * width))
+    return (slice(start, start + step) for start in range(0, len(x), step))
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """LayerNorm of rows in float32, and what `layer_norm_backward` wants to know of it."""
+    normal, *statistics = torch.native_layer_norm(x.float(), [x.shape[1]], weight.float(), bias.float(), eps)
+    return normal, (statistics[0], statistics[1])
+
+
+def layer_norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias, float32."""
+    return torch.ops.aten.native_layer_norm_backward(
+        grad.float(), x.float(), [x.shape[1]], *statistics, weight.float(), bias.float(), [True, True, True]
     )
 
 

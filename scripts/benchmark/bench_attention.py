@@ -4,10 +4,10 @@
     python scripts/benchmark/bench_attention.py --device cuda --precision tf32 --compare sdpa,triton --size 18x192x192
     python scripts/benchmark/bench_attention.py --device cuda --step --compare triton --tiles 64x64x4x2,64x128x8x2
     python scripts/benchmark/bench_attention.py --size 2x16x16 --compare eager,sdpa
-    python scripts/benchmark/bench_attention.py --device cuda --half mlp --step --compare triton,triton_mlp
+    python scripts/benchmark/bench_attention.py --device cuda --half mlp --step --compare triton,triton_fused
     TRITON_INTERPRET=1 python scripts/benchmark/bench_attention.py --size 2x8x16 --compare eager,triton --repeats 1
 
-Linear layers are part of the attention half, LayerNorm is not; of the MLP half LayerNorm and residual are. Windows,
+LayerNorm and linear layers are part of both halves, the attention half's residual is not. Windows,
 shifts and channels are those of VRT 006, at one size; blocks that don't fit the clip (a window longer than it) shrink
 theirs. Each back end's result and gradients are first compared with those of `eager` in float64: the largest error, as
 a share of the largest value, is printed, and the exit code is 1 where one is above the limit of the precision. Then
@@ -87,12 +87,14 @@ class Contender:
         return stack
 
 
-def attend(attention: WindowAttention, x: Tensor, layout: WindowLayout, backend: AttentionBackend) -> Tensor:
-    """Normalised tokens (B*T*H*W, C) to what a block adds to its input, as `TMSA` does it."""
+def attend(
+    norm: nn.LayerNorm, attention: WindowAttention, x: Tensor, layout: WindowLayout, backend: AttentionBackend
+) -> Tensor:
+    """Tokens (B*T*H*W, C) to what a block adds to them, as `TMSA` does it."""
     if isinstance(backend, TokenBackend):
-        return backend.attend_tokens(attention, x, layout)
+        return backend.attend_half(norm, attention, x, layout)
     assert isinstance(backend, WindowBackend)
-    windows = to_windows(x, layout)
+    windows = norm(to_windows(x, layout))
     if layout.padding is not None:
         windows = windows.masked_fill(layout.padding[:, None], 0)
     biases = attention.biases(layout.window, [kind for kind, _ in layout.segments])
@@ -151,12 +153,13 @@ def attention_problem(case: Case, size: Size3, batch: int, device: torch.device)
     """The attention half of a kind of block."""
     torch.manual_seed(0)
     codes = WindowCodes(case.window, case.dim if case.mutual else 0)
-    attention = WindowAttention(case.dim, 6, codes, mutual=case.mutual).to(device)
+    norm, attention = nn.LayerNorm(case.dim), WindowAttention(case.dim, 6, codes, mutual=case.mutual)
+    modules = nn.ModuleList([norm, attention]).to(device)
     nn.init.normal_(attention.relative_position_bias_table)
     shift = tuple(length // 2 * case.shifted for length in case.window)
     layout = window_layout(batch, size, case.window, shift, pairs=case.mutual, device=device)  # type: ignore[arg-type]
     rows = batch * size[0] * size[1] * size[2]
-    return Problem(attention, lambda x, backend: attend(attention, x, layout, backend), rows, case.dim)
+    return Problem(modules, lambda x, backend: attend(norm, attention, x, layout, backend), rows, case.dim)
 
 
 def mlp_problem(channels: int, size: Size3, batch: int, device: torch.device) -> Problem:
@@ -191,7 +194,7 @@ def measure(job: Callable[[], object], device: torch.device) -> tuple[float, int
     return 1e3 * (time.perf_counter() - start), torch.cuda.max_memory_allocated() - before
 
 
-def contenders(names: str, tiles: str | None, device: torch.device, dtype: torch.dtype) -> list[Contender]:
+def contenders(names: str, tiles: str | None, half: str, device: torch.device, dtype: torch.dtype) -> list[Contender]:
     """Those of the command line.
 
     Raises:
@@ -211,7 +214,7 @@ def contenders(names: str, tiles: str | None, device: torch.device, dtype: torch
             raise ValueError(f"--tiles {text}: ROWSxCOLUMNSxWARPSxSTAGES, such as 64x64x4x2") from None
         if min(rows, columns) < 16 or any(n & (n - 1) for n in (rows, columns, warps)):
             raise ValueError(f"--tiles {text}: rows, columns and warps are powers of two, rows and columns at least 16")
-        backend = ATTENTION_BACKENDS.get("triton_mlp")()
+        backend = ATTENTION_BACKENDS.get("triton_fused" if half == "mlp" else "triton")()
         found.append(Contender(f"triton {text}", backend, Tiles(rows, columns, warps, stages)))
     return found
 
@@ -250,7 +253,7 @@ def run(arguments: argparse.Namespace) -> bool:
     torch.set_float32_matmul_precision("high" if arguments.precision == "tf32" else "highest")
     device = torch.device(arguments.device)
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
-    among = contenders(arguments.compare, arguments.tiles, device, dtype)
+    among = contenders(arguments.compare, arguments.tiles, arguments.half, device, dtype)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     what = "step" if arguments.step else "forward"
     print(

@@ -1,10 +1,10 @@
-"""What the kernels of attention and of the MLP take on a GPU, as its compiler says; no GPU is needed.
+"""What the kernels of attention and around it take on a GPU, as its compiler says; no GPU is needed.
 
     python scripts/benchmark/triton_resources.py
     python scripts/benchmark/triton_resources.py --capability 86 --dtype fp32 --precision high
 
-Compiles the kernels that forward and backward pass of VRT's windows and the forward pass of its MLPs launch, with the
-arguments they are launched with, and prints for a window and the channels of a head, or for the channels of an MLP,
+Compiles the kernels that forward and backward pass of VRT's windows and the forward pass around them launch, with the
+arguments they are launched with, and prints for a window and the channels of a head, or for the channels of a token,
 registers per thread, bytes that don't fit in them per thread, shared memory per program, and how many warps of the 64
 of a multiprocessor that leaves room for (on sm_90: 64 Ki registers, 227 KiB of shared memory).
 """
@@ -27,9 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.layers.triton_attention import interpreted, window_attention, window_attention_backward
 from models.layers.triton_mlp import add_gated_mlp
+from models.layers.triton_norm_linear import norm_linear
 from utils.utils_cli import run_command
 
 KERNELS = ("attention_forward", "attention_backward", "attention_backward_bias")
+FUSED_KERNELS = ("norm_linear_forward", "mlp_forward")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
 # Window, channels of a head, whether it is mutual attention: what VRT 006 has, by its stages.
@@ -40,7 +42,7 @@ CASES = (
     ((6, 8, 8), 20, False),
     ((1, 8, 8), 20, False),
 )
-# Channels of VRT's MLPs: deblurring's, and super-resolution's last ones.
+# Channels of VRT's tokens: deblurring's, and super-resolution's last ones.
 CHANNELS = (96, 120, 180)
 
 
@@ -125,23 +127,24 @@ def compile_kernels(
     return {name: compiler.compiled for name, compiler in compilers.items() if compiler.compiled is not None}
 
 
-def compile_mlp(capability: int, dtype: torch.dtype, channels: int, residual: torch.dtype = torch.float32) -> Any:
-    """Triton's compiled kernel of an MLP half with drop path.
+def compile_fused(capability: int, dtype: torch.dtype, channels: int) -> dict[str, Any]:
+    """Triton's compiled kernels of an MLP half with drop path and of a projection, by name; tokens are in float32.
 
     Args:
         capability: of the GPU, such as 90.
-        dtype: of the products. residual: of the tokens, as autocast leaves them.
+        dtype: of the products.
         channels: C; twice as many are hidden.
     """
-    from models.layers import triton_mlp_kernels
+    from models.layers import triton_norm_kernels
 
     hidden = 2 * channels
     shapes = [(hidden, channels), (hidden,), (hidden, channels), (hidden,), (channels, hidden), (channels,)]
     weights = [torch.zeros(shape, dtype=dtype if len(shape) > 1 else torch.float32) for shape in shapes]
-    x, norm, keep = torch.zeros(128, channels, dtype=residual), torch.zeros(channels), torch.ones(2)
-    with _compiling(capability, triton_mlp_kernels, ["mlp_forward"]) as compilers:
+    x, norm, keep = torch.zeros(128, channels), torch.zeros(channels), torch.ones(2)
+    with _compiling(capability, triton_norm_kernels, FUSED_KERNELS) as compilers:
         add_gated_mlp(x, norm, norm, *weights, keep, 1e-5)
-    return compilers["mlp_forward"].compiled
+        norm_linear(x, norm, norm, torch.zeros(3 * channels, channels, dtype=dtype), torch.zeros(3 * channels), 1e-5)
+    return {name: compiler.compiled for name, compiler in compilers.items()}
 
 
 def registers(kernel: Any) -> tuple[int, int]:
@@ -173,7 +176,8 @@ def run(arguments: argparse.Namespace) -> None:
         for name, kernel in compile_kernels(capability, dtype, window, head_dim, mutual).items():
             _print(name, title, head_dim, kernel)
     for channels in CHANNELS:
-        _print("mlp_forward", "-", channels, compile_mlp(capability, dtype, channels))
+        for name, kernel in compile_fused(capability, dtype, channels).items():
+            _print(name, "-", channels, kernel)
 
 
 def _print(name: str, window: str, width: int, kernel: Any) -> None:

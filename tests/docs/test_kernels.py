@@ -40,7 +40,7 @@ def test_resources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pyte
     assert triton_resources.main(shlex.split(command)[2:]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     attention = [[name, "1x8x8", "20"] for name in triton_resources.KERNELS[:2]]
-    assert [row[:3] for row in rows] == [*attention, ["mlp_forward", "-", "96"]]
+    assert [row[:3] for row in rows] == [*attention, *([name, "-", "96"] for name in triton_resources.FUSED_KERNELS)]
     for row in rows:
         registers, spilled, shared, warps = (float(number) for number in row[3:])
         assert 32 <= registers <= 255 and 0 <= spilled < 256 and 0 < shared <= 99 and warps >= 4

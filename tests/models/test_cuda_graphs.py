@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from models import cuda_graphs
 from models.cuda_graphs import GraphedNetwork
 from models.layers.processor import laid_out_for
-from models.layers.triton_backend import TritonBackend, TritonMlpBackend
+from models.layers.triton_backend import TritonBackend, TritonFusedBackend
 from models.network_spikling import SemiUNet, SpikeRefine
 from tests.models.test_network_vrt_spike import BINS
 from tests.models.test_network_vrt_spike import network as spike_vrt
@@ -141,7 +141,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, ...]]]] = {
     "padded": (lambda: small_vrt(pa_frames=4), [(2, 5, 3, 37, 20)]),
     "eager": (lambda: small_vrt(attention_backend="eager"), [(1, 3, 3, 12, 16)]),
     "triton": (lambda: small_vrt(attention_backend="triton"), [(1, 3, 3, 12, 16)]),
-    "triton_mlp": (lambda: small_vrt(attention_backend="triton_mlp"), [(1, 2, 3, 16, 16)]),
+    "triton_fused": (lambda: small_vrt(attention_backend="triton_fused"), [(1, 2, 3, 16, 16)]),
     "super-resolution": (lambda: small_vrt(upscale=4), [(1, 1, 3, 16, 16)]),
     "interpolation": (lambda: small_vrt(pa_frames=0), [(1, 6, 3, 16, 16)]),
     "spikes": (lambda: spike_vrt(fuse_window=3), [(1, 3, 3, 36, 20), (1, 3, BINS, 18, 10)]),
@@ -154,7 +154,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, ...]]]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_pass_can_be_captured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything lies on the GPU, no constant comes from the host, and no value is waited for."""
-    for backend in (TritonBackend, TritonMlpBackend):
+    for backend in (TritonBackend, TritonFusedBackend):
         monkeypatch.setattr(backend, "refusal", lambda *_: None)
     make, sizes = NETWORKS[name]
     assert traffic(make(), *sizes) == []

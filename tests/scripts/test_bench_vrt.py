@@ -61,7 +61,7 @@ def test_commands_of_the_document(repository: Path) -> None:
         assert (repository / script).is_file()
         options = bench_vrt.command_line().parse_args(arguments.split())
         compared = {name.removesuffix("+graphs") for name in options.compare.split(",")}
-        assert compared <= {"auto", "eager", "sdpa", "flex", "triton", "triton_mlp"}
+        assert compared <= {"auto", "eager", "sdpa", "flex", "triton", "triton_fused"}
         assert set(options.recipe.split(",")) <= set(bench_vrt.RECIPES)
 
 

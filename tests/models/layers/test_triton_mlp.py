@@ -1,4 +1,4 @@
-"""Triton's MLP half on a machine without a GPU: right in the interpreter, and compiled for one."""
+"""Triton's kernels that begin with LayerNorm, on a machine without a GPU: right in the interpreter, and compiled."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.layers.triton_attention import interpreted
 from models.layers.triton_mlp import add_gated_mlp, split_lanes
-from scripts.benchmark.triton_resources import compile_mlp, registers
+from models.layers.triton_norm_linear import norm_linear
+from scripts.benchmark.triton_resources import compile_fused, registers
 from tests.models.layers.test_triton_attention import check_compiled, prepare_compiler, run_in_interpreter
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -30,7 +31,7 @@ def test_kernel_in_the_interpreter(repository: Path) -> None:
         pytest.param(90, torch.float32, "highest", 96, 0, marks=pytest.mark.slow),
     ],
 )
-def test_kernel_compiles_for_a_gpu(
+def test_kernels_compile_for_a_gpu(
     capability: int,
     dtype: torch.dtype,
     precision: str,
@@ -40,9 +41,9 @@ def test_kernel_compiles_for_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prepare_compiler(precision, tmp_path, monkeypatch)
-    kernel = compile_mlp(capability, dtype, channels)
-    check_compiled(kernel, dtype, precision)
-    assert registers(kernel)[1] <= spilled
+    for kernel in compile_fused(capability, dtype, channels).values():
+        check_compiled(kernel, dtype, precision)
+        assert registers(kernel)[1] <= spilled
 
 
 def test_lanes_are_as_few_as_two_powers_of_two_can_be() -> None:
@@ -52,7 +53,7 @@ def test_lanes_are_as_few_as_two_powers_of_two_can_be() -> None:
 
 
 def test_shapes_and_flop_without_data() -> None:
-    """On the meta device, as `models/estimate.py` runs the network; three products, and eight going backward."""
+    """On the meta device, as `models/estimate.py` runs the network; products, and what they take going backward."""
     shapes = [(30, 12), (12,), (12,), (24, 12), (24,), (24, 12), (24,), (12, 24), (12,)]
     tensors = [torch.empty(shape, device="meta", requires_grad=True) for shape in shapes]
     with FlopCounterMode(display=False) as counter:
@@ -62,3 +63,9 @@ def test_shapes_and_flop_without_data() -> None:
     assert [tuple(tensor.shape) for tensor in (out, *grads)] == [shapes[0], *shapes]
     product = 2 * 30 * 12 * 24
     assert (forward, counter.get_total_flops()) == (3 * product, 11 * product)
+    with FlopCounterMode(display=False) as counter:
+        out = norm_linear(*tensors[:5], 1e-5)
+        forward = counter.get_total_flops()
+        grads = torch.autograd.grad(out.sum(), tensors[:5])
+    assert [tuple(tensor.shape) for tensor in (out, *grads)] == [(30, 24), *shapes[:5]]
+    assert (forward, counter.get_total_flops()) == (product, 3 * product)

@@ -1,4 +1,4 @@
-"""Triton's MLP half against the plain formula; run in the interpreter by `test_triton_mlp.py`."""
+"""Triton's kernels that begin with LayerNorm, against PyTorch; run in the interpreter by `test_triton_mlp.py`."""
 
 import logging
 import math
@@ -7,13 +7,15 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.layers import attention, attention_backend, triton_backend, triton_mlp  # noqa: F401  (register back ends)
 from models.layers.attention_backend import AttentionBackend, choose_backend
 from models.layers.blocks import TMSA, GatedMlp
 from models.layers.eager import EagerBackend
-from models.layers.triton_backend import TritonBackend, TritonMlpBackend
+from models.layers.triton_backend import TritonBackend, TritonFusedBackend
 from models.layers.triton_mlp import MlpTiles, add_gated_mlp
+from models.layers.triton_norm_linear import norm_linear
 from models.layers.window_attention import WindowCodes
 from models.layers.window_layout import window_layout
 
@@ -56,6 +58,11 @@ def compare(case: tuple[int, int, int, int], types: tuple[torch.dtype, torch.dty
     wanted = [expected, *torch.autograd.grad((expected * factor).sum(), exact)]
     got = [out, *torch.autograd.grad((out * factor).sum(), given)]
     assert [value.dtype for value in got] == [types[0], *kinds]
+    assert_close(got, wanted, tolerance)
+
+
+def assert_close(got: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
+    """Each relative to its largest value."""
     for a, b in zip(got, wanted, strict=True):
         largest = float(b.detach().abs().max())
         torch.testing.assert_close(a.double() / largest, b / largest, rtol=0, atol=tolerance)
@@ -90,15 +97,44 @@ def test_operator_is_registered_as_torch_wants_it() -> None:
     leaves = [t.requires_grad_() for t in (torch.randn(6, 8), *parts(8, 16))]
     utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(add_gated_mlp, (*leaves, torch.tensor([0.0, 2.0]), 1e-5), test_utils=utilities)
+    torch.library.opcheck(norm_linear, (*leaves[:5], 1e-5), test_utils=utilities)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(("channels", "width", "rows"), [(96, 288, 70), (20, 50, 3)])
+def test_projection(
+    channels: int,
+    width: int,
+    rows: int,
+    dtype: torch.dtype,
+    tolerance: float,
+    biased: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LayerNorm and a linear layer, going backward in several parts."""
+    monkeypatch.setattr(triton_mlp, "_BACKWARD_BYTES", 4 * width * 8)
+    shapes = [(rows, channels), (channels,), (channels,), (width, channels), *([(width,)] if biased else [])]
+    values = [torch.randn(shape).bfloat16().float() for shape in shapes]
+    given = [value.to(dtype if i == 3 else torch.float32).requires_grad_() for i, value in enumerate(values)]
+    exact = [value.double().requires_grad_() for value in values]
+    bias = [None] * (not biased)
+    expected = F.linear(F.layer_norm(exact[0], [channels], *exact[1:3]), *exact[3:])
+    out = norm_linear(*given, *bias, 1e-5)
+    factor = torch.randn(out.shape).to(dtype)
+    wanted = [expected, *torch.autograd.grad((expected * factor).sum(), exact)]
+    got = [out, *torch.autograd.grad((out * factor).sum(), given)]
+    assert [value.dtype for value in got] == [dtype, *(leaf.dtype for leaf in given)]
+    assert_close(got, wanted, tolerance)
 
 
 def test_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block with drop path, whole, without gradients, traced and under autocast, against the plain back end."""
     torch.manual_seed(0)
-    window, size, keep = (1, 4, 4), (2, 4, 8), torch.tensor([0.0, 2.0, 2.0])
-    block = TMSA(8, 1, WindowCodes(window), shift=(0, 2, 2), checkpoint_ffn=True)
+    window, size, keep = (2, 4, 4), (3, 4, 6), torch.tensor([0.0, 2.0, 2.0])
+    block = TMSA(8, 1, WindowCodes(window, 8), shift=(1, 2, 2), mutual=True, checkpoint_ffn=True)
     monkeypatch.setattr(block, "_keep", lambda *_: keep)
-    layout = window_layout(3, size, window, (0, 2, 2))
+    layout = window_layout(3, size, window, (1, 2, 2), pairs=True)
     x = torch.randn(3 * math.prod(size), 8, requires_grad=True)
     leaves, factor = [x, *block.parameters()], torch.randn(x.shape)
 
@@ -106,9 +142,10 @@ def test_block(monkeypatch: pytest.MonkeyPatch) -> None:
         out = run(block, x, layout, backend)
         return [out, *torch.autograd.grad((out * factor).sum(), leaves)]
 
-    expected, fused = results(EagerBackend()), choose_backend("triton_mlp", CPU, x.dtype)
-    assert isinstance(fused, TritonMlpBackend)
-    monkeypatch.setattr(GatedMlp, "forward", None)
+    expected, fused = results(EagerBackend()), choose_backend("triton_fused", CPU, x.dtype)
+    assert isinstance(fused, TritonFusedBackend)
+    for module in (GatedMlp, nn.LayerNorm):
+        monkeypatch.setattr(module, "forward", None)
     whole = results(fused)
     for a, b in zip(whole, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
@@ -126,15 +163,15 @@ def test_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_trial(dtype: torch.dtype) -> None:
-    assert TritonMlpBackend().refusal(CPU, dtype) is None
+    assert TritonFusedBackend().refusal(CPU, dtype) is None
 
 
 def test_a_failing_trial_leaves_attention(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     attention_backend._warn_once.cache_clear()
-    monkeypatch.setattr(triton_backend, "_mlp_difference", lambda *_: float("nan"))
+    monkeypatch.setattr(triton_backend, "_fused_difference", lambda *_: float("nan"))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert type(choose_backend("triton_mlp", CPU, torch.float32)) is TritonBackend
+            assert type(choose_backend("triton_fused", CPU, torch.float32)) is TritonBackend
     (message,) = caplog.messages
-    assert "'triton_mlp' can't run here: a trial of its kernels gave nan" in message
+    assert "'triton_fused' can't run here: a trial of its kernels gave nan" in message
     assert message.endswith("'triton' is used instead.")
