@@ -7,12 +7,12 @@
     python scripts/benchmark/bench_attention.py --device cuda --half mlp --step --compare triton,triton_fused
     TRITON_INTERPRET=1 python scripts/benchmark/bench_attention.py --size 2x8x16 --compare eager,triton --repeats 1
 
-LayerNorm and linear layers are part of both halves, the attention half's residual is not. Windows,
-shifts and channels are those of VRT 006, at one size; blocks that don't fit the clip (a window longer than it) shrink
-theirs. Each back end's result and gradients are first compared with those of `eager` in float64: the largest error, as
-a share of the largest value, is printed, and the exit code is 1 where one is above the limit of the precision. Then
-they take turns; medians are printed, with the memory that a pass allocates at most. `--tiles` gives each
-ROWSxCOLUMNSxWARPSxSTAGES of the Triton kernels a line of its own (of the MLP's kernel, COLUMNS are hidden channels).
+LayerNorm and linear layers are part of both halves, the attention half's residual is not. Windows, shifts and channels
+are those of VRT 006, at one size; blocks that don't fit the clip (a window longer than it) shrink theirs. Each back
+end's result and gradients are first compared with those of `eager` in float64: the largest error, as a share of the
+largest value, is printed, and the exit code is 1 where one is above the limit of the precision. Then they take turns;
+medians are printed, with the memory that a pass allocates at most. `--tiles` gives each ROWSxCOLUMNSxWARPSxSTAGES of
+the Triton kernels a line of its own (of the MLP's kernel, COLUMNS are hidden channels).
 """
 
 import argparse
