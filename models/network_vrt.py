@@ -95,7 +95,7 @@ class VRT(nn.Module):
         use_checkpoint_ffn: bool = False,
         no_checkpoint_attn_blocks: Sequence[int] = (),
         no_checkpoint_ffn_blocks: Sequence[int] = (),
-        attention_backend: Literal["auto", "eager", "sdpa", "native", "flex", "triton"] = "auto",
+        attention_backend: Literal["auto", "eager", "sdpa", "native", "flex", "triton", "triton_fused"] = "auto",
     ) -> None:
         super().__init__()
         _check_arguments(

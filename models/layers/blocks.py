@@ -146,6 +146,9 @@ class TMSA(nn.Module):
         if isinstance(backend, TokenBackend):
             attention = _maybe_checkpoint(self._attention_of_tokens, self.checkpoint_attn)
             tokens = tokens + _scaled(attention(tokens, layout, backend), keep_attn)
+            added = backend.add_mlp(self.norm2, self.mlp, tokens, keep_ffn)
+            if added is not None:
+                return added
         else:
             assert isinstance(backend, WindowBackend)
             attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
@@ -160,7 +163,7 @@ class TMSA(nn.Module):
         return self._add_mlp_in_parts(tokens, keep_ffn)
 
     def _attention_of_tokens(self, tokens: Tensor, layout: WindowLayout, backend: TokenBackend) -> Tensor:
-        return backend.attend_tokens(self.attn, self.norm1(tokens), layout)
+        return backend.attend_half(self.norm1, self.attn, tokens, layout)
 
     def _add_mlp_in_parts(self, tokens: Tensor, keep: Tensor | None) -> Tensor:
         """tokens + mlp(LN tokens), written into `tokens`."""

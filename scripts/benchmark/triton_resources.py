@@ -1,11 +1,12 @@
-"""What the kernels of attention take on a GPU, as its compiler says; no GPU is needed.
+"""What the kernels of attention and around it take on a GPU, as its compiler says; no GPU is needed.
 
     python scripts/benchmark/triton_resources.py
     python scripts/benchmark/triton_resources.py --capability 86 --dtype fp32 --precision high
 
-Compiles the kernels that forward and backward pass of VRT's windows launch, with the arguments they are launched with,
-and prints registers per thread, bytes that don't fit in them per thread, shared memory per program, and how many warps
-of the 64 of a multiprocessor that leaves room for (on sm_90: 64 Ki registers, 227 KiB of shared memory).
+Compiles the kernels that forward and backward pass of VRT's windows and the forward pass around them launch, with the
+arguments they are launched with, and prints for a window and the channels of a head, or for the channels of a token,
+registers per thread, bytes that don't fit in them per thread, shared memory per program, and how many warps of the 64
+of a multiprocessor that leaves room for (on sm_90: 64 Ki registers, 227 KiB of shared memory).
 """
 
 import argparse
@@ -13,9 +14,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -24,9 +26,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.layers.triton_attention import interpreted, window_attention, window_attention_backward
+from models.layers.triton_mlp import add_gated_mlp
+from models.layers.triton_norm_linear import norm_linear
 from utils.utils_cli import run_command
 
 KERNELS = ("attention_forward", "attention_backward", "attention_backward_bias")
+FUSED_KERNELS = ("norm_linear_forward", "mlp_forward")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
 # Window, channels of a head, whether it is mutual attention: what VRT 006 has, by its stages.
@@ -37,6 +42,8 @@ CASES = (
     ((6, 8, 8), 20, False),
     ((1, 8, 8), 20, False),
 )
+# Channels of VRT's tokens: deblurring's, and super-resolution's last ones.
+CHANNELS = (96, 120, 180)
 
 
 class Compiler:
@@ -75,19 +82,17 @@ def _scalar(value: float) -> str:
 
 
 @contextmanager
-def _compiling(capability: int) -> Iterator[dict[str, Compiler]]:
-    """Inside, launching a kernel compiles it."""
-    from models.layers import triton_kernels
-
-    originals = {name: getattr(triton_kernels, name) for name in KERNELS}
+def _compiling(capability: int, module: ModuleType, names: Iterable[str]) -> Iterator[dict[str, Compiler]]:
+    """Inside, launching one of a module's kernels compiles it."""
+    originals = {name: getattr(module, name) for name in names}
     compilers = {name: Compiler(kernel, capability) for name, kernel in originals.items()}
     try:
         for name, compiler in compilers.items():
-            setattr(triton_kernels, name, compiler)
+            setattr(module, name, compiler)
         yield compilers
     finally:
         for name, kernel in originals.items():
-            setattr(triton_kernels, name, kernel)
+            setattr(module, name, kernel)
 
 
 def compile_kernels(
@@ -107,6 +112,8 @@ def compile_kernels(
         dtype, window, head_dim, mutual, heads: see `window_attention`.
         padded: the grid is not a multiple of the window.
     """
+    from models.layers import triton_kernels
+
     tokens = window[0] * window[1] * window[2]
     size = [length + padded for length in window]
     qkv = torch.zeros(1, *size, 3 * heads * head_dim, dtype=dtype)
@@ -114,10 +121,30 @@ def compile_kernels(
     code = torch.zeros(window[1] * window[2], qkv.shape[-1], dtype=dtype) if mutual else None
     shift = tuple(length // 2 for length in window)
     tensors, settings = (qkv, bias, torch.zeros(qkv.shape[-1]), code), (window, shift, heads, head_dim**-0.5, mutual)
-    with _compiling(capability) as compilers:
+    with _compiling(capability, triton_kernels, KERNELS) as compilers:
         out, lse = window_attention(*tensors, *settings)
         window_attention_backward(out, *tensors, out, lse, *settings)
     return {name: compiler.compiled for name, compiler in compilers.items() if compiler.compiled is not None}
+
+
+def compile_fused(capability: int, dtype: torch.dtype, channels: int) -> dict[str, Any]:
+    """Triton's compiled kernels of an MLP half with drop path and of a projection, by name; tokens are in float32.
+
+    Args:
+        capability: of the GPU, such as 90.
+        dtype: of the products.
+        channels: C; twice as many are hidden.
+    """
+    from models.layers import triton_norm_kernels
+
+    hidden = 2 * channels
+    shapes = [(hidden, channels), (hidden,), (hidden, channels), (hidden,), (channels, hidden), (channels,)]
+    weights = [torch.zeros(shape, dtype=dtype if len(shape) > 1 else torch.float32) for shape in shapes]
+    x, norm, keep = torch.zeros(128, channels), torch.zeros(channels), torch.ones(2)
+    with _compiling(capability, triton_norm_kernels, FUSED_KERNELS) as compilers:
+        add_gated_mlp(x, norm, norm, *weights, keep, 1e-5)
+        norm_linear(x, norm, norm, torch.zeros(3 * channels, channels, dtype=dtype), torch.zeros(3 * channels), 1e-5)
+    return {name: compiler.compiled for name, compiler in compilers.items()}
 
 
 def registers(kernel: Any) -> tuple[int, int]:
@@ -142,16 +169,23 @@ def run(arguments: argparse.Namespace) -> None:
     if interpreted():
         raise ValueError("TRITON_INTERPRET=1 leaves nothing to compile: unset it")
     torch.set_float32_matmul_precision(arguments.precision)
-    print(f"{'kernel':26}{'window':>10}{'head':>6}{'registers':>11}{'spilled':>9}{'shared KiB':>12}{'warps':>7}")
+    capability, dtype = arguments.capability, DTYPES[arguments.dtype]
+    print(f"{'kernel':26}{'window':>10}{'width':>7}{'registers':>11}{'spilled':>9}{'shared KiB':>12}{'warps':>7}")
     for window, head_dim, mutual in CASES:
-        compiled = compile_kernels(arguments.capability, DTYPES[arguments.dtype], window, head_dim, mutual)
-        for name, kernel in compiled.items():
-            used, spilled = registers(kernel)
-            warps, shared = kernel.metadata.num_warps, kernel.metadata.shared
-            programs = min(65536 // (warps * 32 * -(-used // 8) * 8), (227 << 10) // max(shared, 1))
-            title = "x".join(map(str, window)) + (" m" if mutual else "")
-            room = min(64, programs * warps)
-            print(f"{name:26}{title:>10}{head_dim:6}{used:11}{spilled:9}{shared / 1024:12.1f}{room:7}", flush=True)
+        title = "x".join(map(str, window)) + (" m" if mutual else "")
+        for name, kernel in compile_kernels(capability, dtype, window, head_dim, mutual).items():
+            _print(name, title, head_dim, kernel)
+    for channels in CHANNELS:
+        for name, kernel in compile_fused(capability, dtype, channels).items():
+            _print(name, "-", channels, kernel)
+
+
+def _print(name: str, window: str, width: int, kernel: Any) -> None:
+    used, spilled = registers(kernel)
+    warps, shared = kernel.metadata.num_warps, kernel.metadata.shared
+    programs = min(65536 // (warps * 32 * -(-used // 8) * 8), (227 << 10) // max(shared, 1))
+    room = min(64, programs * warps)
+    print(f"{name:26}{window:>10}{width:7}{used:11}{spilled:9}{shared / 1024:12.1f}{room:7}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

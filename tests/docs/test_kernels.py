@@ -31,14 +31,16 @@ def test_commands_for_a_gpu(command: str, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.slow
 @pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 leaves nothing to compile")
 def test_resources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """For one of the table's windows, in one column for each of the table's."""
+    """For one of the table's windows and one MLP, in one column for each of the table's."""
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(triton_resources, "CASES", [((1, 8, 8), 20, False)])
+    monkeypatch.setattr(triton_resources, "CHANNELS", [96])
     (command,) = [command for command in COMMANDS if "triton_resources" in command]
     assert triton_resources.main(shlex.split(command)[2:]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert [row[:3] for row in rows] == [[name, "1x8x8", "20"] for name in triton_resources.KERNELS[:2]]
+    attention = [[name, "1x8x8", "20"] for name in triton_resources.KERNELS[:2]]
+    assert [row[:3] for row in rows] == [*attention, *([name, "-", "96"] for name in triton_resources.FUSED_KERNELS)]
     for row in rows:
         registers, spilled, shared, warps = (float(number) for number in row[3:])
         assert 32 <= registers <= 255 and 0 <= spilled < 256 and 0 < shared <= 99 and warps >= 4

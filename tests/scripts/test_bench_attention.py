@@ -11,11 +11,12 @@ from scripts.benchmark.bench_attention import main
 SMALL = ["--size", "1x8x12", "--compare", "eager,sdpa", "--repeats", "1"]
 
 
+@pytest.mark.parametrize(("half", "cases"), [("attention", 6), ("mlp", 3)])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_compares_back_ends(precision: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*SMALL, "--step", "--precision", precision]) == 0
+def test_compares_back_ends(precision: str, half: str, cases: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--step", "--precision", precision, "--half", half]) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
-    assert len(lines) == 2 * 6
+    assert len(lines) == 2 * cases
     assert not [line for line in lines if "WRONG" in line]
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,14 +20,17 @@ triton = pytest.importorskip("triton", reason="Triton is not installed")
 SHARED_MEMORY = 101376
 
 
-def test_kernels_in_the_interpreter(repository: Path) -> None:
-    """`triton_cases.py`, in a process of its own: Triton decides when its functions are defined."""
-    cases = Path(__file__).with_name("triton_cases.py")
+def run_in_interpreter(cases: str, repository: Path) -> None:
+    """Runs a file of tests in a process of its own: Triton decides when its functions are defined."""
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", str(cases)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x", str(Path(__file__).with_name(cases))]
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout
+
+
+def test_kernels_in_the_interpreter(repository: Path) -> None:
+    run_in_interpreter("triton_cases.py", repository)
 
 
 @pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 leaves nothing to compile")
@@ -51,17 +55,26 @@ def test_kernels_compile_for_a_gpu(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not (Path(triton.__file__).parent / "backends/nvidia/bin/ptxas").exists():
-        pytest.skip("this build of Triton has no ptxas")
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    prepare_compiler(precision, tmp_path, monkeypatch)
     kernels = compile_kernels(capability, dtype, window, head_dim, mutual, padded=mutual)
     assert len(kernels) == count
     for kernel in kernels.values():
-        assert kernel.asm["cubin"]
-        assert kernel.metadata.shared <= SHARED_MEMORY
-        # Products are made by tensor cores, except for float32 at torch's highest precision.
-        assert ("mma" in kernel.asm["ptx"]) == (dtype == torch.bfloat16 or precision == "high")
+        check_compiled(kernel, dtype, precision)
+
+
+def prepare_compiler(precision: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips where there is no compiler for GPUs; float32 products are of torch's `precision` from then on."""
+    if not (Path(triton.__file__).parent / "backends/nvidia/bin/ptxas").exists():
+        pytest.skip("this build of Triton has no ptxas")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+
+
+def check_compiled(kernel: Any, dtype: torch.dtype, precision: str) -> None:
+    assert kernel.asm["cubin"]
+    assert kernel.metadata.shared <= SHARED_MEMORY
+    # Products are made by tensor cores, except for float32 at torch's highest precision.
+    assert ("mma" in kernel.asm["ptx"]) == (dtype == torch.bfloat16 or precision == "high")
 
 
 @pytest.mark.parametrize("window", [(3, 4, 5), (2, 3, 2), (1, 1, 1)])
