@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import attention, eager, triton_backend  # noqa: F401  (register their back ends)
+from models.layers import attention, eager, native_attention, triton_backend  # noqa: F401  (register their back ends)
 from models.layers.attention_backend import choose_backend, compute_dtype
 from models.layers.blocks import RTMSA
 from models.layers.flow_warp import flow_warp_nearest4, neighbour_flows
@@ -95,7 +95,7 @@ class VRT(nn.Module):
         use_checkpoint_ffn: bool = False,
         no_checkpoint_attn_blocks: Sequence[int] = (),
         no_checkpoint_ffn_blocks: Sequence[int] = (),
-        attention_backend: Literal["auto", "eager", "sdpa", "flex", "triton"] = "auto",
+        attention_backend: Literal["auto", "eager", "sdpa", "native", "flex", "triton", "triton_fused"] = "auto",
     ) -> None:
         super().__init__()
         _check_arguments(

@@ -10,12 +10,14 @@ computes the fewest pixels twice. Where memory runs out all the same, a tile is 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.auto_tile import TileCost, choose_tile, least_side, measure_cost, tile_units
+from models.cuda_graphs import GraphedNetwork
 from utils.utils_memory import (
     SAFE_SHARE,
     free_memory,
@@ -50,6 +52,7 @@ class Testing:
         window: the network's attention window: rows and columns of tiles are multiples of it.
         tile_batch: tiles that go through the network at once.
         max_memory: bytes on the device, or None.
+        cuda_graphs: replay the network from CUDA graphs, on a GPU (`models/cuda_graphs.py`).
     """
 
     tile: tuple[int, int, int] | Literal["auto"] = (0, 0, 0)
@@ -63,6 +66,7 @@ class Testing:
     window: tuple[int, int, int] = (1, 1, 1)
     tile_batch: int = 1
     max_memory: int | None = None
+    cuda_graphs: bool = False
 
     @classmethod
     def from_options(
@@ -86,6 +90,7 @@ class Testing:
             window=(window[0], window[1], window[2]),
             tile_batch=val.tile_batch,
             max_memory=None if val.max_memory is None else parse_memory(val.max_memory),
+            cuda_graphs=val.cuda_graphs,
         )
 
 
@@ -98,6 +103,7 @@ class Restorer:
 
     Args:
         network: takes (B,T,C,H,W), and where there are spikes of their own also (B,T,K,h,w); its mode is not changed.
+            With `cuda_graphs` it must not be moved while this is in use.
 
     Attributes:
         tiling: the tiles in use, made smaller when memory runs out.
@@ -105,6 +111,9 @@ class Restorer:
 
     def __init__(self, network: nn.Module, testing: Testing, device: torch.device) -> None:
         self.network, self.testing, self.device = network, testing, device
+        self._graphs = GraphedNetwork(network) if testing.cuda_graphs and device.type == "cuda" else None
+        if testing.cuda_graphs and self._graphs is None:
+            _tell_no_graphs(device.type)
         self.limit = testing.max_memory
         if testing.tile == "auto" and self.limit is None:
             self.limit = used_memory(device) + int(SAFE_SHARE * free_memory(device))
@@ -127,7 +136,7 @@ class Restorer:
         """
         start, padded = 0, frames + self.testing.pad_seq
         if self.testing.tile == "auto":
-            self.tiling = self._chosen(read, padded)
+            self._use(self._chosen(read, padded))
         while True:
             # After a smaller tile was chosen, what comes before `start` is done, and seen only as its halo.
             origin = max(0, start - self.tiling.overlap[0])
@@ -150,7 +159,7 @@ class Restorer:
                     yield origin + index, frame[0]
                 return
             except TooLarge:
-                self.tiling = self._fewer_frames(self.tiling, padded - origin)
+                self._use(self._fewer_frames(self.tiling, padded - origin))
 
     def _read(self, read: Read, begin: int, end: int, frames: int) -> tuple[Tensor, Tensor | None]:
         """Frames of the clip as `pad_seq` lengthens it."""
@@ -174,21 +183,28 @@ class Restorer:
             give_back_memory(self.device)
             if self._cost is not None:
                 self._cost = replace(self._cost, per_pixel=1.5 * self._cost.per_pixel)
-            self.tiling = self._smaller(self.tiling, lq, spike)
+            self._use(self._smaller(self.tiling, lq, spike))
             _, rows, columns = self.tiling.tile
             logger.warning(
                 "out of memory (%s); goes on in tiles of %d rows, %d columns, %d at once",
                 reason, rows, columns, self.tiling.batch,
             )  # fmt: skip
 
-    def _run(self, *tiles: Tensor) -> Tensor:
+    def _use(self, tiling: Tiling) -> None:
+        """Goes on in other tiles; graphs of those before would only take memory."""
+        if self._graphs is not None and tiling != self.tiling:
+            self._graphs.release()
+        self.tiling = tiling
+
+    def _run(self, *tiles: Tensor, graphs: bool = True) -> Tensor:
         """The network's result for a batch of tiles, in both directions of time where asked for."""
         dtype = self.testing.amp_dtype
+        network = self._graphs if graphs and self._graphs is not None else self.network
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             tiles = tuple(tile.to(self.device) for tile in tiles)
-            made = self.network(*tiles)
+            made = network(*tiles)
             if self.testing.flip_seq:
-                made = (made.float() + self.network(*(tile.flip(1) for tile in tiles)).float().flip(1)) / 2
+                made = (made.float() + network(*(tile.flip(1) for tile in tiles)).float().flip(1)) / 2
         return made
 
     def _tiling(self, tile: tuple[int, int, int]) -> Tiling:
@@ -239,8 +255,11 @@ class Restorer:
         size, tiling = lq.shape[3:], self._tiling((0, 0, 0))
         if self._cost is None:
             with memory_limit(self.limit, self.device):
-                self._cost = measure_cost(self._run, lq, spike, tiling, self.device)
+                self._cost = measure_cost(partial(self._run, graphs=False), lq, spike, tiling, self.device)
         room = self.limit - used_memory(self.device)
+        if self._graphs is not None:
+            # Graphs keep a pass's memory, and other shapes, those of a clip's end, need as much beside it.
+            room //= 2
         tile = choose_tile(self._cost, frames, size, tile_units(lq, spike, tiling.window), tiling, room)
         # 0 for a whole axis, which may be shorter than the overlap.
         counted = [0 if part == length else part for part, length in zip(tile, (frames, *size), strict=True)]
@@ -250,3 +269,8 @@ class Restorer:
             *tile, self._cost.of(tile, size) / 1e9, room / 1e9, tiling.computed((frames, *size)),
         )  # fmt: skip
         return tiling
+
+
+@cache
+def _tell_no_graphs(device_type: str) -> None:
+    logger.warning("val.cuda_graphs has no effect on a %s: graphs are for CUDA GPUs", device_type)

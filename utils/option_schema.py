@@ -167,6 +167,7 @@ class ValOptions(Section):
     blend: Annotated[list[NotNegative | None], Field(min_length=3, max_length=3)] | None = None
     tile_batch: Positive = 1
     max_memory: str | None = None
+    cuda_graphs: bool = False
 
     @property
     def tile_size(self) -> tuple[int, int, int] | Literal["auto"]:

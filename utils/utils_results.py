@@ -26,7 +26,7 @@ from utils.utils_option import Options, option_changes, options_to_dict
 from utils.utils_video import VideoWriter
 
 RUN = "run.json"
-WITHOUT_EFFECT = ("save_img", "tile_batch", "max_memory")
+WITHOUT_EFFECT = ("save_img", "tile_batch", "max_memory", "cuda_graphs")
 """Keys of `val` that may change between the parts of a run."""
 
 

@@ -19,12 +19,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.layers.window_layout import WindowLayout
 from utils.utils_registry import Registry
 
 if TYPE_CHECKING:
+    from models.layers.blocks import GatedMlp
     from models.layers.parallel_warping import DeformableAlignment
     from models.layers.window_attention import WindowAttention
 
@@ -32,8 +33,7 @@ logger = logging.getLogger(__name__)
 
 ATTENTION_BACKENDS = Registry("attention back end", "netG.attention_backend")
 # What "auto" takes: the first that runs on the tensors' device. "triton" belongs here once it was measured on a GPU.
-PREFERENCE = ("sdpa",)
-FALLBACK = "sdpa"
+PREFERENCE = ("native", "sdpa")
 
 
 class AttentionBackend:
@@ -41,9 +41,11 @@ class AttentionBackend:
 
     Attributes:
         plain: the rest of the network is to take its plain path as well (`models/layers/eager.py`).
+        fallback: name of what takes its place where it can't run.
     """
 
     plain = False
+    fallback = "sdpa"
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it can't run on tensors of this device and type (autocast's, where that is on); None where it can."""
@@ -55,7 +57,13 @@ class AttentionBackend:
 
 
 class WindowBackend(AttentionBackend, ABC):
-    """Attention on tensors in window order."""
+    """Attention on tensors in window order.
+
+    Attributes:
+        keys_first: `attend` takes the bias transposed, keys before queries.
+    """
+
+    keys_first = False
 
     @abstractmethod
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
@@ -63,7 +71,7 @@ class WindowBackend(AttentionBackend, ABC):
 
         Args:
             q, k, v: (windows, heads, N, head_dim), any strides.
-            bias: (1, 1 or heads, N, N), the same for every window.
+            bias: (1, 1 or heads, N, N), the same for every window; see `keys_first`.
             scale: factor of q kT.
 
         Returns:
@@ -90,12 +98,30 @@ class TokenBackend(AttentionBackend, ABC):
             (B*T*H*W, C), which the block adds to its input.
         """
 
+    def attend_half(
+        self, norm: nn.LayerNorm, attention: "WindowAttention", tokens: Tensor, layout: WindowLayout
+    ) -> Tensor:
+        """`attend_tokens` of normalised tokens, for back ends that normalise in a way of their own."""
+        return self.attend_tokens(attention, norm(tokens), layout)
+
+    def add_mlp(self, norm: nn.LayerNorm, mlp: "GatedMlp", tokens: Tensor, keep: Tensor | None) -> Tensor | None:
+        """tokens + keep * mlp(norm(tokens)) in a way of its own, which keeps `tokens` alone for the backward pass.
+
+        Args:
+            tokens: (B*T*H*W, C).
+            keep: (B,) factors of the samples' branches, or None.
+
+        Returns:
+            (B*T*H*W, C), or None: the block is to compute it.
+        """
+        return None
+
 
 def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> AttentionBackend:
     """The back end for an option's value on tensors of this device and type.
 
-    One that can't run there is replaced by "sdpa", with one warning per process. "auto" is the first of `PREFERENCE`
-    that can, and never warns.
+    One that can't run there is replaced by its fallback, at last "sdpa", with one warning per process. "auto" is the
+    first of `PREFERENCE` that can, and never warns.
 
     Raises:
         ValueError: unknown name, listing the choices.
@@ -103,12 +129,13 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Atten
     if name == "auto":
         known = [choice for choice in PREFERENCE if choice in ATTENTION_BACKENDS.names()]
         name = next(choice for choice in known if _backend(choice).refusal(device, dtype) is None)
-    backend = _backend(name)
-    reason = backend.refusal(device, dtype)
-    if reason is None:
-        return backend
-    _warn_once(name, reason)
-    return _backend(FALLBACK)
+    chosen, reasons = name, []
+    while (reason := _backend(chosen).refusal(device, dtype)) is not None:
+        reasons.append(reason)
+        chosen = _backend(chosen).fallback
+    if reasons:
+        _warn_once(name, reasons[0], chosen)
+    return _backend(chosen)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -124,5 +151,5 @@ def _backend(name: str) -> AttentionBackend:
 
 
 @cache
-def _warn_once(name: str, reason: str) -> None:
-    logger.warning("netG.attention_backend %r can't run here: %s. %r is used instead.", name, reason, FALLBACK)
+def _warn_once(name: str, reason: str, chosen: str) -> None:
+    logger.warning("netG.attention_backend %r can't run here: %s. %r is used instead.", name, reason, chosen)

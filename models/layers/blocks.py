@@ -131,8 +131,8 @@ class TMSA(nn.Module):
         """
         self._compiled = torch.compile(TMSA._whole, *args, **kwargs)
 
-    def _biases(self, layout: WindowLayout) -> dict[int, tuple[Tensor, Tensor | None]]:
-        return self.attn.biases(layout.window, [kind for kind, _ in layout.segments])
+    def _biases(self, layout: WindowLayout, backend: WindowBackend) -> dict[int, tuple[Tensor, Tensor | None]]:
+        return self.attn.biases(layout.window, [kind for kind, _ in layout.segments], backend.keys_first)
 
     def _whole(
         self,
@@ -146,11 +146,16 @@ class TMSA(nn.Module):
         if isinstance(backend, TokenBackend):
             attention = _maybe_checkpoint(self._attention_of_tokens, self.checkpoint_attn)
             tokens = tokens + _scaled(attention(tokens, layout, backend), keep_attn)
+            added = backend.add_mlp(self.norm2, self.mlp, tokens, keep_ffn)
+            if added is not None:
+                return added
         else:
+            assert isinstance(backend, WindowBackend)
             attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
             x = to_windows(tokens, layout)
             keep_windows = None if keep_attn is None else keep_attn[layout.samples]
-            branch = attention(x, layout.padding, layout.window, layout.segments, self._biases(layout), backend)
+            biases = self._biases(layout, backend)
+            branch = attention(x, layout.padding, layout.window, layout.segments, biases, backend)
             tokens = from_windows(x + _scaled(branch, keep_windows), layout)
         if torch.is_grad_enabled() or backend.plain:
             mlp = _maybe_checkpoint(self._plain_mlp if backend.plain else self._mlp, self.checkpoint_ffn)
@@ -158,7 +163,7 @@ class TMSA(nn.Module):
         return self._add_mlp_in_parts(tokens, keep_ffn)
 
     def _attention_of_tokens(self, tokens: Tensor, layout: WindowLayout, backend: TokenBackend) -> Tensor:
-        return backend.attend_tokens(self.attn, self.norm1(tokens), layout)
+        return backend.attend_half(self.norm1, self.attn, tokens, layout)
 
     def _add_mlp_in_parts(self, tokens: Tensor, keep: Tensor | None) -> Tensor:
         """tokens + mlp(LN tokens), written into `tokens`."""
@@ -207,7 +212,7 @@ class TMSA(nn.Module):
         keep_ffn: Tensor | None,
     ) -> Tensor:
         """The block, a few windows at a time. Every window is read and written once, so `out` may be `tokens`."""
-        biases = self._biases(layout)
+        biases = self._biases(layout, backend)
         per_window = layout.tokens_per_window
         step = max(1, rows_at_once(tokens, 3 * tokens.shape[1]) // per_window)
         first = 0

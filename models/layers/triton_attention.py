@@ -30,8 +30,15 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def product_precision(dtype: torch.dtype) -> str:
+    """How products of this type are computed: "half", or of float32 "ieee32" (without tensor cores) or "tf32"."""
+    if dtype != torch.float32:
+        return "half"
+    return "ieee32" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+
+
 class Tiles(NamedTuple):
-    """Queries and keys of a tile, warps of a program, and tiles that are loaded ahead."""
+    """Rows and columns of a tile (queries and keys), warps of a program, and tiles that are loaded ahead."""
 
     rows: int
     columns: int
@@ -43,7 +50,7 @@ def choose_tiles(precision: str, backward: bool) -> Tiles:
     """Tiles that keep their scores in registers, by what compiling for sm_90 says, and fit 100 KB of shared memory.
 
     Args:
-        precision: "ieee32" (float32 without tensor cores), "tf32" or "half".
+        precision: of `product_precision`.
     """
     if precision == "half":
         return Tiles(64, 128, 8, 2) if backward else Tiles(64, 64, 4, 2)
@@ -65,8 +72,7 @@ class _Grid:
         self.windows = self.batch * math.prod(self.padded) // self.tokens
         self.heads, self.mutual = heads, mutual
         self.channels = qkv.shape[4] // 3
-        exact = torch.get_float32_matmul_precision() == "highest"
-        self.precision = "half" if qkv.dtype != torch.float32 else "ieee32" if exact else "tf32"
+        self.precision = product_precision(qkv.dtype)
 
     def tiles(self, backward: bool) -> Tiles:
         """Tiles no larger than the window needs: powers of two, at least 16, as tensor cores want them."""

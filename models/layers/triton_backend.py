@@ -1,5 +1,6 @@
-"""The back end "triton" of `netG.attention_backend`: window attention by the kernels of `triton_attention.py`,
-alignment by those of `triton_deform.py`.
+"""The back ends "triton" and "triton_fused" of `netG.attention_backend`: window attention by the kernels of
+`triton_attention.py`, alignment by those of `triton_deform.py`, and what is around attention by those of
+`triton_norm_linear.py` and `triton_mlp.py` as well.
 
 What was measured, and what was not: docs/kernels.md.
 
@@ -13,16 +14,19 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
 from models.layers.attention_backend import ATTENTION_BACKENDS, TokenBackend, compute_dtype
 from models.layers.triton_alignment import align, alignment_difference
 from models.layers.triton_attention import interpreted, window_attention
+from models.layers.triton_mlp import add_gated_mlp
+from models.layers.triton_norm_linear import norm_linear
 from models.layers.window_layout import Size3, WindowLayout
 
 if TYPE_CHECKING:
+    from models.layers.blocks import GatedMlp
     from models.layers.parallel_warping import DeformableAlignment
     from models.layers.window_attention import WindowAttention
 
@@ -59,19 +63,57 @@ class TritonBackend(TokenBackend):
 
     def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
         """See `TokenBackend.attend_tokens`."""
+        return self._attend(attention, layout, lambda layer: layer(x))
+
+    @staticmethod
+    def _attend(attention: "WindowAttention", layout: WindowLayout, project: Callable[[nn.Linear], Tensor]) -> Tensor:
+        """Attention of what `project` makes of a projection's layer, (B*T*H*W, 3C)."""
         grid, heads, scale = (layout.batch, *layout.size), attention.num_heads, attention.scale
         bias = relative_bias(attention.relative_position_bias_table, attention.codes.window, layout.window)
-        qkv = attention.qkv_self(x).view(*grid, -1)
+        qkv = project(attention.qkv_self).view(*grid, -1)
         fill = attention.qkv_self.bias
         out, _ = window_attention(qkv, bias, fill, None, layout.window, layout.shift, heads, scale, False)
         if attention.mutual:
-            project = attention.qkv_mut
-            qkv = project(x).view(*grid, -1)
+            layer = attention.qkv_mut
+            qkv = project(layer).view(*grid, -1)
             # The projection of (token + position code) is that of the token + a constant per place of a window.
-            code = F.linear(attention.codes.position_code((1, *layout.window[1:]))[0], project.weight)
-            pairs, _ = window_attention(qkv, None, project.bias, code, layout.window, layout.shift, heads, scale, True)
+            code = F.linear(attention.codes.position_code((1, *layout.window[1:]))[0], layer.weight)
+            pairs, _ = window_attention(qkv, None, layer.bias, code, layout.window, layout.shift, heads, scale, True)
             out = torch.cat((pairs, out), -1)
         return attention.proj(out.flatten(0, 3))
+
+
+@ATTENTION_BACKENDS.register("triton_fused")
+class TritonFusedBackend(TritonBackend):
+    """Beyond "triton", normalised tokens and the MLP's hidden channels exist on chip only.
+
+    A back end of its own until a GPU has shown which part pays: the two are compared as any others are.
+    """
+
+    fallback = "triton"
+
+    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """See `AttentionBackend.refusal`."""
+        return super().refusal(device, dtype) or _trial(_fused_difference, device, dtype)
+
+    def attend_half(
+        self, norm: nn.LayerNorm, attention: "WindowAttention", tokens: Tensor, layout: WindowLayout
+    ) -> Tensor:
+        """See `TokenBackend.attend_half`."""
+
+        def project(layer: nn.Linear) -> Tensor:
+            weight = layer.weight.to(compute_dtype(tokens))
+            return norm_linear(tokens, norm.weight, norm.bias, weight, layer.bias, norm.eps)
+
+        return self._attend(attention, layout, project)
+
+    def add_mlp(self, norm: nn.LayerNorm, mlp: "GatedMlp", tokens: Tensor, keep: Tensor | None) -> Tensor | None:
+        """See `TokenBackend.add_mlp`."""
+        weights = [layer.weight.to(compute_dtype(tokens)) for layer in (mlp.fc11, mlp.fc12, mlp.fc2)]
+        return add_gated_mlp(
+            *(tokens, norm.weight, norm.bias, weights[0], mlp.fc11.bias, weights[1], mlp.fc12.bias),
+            *(weights[2], mlp.fc2.bias, keep, norm.eps),
+        )
 
 
 def relative_bias(table: Tensor, full: Size3, window: Size3) -> Tensor:
@@ -104,7 +146,7 @@ def _trial(
 
 @cache
 def _warn_once(reason: str) -> None:
-    logger.warning("netG.attention_backend 'triton' leaves alignment to torchvision: %s.", reason)
+    logger.warning("netG.attention_backend: Triton leaves alignment to torchvision: %s.", reason)
 
 
 def _attention_difference(device: torch.device, dtype: torch.dtype) -> float:
@@ -118,5 +160,29 @@ def _attention_difference(device: torch.device, dtype: torch.dtype) -> float:
     expected = (q @ k.T * 0.3 + bias[0].float()).softmax(-1) @ v
     wanted = [expected, *torch.autograd.grad(expected, leaves, grad.float())]
     out = window_attention(qkv, bias, None, None, window, (0, 0, 0), 1, 0.3, False)[0].view(-1, width)
-    got = [out, *torch.autograd.grad(out, leaves, grad)]
-    return max(float((a - b).detach().abs().max()) for a, b in zip(got, wanted, strict=True))
+    return _largest([out, *torch.autograd.grad(out, leaves, grad)], wanted)
+
+
+def _fused_difference(device: torch.device, dtype: torch.dtype) -> float:
+    """Largest difference from the plain formula, in result and gradients, for a few tokens."""
+    width = 24
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((40, width), (width,), (width,), *((2 * width, width), (2 * width,)) * 2, (width, 2 * width), (width,))
+    leaves = [0.3 * torch.randn(shape, generator=generator) for shape in shapes]
+    x, *parameters = (leaf.to(device, dtype).requires_grad_() for leaf in leaves)
+    scale, shift, *weights = (parameter.float() for parameter in parameters)
+    y = F.layer_norm(x.float(), [width], scale, shift)
+    hidden = F.gelu(F.linear(y, *weights[:2])) * F.linear(y, *weights[2:4])
+    expected = x.float() + F.linear(hidden, *weights[4:]) + F.linear(y, weights[0])[:, :width]
+    grad = torch.ones_like(x)
+    wanted = [expected, *torch.autograd.grad(expected, [x, *parameters], grad.float())]
+    projected = norm_linear(x, *parameters[:3], None, 1e-5)[:, :width]
+    out = add_gated_mlp(x, *parameters, None, 1e-5) + projected
+    return _largest([out, *torch.autograd.grad(out, [x, *parameters], grad)], wanted)
+
+
+def _largest(got: list[Tensor], wanted: list[Tensor]) -> float:
+    """Largest difference, as a share where values are above 1."""
+    pairs = ((a.detach().float(), b.detach().float()) for a, b in zip(got, wanted, strict=True))
+    # torch's maximum hands on a NaN, Python's may lose it.
+    return float(torch.stack([(a - b).abs().max() / b.abs().max().clamp(min=1) for a, b in pairs]).max())

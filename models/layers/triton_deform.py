@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from models.layers.triton_attention import Tiles, interpreted
+from models.layers.triton_attention import Tiles, interpreted, product_precision
 
 TAPS = 9
 # Programs that keep a large GPU busy; a constant, so that sums have the same order on every machine.
@@ -32,7 +32,7 @@ def choose_tiles(precision: str, kernel: str) -> Tiles:
     """Pixels and columns (group, channel) of a tile, by the registers that compiling for sm_90 says they take.
 
     Args:
-        precision: "ieee32" (float32 without tensor cores), "tf32" or "half".
+        precision: of `product_precision`.
         kernel: "forward", "backward" or "weight".
     """
     if kernel == "backward":
@@ -86,8 +86,7 @@ def _power_of_two(number: int, least: int) -> int:
 
 def _problem(flows: Tensor, frames: Tensor, groups: int, kernel: str) -> _Problem:
     count, neighbours, _, height, width = flows.shape
-    exact = torch.get_float32_matmul_precision() == "highest"
-    precision = "half" if frames.dtype != torch.float32 else "ieee32" if exact else "tf32"
+    precision = product_precision(frames.dtype)
     channels, outputs = frames.shape[3] * neighbours // groups, frames.shape[3] // neighbours
     sizes = (count, height, width, neighbours, groups // neighbours, channels, outputs)
     return _Problem(*sizes, precision, choose_tiles(precision, kernel))

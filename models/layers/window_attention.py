@@ -157,10 +157,14 @@ class WindowAttention(nn.Module):
         if mutual:
             self.qkv_mut = nn.Linear(dim, dim * 3, bias=qkv_bias)
 
-    def biases(self, window: Size3, kinds: Iterable[int]) -> dict[int, tuple[Tensor, Tensor | None]]:
+    def biases(
+        self, window: Size3, kinds: Iterable[int], keys_first: bool = False
+    ) -> dict[int, tuple[Tensor, Tensor | None]]:
         """What is added to the scores, by kind of window: (1, heads, N, N) for self attention and, where windows wrap
-        around in space, (1, 1, N/2, N/2) for mutual attention."""
-        bias = self.codes.relative_bias(self.relative_position_bias_table, window)[None]
+        around in space, (1, 1, N/2, N/2) for mutual attention; queries before keys unless `keys_first`."""
+        table = self.relative_position_bias_table
+        # Opposite offsets are opposite rows, and the masks are symmetric.
+        bias = self.codes.relative_bias(table.flip(0) if keys_first else table, window)[None]
         result: dict[int, tuple[Tensor, Tensor | None]] = {}
         for kind in kinds:
             if not kind:

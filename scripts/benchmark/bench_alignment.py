@@ -31,7 +31,7 @@ from models.layers.parallel_warping import DeformableAlignment
 from models.layers.triton_backend import TritonBackend
 from models.layers.window_layout import Size3
 from scripts.benchmark import bench_attention
-from scripts.benchmark.bench_attention import Problem
+from scripts.benchmark.bench_attention import Problem, Subject
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def alignment_problems(size: Size3, batch: int, device: torch.device) -> Iterato
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    return bench_attention.main(argv, alignment_problems, __doc__)
+    return bench_attention.main(argv, Subject("alignment", alignment_problems), __doc__)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
-"""The attention half of VRT's blocks by each back end: right, how fast, how much memory.
+"""The attention half, or the MLP half, of VRT's blocks by each back end: right, how fast, how much memory.
 
     python scripts/benchmark/bench_attention.py --device cuda --precision bf16 --step
     python scripts/benchmark/bench_attention.py --device cuda --precision tf32 --compare sdpa,triton --size 18x192x192
     python scripts/benchmark/bench_attention.py --device cuda --step --compare triton --tiles 64x64x4x2,64x128x8x2
-    python scripts/benchmark/bench_attention.py --size 2x16x16 --compare eager,sdpa
+    python scripts/benchmark/bench_attention.py --size 2x16x16 --compare eager,sdpa,native
+    python scripts/benchmark/bench_attention.py --device cuda --half mlp --step --compare triton,triton_fused
     TRITON_INTERPRET=1 python scripts/benchmark/bench_attention.py --size 2x8x16 --compare eager,triton --repeats 1
 
-Linear layers are part of it, LayerNorm and MLP are not. Windows, shifts and channels are those of VRT 006, at one size;
-blocks that don't fit the clip (a window longer than it) shrink theirs. Each back end's result and gradients are first
-compared with those of `eager` in float64: the largest errors, as shares of the largest value, are printed, and the exit
-code is 1 where one is above the limit of the precision. Then they take turns; medians are printed, with the memory that
-a pass allocates at most. `--tiles` gives each ROWSxCOLUMNSxWARPSxSTAGES of the Triton kernels a line of its own.
+LayerNorm and linear layers are part of both halves, the attention half's residual is not. Windows, shifts and channels
+are those of VRT 006, at one size; blocks that don't fit the clip (a window longer than it) shrink theirs. Each back
+end's result and gradients are first compared with those of `eager` in float64: the largest errors, as shares of the
+largest value, are printed, and the exit code is 1 where one is above the limit of the precision. Then they take turns;
+medians are printed, with the memory that a pass allocates at most. `--tiles` gives each ROWSxCOLUMNSxWARPSxSTAGES of
+the Triton kernels a line of its own (of the MLP's kernel, COLUMNS are hidden channels).
 """
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -23,7 +26,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 from unittest import mock
 
 import torch
@@ -32,15 +35,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import models.network_vrt  # noqa: F401  (registers the back ends)
-from models.layers import triton_attention
+from models.layers import eager, triton_attention, triton_mlp
 from models.layers.attention_backend import ATTENTION_BACKENDS, AttentionBackend, TokenBackend, WindowBackend
+from models.layers.blocks import GatedMlp
 from models.layers.triton_attention import Tiles
 from models.layers.window_attention import WindowAttention, WindowCodes
-from models.layers.window_layout import Size3, WindowLayout, from_windows, to_windows, window_layout
+from models.layers.window_layout import Size3, from_windows, to_windows, window_layout
 from utils.utils_cli import run_command
 
-# Of the command line's size, batch and device, the cases by name.
-Problems: TypeAlias = "Callable[[Size3, int, torch.device], Iterator[tuple[str, Problem]]]"
 LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 
 
@@ -63,6 +65,8 @@ CASES = (
     Case("stage 8, shifted", (6, 8, 8), True, 120),
     Case("stage 8, frames, shifted", (1, 8, 8), True, 120),
 )
+# Of the MLPs: stages 1 to 7 and 8 of VRT 006, and stage 8 of super-resolution; twice as many are hidden.
+CHANNELS = (96, 120, 180)
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,6 @@ class Contender:
         if self.tiles is None:
             return nullcontext()
         return mock.patch.object(operators, "choose_tiles", lambda *_args, **_kwargs: self.tiles)
-
-
-def attend(attention: WindowAttention, x: Tensor, layout: WindowLayout, backend: AttentionBackend) -> Tensor:
-    """Normalised tokens (B*T*H*W, C) to what a block adds to its input, as `TMSA` does it."""
-    if isinstance(backend, TokenBackend):
-        return backend.attend_tokens(attention, x, layout)
-    assert isinstance(backend, WindowBackend)
-    windows = to_windows(x, layout)
-    if layout.padding is not None:
-        windows = windows.masked_fill(layout.padding[:, None], 0)
-    biases = attention.biases(layout.window, [kind for kind, _ in layout.segments])
-    return from_windows(attention(windows, layout.window, layout.segments, biases, backend.attend), layout)
 
 
 class Problem(ABC):
@@ -140,27 +132,82 @@ class Problem(ABC):
 
 
 class AttentionProblem(Problem):
-    """A case with its weights and input."""
+    """The attention half of a kind of block."""
 
     def __init__(self, case: Case, size: Size3, batch: int, device: torch.device) -> None:
         torch.manual_seed(0)
         codes = WindowCodes(case.window, case.dim if case.mutual else 0)
-        self.attention = WindowAttention(case.dim, 6, codes, mutual=case.mutual).to(device)
+        self.norm, self.attention = nn.LayerNorm(case.dim), WindowAttention(case.dim, 6, codes, mutual=case.mutual)
         nn.init.normal_(self.attention.relative_position_bias_table)
         shift = tuple(length // 2 * case.shifted for length in case.window)
         self.layout = window_layout(batch, size, case.window, shift, pairs=case.mutual, device=device)  # type: ignore[arg-type]
-        x = torch.randn(batch * size[0] * size[1] * size[2], case.dim).to(device)
-        super().__init__(self.attention, [x], triton_attention)
+        x, modules = torch.randn(batch * math.prod(size), case.dim), nn.ModuleList([self.norm, self.attention])
+        super().__init__(modules.to(device), [x.to(device)], triton_attention)
 
     def apply(self, backend: AttentionBackend) -> Tensor:
-        """See `Problem.apply`."""
-        return attend(self.attention, self.inputs[0], self.layout, backend)
+        """See `Problem.apply`: tokens (B*T*H*W, C) to what a block adds to them, as `TMSA` does it."""
+        (x,), layout = self.inputs, self.layout
+        if isinstance(backend, TokenBackend):
+            return backend.attend_half(self.norm, self.attention, x, layout)
+        assert isinstance(backend, WindowBackend)
+        windows = self.norm(to_windows(x, layout))
+        if layout.padding is not None:
+            windows = windows.masked_fill(layout.padding[:, None], 0)
+        kinds = [kind for kind, _ in layout.segments]
+        biases = self.attention.biases(layout.window, kinds, backend.keys_first)
+        return from_windows(self.attention(windows, layout.window, layout.segments, biases, backend.attend), layout)
 
 
 def attention_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, Problem]]:
     """All cases, by name."""
     for case in CASES:
         yield case.name, AttentionProblem(case, size, batch, device)
+
+
+class MlpProblem(Problem):
+    """The MLP half of a block."""
+
+    def __init__(self, channels: int, size: Size3, batch: int, device: torch.device) -> None:
+        torch.manual_seed(0)
+        self.norm, self.mlp = nn.LayerNorm(channels), GatedMlp(channels, 2 * channels, channels)
+        x, modules = torch.randn(batch * math.prod(size), channels), nn.ModuleList([self.norm, self.mlp])
+        super().__init__(modules.to(device), [x.to(device)], triton_mlp)
+
+    def apply(self, backend: AttentionBackend) -> Tensor:
+        """See `Problem.apply`: tokens (B*T*H*W, C) behind attention to a block's result, as `TMSA` does it."""
+        (x,) = self.inputs
+        added = backend.add_mlp(self.norm, self.mlp, x, None) if isinstance(backend, TokenBackend) else None
+        if added is not None:
+            return added
+        y = self.norm(x)
+        return x + (eager.gated_mlp(self.mlp, y) if backend.plain else self.mlp(y))
+
+
+def mlp_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, Problem]]:
+    """All cases, by name."""
+    for channels in CHANNELS:
+        yield f"MLP, {channels} channels", MlpProblem(channels, size, batch, device)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is compared.
+
+    Attributes:
+        name: in the title.
+        problems: of the command line's size, batch and device, the cases by name.
+        tiled: the back end that `--tiles` are for.
+    """
+
+    name: str
+    problems: Callable[[Size3, int, torch.device], Iterator[tuple[str, Problem]]]
+    tiled: str = "triton"
+
+
+HALVES = {
+    "attention": Subject("the attention half", attention_problems),
+    "mlp": Subject("the MLP half", mlp_problems, "triton_fused"),
+}
 
 
 def measure(job: Callable[[], object], device: torch.device) -> tuple[float, int]:
@@ -178,8 +225,8 @@ def measure(job: Callable[[], object], device: torch.device) -> tuple[float, int
     return 1e3 * (time.perf_counter() - start), torch.cuda.max_memory_allocated() - before
 
 
-def contenders(names: str, tiles: str | None, device: torch.device, dtype: torch.dtype) -> list[Contender]:
-    """Those of the command line.
+def contenders(names: str, tiles: str | None, tiled: str, device: torch.device, dtype: torch.dtype) -> list[Contender]:
+    """Those of the command line; `tiled` is the back end of the tiles.
 
     Raises:
         ValueError: an unknown back end, one that can't run here, or malformed tiles.
@@ -198,8 +245,8 @@ def contenders(names: str, tiles: str | None, device: torch.device, dtype: torch
             raise ValueError(f"--tiles {text}: ROWSxCOLUMNSxWARPSxSTAGES, such as 64x64x4x2") from None
         if min(rows, columns) < 16 or any(n & (n - 1) for n in (rows, columns, warps)):
             raise ValueError(f"--tiles {text}: rows, columns and warps are powers of two, rows and columns at least 16")
-        backend = ATTENTION_BACKENDS.get("triton")()
-        found.append(Contender(f"triton {text}", backend, Tiles(rows, columns, warps, stages)))
+        backend = ATTENTION_BACKENDS.get(tiled)()
+        found.append(Contender(f"{tiled} {text}", backend, Tiles(rows, columns, warps, stages)))
     return found
 
 
@@ -224,13 +271,13 @@ def compare(name: str, problem: Problem, arguments: argparse.Namespace, among: l
         median = statistics.median(milliseconds for milliseconds, _ in sample)
         peak = max(memory for _, memory in sample) / 1e9
         memory = f"{peak:9.3f}" if device.type == "cuda" else f"{'-':>9}"
-        line = f"{name:26}{contender.name:22}{median:10.3f}{first / median:7.2f}{memory}"
+        line = f"{name:26}{contender.name:25}{median:10.3f}{first / median:7.2f}{memory}"
         line += "".join(f"{max(part):10.1e}" for part in (wrong[:1], wrong[1:]) if part)
         print(line + ("" if right(wrong) else "  WRONG"), flush=True)
     return all(right(wrong) for wrong in errors)
 
 
-def run(arguments: argparse.Namespace, problems: Problems) -> bool:
+def run(arguments: argparse.Namespace, subject: Subject) -> bool:
     """Compares and prints; whether all are right."""
     try:
         frames, height, width = map(int, arguments.size.split("x"))
@@ -242,24 +289,24 @@ def run(arguments: argparse.Namespace, problems: Problems) -> bool:
     torch.backends.cudnn.allow_tf32 = arguments.precision == "tf32"
     device = torch.device(arguments.device)
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
-    among = contenders(arguments.compare, arguments.tiles, device, dtype)
+    among = contenders(arguments.compare, arguments.tiles, subject.tiled, device, dtype)
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     what = "step" if arguments.step else "forward"
     print(
-        f"{what} of [{arguments.batch},{arguments.size}], {arguments.precision}, {hardware}, "
+        f"{what} of {subject.name} of [{arguments.batch},{arguments.size}], {arguments.precision}, {hardware}, "
         f"torch {torch.__version__}; medians of {arguments.repeats} interleaved repeats"
     )
-    columns = f"{'case':26}{'back end':22}{'ms':>10}{'ratio':>7}{'peak GB':>9}{'error':>10}"
+    columns = f"{'case':26}{'back end':25}{'ms':>10}{'ratio':>7}{'peak GB':>9}{'error':>10}"
     print(columns + f"{'gradients':>10}" * arguments.step)
-    found = problems((frames, height, width), arguments.batch, device)
+    found = subject.problems((frames, height, width), arguments.batch, device)
     return all([compare(name, problem, arguments, among) for name, problem in found])
 
 
-def main(
-    argv: Sequence[str] | None = None, problems: Problems = attention_problems, description: str | None = __doc__
-) -> int:
-    """Command line, of `bench_alignment.py` as well; returns the exit code."""
+def main(argv: Sequence[str] | None = None, subject: Subject | None = None, description: str | None = __doc__) -> int:
+    """Command line, of `bench_alignment.py` as well; without a subject `--half` chooses. Returns the exit code."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if subject is None:
+        parser.add_argument("--half", choices=HALVES, default="attention", help="of a block")
     parser.add_argument("--compare", default="eager,sdpa,triton", help="back ends, with commas between")
     parser.add_argument("--tiles", help="tiles of the Triton kernels to try, with commas between")
     parser.add_argument("--size", default="6x192x192", help="FRAMESxHEIGHTxWIDTH")
@@ -270,7 +317,7 @@ def main(
     parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args(argv)
     right: list[bool] = []
-    code = run_command(lambda: right.append(run(arguments, problems)))
+    code = run_command(lambda: right.append(run(arguments, subject or HALVES[arguments.half])))
     return code or int(not all(right))
 
 

@@ -5,6 +5,7 @@
     python scripts/benchmark/bench_vrt.py --size 6x64x64 --recipe 006,voxel            # what the spike branch costs
     python scripts/benchmark/bench_vrt.py --size 6x192x192 --compare eager,sdpa --count_only    # nothing is run
     python scripts/benchmark/bench_vrt.py --device cuda --precision bf16 --size 6x192x192 --compare eager,sdpa,triton
+    python scripts/benchmark/bench_vrt.py --device cuda --precision bf16 --size 6x192x192 --compare sdpa,sdpa+graphs
 
 `eager` is the plain way (`models/layers/eager.py`). Each variant has a process of its own; they take turns, and the
 medians are printed. Columns: seconds on the clock and of all processor threads; how often faster than the first variant
@@ -32,7 +33,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.benchmark.vrt_worker import Variant, serve
+from scripts.benchmark.vrt_worker import GRAPHS, Variant, serve
 from utils.utils_cli import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,6 +189,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--size {arguments.size}: FRAMESxHEIGHTxWIDTH, such as 6x64x64") from None
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: PyTorch sees no GPU here")
+    for compared in arguments.compare.split(","):
+        if "+" in compared.removesuffix(GRAPHS) or (compared.endswith(GRAPHS) and arguments.step):
+            raise ValueError(f"--compare {compared}: BACKEND or, for a forward pass, BACKEND{GRAPHS}")
     if arguments.malloc == "tuned":
         os.environ.update(TUNED_MALLOC)
     overrides = (*(() if arguments.checkpoint else NO_CHECKPOINTS), *arguments.set)
@@ -217,7 +221,11 @@ def command_line() -> argparse.ArgumentParser:
     """The parser of this command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="006", help="006, voxel or option files, with commas between")
-    parser.add_argument("--compare", default="eager,sdpa", help="values of netG.attention_backend, with commas between")
+    parser.add_argument(
+        "--compare",
+        default="eager,sdpa",
+        help="values of netG.attention_backend, with commas between; VALUE+graphs: by CUDA graphs",
+    )
     parser.add_argument("--size", default="6x64x64", help="FRAMESxHEIGHTxWIDTH")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--step", action="store_true", help="training step instead of the forward pass")

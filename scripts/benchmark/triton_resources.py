@@ -1,11 +1,13 @@
-"""What the kernels of attention and of alignment take on a GPU, as its compiler says; no GPU is needed.
+"""What the kernels of attention, around it and of alignment take on a GPU, as its compiler says; no GPU is needed.
 
     python scripts/benchmark/triton_resources.py
     python scripts/benchmark/triton_resources.py --capability 86 --dtype fp32 --precision high
 
-Compiles the kernels that forward and backward pass of VRT launch, with the arguments they are launched with,
-and prints registers per thread, bytes that don't fit in them per thread, shared memory per program, and how many warps
-of the 64 of a multiprocessor that leaves room for (on sm_90: 64 Ki registers, 227 KiB of shared memory).
+Compiles the kernels that forward and backward pass of VRT's windows and alignment and the forward pass around windows
+launch, with the arguments they are launched with, and prints for a window and the channels of a head, for the channels
+of a token, or for channels, groups and neighbours of alignment: registers per thread, bytes that don't fit in them per
+thread, shared memory per program, and how many warps of the 64 of a multiprocessor that leaves room for (on sm_90:
+64 Ki registers, 227 KiB of shared memory).
 """
 
 import argparse
@@ -26,12 +28,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.layers import triton_deform
 from models.layers.triton_attention import interpreted, window_attention, window_attention_backward
+from models.layers.triton_mlp import add_gated_mlp
+from models.layers.triton_norm_linear import norm_linear
 from utils.utils_cli import run_command
 
 KERNELS = ("attention_forward", "attention_backward", "attention_backward_bias")
 ALIGNMENT_KERNELS = (
     "features_forward", "features_backward", "deform_forward", "deform_backward", "deform_backward_weight"
 )  # fmt: skip
+FUSED_KERNELS = ("norm_linear_forward", "mlp_forward")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _POINTERS = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64"}
 # Window, channels of a head, whether it is mutual attention: what VRT 006 has, by its stages.
@@ -42,6 +47,8 @@ CASES = (
     ((6, 8, 8), 20, False),
     ((1, 8, 8), 20, False),
 )
+# Channels of VRT's tokens: deblurring's, and super-resolution's last ones.
+CHANNELS = (96, 120, 180)
 # Channels, groups and neighbours of alignment: those of VRT 006, 001 and 002.
 ALIGNMENT_CASES = ((96, 16, 1), (120, 12, 1), (120, 24, 3))
 
@@ -148,6 +155,26 @@ def compile_alignment(
     return _compiled(compilers)
 
 
+def compile_fused(capability: int, dtype: torch.dtype, channels: int) -> dict[str, Any]:
+    """Triton's compiled kernels of an MLP half with drop path and of a projection, by name; tokens are in float32.
+
+    Args:
+        capability: of the GPU, such as 90.
+        dtype: of the products.
+        channels: C; twice as many are hidden.
+    """
+    from models.layers import triton_norm_kernels
+
+    hidden = 2 * channels
+    shapes = [(hidden, channels), (hidden,), (hidden, channels), (hidden,), (channels, hidden), (channels,)]
+    weights = [torch.zeros(shape, dtype=dtype if len(shape) > 1 else torch.float32) for shape in shapes]
+    x, norm, keep = torch.zeros(128, channels), torch.zeros(channels), torch.ones(2)
+    with _compiling(triton_norm_kernels, FUSED_KERNELS, capability) as compilers:
+        add_gated_mlp(x, norm, norm, *weights, keep, 1e-5)
+        norm_linear(x, norm, norm, torch.zeros(3 * channels, channels, dtype=dtype), torch.zeros(3 * channels), 1e-5)
+    return _compiled(compilers)
+
+
 def registers(kernel: Any) -> tuple[int, int]:
     """Registers of a thread, and bytes that it spills to memory, as ptxas tells for the kernel's code."""
     import triton
@@ -170,19 +197,20 @@ def run(arguments: argparse.Namespace) -> None:
     if interpreted():
         raise ValueError("TRITON_INTERPRET=1 leaves nothing to compile: unset it")
     torch.set_float32_matmul_precision(arguments.precision)
+    capability, dtype = arguments.capability, DTYPES[arguments.dtype]
     header = f"{'registers':>11}{'spilled':>9}{'shared KiB':>12}{'warps':>7}"
-    print(f"{'kernel':26}{'window':>10}{'head':>6}{header}")
+    print(f"{'kernel':26}{'window':>10}{'width':>7}{header}")
     for window, head_dim, mutual in CASES:
-        compiled = compile_kernels(arguments.capability, DTYPES[arguments.dtype], window, head_dim, mutual)
         title = "x".join(map(str, window)) + (" m" if mutual else "")
-        _print_table(compiled, f"{title:>10}{head_dim:6}")
-    print(f"{'kernel':26}{'C, G, K':>16}{header}")
+        _print_rows(compile_kernels(capability, dtype, window, head_dim, mutual), f"{title:>10}{head_dim:7}")
+    for channels in CHANNELS:
+        _print_rows(compile_fused(capability, dtype, channels), f"{'-':>10}{channels:7}")
+    print(f"{'kernel':26}{'C, G, K':>17}{header}")
     for case in ALIGNMENT_CASES:
-        compiled = compile_alignment(arguments.capability, DTYPES[arguments.dtype], *case)
-        _print_table(compiled, f"{','.join(map(str, case)):>16}")
+        _print_rows(compile_alignment(capability, dtype, *case), f"{','.join(map(str, case)):>17}")
 
 
-def _print_table(compiled: dict[str, Any], case: str) -> None:
+def _print_rows(compiled: dict[str, Any], case: str) -> None:
     for name, kernel in compiled.items():
         used, spilled = registers(kernel)
         warps, shared = kernel.metadata.num_warps, kernel.metadata.shared

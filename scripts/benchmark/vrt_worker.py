@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
+from models.cuda_graphs import GraphedNetwork
 from models.execution import compile_blocks
 from models.network_vrt import VRT
 from models.select_network import define_G
@@ -23,6 +24,7 @@ from scripts.benchmark.vrt_counters import count
 from scripts.estimate_memory import NO_FILES
 from utils.utils_option import load_options
 
+GRAPHS = "+graphs"
 # Side of the square matrices whose product tells what the device can do.
 _GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
 
@@ -32,7 +34,8 @@ class Variant:
     """What is measured.
 
     Attributes:
-        recipe: option file. overrides: of its options, KEY=VALUE. backend: `netG.attention_backend`.
+        recipe: option file. overrides: of its options, KEY=VALUE. backend: `netG.attention_backend`; with
+            `GRAPHS` behind it, passes are replayed from a CUDA graph, as `val.cuda_graphs` does it.
         size: (frames, height, width). batch: clips. step: forward and backward pass and optimizer instead of forward.
         device: "cpu" or "cuda". precision: "fp32", "tf32" or "bf16" (autocast). compile: as `train.compile`.
     """
@@ -63,10 +66,12 @@ class Workload:
             # Offsets, flow and fusions start at zero: as if trained, they shall move what is sampled.
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.01)
+        backend = variant.backend.removesuffix(GRAPHS)
         for module in network.modules():
             if isinstance(module, VRT):
-                module.attention_backend = variant.backend
+                module.attention_backend = backend
         self.network = network.to(self.device).train(variant.step)
+        self.graphed = None if backend == variant.backend else GraphedNetwork(self.network)
         if variant.compile:
             compile_blocks(self.network)
         frames, height, width = variant.size
@@ -82,7 +87,7 @@ class Workload:
         """The pass once; its output."""
         enabled = self.variant.precision == "bf16"
         with torch.set_grad_enabled(self.variant.step), torch.autocast(self.device.type, torch.bfloat16, enabled):
-            output = self.network(*self.inputs)
+            output = (self.graphed or self.network)(*self.inputs)
         if self.optimizer is not None:
             loss = (output.float() - self.inputs[0][:, :, :3]).square().add(1e-9).sqrt().mean()
             loss.backward()
@@ -100,8 +105,10 @@ class Workload:
         return {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
 
     def output(self) -> np.ndarray:
-        """The output of the first pass, float32."""
+        """The output of the first pass, float32; of CUDA graphs that of the first replay."""
         torch.manual_seed(0)
+        if self.graphed is not None:
+            self.run()
         return self.run().float().cpu().numpy()
 
     def memory(self) -> dict[str, int]:

@@ -39,13 +39,16 @@ def test_resources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pyte
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(triton_resources, "CASES", [((1, 8, 8), 20, False)])
+    monkeypatch.setattr(triton_resources, "CHANNELS", [96])
     monkeypatch.setattr(triton_resources, "ALIGNMENT_CASES", [(96, 16, 1)])
     (command,) = [command for command in COMMANDS if "triton_resources" in command]
     assert triton_resources.main(shlex.split(command)[2:]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     rows = [line for line in lines if line[0] != "kernel"]
     attention = [[name, "1x8x8", "20"] for name in triton_resources.KERNELS[:2]]
-    assert [row[:-4] for row in rows] == attention + [[name, "96,16,1"] for name in triton_resources.ALIGNMENT_KERNELS]
+    fused = [[name, "-", "96"] for name in triton_resources.FUSED_KERNELS]
+    alignment = [[name, "96,16,1"] for name in triton_resources.ALIGNMENT_KERNELS]
+    assert [row[:-4] for row in rows] == attention + fused + alignment
     for row in rows:
         registers, spilled, shared, warps = (float(number) for number in row[-4:])
         assert 32 <= registers <= 255 and 0 <= spilled < 256 and 0 < shared <= 99 and warps >= 4

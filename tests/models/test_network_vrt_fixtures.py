@@ -27,7 +27,12 @@ def _output_error(name: str, dtype: torch.dtype, backend: str = "sdpa") -> torch
 
 
 @pytest.mark.parametrize(
-    ("name", "backend"), [*((name, "sdpa") for name in NAMES), ("deblur_pa2", "eager"), ("sr4_pa4", "eager")]
+    ("name", "backend"),
+    [
+        *((name, backend) for name in NAMES for backend in ("sdpa", "native")),
+        ("deblur_pa2", "eager"),
+        ("sr4_pa4", "eager"),
+    ],
 )
 def test_output_in_float32(name: str, backend: str) -> None:
     error = _output_error(name, torch.float32, backend)
@@ -49,6 +54,7 @@ def test_output_in_float64(name: str) -> None:
     [
         (torch.float32, "sdpa", 1e-2),
         (torch.float32, "eager", 1e-2),
+        (torch.float32, "native", 1e-2),
         pytest.param(torch.float64, "sdpa", 1e-6, marks=pytest.mark.slow),
     ],
 )

@@ -3,17 +3,23 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from models import restore as restore_module
 from models.auto_tile import TileCost, choose_tile
-from models.restore import Restorer
+from models.cuda_graphs import GraphedNetwork
+from models.layers.processor import laid_out_for
+from models.restore import Restorer, _tell_no_graphs
 from models.restore import Testing as Settings  # pytest would collect the name
 from tests.fresh_memory import fresh_ones
 from tests.tiny import environment
+from utils.option_schema import ValOptions
 from utils.utils_memory import used_memory
 from utils.utils_tile import Tiling
 
@@ -161,6 +167,40 @@ def test_the_automatic_tile_is_the_largest_that_fits(caplog: pytest.LogCaptureFi
     assert 10_000_000 < side * 600 < 105_000_000
     assert re.search(r"tile auto: 1 frames, \d+ x \d+, expected to take", caplog.text)
     assert restore(Greedy(), lq, settings).shape == lq.shape
+
+
+def test_graphs_are_for_gpus(caplog: pytest.LogCaptureFixture) -> None:
+    """On a CPU one line says so, however often clips are restored."""
+    _tell_no_graphs.cache_clear()
+    settings = Settings.from_options(ValOptions(cuda_graphs=True), 1, None)
+    for _ in range(2):
+        assert torch.equal(restore(Causal(), clip(3), settings), clip(3).cumsum(1) / 2)
+    assert caplog.messages == ["val.cuda_graphs has no effect on a cpu: graphs are for CUDA GPUs"]
+
+
+def test_automatic_tiles_leave_room_for_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They keep a pass's memory; those of other tiles are let go, and measuring makes none."""
+    rooms: list[float] = []
+    graphed = GraphedNetwork(Greedy().eval())
+
+    def choose(cost: TileCost, *others: Any) -> tuple[int, int, int]:
+        rooms.append(others[-1])
+        assert not graphed._seen
+        return choose_tile(cost, *others)
+
+    monkeypatch.setattr(restore_module, "choose_tile", choose)
+    monkeypatch.setattr(restore_module, "used_memory", lambda _: 0)
+    limit = used_memory(CPU) + 600_000_000
+    settings = Settings(tile="auto", tile_overlap=(0, 16, 16), window=(1, 8, 8), max_memory=limit)
+    restorer = Restorer(graphed.network, settings, CPU)
+    lq = clip(1, (256, 256))
+    for graphs in (None, graphed):
+        restorer._graphs = graphs
+        with laid_out_for("cuda"):
+            list(restorer.frames(lambda begin, end: (lq[:, begin:end], None), 1))
+    assert rooms == [limit, limit // 2] and graphed._seen
+    restorer._use(replace(restorer.tiling, tile=(1, 64, 64)))
+    assert not graphed._seen
 
 
 COST = TileCost(fixed=1e6, per_pixel=100.0, per_host_pixel=10.0)

@@ -40,10 +40,10 @@ def test_back_ends_do_the_same_arithmetic() -> None:
 
 
 def test_two_back_ends_in_turns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = ["--size", "4x16x16", "--compare", "eager,sdpa", "--repeats", "1", "--json", "--set", *TINY]
+    arguments = ["--size", "4x16x16", "--compare", "eager,sdpa+graphs", "--repeats", "1", "--json", "--set", *TINY]
     assert bench_vrt.main([*arguments, "--profile", str(tmp_path / "top")]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["variant"] for row in rows] == ["006 eager", "006 sdpa"]
+    assert [row["variant"] for row in rows] == ["006 eager", "006 sdpa+graphs"]
     for row in rows:
         assert row["seconds"] > 0 and row["processor_seconds"] > 0 and row["peak"] > row["start"] > 0
         assert row["difference"] < 1e-4
@@ -60,7 +60,8 @@ def test_commands_of_the_document(repository: Path) -> None:
     for script, arguments in commands:
         assert (repository / script).is_file()
         options = bench_vrt.command_line().parse_args(arguments.split())
-        assert set(options.compare.split(",")) <= {"auto", "eager", "sdpa", "flex", "triton"}
+        compared = {name.removesuffix("+graphs") for name in options.compare.split(",")}
+        assert compared <= {"auto", "eager", "sdpa", "native", "flex", "triton", "triton_fused"}
         assert set(options.recipe.split(",")) <= set(bench_vrt.RECIPES)
 
 
@@ -69,3 +70,6 @@ def test_mistakes_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "FRAMESxHEIGHTxWIDTH" in capsys.readouterr().err
     assert bench_vrt.main(["--size", "1x16x16", "--compare", "quick", "--repeats", "1", "--set", *TINY]) == 2
     assert "no attention back end is called 'quick'" in capsys.readouterr().err
+    for compared in (["sdpa+graph"], ["sdpa+graphs", "--step"]):
+        assert bench_vrt.main(["--size", "1x16x16", "--compare", *compared, "--set", *TINY]) == 2
+        assert f"--compare {compared[0]}: BACKEND or, for a forward pass, BACKEND+graphs" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Triton's attention on a machine without a GPU: right in the interpreter, and compiled for one."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +16,6 @@ from tests.interpreter import run_cases
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 # What a program may use on GPUs of compute capability 8.6 and 8.9, the smallest of those that are supported.
 SHARED_MEMORY = 101376
-
-
-def skip_without_ptxas() -> None:
-    if not (Path(triton.__file__).parent / "backends/nvidia/bin/ptxas").exists():
-        pytest.skip("this build of Triton has no ptxas")
 
 
 def test_kernels_in_the_interpreter() -> None:
@@ -48,16 +44,26 @@ def test_kernels_compile_for_a_gpu(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    skip_without_ptxas()
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    prepare_compiler(precision, tmp_path, monkeypatch)
     kernels = compile_kernels(capability, dtype, window, head_dim, mutual, padded=mutual)
     assert len(kernels) == count
     for kernel in kernels.values():
-        assert kernel.asm["cubin"]
-        assert kernel.metadata.shared <= SHARED_MEMORY
-        # Products are made by tensor cores, except for float32 at torch's highest precision.
-        assert ("mma" in kernel.asm["ptx"]) == (dtype == torch.bfloat16 or precision == "high")
+        check_compiled(kernel, dtype, precision)
+
+
+def prepare_compiler(precision: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips where there is no compiler for GPUs; float32 products are of torch's `precision` from then on."""
+    if not (Path(triton.__file__).parent / "backends/nvidia/bin/ptxas").exists():
+        pytest.skip("this build of Triton has no ptxas")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+
+
+def check_compiled(kernel: Any, dtype: torch.dtype, precision: str, products: bool = True) -> None:
+    assert kernel.asm["cubin"]
+    assert kernel.metadata.shared <= SHARED_MEMORY
+    # Products are made by tensor cores, except for float32 at torch's highest precision.
+    assert ("mma" in kernel.asm["ptx"]) == (products and (dtype == torch.bfloat16 or precision == "high"))
 
 
 @pytest.mark.parametrize("window", [(3, 4, 5), (2, 3, 2), (1, 1, 1)])

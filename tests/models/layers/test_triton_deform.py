@@ -14,7 +14,7 @@ from models.layers.triton_backend import TritonBackend
 from models.layers.triton_deform import alignment_features, deformable_alignment
 from scripts.benchmark.triton_resources import compile_alignment
 from tests.interpreter import run_cases
-from tests.models.layers.test_triton_attention import SHARED_MEMORY, skip_without_ptxas
+from tests.models.layers.test_triton_attention import check_compiled, prepare_compiler
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -43,19 +43,14 @@ def test_kernels_compile_for_a_gpu(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    skip_without_ptxas()
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    prepare_compiler(precision, tmp_path, monkeypatch)
     fixed = capability == 86
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: fixed)
     for name, kernel in compile_alignment(capability, dtype, channels, groups, neighbours).items():
-        assert kernel.asm["cubin"]
-        assert kernel.metadata.shared <= SHARED_MEMORY
+        check_compiled(kernel, dtype, precision, products=name.startswith("deform"))
         # Where the gradient of the frames is summed, it is as integers or as float32.
         kinds = set(re.findall(r"\b(?:red|atom)\.\S*add\S*\.(\w+) ", kernel.asm["ptx"]))
         assert kinds == ({"u64" if fixed else "f32"} if name in ("features_backward", "deform_backward") else set())
-        on_tensor_cores = name.startswith("deform") and (dtype == torch.bfloat16 or precision == "high")
-        assert ("mma" in kernel.asm["ptx"]) == on_tensor_cores, name
 
 
 @pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 makes them run on a CPU")
