@@ -116,7 +116,7 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Atten
     """The back end for an option's value on tensors of this device and type.
 
     One that can't run there is replaced by its fallback, at last "sdpa", with one warning per process. "auto" is the
-    first of `PREFERENCE` that can, and never warns.
+    first of `PREFERENCE` that can, and never warns: the choice is logged once.
 
     Raises:
         ValueError: unknown name, listing the choices.
@@ -124,6 +124,7 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Atten
     if name == "auto":
         known = [choice for choice in PREFERENCE if choice in ATTENTION_BACKENDS.names()]
         name = next(choice for choice in known if _backend(choice).refusal(device, dtype) is None)
+        _tell_once(name, str(device), dtype)
     chosen, reasons = name, []
     while (reason := _backend(chosen).refusal(device, dtype)) is not None:
         reasons.append(reason)
@@ -148,3 +149,8 @@ def _backend(name: str) -> AttentionBackend:
 @cache
 def _warn_once(name: str, reason: str, chosen: str) -> None:
     logger.warning("netG.attention_backend %r can't run here: %s. %r is used instead.", name, reason, chosen)
+
+
+@cache
+def _tell_once(name: str, device: str, dtype: torch.dtype) -> None:
+    logger.info("netG.attention_backend 'auto' is %r on %s in %s.", name, device, str(dtype).removeprefix("torch."))
