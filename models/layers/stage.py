@@ -123,13 +123,20 @@ class Stage(nn.Module):
 
     def _fuse(self, x: Tensor, flows: Tensor | None, plain: bool) -> Tensor:
         """The frame and its aligned neighbours, which replace the features without a residual."""
-        if flows is None:
-            backward = forward = torch.zeros_like(x)
-        else:
-            backward, forward = eager.align(self.pa_deform, x, flows) if plain else self.pa_deform(x, flows)
-        if plain or torch.is_grad_enabled():
+        if plain or torch.is_grad_enabled() or flows is None:
+            if flows is None:
+                backward = forward = torch.zeros_like(x)
+            else:
+                backward, forward = eager.align(self.pa_deform, x, flows) if plain else self.pa_deform(x, flows)
             joined = torch.cat((x, backward, forward), -1)
             return eager.gated_mlp(self.pa_fuse, joined) if plain else self.pa_fuse(joined)
+        out = torch.empty_like(x)
+        for part, backward, forward in self.pa_deform.parts(x, flows):
+            out[part] = self._fuse_part(x[part], backward, forward)
+        return out
+
+    def _fuse_part(self, x: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
+        """`pa_fuse`, so many pixels at a time that what is between them stays in a CPU's cache."""
         sources = [part.reshape(-1, part.shape[-1]) for part in (x, backward, forward)]
         out = torch.empty_like(sources[0])
         step = rows_at_once(out, 3 * out.shape[1])
