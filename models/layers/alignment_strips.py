@@ -45,31 +45,43 @@ def align_in_strips(alignment: "DeformableAlignment", neighbours: Tensor, curren
     flows = at_least_float32(flows)
     with torch.autocast("cpu", enabled=False):
         sources = neighbours.to(flows.dtype)
-    out = sources.new_empty(*current.shape[:3], alignment.weight.shape[0])
-    for rows in _strips(current.shape[1], weight.shape[0] * current.shape[2] * 4):
-        for i in range(current.shape[0]):
+    count, height, width, _ = current.shape
+    out = sources.new_empty(count, height * width, alignment.weight.shape[0])
+    for rows in _strips(height, weight.shape[0] * width * 4):
+        for i in range(count):
             strip = hidden[i : i + 1, :, max(rows.start - 1, 0) : rows.stop + 1].contiguous()
-            raw = at_least_float32(_conv(strip, weight, bias, rows, current.shape[1]))
-            out[i, rows] = _deformed(alignment, sources[i], raw[0].sigmoid_(), flows[i, :, :, rows], rows)
-    return out.permute(0, 3, 1, 2)
+            raw = at_least_float32(_conv(strip, weight, bias, rows, height))
+            pixels = out[i, rows.start * width : rows.stop * width]
+            _deformed(alignment, sources[i], raw[0].sigmoid_(), flows[i, :, :, rows], rows, pixels)
+    return out.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _hidden(layers: nn.Sequential, neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
     """What the last layer of the offset network sees, (n, C, H, W)."""
     height = current.shape[1]
-    first, activation = layers[0], layers[1]
+    first = layers[0]
     parts = []
     per_row = first.in_channels * current.shape[0] * current.shape[2] * current.element_size()
     for rows in _strips(height, per_row):
         top, bottom = max(rows.start - 1, 0), min(rows.stop + 1, height)
         flow = flows[..., top:bottom, :]
-        warped = [flow_warp(neighbours[:, k], flow[:, k], top=top).permute(0, 2, 3, 1) for k in range(flows.shape[1])]
+        warped = [_channels_last(flow_warp(neighbours[:, k], flow[:, k], top=top)) for k in range(flows.shape[1])]
         flow = flow.flatten(1, 2).permute(0, 2, 3, 1).to(current.dtype)
         # Channels-last in memory, which convolutions run fastest on.
         seen = torch.cat((*warped, current[:, top:bottom], flow), -1).permute(0, 3, 1, 2)
-        parts.append(activation(_conv(seen, first.weight, first.bias, rows, height)))
-    x = torch.cat(parts, 2) if len(parts) > 1 else parts[0]
-    return layers[2:6](x)
+        parts.append(_conv(seen, first.weight, first.bias, rows, height))
+    x = torch.cat(parts, 2) if len(parts) > 1 else parts.pop()
+    for layer in layers[1:6]:
+        x = F.leaky_relu_(x, layer.negative_slope) if isinstance(layer, nn.LeakyReLU) else layer(x)
+    return x
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """(n, C, H, W) to (n, H, W, C), dense: picture by picture, which PyTorch transposes in blocks."""
+    out = x.new_empty(x.shape[0], x[0, 0].numel(), x.shape[1])
+    for to, image in zip(out, x, strict=True):
+        to.copy_(image.flatten(1).t())
+    return out.view(-1, *x.shape[2:], x.shape[1])
 
 
 def _conv(strip: Tensor, weight: Tensor, bias: Tensor, rows: slice, height: int) -> Tensor:
@@ -94,13 +106,16 @@ def _grid_layer(layer: nn.Conv2d, groups: int) -> tuple[Tensor, Tensor]:
     return reordered[0], reordered[1]
 
 
-def _deformed(alignment: "DeformableAlignment", sources: Tensor, gates: Tensor, flows: Tensor, rows: slice) -> Tensor:
-    """A strip of the deformable convolution, (r, W, C).
+def _deformed(
+    alignment: "DeformableAlignment", sources: Tensor, gates: Tensor, flows: Tensor, rows: slice, out: Tensor
+) -> None:
+    """A strip of the deformable convolution.
 
     Args:
         sources: (K, C, H, W).
         gates: (27*G, r, W), sigmoid of what the layer of `_grid_layer` gives; changed.
         flows: (K, 2, r, W).
+        out: (r*W, C), where the result is written.
     """
     reach, channels, height, width = sources.shape
     groups, count = alignment.deformable_groups, rows.stop - rows.start
@@ -113,15 +128,13 @@ def _deformed(alignment: "DeformableAlignment", sources: Tensor, gates: Tensor, 
     factors = modulation.view(reach, -1, 1, TAPS, count * width)
     kernels = alignment.weight.to(sources.dtype).view(reach, -1, channels * TAPS)
     bias = alignment.bias.to(sources.dtype).view(reach, -1, 1)
-    parts = []
-    for k in range(reach):
+    for k, part in enumerate(out.chunk(reach, 1)):
         samples = F.grid_sample(
             sources[k].view(grid.shape[1], -1, height, width),
             grid[k].flatten(2, 3).permute(0, 2, 3, 1), mode="bilinear", padding_mode="zeros", align_corners=False,
         )  # fmt: skip
         samples = samples.view(grid.shape[1], -1, TAPS, count * width).mul_(factors[k])
-        parts.append(product(kernels[k], samples.view(channels * TAPS, -1)).add_(bias[k]))
-    return torch.cat(parts).t().view(count, width, -1)
+        part.copy_(product(kernels[k], samples.view(channels * TAPS, -1)).add_(bias[k]).t())
 
 
 def _strips(height: int, bytes_per_row: int) -> Iterator[slice]:
