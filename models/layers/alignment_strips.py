@@ -41,10 +41,11 @@ def align_in_strips(alignment: "DeformableAlignment", neighbours: Tensor, curren
         flows: (n, K, 2, H, W).
     """
     hidden = _hidden(alignment.conv_offset, neighbours, current, flows)
-    weight, bias = _grid_layer(alignment.conv_offset[6], alignment.deformable_groups)
+    last = alignment.conv_offset[6]
+    assert isinstance(last, nn.Conv2d)
+    weight, bias = _grid_layer(last, alignment.deformable_groups)
     flows = at_least_float32(flows)
-    with torch.autocast("cpu", enabled=False):
-        sources = neighbours.to(flows.dtype)
+    sources = neighbours.to(flows.dtype)
     count, height, width, _ = current.shape
     out = sources.new_empty(count, height * width, alignment.weight.shape[0])
     for rows in _strips(height, weight.shape[0] * width * 4):
@@ -52,7 +53,8 @@ def align_in_strips(alignment: "DeformableAlignment", neighbours: Tensor, curren
             strip = hidden[i : i + 1, :, max(rows.start - 1, 0) : rows.stop + 1].contiguous()
             raw = at_least_float32(_conv(strip, weight, bias, rows, height))
             pixels = out[i, rows.start * width : rows.stop * width]
-            _deformed(alignment, sources[i], raw[0].sigmoid_(), flows[i, :, :, rows], rows, pixels)
+            with torch.autocast("cpu", enabled=False):
+                _deformed(alignment, sources[i], raw[0].sigmoid_(), flows[i, :, :, rows], rows, pixels)
     return out.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
@@ -60,6 +62,7 @@ def _hidden(layers: nn.Sequential, neighbours: Tensor, current: Tensor, flows: T
     """What the last layer of the offset network sees, (n, C, H, W)."""
     height = current.shape[1]
     first = layers[0]
+    assert isinstance(first, nn.Conv2d)
     parts = []
     per_row = first.in_channels * current.shape[0] * current.shape[2] * current.element_size()
     for rows in _strips(height, per_row):
@@ -84,7 +87,7 @@ def _channels_last(x: Tensor) -> Tensor:
     return out.view(-1, *x.shape[2:], x.shape[1])
 
 
-def _conv(strip: Tensor, weight: Tensor, bias: Tensor, rows: slice, height: int) -> Tensor:
+def _conv(strip: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, height: int) -> Tensor:
     """3x3 convolution of some rows of a picture; the strip has a row more on each side where there is one."""
     at_top, at_bottom = rows.start == 0, rows.stop == height
     if at_top and at_bottom:

@@ -17,7 +17,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def _targets(flow: Tensor, top: int = 0) -> tuple[Tensor, Tensor]:
-    """(N, H, W) columns and rows, in pixels, that flow (N, 2, H, W) points to; its first row is that of number `top`."""
+    """(N, H, W) columns and rows, in pixels, that flow (N, 2, H, W) points to; `top` is the number of its first row."""
     height, width = flow.shape[-2:]
     columns = torch.arange(width, dtype=flow.dtype, device=flow.device)
     rows = torch.arange(top, top + height, dtype=flow.dtype, device=flow.device)[:, None]

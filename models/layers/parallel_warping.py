@@ -91,9 +91,9 @@ class DeformableAlignment(nn.Module):
         for clips, times in _parts(x.shape[0], count, max(1, pairs // 2)):
             aligned = x.new_zeros(2, *x[clips, times].shape)
             # Frames that have a next one, and frames that have a previous one.
-            sides = ((0, times.start, min(times.stop, count - 1)), (1, max(times.start, 1), times.stop))
-            sides = tuple(side for side in sides if side[1] < side[2])
-            for group in (sides,) if pairs > 1 else [(side,) for side in sides]:
+            both = ((0, times.start, min(times.stop, count - 1)), (1, max(times.start, 1), times.stop))
+            sides = [side for side in both if side[1] < side[2]]
+            for group in [sides] if pairs > 1 else [[side] for side in sides]:
                 gathered = [self._pairs(x[clips], flows[:, clips], *side) for side in group]
                 neighbours, current, flow = (_joined(tensors) for tensors in zip(*gathered, strict=True))
                 images = self._align(neighbours, current, flow).permute(0, 2, 3, 1)
@@ -111,9 +111,7 @@ class DeformableAlignment(nn.Module):
         limit = _PAIR_BYTES if on_cpu else _PAIR_BYTES_ACCELERATOR
         return max(1, limit // (channels * x.shape[2] * x.shape[3] * 4))
 
-    def _pairs(
-        self, x: Tensor, flows: Tensor, direction: int, start: int, stop: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _pairs(self, x: Tensor, flows: Tensor, direction: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
         """Arguments of `_align` for frames start..stop-1 of all clips and their next (0) or previous (1) ones."""
         count = stop - start
         neighbours = x.new_empty(x.shape[0], count, self.reach, x.shape[4], *x.shape[2:4])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.layers import eager
 from models.layers.attention_backend import AttentionBackend
 from models.layers.blocks import TMSAG, GatedMlp, ResidualLinear, rows_at_once
+from models.layers.few_frames import few_frames
 from models.layers.parallel_warping import DeformableAlignment
 from models.layers.window_attention import WindowCodes
 from models.layers.window_layout import WindowLayouts
@@ -85,6 +86,7 @@ class Stage(nn.Module):
         super().__init__()
         pairs = int(depth * mul_attn_ratio)
         self.reshape = change_of_size(resize, in_dim, dim)
+        self._widening = 4 * dim / in_dim if resize == "up" else 1.0
 
         def group(blocks: int, codes: WindowCodes, mutual: bool) -> TMSAG:
             return TMSAG(
@@ -116,7 +118,7 @@ class Stage(nn.Module):
         Args:
             flows: (2, B, T-1, K, 2, H', W') from `neighbour_flows`; None where there is no neighbour.
         """
-        x = self.reshape(x)
+        x = few_frames(self.reshape, x, self._widening)
         x = self.linear1(x, self.residual_group1(x, layouts, backend))
         x = self.linear2(x, self.residual_group2(x, layouts, backend))
         return self._fuse(x, flows, backend.plain) if self.aligns else x
