@@ -205,9 +205,9 @@ class VRT(nn.Module):
         rgb = x[:, :, :RGB]
         flows = self.spynet(rgb) if x.shape[1] > 1 else [None] * 4
         backend = self._backend(x)
-        shallow = self._shallow(x, flows[0], noise, backend.plain)
         orders = [None if level is None else neighbour_flows(level, self.pa_frames // 2) for level in flows]
-        features = self._body(shallow, orders, fuse, backend)
+        # Not held here: the fusion may replace it.
+        features = self._body(self._shallow(x, flows[0], noise, backend.plain), orders, fuse, backend)
         if self.upscale == 1:
             return few_frames(self._picture, features) + rgb
         size = [length * self.upscale for length in x.shape[-2:]]

@@ -2,7 +2,8 @@
 
 An offset is the optical flow plus a learned residual, (10 / scale) * tanh(...); the modulated deformable convolution
 (arXiv 1811.11168) is torchvision's or its equal. All frames, neighbours and both directions of time go through one warp
-and one deformable convolution (several where large pictures would need too much memory, without gradients).
+and one deformable convolution. Without gradients it's a few frames at a time where pictures are large, and on a CPU in
+strips (`models/layers/alignment_strips.py`).
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2).
 """
@@ -86,22 +87,35 @@ class DeformableAlignment(nn.Module):
             Which clips and which of their frames, and what is aligned to them: of the next frames and of the previous
             ones, (clips, frames, H, W, C) each.
         """
-        count = x.shape[1]
-        pairs = self._pairs_at_once(x)
-        for clips, times in _parts(x.shape[0], count, max(1, pairs // 2)):
-            aligned = x.new_zeros(2, *x[clips, times].shape)
-            # Frames that have a next one, and frames that have a previous one.
-            both = ((0, times.start, min(times.stop, count - 1)), (1, max(times.start, 1), times.stop))
-            sides = [side for side in both if side[1] < side[2]]
-            for group in [sides] if pairs > 1 else [[side] for side in sides]:
-                gathered = [self._pairs(x[clips], flows[:, clips], *side) for side in group]
-                neighbours, current, flow = (_joined(tensors) for tensors in zip(*gathered, strict=True))
-                images = self._align(neighbours, current, flow).permute(0, 2, 3, 1)
-                counts = [tensors[1].shape[0] for tensors in gathered]
-                for (direction, start, stop), part in zip(group, images.split(counts), strict=True):
-                    here = aligned[direction, :, start - times.start : stop - times.start]
-                    here.copy_(part.unflatten(0, (-1, stop - start)))
-            yield (clips, times), aligned[0], aligned[1]
+        for clips, times in _parts(x.shape[0], x.shape[1], max(1, self._pairs_at_once(x) // 2)):
+            ahead, behind = self._part(x[clips], flows[:, clips], times)
+            yield (clips, times), ahead, behind
+            # Before the next ones are made.
+            del ahead, behind
+
+    def _part(self, x: Tensor, flows: Tensor, times: slice) -> Tensor:
+        """What is aligned to some frames of all clips, (2, B, frames, H, W, C)."""
+        aligned = x.new_zeros(2, *x[:, times].shape)
+        # Frames that have a next one, and frames that have a previous one.
+        both = ((0, times.start, min(times.stop, x.shape[1] - 1)), (1, max(times.start, 1), times.stop))
+        sides = [side for side in both if side[1] < side[2]]
+        for group in [sides] if self._pairs_at_once(x) > 1 else [[side] for side in sides]:
+            self._align_sides(x, flows, group, [aligned[d, :, a - times.start : b - times.start] for d, a, b in group])
+        return aligned
+
+    def _align_sides(
+        self, x: Tensor, flows: Tensor, sides: Sequence[tuple[int, int, int]], out: Sequence[Tensor]
+    ) -> None:
+        """Aligns neighbours to frames, all in one call.
+
+        Args:
+            sides: (direction, start, stop) as `_pairs` takes them.
+            out: where the results go, (B, stop - start, H, W, C) for each side.
+        """
+        gathered = [self._pairs(x, flows, *side) for side in sides]
+        images = self._align(*(_joined(tensors) for tensors in zip(*gathered, strict=True))).permute(0, 2, 3, 1)
+        for to, part in zip(out, images.split([to.shape[0] * to.shape[1] for to in out]), strict=True):
+            to.copy_(part.unflatten(0, to.shape[:2]))
 
     def _pairs_at_once(self, x: Tensor) -> int:
         """As many pairs of frames as keep what is as large as their pictures small."""
@@ -119,8 +133,8 @@ class DeformableAlignment(nn.Module):
             other = start + (-k - 1 if direction else k + 1)
             # Of the frames other..other+count-1 those from low to high are there.
             low, high = (min(max(end - other, 0), count) for end in (0, x.shape[1]))
-            neighbours[:, :low, k] = 0
-            neighbours[:, high:, k] = 0
+            neighbours[:, :low, k].zero_()
+            neighbours[:, high:, k].zero_()
             if low < high:
                 neighbours[:, low:high, k] = x[:, other + low : other + high].permute(0, 1, 4, 2, 3)
         flow = flows[direction, :, start - direction : stop - direction]

@@ -135,6 +135,7 @@ class Stage(nn.Module):
         out = torch.empty_like(x)
         for part, backward, forward in self.pa_deform.parts(x, flows):
             out[part] = self._fuse_part(x[part], backward, forward)
+            del backward, forward
         return out
 
     def _fuse_part(self, x: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
