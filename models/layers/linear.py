@@ -51,6 +51,14 @@ def linear(
     return y if plus is None else y + plus
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a (m, k) @ b (k, n), both dense."""
+    if _by_onednn(a, b):
+        # A linear layer takes a transposed weight as it is, and packs it either way.
+        return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "none")
+    return a @ b
+
+
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
         not torch.is_grad_enabled()

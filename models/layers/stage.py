@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.layers import eager
 from models.layers.attention_backend import AttentionBackend
 from models.layers.blocks import TMSAG, GatedMlp, ResidualLinear, rows_at_once
+from models.layers.few_frames import few_frames
 from models.layers.parallel_warping import DeformableAlignment
 from models.layers.window_attention import WindowCodes
 from models.layers.window_layout import WindowLayouts
@@ -85,6 +86,7 @@ class Stage(nn.Module):
         super().__init__()
         pairs = int(depth * mul_attn_ratio)
         self.reshape = change_of_size(resize, in_dim, dim)
+        self._widening = 4 * dim / in_dim if resize == "up" else 1.0
 
         def group(blocks: int, codes: WindowCodes, mutual: bool) -> TMSAG:
             return TMSAG(
@@ -116,20 +118,28 @@ class Stage(nn.Module):
         Args:
             flows: (2, B, T-1, K, 2, H', W') from `neighbour_flows`; None where there is no neighbour.
         """
-        x = self.reshape(x)
+        x = few_frames(self.reshape, x, self._widening)
         x = self.linear1(x, self.residual_group1(x, layouts, backend))
         x = self.linear2(x, self.residual_group2(x, layouts, backend))
         return self._fuse(x, flows, backend.plain) if self.aligns else x
 
     def _fuse(self, x: Tensor, flows: Tensor | None, plain: bool) -> Tensor:
         """The frame and its aligned neighbours, which replace the features without a residual."""
-        if flows is None:
-            backward = forward = torch.zeros_like(x)
-        else:
-            backward, forward = eager.align(self.pa_deform, x, flows) if plain else self.pa_deform(x, flows)
-        if plain or torch.is_grad_enabled():
+        if plain or torch.is_grad_enabled() or flows is None:
+            if flows is None:
+                backward = forward = torch.zeros_like(x)
+            else:
+                backward, forward = eager.align(self.pa_deform, x, flows) if plain else self.pa_deform(x, flows)
             joined = torch.cat((x, backward, forward), -1)
             return eager.gated_mlp(self.pa_fuse, joined) if plain else self.pa_fuse(joined)
+        out = torch.empty_like(x)
+        for part, backward, forward in self.pa_deform.parts(x, flows):
+            out[part] = self._fuse_part(x[part], backward, forward)
+            del backward, forward
+        return out
+
+    def _fuse_part(self, x: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
+        """`pa_fuse`, so many pixels at a time that what is between them stays in a CPU's cache."""
         sources = [part.reshape(-1, part.shape[-1]) for part in (x, backward, forward)]
         out = torch.empty_like(sources[0])
         step = rows_at_once(out, 3 * out.shape[1])
