@@ -74,15 +74,17 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, windowed, tokens, *parameters):  # type: ignore[no-untyped-def]
         ctx.windowed, ctx.autocast = windowed, _autocast_as_now(tokens.device.type)
+        ctx.parameters = parameters
+        # The parameters too: that they were not changed in the meantime is checked.
         ctx.save_for_backward(tokens, *parameters)
         return in_parts(windowed, tokens, torch.empty_like(tokens))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        tokens, *parameters = ctx.saved_tensors
+        tokens = ctx.saved_tensors[0]
         with torch.enable_grad(), ctx.autocast():
-            return None, *_gradients(ctx.windowed, grad, tokens, parameters, ctx.needs_input_grad[1:])
+            return None, *_gradients(ctx.windowed, grad, tokens, ctx.parameters, ctx.needs_input_grad[1:])
 
 
 def _gradients(
