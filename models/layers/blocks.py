@@ -26,7 +26,7 @@ from models.layers.window_layout import Part, Size3, WindowLayout, WindowLayouts
 
 # Largest intermediate result without gradients: what stays in a CPU's cache, what keeps a GPU busy.
 _WORKSPACE_BYTES = {"cpu": 8 << 20}
-_WORKSPACE_BYTES_ACCELERATOR = 1 << 30
+_WORKSPACE_BYTES_ACCELERATOR = 1 << 27
 # How many times wider all that a row keeps until its gradient is known is than its queries, keys and values.
 _BACKWARD_WIDTHS = 4
 
@@ -222,8 +222,7 @@ class TMSA(nn.Module):
 
         def of_part(x: Tensor, part: Part, biases: Biases) -> Tensor:
             keep = None if keep_attn is None else keep_attn[part.samples]
-            segments = [(part.kind, part.windows)]
-            branch = self._attention(x, part.padding, layout.window, segments, biases, backend)
+            branch = self._attention(x, part.padding, layout.window, part.segments, biases, backend)
             x = x + _scaled(branch, keep)
             if not mlp:
                 return x

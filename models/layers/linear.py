@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from models.layers.processor import processor
 
 # From so many rows on oneDNN is faster with gradients, whose way to it through Python costs 0.1 ms.
-_ROWS = 1024
+_ROWS = 256
 # Rows of an image where they are laid out as a batch of images: PyTorch gives batches to oneDNN.
 _IMAGE_ROWS = 64
 

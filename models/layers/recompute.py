@@ -100,7 +100,9 @@ def _gradients(
     grad_tokens = torch.empty_like(tokens) if needed[0] else None
     for part in windowed.layout.parts(windowed.step_back):
         rows = part.take(tokens.detach()).requires_grad_(needed[0])
-        inputs = [leaf for leaf in (rows, *learned, leaves[part.kind][0]) if leaf.requires_grad]
+        inputs = [
+            leaf for leaf in (rows, *learned, *(leaves[kind][0] for kind, _ in part.segments)) if leaf.requires_grad
+        ]
         results = windowed.function(rows, part, leaves)
         for leaf, one in zip(inputs, torch.autograd.grad(results, inputs, part.take_gradient(grad)), strict=True):
             if leaf is not rows:

@@ -58,21 +58,24 @@ class WindowLayout:
         return self.window[0] * self.window[1] * self.window[2]
 
     def parts(self, step: int) -> Iterator["Part"]:
-        """All windows, in order: at most `step` neighbours of one kind at a time."""
-        first, per_window = 0, self.tokens_per_window
-        for kind, count in self.segments:
-            for start in range(first, first + count, step):
-                stop = min(start + step, first + count)
-                rows = slice(start * per_window, stop * per_window)
-                yield Part(
-                    kind,
-                    stop - start,
-                    self.index[rows],
-                    None if self.padding is None else self.padding[rows],
-                    None if self.stand_ins is None else self.stand_ins[rows],
-                    self.samples[start:stop],
-                )
-            first += count
+        """All windows, in order, at most `step` at a time."""
+        total, per_window = self.samples.numel(), self.tokens_per_window
+        for start in range(0, total, step):
+            stop = min(start + step, total)
+            rows = slice(start * per_window, stop * per_window)
+            segments, first = [], 0
+            for kind, count in self.segments:
+                inside = min(stop, first + count) - max(start, first)
+                if inside > 0:
+                    segments.append((kind, inside))
+                first += count
+            yield Part(
+                tuple(segments),
+                self.index[rows],
+                None if self.padding is None else self.padding[rows],
+                None if self.stand_ins is None else self.stand_ins[rows],
+                self.samples[start:stop],
+            )
 
     @cached_property
     def full_mask(self) -> Tensor:
@@ -93,10 +96,9 @@ class WindowLayout:
 
 @dataclass(frozen=True)
 class Part:
-    """Neighbouring windows of a layout: their kind, their number, and the layout's tensors for them."""
+    """Neighbouring windows of a layout: its attributes for them alone."""
 
-    kind: int
-    windows: int
+    segments: tuple[tuple[int, int], ...]
     index: Tensor
     padding: Tensor | None
     stand_ins: Tensor | None
@@ -115,8 +117,9 @@ class Part:
         """Writes rows (windows * N, C) to where `take` found them."""
         if self.stand_ins is not None:
             # Padded places write what their stand-in writes: choosing the others would make a GPU wait.
-            windows = rows.view(self.windows, -1, rows.shape[1])
-            rows = windows.gather(1, self.stand_ins.view(self.windows, -1, 1).expand_as(windows)).view(rows.shape)
+            windows = rows.view(self.samples.numel(), -1, rows.shape[1])
+            places = self.stand_ins.view(*windows.shape[:2], 1).expand_as(windows)
+            rows = windows.gather(1, places).view(rows.shape)
         tokens.index_copy_(0, self.index, rows)
 
 
