@@ -24,16 +24,20 @@ from models.layers.recompute import Windowed, in_parts, recomputed
 from models.layers.window_attention import Biases, WindowAttention, WindowCodes
 from models.layers.window_layout import Part, Size3, WindowLayout, WindowLayouts, from_windows, to_windows
 
-# Largest intermediate result without gradients: what stays in a CPU's cache, what keeps a GPU busy.
+# Largest intermediate result of a part: what stays in a CPU's cache, what keeps a GPU busy. Going backward a row has
+# several times as many of them at once.
 _WORKSPACE_BYTES = {"cpu": 8 << 20}
-_WORKSPACE_BYTES_ACCELERATOR = 1 << 27
-# How many times wider all that a row keeps until its gradient is known is than its queries, keys and values.
-_BACKWARD_WIDTHS = 4
+_WORKSPACE_BYTES_ACCELERATOR = 1 << 30
+_BACKWARD_BYTES = {"cpu": 2 << 20}
+_BACKWARD_BYTES_ACCELERATOR = 64 << 20
 
 
-def rows_at_once(tokens: Tensor, width: int) -> int:
+def rows_at_once(tokens: Tensor, width: int, backward: bool = False) -> int:
     """How many rows of `tokens` (rows, C) to take at once; the widest intermediate result has `width` channels."""
-    limit = _WORKSPACE_BYTES.get(processor(tokens), _WORKSPACE_BYTES_ACCELERATOR)
+    if backward:
+        limit = _BACKWARD_BYTES.get(processor(tokens), _BACKWARD_BYTES_ACCELERATOR)
+    else:
+        limit = _WORKSPACE_BYTES.get(processor(tokens), _WORKSPACE_BYTES_ACCELERATOR)
     return max(1, limit // (width * tokens.element_size()))
 
 
@@ -230,9 +234,10 @@ class TMSA(nn.Module):
                 return self.mlp(self.norm2(x), skip=x)
             return x + _scaled(self._mlp(x), keep_ffn[part.samples])
 
-        width = 3 * tokens.shape[1]
-        step = max(1, rows_at_once(tokens, width) // layout.tokens_per_window)
-        back = max(1, rows_at_once(tokens, _BACKWARD_WIDTHS * width) // layout.tokens_per_window)
+        step, back = (
+            max(1, rows_at_once(tokens, 3 * tokens.shape[1], backward) // layout.tokens_per_window)
+            for backward in (False, True)
+        )
         return Windowed(of_part, self.attn, layout, step, back)
 
 
