@@ -64,6 +64,7 @@ class VRT(nn.Module):
         use_checkpoint_attn, use_checkpoint_ffn: recompute attention or MLP halves in the backward pass (less memory,
             same result), except in stages or groups whose position in `depths` is in `no_checkpoint_attn_blocks` or
             `no_checkpoint_ffn_blocks`.
+        use_checkpoint_align: the same for the alignment of neighbouring frames, in all stages.
         attention_backend: how attention is computed (`models/layers/attention_backend.py`); "auto": the fastest that
             runs on the input's device. May be changed later by setting the attribute of this name.
 
@@ -96,6 +97,7 @@ class VRT(nn.Module):
         use_checkpoint_ffn: bool = False,
         no_checkpoint_attn_blocks: Sequence[int] = (),
         no_checkpoint_ffn_blocks: Sequence[int] = (),
+        use_checkpoint_align: bool = False,
         attention_backend: Literal["auto", "eager", "sdpa", "native", "flex", "triton", "triton_fused"] = "auto",
     ) -> None:
         super().__init__()
@@ -145,6 +147,7 @@ class VRT(nn.Module):
                 pa_frames=pa_frames,
                 deformable_groups=deformable_groups,
                 mul_attn_ratio=mul_attn_ratio,
+                checkpoint_align=use_checkpoint_align,
                 **common(i),
             )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.layers import eager
 from models.layers.attention_backend import AttentionBackend
@@ -60,6 +61,7 @@ class Stage(nn.Module):
         deformable_groups: see `DeformableAlignment`.
         drop_paths: of the stage's blocks. Both groups take them from the start, as the published weights' training did.
         mul_attn_ratio, mlp_ratio, qkv_bias, qk_scale, checkpoint_attn, checkpoint_ffn: see `TMSA`.
+        checkpoint_align: recompute in the backward pass how neighbours are aligned and fused.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class Stage(nn.Module):
         qk_scale: float | None = None,
         checkpoint_attn: bool = False,
         checkpoint_ffn: bool = False,
+        checkpoint_align: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpoint_align = checkpoint_align
         pairs = int(depth * mul_attn_ratio)
         self.reshape = change_of_size(resize, in_dim, dim)
         self._widening = 4 * dim / in_dim if resize == "up" else 1.0
@@ -121,7 +125,11 @@ class Stage(nn.Module):
         x = few_frames(self.reshape, x, self._widening)
         x = self.linear1(x, self.residual_group1(x, layouts, backend))
         x = self.linear2(x, self.residual_group2(x, layouts, backend))
-        return self._fuse(x, flows, backend.plain) if self.aligns else x
+        if not self.aligns:
+            return x
+        if self.checkpoint_align and torch.is_grad_enabled():
+            return checkpoint(self._fuse, x, flows, backend.plain, use_reentrant=False, preserve_rng_state=False)
+        return self._fuse(x, flows, backend.plain)
 
     def _fuse(self, x: Tensor, flows: Tensor | None, plain: bool) -> Tensor:
         """The frame and its aligned neighbours, which replace the features without a residual."""

@@ -107,7 +107,9 @@ def counting_pyramid(function, frames: list[int]):  # type: ignore[no-untyped-de
     return lambda images: (frames.append(images.shape[0]), function(images))[1]
 
 
-@pytest.mark.parametrize("flags", [{"no_checkpoint_attn_blocks": [2], "no_checkpoint_ffn_blocks": [1, 7]}, {}])
+@pytest.mark.parametrize(
+    "flags", [{"no_checkpoint_attn_blocks": [2], "no_checkpoint_ffn_blocks": [1, 7]}, {"use_checkpoint_align": True}]
+)
 def test_checkpointing_equals_none_and_flags_mean_what_they_say(flags: dict) -> None:
     plain = small_vrt().double()
     lean = small_vrt(use_checkpoint_attn=True, use_checkpoint_ffn=True, **flags).double()
@@ -116,8 +118,10 @@ def test_checkpointing_equals_none_and_flags_mean_what_they_say(flags: dict) -> 
             assert block.checkpoint_attn == (i not in flags.get("no_checkpoint_attn_blocks", []))
             assert block.checkpoint_ffn == (i not in flags.get("no_checkpoint_ffn_blocks", []))
     x = clip(1, 3, 3, 16, 16, dtype=torch.float64)
-    for a, b in zip(gradients(plain, x), gradients(lean, x), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    for device in ("cpu", "cuda"):
+        with laid_out_for(device):
+            for a, b in zip(gradients(plain, x), gradients(lean, x), strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
 def test_checkpointing_keeps_less() -> None:
@@ -132,11 +136,15 @@ def test_checkpointing_keeps_less() -> None:
             network(clip(1, 3, 3, 16, 16))
         return sum(sizes.values())
 
-    none, attn, both = (
-        kept(small_vrt(use_checkpoint_attn=a, use_checkpoint_ffn=f))
-        for a, f in ((False, False), (True, False), (True, True))
-    )
-    assert none > attn > both
+    def with_options(attn: bool, ffn: bool, align: bool) -> int:
+        return kept(small_vrt(use_checkpoint_attn=attn, use_checkpoint_ffn=ffn, use_checkpoint_align=align))
+
+    flags = ((False, False, False), (True, False, False), (True, True, False), (True, True, True))
+    with laid_out_for("cuda"):
+        none, attn, both, all_three = (with_options(*each) for each in flags)
+    assert none > attn > both > all_three
+    # On a CPU blocks never keep anything.
+    assert with_options(False, False, False) == with_options(True, True, False) < none
 
 
 def test_drop_path_is_per_sample_and_only_in_training() -> None:
