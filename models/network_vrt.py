@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers import attention, eager, native_attention, triton_backend  # noqa: F401  (register their back ends)
-from models.layers.attention_backend import choose_backend, compute_dtype
+from models.layers.attention_backend import AttentionBackend, choose_backend, compute_dtype
 from models.layers.blocks import RTMSA
+from models.layers.few_frames import at_once, few_frames, joined, plus
 from models.layers.flow_warp import flow_warp_nearest4, neighbour_flows
 from models.layers.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample, widen_conv_first
 from models.layers.spynet import SpyNet
@@ -63,6 +64,7 @@ class VRT(nn.Module):
         use_checkpoint_attn, use_checkpoint_ffn: recompute attention or MLP halves in the backward pass (less memory,
             same result), except in stages or groups whose position in `depths` is in `no_checkpoint_attn_blocks` or
             `no_checkpoint_ffn_blocks`.
+        use_checkpoint_align: the same for the alignment of neighbouring frames, in all stages.
         attention_backend: how attention is computed (`models/layers/attention_backend.py`); "auto": the fastest that
             runs on the input's device. May be changed later by setting the attribute of this name.
 
@@ -95,6 +97,7 @@ class VRT(nn.Module):
         use_checkpoint_ffn: bool = False,
         no_checkpoint_attn_blocks: Sequence[int] = (),
         no_checkpoint_ffn_blocks: Sequence[int] = (),
+        use_checkpoint_align: bool = False,
         attention_backend: Literal["auto", "eager", "sdpa", "native", "flex", "triton", "triton_fused"] = "auto",
     ) -> None:
         super().__init__()
@@ -144,6 +147,7 @@ class VRT(nn.Module):
                 pa_frames=pa_frames,
                 deformable_groups=deformable_groups,
                 mul_attn_ratio=mul_attn_ratio,
+                checkpoint_align=use_checkpoint_align,
                 **common(i),
             )
 
@@ -203,51 +207,81 @@ class VRT(nn.Module):
         x, noise = x[:, :, : self.in_chans], x[:, :, self.in_chans :]
         rgb = x[:, :, :RGB]
         flows = self.spynet(rgb) if x.shape[1] > 1 else [None] * 4
-        frames = torch.cat((*self._with_neighbours(x, flows[0]), noise), 2)
+        backend = self._backend(x)
         orders = [None if level is None else neighbour_flows(level, self.pa_frames // 2) for level in flows]
-        features = self._body(frames, orders, fuse)
+        # Not held here: the fusion may replace it.
+        features = self._body(self._shallow(x, flows[0], noise, backend.plain), orders, fuse, backend)
+        if self.upscale == 1:
+            return few_frames(self._picture, features) + rgb
+        size = [length * self.upscale for length in x.shape[-2:]]
+        skip = F.interpolate(rgb.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
+        widening = RECONSTRUCTION_CHANNELS * self.upscale**2 / features.shape[-1]
+        return few_frames(self._picture, features, widening) + skip.unflatten(0, x.shape[:2])
+
+    def _picture(self, features: Tensor) -> Tensor:
+        """Features (B, T, H, W, C) to what is added to the picture, (B, T, out_chans, H*upscale, W*upscale)."""
+        images = features.flatten(0, 1).permute(0, 3, 1, 2)
         if self.upscale > 1:
-            features = self.upsample(self.conv_before_upsample(features))
-            size = [length * self.upscale for length in x.shape[-2:]]
-            skip = F.interpolate(rgb.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
-        else:
-            skip = rgb.flatten(0, 1)
-        return (self.conv_last(features) + skip).unflatten(0, x.shape[:2])
+            images = self.upsample(self.conv_before_upsample(images))
+        return self.conv_last(images).unflatten(0, features.shape[:2])
 
     def _interpolate(self, x: Tensor, fuse: Fuse | None) -> Tensor:
         """Frame interpolation: (B, T, C, H, W) without its mean to (B, out_chans/3, 3, H, W)."""
-        features = self._body(x, [None] * 4, fuse).unflatten(0, x.shape[:2])
+        backend = self._backend(x)
+        shallow = self.conv_first(x.flatten(0, 1), backend.plain).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+        features = self._body(shallow, [None] * 4, fuse, backend).permute(0, 1, 4, 2, 3)
         features = F.leaky_relu(self.linear_fuse(features.flatten(1, 2)), 0.2)
         return self.conv_last(F.pad(features, (3, 3, 3, 3), mode="reflect")).unflatten(1, (-1, RGB))
 
-    def _body(self, frames: Tensor, flows: Sequence[Tensor | None], fuse: Fuse | None) -> Tensor:
-        """From conv_first to conv_after_body: (B, T, C, H, W) to features (B*T, embed_dims[0], H, W).
+    def _backend(self, x: Tensor) -> AttentionBackend:
+        return choose_backend(self.attention_backend, x.device, compute_dtype(x))
+
+    def _body(
+        self, shallow: Tensor, flows: Sequence[Tensor | None], fuse: Fuse | None, backend: AttentionBackend
+    ) -> Tensor:
+        """What follows conv_first, up to conv_after_body: features (B, T, H, W, C) to the same shape.
 
         Args:
             flows: of `neighbour_flows` at 1, 1/2, 1/4, 1/8; None where there are no neighbours.
         """
-        batch, count = frames.shape[:2]
-        layouts = WindowLayouts(batch, frames.device)
-        backend = choose_backend(self.attention_backend, frames.device, compute_dtype(frames))
-        shallow = self.conv_first(frames.flatten(0, 1), backend.plain)
-        x = shallow.permute(0, 2, 3, 1).unflatten(0, (batch, count))
+        layouts = WindowLayouts(shallow.shape[0], shallow.device)
         if fuse is not None:
-            x = fuse(0, x)
-            shallow = x.flatten(0, 1).permute(0, 3, 1, 2)
-        encoded = []
+            shallow = fuse(0, shallow)
+        x, encoded = shallow, []
         for i, stage in enumerate((self.stage1, self.stage2, self.stage3, self.stage4)):
             x = stage(x, flows[i], layouts, backend)
             if fuse is not None:
                 x = fuse(i + 1, x)
             encoded.append(x)
-        x = self.stage5(x, flows[2], layouts, backend)
-        x = self.stage6(x + encoded[2], flows[1], layouts, backend)
-        x = self.stage7(x + encoded[1], flows[0], layouts, backend)
-        x = self.stage8[0](x + encoded[0])
+        x = self.stage5(encoded.pop(), flows[2], layouts, backend)
+        x = self.stage6(plus(x, encoded.pop()), flows[1], layouts, backend)
+        x = self.stage7(plus(x, encoded.pop()), flows[0], layouts, backend)
+        x = few_frames(self.stage8[0], plus(x, encoded.pop()))
         for group in self.stage8[1:]:
             x = group(x, layouts, backend)
-        x = self.conv_after_body(self.norm(x))
-        return shallow + x.flatten(0, 1).permute(0, 3, 1, 2)
+        return plus(few_frames(lambda part: self.conv_after_body(self.norm(part)), x), shallow)
+
+    def _shallow(self, x: Tensor, flows: Tensor | None, noise: Tensor, plain: bool) -> Tensor:
+        """conv_first of frames (B, T, C, H, W) and what is near them in the neighbouring ones: (B, T, H, W, C').
+
+        Args:
+            flows: see `_with_neighbours`.
+            noise: (B, T, 0 or 1, H, W).
+        """
+        count = x.shape[1]
+        few = at_once(x, max(self.conv_first.in_channels, self.conv_first.out_channels) * x[:, 0, 0].numel())
+        if plain or torch.is_grad_enabled() or few >= count:
+            few = count
+
+        def some(start: int) -> Tensor:
+            stop = min(start + few, count)
+            low, high = max(start - 1, 0), min(stop + 1, count)
+            near = self._with_neighbours(x[:, low:high], None if flows is None else flows[:, :, low : high - 1])
+            frames = [part[:, start - low : stop - low] for part in near]
+            images = torch.cat((*frames, noise[:, start:stop]), 2).flatten(0, 1)
+            return self.conv_first(images, plain).permute(0, 2, 3, 1).unflatten(0, (x.shape[0], -1))
+
+        return some(0) if few == count else joined(map(some, range(0, count, few)), count, 1)
 
     @staticmethod
     def _with_neighbours(x: Tensor, flows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from models.layers.few_frames import plus
 from models.layers.spike_encoder3d import SpikeEncoder3D, registers
 from models.network_vrt import SIZE_MULTIPLE, VRT
 
@@ -87,8 +88,9 @@ class VRTWithSpike(nn.Module):
 
         def fuse(stage: int, features: Tensor) -> Tensor:
             if stage == 0:
-                return features + self.early_fusion(pyramid[0])
-            return self.fusion(stage - 1, features, pyramid[stage - 1])
+                return plus(self.early_fusion(pyramid[0]), features)
+            # Each scale is needed once more, and goes.
+            return self.fusion(stage - 1, features, pyramid.pop(0))
 
         return self.vrt(x, fuse)
 

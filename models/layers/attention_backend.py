@@ -15,6 +15,7 @@ Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 ATTENTION_BACKENDS = Registry("attention back end", "netG.attention_backend")
 # What "auto" takes: the first that runs on the tensors' device. "triton" belongs here once it was measured on a GPU.
 PREFERENCE = ("native", "sdpa")
+# Which clips and frames, and what is aligned to them: see `DeformableAlignment.parts`.
+Aligned = tuple[tuple[slice, slice], Tensor, Tensor]
+WHOLE = (slice(None), slice(None))
 
 
 class AttentionBackend:
@@ -51,9 +55,13 @@ class AttentionBackend:
         """Why it can't run on tensors of this device and type (autocast's, where that is on); None where it can."""
         return None
 
-    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-        """What `DeformableAlignment.forward` computes."""
-        return alignment(x, flows)
+    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> Iterator[Aligned]:
+        """What `DeformableAlignment.forward` computes, as `DeformableAlignment.parts` hands it out; all at once with
+        gradients, and where `plain`."""
+        if torch.is_grad_enabled():
+            yield WHOLE, *alignment(x, flows)
+        else:
+            yield from alignment.parts(x, flows)
 
 
 class WindowBackend(AttentionBackend, ABC):
@@ -121,7 +129,7 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Atten
     """The back end for an option's value on tensors of this device and type.
 
     One that can't run there is replaced by its fallback, at last "sdpa", with one warning per process. "auto" is the
-    first of `PREFERENCE` that can, and never warns.
+    first of `PREFERENCE` that can, and never warns: the choice is logged once.
 
     Raises:
         ValueError: unknown name, listing the choices.
@@ -129,6 +137,7 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Atten
     if name == "auto":
         known = [choice for choice in PREFERENCE if choice in ATTENTION_BACKENDS.names()]
         name = next(choice for choice in known if _backend(choice).refusal(device, dtype) is None)
+        _tell_once(name, str(device), dtype)
     chosen, reasons = name, []
     while (reason := _backend(chosen).refusal(device, dtype)) is not None:
         reasons.append(reason)
@@ -153,3 +162,8 @@ def _backend(name: str) -> AttentionBackend:
 @cache
 def _warn_once(name: str, reason: str, chosen: str) -> None:
     logger.warning("netG.attention_backend %r can't run here: %s. %r is used instead.", name, reason, chosen)
+
+
+@cache
+def _tell_once(name: str, device: str, dtype: torch.dtype) -> None:
+    logger.info("netG.attention_backend 'auto' is %r on %s in %s.", name, device, str(dtype).removeprefix("torch."))

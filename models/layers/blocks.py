@@ -3,7 +3,8 @@
 A block is x + attention(LN x), then x + mlp(LN x). Tokens stay channels-last, (B, T, H, W, C) or (B*T*H*W, C).
 
 Without gradients a block takes a few windows at a time through attention and MLP, so that everything between its input
-and its output stays in the processor's cache; with gradients it takes all windows at once.
+and its output stays in the processor's cache. With gradients it does so on a CPU and where it is to be recomputed
+(`models/layers/recompute.py`); else it takes all windows at once.
 
 Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
@@ -18,17 +19,25 @@ from torch.utils.checkpoint import checkpoint
 from models.layers import eager
 from models.layers.attention_backend import AttentionBackend, TokenBackend, WindowBackend
 from models.layers.linear import linear
-from models.layers.window_attention import WindowAttention, WindowCodes
-from models.layers.window_layout import Size3, WindowLayout, WindowLayouts, from_windows, to_windows
+from models.layers.processor import processor
+from models.layers.recompute import Windowed, in_parts, recomputed
+from models.layers.window_attention import Biases, WindowAttention, WindowCodes
+from models.layers.window_layout import Part, Size3, WindowLayout, WindowLayouts, from_windows, to_windows
 
-# Largest intermediate result without gradients: what stays in a CPU's cache, what keeps a GPU busy.
+# Largest intermediate result of a part: what stays in a CPU's cache, what keeps a GPU busy. Going backward a row has
+# several times as many of them at once.
 _WORKSPACE_BYTES = {"cpu": 8 << 20}
 _WORKSPACE_BYTES_ACCELERATOR = 1 << 30
+_BACKWARD_BYTES = {"cpu": 2 << 20}
+_BACKWARD_BYTES_ACCELERATOR = 64 << 20
 
 
-def rows_at_once(tokens: Tensor, width: int) -> int:
+def rows_at_once(tokens: Tensor, width: int, backward: bool = False) -> int:
     """How many rows of `tokens` (rows, C) to take at once; the widest intermediate result has `width` channels."""
-    limit = _WORKSPACE_BYTES.get(tokens.device.type, _WORKSPACE_BYTES_ACCELERATOR)
+    if backward:
+        limit = _BACKWARD_BYTES.get(processor(tokens), _BACKWARD_BYTES_ACCELERATOR)
+    else:
+        limit = _WORKSPACE_BYTES.get(processor(tokens), _WORKSPACE_BYTES_ACCELERATOR)
     return max(1, limit // (width * tokens.element_size()))
 
 
@@ -114,12 +123,21 @@ class TMSA(nn.Module):
             out: without gradients, where a `WindowBackend`'s result may be written; may be `tokens` itself.
         """
         keep_attn, keep_ffn = self._keep(layout.batch, tokens), self._keep(layout.batch, tokens)
-        if torch.is_grad_enabled() or isinstance(backend, TokenBackend):
-            whole = (self._compiled if torch.is_grad_enabled() else None) or TMSA._whole
-            return whole(self, tokens, layout, backend, keep_attn, keep_ffn)
-        assert isinstance(backend, WindowBackend)
-        out = torch.empty_like(tokens) if out is None else out
-        return self._stream(tokens, out, layout, backend, keep_attn, keep_ffn)
+        learning = torch.is_grad_enabled()
+        if learning and self._compiled is not None:
+            return self._compiled(self, tokens, layout, backend, keep_attn, keep_ffn)
+        if isinstance(backend, WindowBackend):
+            if not learning:
+                windowed = self._windowed(layout, backend, tokens, keep_attn, keep_ffn)
+                return in_parts(windowed, tokens, torch.empty_like(tokens) if out is None else out)
+            forgets = processor(tokens) == "cpu"
+            if forgets or self.checkpoint_attn:
+                mlp = forgets or self.checkpoint_ffn
+                windowed = self._windowed(layout, backend, tokens, keep_attn, keep_ffn, mlp)
+                halves = [self] if mlp else [self.norm1, self.attn]
+                tokens = recomputed(windowed, tokens, [p for half in halves for p in half.parameters()])
+                return tokens if mlp else tokens + _scaled(self._mlp(tokens), keep_ffn)
+        return self._whole(tokens, layout, backend, keep_attn, keep_ffn)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles the pass with gradients; the other one goes through a few windows at a time, in loops.
@@ -130,9 +148,6 @@ class TMSA(nn.Module):
             args, kwargs: of `torch.compile`.
         """
         self._compiled = torch.compile(TMSA._whole, *args, **kwargs)
-
-    def _biases(self, layout: WindowLayout, backend: WindowBackend) -> dict[int, tuple[Tensor, Tensor | None]]:
-        return self.attn.biases(layout.window, [kind for kind, _ in layout.segments], backend.keys_first)
 
     def _whole(
         self,
@@ -154,7 +169,7 @@ class TMSA(nn.Module):
             attention = _maybe_checkpoint(self._attention, self.checkpoint_attn)
             x = to_windows(tokens, layout)
             keep_windows = None if keep_attn is None else keep_attn[layout.samples]
-            biases = self._biases(layout, backend)
+            biases = self.attn.biases(layout.window, [kind for kind, _ in layout.segments], backend.keys_first)
             branch = attention(x, layout.padding, layout.window, layout.segments, biases, backend)
             tokens = from_windows(x + _scaled(branch, keep_windows), layout)
         if torch.is_grad_enabled() or backend.plain:
@@ -181,7 +196,7 @@ class TMSA(nn.Module):
         padding: Tensor | None,
         window: Size3,
         segments: Iterable[tuple[int, int]],
-        biases: dict[int, tuple[Tensor, Tensor | None]],
+        biases: Biases,
         backend: WindowBackend,
     ) -> Tensor:
         x = self.norm1(x)
@@ -202,41 +217,32 @@ class TMSA(nn.Module):
         kept = 1 - self.drop_path
         return torch.rand(batch, device=like.device).add_(kept).floor_().div_(kept).to(like.dtype)
 
-    def _stream(
+    def _windowed(
         self,
-        tokens: Tensor,
-        out: Tensor,
         layout: WindowLayout,
         backend: WindowBackend,
+        tokens: Tensor,
         keep_attn: Tensor | None,
         keep_ffn: Tensor | None,
-    ) -> Tensor:
-        """The block, a few windows at a time. Every window is read and written once, so `out` may be `tokens`."""
-        biases = self._biases(layout, backend)
-        per_window = layout.tokens_per_window
-        step = max(1, rows_at_once(tokens, 3 * tokens.shape[1]) // per_window)
-        first = 0
-        for kind, count in layout.segments:
-            for start in range(first, first + count, step):
-                stop = min(start + step, first + count)
-                rows = slice(start * per_window, stop * per_window)
-                index, samples = layout.index[rows], layout.samples[start:stop]
-                padding = None if layout.padding is None else layout.padding[rows]
-                x = tokens.index_select(0, index)
-                branch = self._attention(x, padding, layout.window, [(kind, stop - start)], biases, backend)
-                x += _scaled(branch, None if keep_attn is None else keep_attn[samples])
-                if keep_ffn is None:
-                    x = self.mlp(self.norm2(x), skip=x)
-                else:
-                    x += _scaled(self._mlp(x), keep_ffn[samples])
-                if layout.stand_ins is not None:
-                    # Padded places write what their stand-in writes: choosing the others would make a GPU wait.
-                    windows = x.view(-1, per_window, x.shape[1])
-                    places = layout.stand_ins[rows].view(windows.shape[0], -1, 1).expand_as(windows)
-                    x = windows.gather(1, places).view(x.shape)
-                out.index_copy_(0, index, x)
-            first += count
-        return out
+        mlp: bool = True,
+    ) -> Windowed:
+        """The block, or its attention half alone, for a few windows at a time."""
+
+        def of_part(x: Tensor, part: Part, biases: Biases) -> Tensor:
+            keep = None if keep_attn is None else keep_attn[part.samples]
+            branch = self._attention(x, part.padding, layout.window, part.segments, biases, backend)
+            x = x + _scaled(branch, keep)
+            if not mlp:
+                return x
+            if keep_ffn is None:
+                return self.mlp(self.norm2(x), skip=x)
+            return x + _scaled(self._mlp(x), keep_ffn[part.samples])
+
+        step, back = (
+            max(1, rows_at_once(tokens, 3 * tokens.shape[1], backward) // layout.tokens_per_window)
+            for backward in (False, True)
+        )
+        return Windowed(of_part, self.attn, backend.keys_first, layout, step, back)
 
 
 def _scaled(rows: Tensor, factors: Tensor | None) -> Tensor:

@@ -52,16 +52,22 @@ def _strips(x: Tensor) -> list[tuple[slice, slice]]:
     ]
 
 
+def taps(rows: slice, width: int, like: Tensor) -> Tensor:
+    """Where the nine taps of the pixels of some rows look without an offset, in pixels: (2, 9, rows, W), x first."""
+    tap = torch.arange(TAPS, dtype=like.dtype, device=like.device)
+    tap_rows = torch.div(tap, 3, rounding_mode="floor")
+    places = torch.arange(rows.start, rows.stop, dtype=like.dtype, device=like.device)
+    columns = torch.arange(width, dtype=like.dtype, device=like.device)
+    x = (tap - 3 * tap_rows).view(-1, 1, 1) - 1 + columns.view(1, 1, -1)
+    y = tap_rows.view(-1, 1, 1) - 1 + places.view(1, -1, 1)
+    return torch.stack((x.expand(-1, len(places), -1), y.expand(-1, -1, width)))
+
+
 def _grid(offset: Tensor, rows: slice, height: int) -> Tensor:
     """Where the taps of a strip look: offset (n, G*18, rows, W) to (n*G, 9*rows, W, 2) for `grid_sample`."""
     width = offset.shape[-1]
     pairs = offset.reshape(-1, TAPS, 2, *offset.shape[-2:])
-    tap = torch.arange(TAPS, dtype=offset.dtype, device=offset.device)
-    tap_rows = torch.div(tap, 3, rounding_mode="floor")
-    places = torch.arange(rows.start, rows.stop, dtype=offset.dtype, device=offset.device)
-    base_y = tap_rows.view(-1, 1, 1) - 1 + places.view(1, -1, 1)
-    columns = torch.arange(width, dtype=offset.dtype, device=offset.device)
-    base_x = (tap - 3 * tap_rows).view(-1, 1, 1) - 1 + columns.view(1, 1, -1)
+    base_x, base_y = taps(rows, width, offset)
     y = (pairs[:, :, 0] + base_y).mul_(2 / height).add_(1 / height - 1)
     x = (pairs[:, :, 1] + base_x).mul_(2 / width).add_(1 / width - 1)
     return torch.stack((x, y), dim=-1).flatten(1, 2)

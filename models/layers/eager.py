@@ -8,6 +8,7 @@ and what `scripts/benchmark/bench_vrt.py` compares with. Chosen by `"attention_b
 Legend: B batch, T frames, H height, W width, C channels, N tokens of a window, K neighbours per direction.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from models.layers.attention_backend import ATTENTION_BACKENDS, TokenBackend
+from models.layers.attention_backend import ATTENTION_BACKENDS, WHOLE, Aligned, TokenBackend
 from models.layers.flow_warp import flow_warp
 from models.layers.window_layout import WindowLayout
 
@@ -34,9 +35,9 @@ class EagerBackend(TokenBackend):
 
     plain = True
 
-    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> Iterator[Aligned]:
         """See `AttentionBackend.align`."""
-        return align(alignment, x, flows)
+        yield WHOLE, *align(alignment, x, flows)
 
     def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
         """See `TokenBackend.attend_tokens`."""

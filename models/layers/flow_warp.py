@@ -16,11 +16,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _targets(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, H, W) columns and rows, in pixels, that flow (N, 2, H, W) points to."""
+def _targets(flow: Tensor, top: int = 0) -> tuple[Tensor, Tensor]:
+    """(N, H, W) columns and rows, in pixels, that flow (N, 2, H, W) points to; `top` is the number of its first row."""
     height, width = flow.shape[-2:]
     columns = torch.arange(width, dtype=flow.dtype, device=flow.device)
-    rows = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
+    rows = torch.arange(top, top + height, dtype=flow.dtype, device=flow.device)[:, None]
     return flow[:, 0] + columns, flow[:, 1] + rows
 
 
@@ -30,15 +30,16 @@ def _normalised(columns: Tensor, rows: Tensor, height: int, width: int) -> Tenso
     return torch.stack(((columns * 2 + 1) / width - 1, (rows * 2 + 1) / height - 1), dim=-1)
 
 
-def flow_warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros") -> Tensor:
+def flow_warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros", top: int = 0) -> Tensor:
     """Bilinear sampling of x (N, C, H, W) at the places that flow (N, 2, H, W) points to.
 
     Args:
         padding_mode: "zeros" or "border", for places outside.
+        top: row of x that the flow's first row belongs to; the flow may have fewer rows than x.
     """
     with torch.autocast(x.device.type, enabled=False):
         flow = at_least_float32(flow)
-        grid = _normalised(*_targets(flow), *x.shape[-2:])
+        grid = _normalised(*_targets(flow, top), *x.shape[-2:])
         sampled = F.grid_sample(x.to(flow.dtype), grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
     return sampled.to(x.dtype)
 

@@ -1,8 +1,8 @@
 """Linear layers, with what often follows one in the same pass over memory.
 
-On a CPU, without gradients and in float32, they go to oneDNN, whose kernels apply GELU, a product or a sum while the
-result is in registers, and which on processors with AVX-512 that are not Intel's is twice as fast as the library that
-PyTorch's own matrix product calls. Everywhere else it is the plain composition.
+On a CPU in float32 they go to oneDNN, which on processors with AVX-512 that are not Intel's is twice as fast as the
+library that PyTorch's own matrix product calls, backward as well, and whose kernels, without gradients, apply GELU, a
+product or a sum while the result is in registers. Everywhere else it is the plain composition.
 Measured by `python scripts/benchmark/bench_vrt.py`. Test: `python -m pytest tests/models/layers/test_linear.py`.
 """
 
@@ -10,9 +10,15 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from models.layers.processor import processor
+
+# From so many rows on oneDNN is faster with gradients, whose way to it through Python costs 0.1 ms.
+_ROWS = 256
+# Rows of an image where they are laid out as a batch of images: PyTorch gives batches to oneDNN.
+_IMAGE_ROWS = 64
 
 
 def linear(
@@ -36,14 +42,11 @@ def linear(
         (..., out).
     """
     assert gelu + (times is not None) + (plus is not None) <= 1
-    if _by_onednn(x, weight):
-        # Its fast kernels want dense inputs; for a slice it takes its reference code, a hundred times slower.
-        x, weight = x.contiguous(), weight.contiguous()
+    if not torch.is_grad_enabled() and _by_onednn(x, weight):
         other, name = (plus, "add") if times is None else (times, "mul")
-        if other is not None:
-            return torch.ops.mkldnn._linear_pointwise.binary(x, other.contiguous(), weight, bias, name)
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu" if gelu else "none", [], "none")
-    y = F.linear(x, weight, bias)
+        return _onednn(x, weight, bias, other, name if other is not None else "gelu" if gelu else "none")
+    large = x.numel() >= _ROWS * x.shape[-1]
+    y = _Linear.apply(x, weight, bias) if large and _by_onednn(x, weight) else F.linear(x, weight, bias)
     if gelu:
         return F.gelu(y)
     if times is not None:
@@ -51,10 +54,17 @@ def linear(
     return y if plus is None else y + plus
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a (m, k) @ b (k, n), both dense."""
+    if _by_onednn(a, b):
+        # A linear layer takes a transposed weight as it is, and packs it either way.
+        return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "none")
+    return a @ b
+
+
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
-        not torch.is_grad_enabled()
-        and processor(x) == "cpu"
+        processor(x) == "cpu"
         and x.dtype is weight.dtype is torch.float32
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -65,4 +75,51 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
 @cache
 def _has_onednn() -> bool:
     # The operation is what torch.compile calls; some builds of PyTorch for other processors lack it.
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    # PyTorch does not tell tensors without data (`models/estimate.py`) the shape of a result with a second input.
+    torch.library.register_fake("mkldnn::_linear_pointwise.binary", lambda x, other, *rest: torch.empty_like(other))
+    return True
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, then: str) -> Tensor:
+    """x weightT + bias, then "none", "gelu", or "mul" or "add" with `other`."""
+    # Its fast kernels want dense inputs; for a slice it takes its reference code, a hundred times slower.
+    x, weight = x.contiguous(), weight.contiguous()
+    if other is None:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
+    return torch.ops.mkldnn._linear_pointwise.binary(x, other.contiguous(), weight, bias, then)
+
+
+class _Linear(torch.autograd.Function):
+    """F.linear by oneDNN."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):  # type: ignore[no-untyped-def]
+        x = x.contiguous()
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias, None, "none")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        grad = grad.contiguous()
+        rows = grad.flatten(0, -2)
+        return (
+            _onednn(grad, weight.t(), None, None, "none") if for_x else None,
+            _grad_of_weight(x.flatten(0, -2), rows) if for_weight else None,
+            rows.sum(0) if for_bias else None,
+        )
+
+
+def _grad_of_weight(x: Tensor, grad: Tensor) -> Tensor:
+    """gradT x, of (rows, in) and (rows, out), as the gradient of a 1x1 convolution's weight: what of oneDNN sums over
+    rows without transposed copies."""
+    if x.shape[0] % _IMAGE_ROWS:
+        return grad.t() @ x
+    images, grads = (rows.view(-1, _IMAGE_ROWS, 1, rows.shape[1]).permute(0, 3, 1, 2) for rows in (x, grad))
+    weight = x.new_empty(grad.shape[1], x.shape[1], 1, 1)
+    settings = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
+    return torch.ops.aten.convolution_backward(grads, images, weight, None, *settings)[1].view(weight.shape[:2])

@@ -2,25 +2,29 @@
 
 An offset is the optical flow plus a learned residual, (10 / scale) * tanh(...); the modulated deformable convolution
 (arXiv 1811.11168) is torchvision's or its equal. All frames, neighbours and both directions of time go through one warp
-and one deformable convolution (several where large pictures would need too much memory, without gradients).
+and one deformable convolution. Without gradients it's a few frames at a time where pictures are large, and on a CPU in
+strips (`models/layers/alignment_strips.py`).
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2).
 """
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.alignment_strips import align_in_strips
 from models.layers.deform_conv import deform_conv3x3
 from models.layers.flow_warp import at_least_float32, flow_warp
+from models.layers.processor import processor
 
 # Largest learned correction of the flow, in pixels of the full size.
 MAX_RESIDUE = 10.0
-# Offsets and modulations held at once without gradients; beyond it a clip's pairs of frames go in several calls.
-_OFFSET_BYTES = {"cpu": 16 << 20}
-_OFFSET_BYTES_ACCELERATOR = 4 << 30
+# Widest tensor of whole pictures without gradients; beyond it pairs of frames go in several calls.
+_PAIR_BYTES = 16 << 20
+_PAIR_BYTES_ACCELERATOR = 4 << 30
 
 
 class DeformableAlignment(nn.Module):
@@ -64,8 +68,6 @@ class DeformableAlignment(nn.Module):
             Next frames and previous frames aligned to every frame, (B, T, H, W, C) each; zeros for the last frame of
             the first and the first frame of the second, which have no neighbour there.
         """
-        if not torch.is_grad_enabled():
-            return self._few_pairs_at_a_time(x, flows)
         batch, count, height, width, channels = x.shape
         neighbours = self._neighbours(x.permute(0, 1, 4, 2, 3).contiguous()).flatten(0, 2)
         current = torch.stack((x[:, :-1], x[:, 1:])).flatten(0, 2)
@@ -75,37 +77,68 @@ class DeformableAlignment(nn.Module):
         nothing = (0, 0, 0, 0, 0, 0)
         return F.pad(backward, (*nothing, 0, 1)), F.pad(forward, (*nothing, 1, 0))
 
-    def _few_pairs_at_a_time(self, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` in little memory: pairs are gathered, aligned and put in their places a few at a time."""
-        batch, count = x.shape[:2]
-        images = x.flatten(0, 1)
-        # Behind the last frame, one of zeros that stands for all missing ones.
-        frames = x.new_zeros(batch * count + 1, x.shape[4], *x.shape[2:4])
-        frames[:-1] = images.permute(0, 3, 1, 2)
-        first = torch.arange(batch, device=x.device).view(1, batch, 1, 1) * count
-        time = torch.arange(count - 1, device=x.device).view(1, 1, -1, 1)
-        time = torch.cat((time, time + 1))  # (2, 1, T-1, 1): of the frames that are aligned to
-        steps = torch.arange(1, self.reach + 1, device=x.device)
-        steps = torch.stack((steps, -steps)).view(2, 1, 1, -1)
-        others = time + steps
-        sources = (first + others).masked_fill((others < 0) | (others >= count), batch * count).flatten(0, 2)
-        targets = (first + time).flatten(0, 2).squeeze(1)
-        places = targets + batch * count * torch.arange(2, device=x.device).repeat_interleave(batch * (count - 1))
-        flows = flows.flatten(0, 2)
-        out = x.new_zeros(2 * batch * count, *images.shape[1:])
-        step = self._pairs_at_once(x)
-        for i in range(0, len(targets), step):
-            part = slice(i, i + step)
-            neighbours = frames[sources[part]]
-            aligned = self._align(neighbours, images[targets[part]], flows[part])
-            out.index_copy_(0, places[part], aligned.permute(0, 2, 3, 1).to(x.dtype))
-        backward, forward = out.view(2, *x.shape)
-        return backward, forward
+    def parts(self, x: Tensor, flows: Tensor) -> Iterator[tuple[tuple[slice, slice], Tensor, Tensor]]:
+        """`forward` without gradients in little memory: a few frames at a time.
+
+        Args:
+            x, flows: see `forward`.
+
+        Yields:
+            Which clips and which of their frames, and what is aligned to them: of the next frames and of the previous
+            ones, (clips, frames, H, W, C) each.
+        """
+        for clips, times in _parts(x.shape[0], x.shape[1], max(1, self._pairs_at_once(x) // 2)):
+            ahead, behind = self._part(x[clips], flows[:, clips], times)
+            yield (clips, times), ahead, behind
+            # Before the next ones are made.
+            del ahead, behind
+
+    def _part(self, x: Tensor, flows: Tensor, times: slice) -> Tensor:
+        """What is aligned to some frames of all clips, (2, B, frames, H, W, C)."""
+        aligned = x.new_zeros(2, *x[:, times].shape)
+        # Frames that have a next one, and frames that have a previous one.
+        both = ((0, times.start, min(times.stop, x.shape[1] - 1)), (1, max(times.start, 1), times.stop))
+        sides = [side for side in both if side[1] < side[2]]
+        for group in [sides] if self._pairs_at_once(x) > 1 else [[side] for side in sides]:
+            self._align_sides(x, flows, group, [aligned[d, :, a - times.start : b - times.start] for d, a, b in group])
+        return aligned
+
+    def _align_sides(
+        self, x: Tensor, flows: Tensor, sides: Sequence[tuple[int, int, int]], out: Sequence[Tensor]
+    ) -> None:
+        """Aligns neighbours to frames, all in one call.
+
+        Args:
+            sides: (direction, start, stop) as `_pairs` takes them.
+            out: where the results go, (B, stop - start, H, W, C) for each side.
+        """
+        gathered = [self._pairs(x, flows, *side) for side in sides]
+        images = self._align(*(_joined(tensors) for tensors in zip(*gathered, strict=True))).permute(0, 2, 3, 1)
+        for to, part in zip(out, images.split([to.shape[0] * to.shape[1] for to in out]), strict=True):
+            to.copy_(part.unflatten(0, to.shape[:2]))
 
     def _pairs_at_once(self, x: Tensor) -> int:
-        """As many pairs of frames as keep the offsets small."""
-        limit = _OFFSET_BYTES.get(x.device.type, _OFFSET_BYTES_ACCELERATOR)
-        return max(1, limit // (27 * self.deformable_groups * x.shape[2] * x.shape[3] * 4))
+        """As many pairs of frames as keep what is as large as their pictures small."""
+        # On a CPU the widest is what the offset network sees, elsewhere what it gives.
+        on_cpu = processor(x) == "cpu"
+        channels = x.shape[4] * (1 + self.reach) + 2 * self.reach if on_cpu else 27 * self.deformable_groups
+        limit = _PAIR_BYTES if on_cpu else _PAIR_BYTES_ACCELERATOR
+        return max(1, limit // (channels * x.shape[2] * x.shape[3] * 4))
+
+    def _pairs(self, x: Tensor, flows: Tensor, direction: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Arguments of `_align` for frames start..stop-1 of all clips and their next (0) or previous (1) ones."""
+        count = stop - start
+        neighbours = x.new_empty(x.shape[0], count, self.reach, x.shape[4], *x.shape[2:4])
+        for k in range(self.reach):
+            other = start + (-k - 1 if direction else k + 1)
+            # Of the frames other..other+count-1 those from low to high are there.
+            low, high = (min(max(end - other, 0), count) for end in (0, x.shape[1]))
+            neighbours[:, :low, k].zero_()
+            neighbours[:, high:, k].zero_()
+            if low < high:
+                neighbours[:, low:high, k] = x[:, other + low : other + high].permute(0, 1, 4, 2, 3)
+        flow = flows[direction, :, start - direction : stop - direction]
+        return neighbours.flatten(0, 1), x[:, start:stop].flatten(0, 1), flow.flatten(0, 1)
 
     def _align(self, neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
         """Aligned features (n, C, H, W) of n frames.
@@ -115,6 +148,8 @@ class DeformableAlignment(nn.Module):
             current: (n, H, W, C).
             flows: (n, K, 2, H, W).
         """
+        if not torch.is_grad_enabled() and processor(current) == "cpu":
+            return align_in_strips(self, neighbours, current, flows)
         warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view_as(neighbours).flatten(1, 2)
         parts = (warped.permute(0, 2, 3, 1), current, flows.flatten(1, 2).permute(0, 2, 3, 1).to(current.dtype))
         # Channels-last in memory, which the convolutions of all devices run fastest on.
@@ -152,3 +187,16 @@ class DeformableAlignment(nn.Module):
             offset = (self.max_residue * torch.tanh(offset)).view(grouped) + flows
             return offset.flatten(1, 3), torch.sigmoid(mask)
         return offset.tanh_().mul_(self.max_residue).view(grouped).add_(flows).flatten(1, 3), mask.sigmoid_()
+
+
+def _parts(clips: int, frames: int, at_once: int) -> Iterator[tuple[slice, slice]]:
+    """(clips, frames) of all parts of at most so many frames: whole clips, or frames of one."""
+    many = max(1, at_once // frames)
+    few = min(frames, at_once)
+    for i in range(0, clips, many):
+        for j in range(0, frames, few):
+            yield slice(i, min(i + many, clips)), slice(j, min(j + few, frames))
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat(tuple(tensors)) if len(tensors) > 1 else tensors[0]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from models.layers.few_frames import at_once, few_frames, joined
 from models.layers.frame_conv import FrameConv
 from models.layers.stage import ChannelsToSpace
 
@@ -40,10 +41,20 @@ class VoxelConv(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, T, H, W, in) to (B, T', H', W', out), each side divided by its stride and rounded up."""
+        count = (input.shape[1] - 1) // self.stride[0] + 1
+        few = at_once(input, 3 * input[:, 0].numel())
+        if torch.is_grad_enabled() or few >= count:
+            return self._some(input, 0, count)
+        starts = range(0, count, few)
+        return joined((self._some(input, start, min(start + few, count)) for start in starts), count, 1)
+
+    def _some(self, input: Tensor, first: int, last: int) -> Tensor:
+        """Frames first to last - 1 of the result."""
         step, *stride = self.stride
-        frames = F.pad(input, (0, 0, 0, 0, 0, 0, 1, 1))
-        last = (input.shape[1] - 1) // step * step
-        triples = torch.cat([frames[:, i : i + last + 1 : step] for i in range(3)], -1)
+        start, stop = first * step - 1, (last - 1) * step + 2
+        low, high = max(start, 0), min(stop, input.shape[1])
+        frames = F.pad(input[:, low:high], (0, 0, 0, 0, 0, 0, low - start, stop - high))
+        triples = torch.cat([frames[:, i : i + (last - first - 1) * step + 1 : step] for i in range(3)], -1)
         weight = self.weight.transpose(1, 2).flatten(1, 2)
         images = triples.flatten(0, 1).permute(0, 3, 1, 2)
         features = F.conv2d(images, weight, self.bias, stride, padding=1)
@@ -73,6 +84,9 @@ class PixelShuffleUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, H, W, in) to (B, T, 2*H, 2*W, out)."""
+        return few_frames(self._of_some, x, self.conv.out_channels / self.conv.in_channels)
+
+    def _of_some(self, x: Tensor) -> Tensor:
         features = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.shuffle(features.unflatten(0, x.shape[:2]))
 

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.few_frames import at_once, joined
 from models.layers.flow_warp import at_least_float32, flow_warp
 from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
 
 LEVELS = 6
+# Channels of the widest layer.
+WIDEST = 64
 
 
 class BasicModule(nn.Module):
@@ -26,7 +29,7 @@ class BasicModule(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, outputs in ((8, 32), (32, 64), (64, 32), (32, 16), (16, 2)):
+        for inputs, outputs in ((8, 32), (32, WIDEST), (WIDEST, 32), (32, 16), (16, 2)):
             layers += [nn.Conv2d(inputs, outputs, kernel_size=7, padding=3), nn.ReLU()]
         self.basic_module = nn.Sequential(*layers[:-1])
 
@@ -95,7 +98,7 @@ class SpyNet(nn.Module):
                 clip = pyramid[level].view(batch, count, *pyramid[level].shape[1:])
                 first = torch.stack((clip[:, :-1], clip[:, 1:])).flatten(0, 2)
                 second = torch.stack((clip[:, 1:], clip[:, :-1])).flatten(0, 2)
-                flow = self._refine(module, first, second, flow)
+                flow = self._refine_few(module, first, second, flow)
                 scale = 2 ** (LEVELS - 1 - level)
                 if scale <= 8:
                     padded = pyramid[-1].shape[-2] // scale, pyramid[-1].shape[-1] // scale
@@ -111,6 +114,17 @@ class SpyNet(nn.Module):
         for _ in range(LEVELS - 1):
             levels.append(F.avg_pool2d(levels[-1], kernel_size=2, stride=2))
         return levels[::-1]
+
+    @staticmethod
+    def _refine_few(module: nn.Module, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
+        """`_refine`, a few pairs at a time without gradients."""
+        count, step = first.shape[0], at_once(first, WIDEST * first[0, 0].numel())
+        if torch.is_grad_enabled() or step >= count:
+            return SpyNet._refine(module, first, second, flow)
+        parts = (slice(start, start + step) for start in range(0, count, step))
+        return joined(
+            (SpyNet._refine(module, first[p], second[p], None if flow is None else flow[p]) for p in parts), count, 0
+        )
 
     @staticmethod
     def _refine(module: nn.Module, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.layers import eager
 from models.layers.attention_backend import AttentionBackend
 from models.layers.blocks import TMSAG, GatedMlp, ResidualLinear, rows_at_once
+from models.layers.few_frames import few_frames
 from models.layers.parallel_warping import DeformableAlignment
 from models.layers.window_attention import WindowCodes
 from models.layers.window_layout import WindowLayouts
@@ -59,6 +61,7 @@ class Stage(nn.Module):
         deformable_groups: see `DeformableAlignment`.
         drop_paths: of the stage's blocks. Both groups take them from the start, as the published weights' training did.
         mul_attn_ratio, mlp_ratio, qkv_bias, qk_scale, checkpoint_attn, checkpoint_ffn: see `TMSA`.
+        checkpoint_align: recompute in the backward pass how neighbours are aligned and fused.
     """
 
     def __init__(
@@ -81,10 +84,13 @@ class Stage(nn.Module):
         qk_scale: float | None = None,
         checkpoint_attn: bool = False,
         checkpoint_ffn: bool = False,
+        checkpoint_align: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpoint_align = checkpoint_align
         pairs = int(depth * mul_attn_ratio)
         self.reshape = change_of_size(resize, in_dim, dim)
+        self._widening = 4 * dim / in_dim if resize == "up" else 1.0
 
         def group(blocks: int, codes: WindowCodes, mutual: bool) -> TMSAG:
             return TMSAG(
@@ -116,20 +122,32 @@ class Stage(nn.Module):
         Args:
             flows: (2, B, T-1, K, 2, H', W') from `neighbour_flows`; None where there is no neighbour.
         """
-        x = self.reshape(x)
+        x = few_frames(self.reshape, x, self._widening)
         x = self.linear1(x, self.residual_group1(x, layouts, backend))
         x = self.linear2(x, self.residual_group2(x, layouts, backend))
-        return self._fuse(x, flows, backend) if self.aligns else x
+        if not self.aligns:
+            return x
+        if self.checkpoint_align and torch.is_grad_enabled():
+            return checkpoint(self._fuse, x, flows, backend, use_reentrant=False, preserve_rng_state=False)
+        return self._fuse(x, flows, backend)
 
     def _fuse(self, x: Tensor, flows: Tensor | None, backend: AttentionBackend) -> Tensor:
         """The frame and its aligned neighbours, which replace the features without a residual."""
-        if flows is None:
-            backward = forward = torch.zeros_like(x)
-        else:
-            backward, forward = backend.align(self.pa_deform, x, flows)
-        if backend.plain or torch.is_grad_enabled():
+        if backend.plain or torch.is_grad_enabled() or flows is None:
+            if flows is None:
+                backward = forward = torch.zeros_like(x)
+            else:
+                ((_, backward, forward),) = backend.align(self.pa_deform, x, flows)
             joined = torch.cat((x, backward, forward), -1)
             return eager.gated_mlp(self.pa_fuse, joined) if backend.plain else self.pa_fuse(joined)
+        out = torch.empty_like(x)
+        for part, backward, forward in backend.align(self.pa_deform, x, flows):
+            out[part] = self._fuse_part(x[part], backward, forward)
+            del backward, forward
+        return out
+
+    def _fuse_part(self, x: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
+        """`pa_fuse`, so many pixels at a time that what is between them stays in a CPU's cache."""
         sources = [part.reshape(-1, part.shape[-1]) for part in (x, backward, forward)]
         out = torch.empty_like(sources[0])
         step = rows_at_once(out, 3 * out.shape[1])

@@ -11,12 +11,14 @@ are attended to.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.layers.few_frames import at_once
 from models.layers.zero_start import zero_start
 from utils.utils_registry import FUSIONS
 
@@ -144,6 +146,7 @@ class TemporalBlock(nn.Module):
         self.attn = TemporalAttention(dim, num_heads, reach, window, steps)
         self.norm2 = nn.LayerNorm(dim)
         hidden = int(dim * mlp_ratio)
+        self._hidden = hidden
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self._compiled: Callable[..., Tensor] | None = None
 
@@ -152,7 +155,15 @@ class TemporalBlock(nn.Module):
         assert (sources is None) == (self.norm_source is None), "sources are for cross-attention"
         if sources is not None:
             sources = with_margin(sources, self.margin)
-        return in_chunks(self._chunk, x, sources, self.max_batch_tokens)
+        return in_chunks(self._chunk, x, sources, self._pixels_at_once(x, sources))
+
+    def _pixels_at_once(self, x: Tensor, sources: Tensor | None) -> int:
+        if torch.is_grad_enabled():
+            return self.max_batch_tokens
+        seen = x.shape[1] if sources is None else sources.shape[1] * self.attn.window**2
+        # Keys and values, or what is hidden in the MLP.
+        widest = max(2 * seen * x.shape[4], x.shape[1] * self._hidden)
+        return min(self.max_batch_tokens, at_once(x, widest))
 
     def _chunk(self, x: Tensor, sources: Tensor | None) -> Tensor:
         if not torch.is_grad_enabled():
@@ -208,6 +219,8 @@ def in_chunks(
         here = here[:, :, top : top + chunk.shape[2] + margins[0], left : left + chunk.shape[3] + margins[1]]
         return function(chunk, here)
 
+    if not torch.is_grad_enabled():
+        return _written(part, x, images, rows, columns)
     # `split` has one backward operation for all its parts, where slices have one of the full size each.
     done = []
     for i, some in enumerate(x.split(images)):
@@ -217,6 +230,20 @@ def in_chunks(
             bands.append(torch.cat(parts, 3) if len(parts) > 1 else parts[0])
         done.append(torch.cat(bands, 2) if len(bands) > 1 else bands[0])
     return torch.cat(done)
+
+
+def _written(
+    part: Callable[[int, int, int, Tensor], Tensor], x: Tensor, images: int, rows: int, columns: int
+) -> Tensor:
+    """All parts of `in_chunks`, each written to its place once it is made."""
+    out: Tensor | None = None
+    for i, j, k in product(*map(range, (0, 0, 0), x[:, 0, ..., 0].shape, (images, rows, columns))):
+        here = (slice(i, i + images), slice(None), slice(j, j + rows), slice(k, k + columns))
+        result = part(i, j, k, x[here])
+        out = result.new_empty(x.shape) if out is None else out
+        out[here] = result
+    assert out is not None
+    return out
 
 
 class SpikeTemporalSA(nn.Module):

@@ -9,7 +9,7 @@ Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
-from models.layers.attention_backend import ATTENTION_BACKENDS, TokenBackend, compute_dtype
+from models.layers.attention_backend import ATTENTION_BACKENDS, WHOLE, Aligned, TokenBackend, compute_dtype
 from models.layers.triton_alignment import align, alignment_difference
 from models.layers.triton_attention import interpreted, window_attention
 from models.layers.triton_mlp import add_gated_mlp
@@ -53,13 +53,14 @@ class TritonBackend(TokenBackend):
                 return f"its kernels need compute capability 8.0; this is a {torch.cuda.get_device_name(device)}"
         return _trial(_attention_difference, device, dtype)
 
-    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> Iterator[Aligned]:
         """See `AttentionBackend.align`."""
         reason = _trial(alignment_difference, x.device, compute_dtype(x))
         if reason is None:
-            return align(alignment, x, flows)
-        _warn_once(reason)
-        return super().align(alignment, x, flows)
+            yield WHOLE, *align(alignment, x, flows)
+        else:
+            _warn_once(reason)
+            yield from super().align(alignment, x, flows)
 
     def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
         """See `TokenBackend.attend_tokens`."""

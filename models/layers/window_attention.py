@@ -24,6 +24,8 @@ from models.layers.window_layout import Size3
 SHIFT_MASK = -100.0
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
+# By kind of window, what is added to the scores of self and of mutual attention (`WindowAttention.biases`).
+Biases = dict[int, tuple[Tensor, Tensor | None]]
 
 
 def relative_position_index(window: Size3) -> Tensor:
@@ -157,15 +159,13 @@ class WindowAttention(nn.Module):
         if mutual:
             self.qkv_mut = nn.Linear(dim, dim * 3, bias=qkv_bias)
 
-    def biases(
-        self, window: Size3, kinds: Iterable[int], keys_first: bool = False
-    ) -> dict[int, tuple[Tensor, Tensor | None]]:
+    def biases(self, window: Size3, kinds: Iterable[int], keys_first: bool = False) -> Biases:
         """What is added to the scores, by kind of window: (1, heads, N, N) for self attention and, where windows wrap
         around in space, (1, 1, N/2, N/2) for mutual attention; queries before keys unless `keys_first`."""
         table = self.relative_position_bias_table
         # Opposite offsets are opposite rows, and the masks are symmetric.
         bias = self.codes.relative_bias(table.flip(0) if keys_first else table, window)[None]
-        result: dict[int, tuple[Tensor, Tensor | None]] = {}
+        result: Biases = {}
         for kind in kinds:
             if not kind:
                 result[kind] = bias, None
@@ -182,7 +182,7 @@ class WindowAttention(nn.Module):
         tokens: Tensor,
         window: Size3,
         segments: Iterable[tuple[int, int]],
-        biases: dict[int, tuple[Tensor, Tensor | None]],
+        biases: Biases,
         attend: Attend,
     ) -> Tensor:
         """Tokens (windows * N, C) to tokens of the same shape.

@@ -9,6 +9,7 @@ are, and no mask is ever expanded over them.
 Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -56,6 +57,26 @@ class WindowLayout:
         """N."""
         return self.window[0] * self.window[1] * self.window[2]
 
+    def parts(self, step: int) -> Iterator["Part"]:
+        """All windows, in order, at most `step` at a time."""
+        total, per_window = self.samples.numel(), self.tokens_per_window
+        for start in range(0, total, step):
+            stop = min(start + step, total)
+            rows = slice(start * per_window, stop * per_window)
+            segments, first = [], 0
+            for kind, count in self.segments:
+                inside = min(stop, first + count) - max(start, first)
+                if inside > 0:
+                    segments.append((kind, inside))
+                first += count
+            yield Part(
+                tuple(segments),
+                self.index[rows],
+                None if self.padding is None else self.padding[rows],
+                None if self.stand_ins is None else self.stand_ins[rows],
+                self.samples[start:stop],
+            )
+
     @cached_property
     def full_mask(self) -> Tensor:
         """(windows of a sample, N, N) float32: 1 where a shift brought together what lies apart, windows in the grid's
@@ -71,6 +92,35 @@ class WindowLayout:
         cut = labels.unflatten(2, (-1, self.window[2])).unflatten(1, (-1, self.window[1]))
         cut = cut.unflatten(0, (-1, self.window[0])).permute(0, 2, 4, 1, 3, 5).reshape(-1, self.tokens_per_window)
         return (cut[:, None] != cut[:, :, None]).float()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Neighbouring windows of a layout: its attributes for them alone."""
+
+    segments: tuple[tuple[int, int], ...]
+    index: Tensor
+    padding: Tensor | None
+    stand_ins: Tensor | None
+    samples: Tensor
+
+    def take(self, tokens: Tensor) -> Tensor:
+        """Rows (windows * N, C) of tokens (B*T*H*W, C); padded places hold a copy of some token."""
+        return tokens.index_select(0, self.index)
+
+    def take_gradient(self, grad: Tensor) -> Tensor:
+        """The same of the gradient of what `put` wrote; padded places have none."""
+        rows = self.take(grad)
+        return rows if self.padding is None else rows.masked_fill_(self.padding[:, None], 0)
+
+    def put(self, rows: Tensor, tokens: Tensor) -> None:
+        """Writes rows (windows * N, C) to where `take` found them."""
+        if self.stand_ins is not None:
+            # Padded places write what their stand-in writes: choosing the others would make a GPU wait.
+            windows = rows.view(self.samples.numel(), -1, rows.shape[1])
+            places = self.stand_ins.view(*windows.shape[:2], 1).expand_as(windows)
+            rows = windows.gather(1, places).view(rows.shape)
+        tokens.index_copy_(0, self.index, rows)
 
 
 def fit_window(size: Size3, window: Size3, shift: Size3, pairs: bool) -> tuple[Size3, Size3]:

@@ -78,8 +78,18 @@ class AlignmentProblem(Problem):
 
     def apply(self, backend: AttentionBackend) -> Tensor:
         """See `Problem.apply`. Triton's kernels run or fail: nothing stands in for them."""
-        way = triton_alignment.align if isinstance(backend, TritonBackend) else backend.align
-        return torch.stack(way(self.alignment, *self.inputs))
+        x, flows = self.inputs
+        if isinstance(backend, TritonBackend):
+            return torch.stack(triton_alignment.align(self.alignment, x, flows))
+        aligned = backend.align(self.alignment, x, flows)
+        if torch.is_grad_enabled():
+            ((_, *directions),) = aligned
+            return torch.stack(directions)
+        out = x.new_empty(2, *x.shape)
+        for part, *directions in aligned:
+            for to, direction in zip(out, directions, strict=True):
+                to[part] = direction
+        return out
 
     def error(self, got: Tensor, exact: Tensor) -> float:
         """The norm of the difference as a share of the norm."""

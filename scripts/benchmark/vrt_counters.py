@@ -10,7 +10,6 @@ what moves where nothing stays in a cache. A multiplication with its addition is
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import cache
 from math import prod
 from typing import Any
 
@@ -45,7 +44,7 @@ class Counts:
         operations: ATen operations that touch data. flop: of matrix products, convolutions and attention. moved: bytes
             read and written. kept: bytes that the forward pass keeps for the backward pass, weights not counted.
         peak_alive: bytes that are alive at most, network and inputs not counted. largest: of one tensor.
-        kept_by_attention: the part of `kept` that is not kept if attention is recomputed.
+        kept_by_attention: the part of `kept` that is not kept if attention is recomputed; 0 where it always is.
     """
 
     operations: int = 0
@@ -71,7 +70,6 @@ def count(network: nn.Module, inputs: Sequence[Tensor], step: bool) -> Counts:
 
 
 def _count(network: nn.Module, inputs: Sequence[Tensor], step: bool, recompute_attention: bool = False) -> Counts:
-    _register_shapes()
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
         twin, fakes = deepcopy(network), deepcopy(list(inputs))
@@ -100,13 +98,6 @@ def _count(network: nn.Module, inputs: Sequence[Tensor], step: bool, recompute_a
             twin(*fakes)
     counter.counts.peak_alive, counter.counts.largest = storages.peak, storages.largest
     return counter.counts
-
-
-@cache
-def _register_shapes() -> None:
-    """Tells fake tensors the shape of what oneDNN's linear layer with a second input gives, which PyTorch does not."""
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        torch.library.register_fake("mkldnn::_linear_pointwise.binary", lambda x, other, *rest: torch.empty_like(other))
 
 
 class _Counter(TorchDispatchMode):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import models.network_vrt as network_vrt
 from models.layers import deform_conv, parallel_warping, spynet
 from models.layers.flow_warp import flow_warp, flow_warp_nearest4
+from models.layers.processor import laid_out_for
 from models.network_vrt import VRT
 from tests.models.vrt_cases import SMALL, small_vrt
 from utils.utils_registry import NETWORKS
@@ -76,7 +77,7 @@ def test_interpolation_adds_the_mean_back() -> None:
 
 @pytest.mark.parametrize("pa_frames", [2, 4, 6])
 def test_one_warp_and_one_deformable_convolution_per_stage(pa_frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all frames, neighbours and both directions together; and one SpyNet pass with one pyramid."""
+    """On a GPU, for all frames, neighbours and both directions together; and one SpyNet pass with one pyramid."""
     calls: dict[str, list[int]] = {"deform": [], "warp": [], "level": [], "image": []}
 
     def counting(name, function):  # type: ignore[no-untyped-def]
@@ -90,7 +91,7 @@ def test_one_warp_and_one_deformable_convolution_per_stage(pa_frames: int, monke
     network = small_vrt(pa_frames=pa_frames, deformable_groups=2 * reach, embed_dims=[12] * 9)
     pyramids: list[int] = []
     network.spynet._pyramid = counting_pyramid(network.spynet._pyramid, pyramids)  # type: ignore[method-assign]
-    with torch.no_grad():
+    with torch.no_grad(), laid_out_for("cuda"):
         network(clip(2, 5, 3, 16, 16))
     pairs = 2 * 2 * 4
     assert calls == {
@@ -106,7 +107,9 @@ def counting_pyramid(function, frames: list[int]):  # type: ignore[no-untyped-de
     return lambda images: (frames.append(images.shape[0]), function(images))[1]
 
 
-@pytest.mark.parametrize("flags", [{"no_checkpoint_attn_blocks": [2], "no_checkpoint_ffn_blocks": [1, 7]}, {}])
+@pytest.mark.parametrize(
+    "flags", [{"no_checkpoint_attn_blocks": [2], "no_checkpoint_ffn_blocks": [1, 7]}, {"use_checkpoint_align": True}]
+)
 def test_checkpointing_equals_none_and_flags_mean_what_they_say(flags: dict) -> None:
     plain = small_vrt().double()
     lean = small_vrt(use_checkpoint_attn=True, use_checkpoint_ffn=True, **flags).double()
@@ -115,8 +118,10 @@ def test_checkpointing_equals_none_and_flags_mean_what_they_say(flags: dict) -> 
             assert block.checkpoint_attn == (i not in flags.get("no_checkpoint_attn_blocks", []))
             assert block.checkpoint_ffn == (i not in flags.get("no_checkpoint_ffn_blocks", []))
     x = clip(1, 3, 3, 16, 16, dtype=torch.float64)
-    for a, b in zip(gradients(plain, x), gradients(lean, x), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+    for device in ("cpu", "cuda"):
+        with laid_out_for(device):
+            for a, b in zip(gradients(plain, x), gradients(lean, x), strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
 def test_checkpointing_keeps_less() -> None:
@@ -131,22 +136,26 @@ def test_checkpointing_keeps_less() -> None:
             network(clip(1, 3, 3, 16, 16))
         return sum(sizes.values())
 
-    none, attn, both = (
-        kept(small_vrt(use_checkpoint_attn=a, use_checkpoint_ffn=f))
-        for a, f in ((False, False), (True, False), (True, True))
-    )
-    assert none > attn > both
+    def with_options(attn: bool, ffn: bool, align: bool) -> int:
+        return kept(small_vrt(use_checkpoint_attn=attn, use_checkpoint_ffn=ffn, use_checkpoint_align=align))
+
+    flags = ((False, False, False), (True, False, False), (True, True, False), (True, True, True))
+    with laid_out_for("cuda"):
+        none, attn, both, all_three = (with_options(*each) for each in flags)
+    assert none > attn > both > all_three
+    # On a CPU blocks never keep anything.
+    assert with_options(False, False, False) == with_options(True, True, False) < none
 
 
 def test_drop_path_is_per_sample_and_only_in_training() -> None:
-    network = small_vrt(drop_path_rate=0.5)
+    network = small_vrt(drop_path_rate=0.5).double()
     rates = [m.drop_path for m in network.modules() if hasattr(m, "drop_path")]
     assert rates[0] == 0
     assert max(rates) == 0.5
     # Both groups of a stage take its rates from the start: group 2's only block has the rate of group 1's.
     stage = network.stage3
     assert stage.residual_group1.blocks[0].drop_path == stage.residual_group2.blocks[0].drop_path
-    x = clip(2, 2, 3, 16, 16)
+    x = clip(2, 2, 3, 16, 16, dtype=torch.float64)
     with torch.no_grad():
         assert torch.equal(network(x), network(x))
         network.train()
@@ -154,7 +163,7 @@ def test_drop_path_is_per_sample_and_only_in_training() -> None:
         first = network(x)
         assert not torch.allclose(first, network(x))
         torch.manual_seed(0)
-    torch.testing.assert_close(network(x), first, rtol=0, atol=1e-4)
+    torch.testing.assert_close(network(x), first, rtol=0, atol=1e-10)
 
 
 def test_bfloat16_autocast_keeps_flow_grids_and_offsets_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
 """The benchmark of alignment tells right from wrong."""
 
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
 from torch import Tensor
 
 from models.layers.attention import SdpaBackend
+from models.layers.attention_backend import Aligned
 from models.layers.parallel_warping import DeformableAlignment
 from scripts.benchmark import bench_alignment
 from scripts.benchmark.bench_alignment import main
@@ -21,8 +23,8 @@ def test_compares_back_ends(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_says_which_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    def shifted(self: SdpaBackend, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-        return alignment(x, flows + 0.01)
+    def shifted(self: SdpaBackend, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> Iterator[Aligned]:
+        return alignment.parts(x, flows + 0.01)
 
     with mock.patch.object(SdpaBackend, "align", shifted):
         assert main(SMALL) == 1

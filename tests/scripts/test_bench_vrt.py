@@ -36,7 +36,8 @@ def test_back_ends_do_the_same_arithmetic() -> None:
         network.attention_backend = name
         counts[name] = count(network, x, step=True)
     assert counts["eager"].kept > counts["sdpa"].kept > 0
-    assert counts["eager"].kept_by_attention > counts["sdpa"].kept_by_attention > 0
+    # On a CPU it is recomputed anyway, and with the whole block.
+    assert counts["eager"].kept_by_attention > 0 == counts["sdpa"].kept_by_attention
 
 
 def test_two_back_ends_in_turns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from models.layers import deform_conv
+from models.layers import alignment_strips, deform_conv, few_frames, parallel_warping
 from models.layers.deform_conv import deform_conv3x3
 from models.layers.flow_warp import flow_warp, flow_warp_nearest4, neighbour_flows
 from models.layers.parallel_warping import DeformableAlignment
+from models.layers.processor import laid_out_for
 from models.layers.spynet import SpyNet
 
 
@@ -114,20 +115,23 @@ def test_deformable_convolution_equals_torchvision(
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("pa_frames", "frames"), [(2, 2), (2, 5), (4, 2), (4, 5), (6, 3), (6, 5)])
-def test_alignment_equals_one_frame_at_a_time(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    reach, dim, groups, scale = pa_frames // 2, 6, 3 * (pa_frames // 2), 2
+def alignment(pa_frames: int) -> DeformableAlignment:
     torch.manual_seed(0)
-    module = DeformableAlignment(dim, pa_frames, groups, scale).double()
+    module = DeformableAlignment(6, pa_frames, 3 * (pa_frames // 2), scale=2).double()
     assert not module.conv_offset[-1].weight.any()
     torch.nn.init.normal_(module.conv_offset[-1].weight, std=0.1)
-    x = normal(2, frames, 5, 7, dim)
+    torch.nn.init.normal_(module.conv_offset[-1].bias, std=0.1)
+    torch.nn.init.normal_(module.bias)
+    return module
+
+
+@pytest.mark.parametrize(("pa_frames", "frames"), [(2, 2), (2, 5), (4, 2), (4, 5), (6, 3), (6, 5)])
+def test_alignment_equals_one_frame_at_a_time(pa_frames: int, frames: int) -> None:
+    reach, scale = pa_frames // 2, 2
+    module = alignment(pa_frames)
+    x = normal(2, frames, 5, 7, module.weight.shape[0])
     flows = neighbour_flows(normal(2, 2, frames - 1, 2, 5, 7), reach)
     backward, forward = module(x, flows)
-    monkeypatch.setattr("models.layers.parallel_warping._OFFSET_BYTES", {"cpu": 3 * 27 * groups * 35 * 4})
-    with torch.no_grad():  # three pairs of frames at a time
-        for few, all_at_once in zip(module(x, flows), (backward, forward), strict=True):
-            torch.testing.assert_close(few, all_at_once, rtol=0, atol=1e-12)
     pictures = x.permute(0, 1, 4, 2, 3)
     for t in range(frames):
         for direction, result in ((0, backward), (1, forward)):
@@ -150,6 +154,62 @@ def test_alignment_equals_one_frame_at_a_time(pa_frames: int, frames: int, monke
                 torch.cat(there, 1), torch.cat(parts, 1), module.weight, module.bias, padding=1, mask=mask.sigmoid()
             )
             torch.testing.assert_close(result[:, t].permute(0, 3, 1, 2), expected, rtol=0, atol=1e-10)
+
+
+def in_parts(module: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """What `parts` gives put together, and the shape (clips, frames) of each part."""
+    ahead, behind, shapes = torch.full_like(x, torch.nan), torch.full_like(x, torch.nan), []
+    with torch.no_grad():
+        for part, of_next, of_previous in module.parts(x, flows):
+            ahead[part], behind[part] = of_next, of_previous
+            shapes.append((of_next.shape[0], of_next.shape[1]))
+    return ahead, behind, shapes
+
+
+@pytest.mark.parametrize("processor", ["cpu", "cuda"])  # the second is the way that GPUs take
+@pytest.mark.parametrize("pa_frames", [2, 4, 6])
+@pytest.mark.parametrize(
+    ("frames", "height", "width", "pairs", "shapes"),
+    [
+        (6, 5, 7, 1, [(1, 1)] * 12),
+        (6, 7, 3, 5, [(1, 2)] * 6),
+        (2, 1, 5, 2, [(1, 1)] * 4),
+        (2, 5, 1, 8, [(2, 2)]),
+    ],
+)
+def test_few_frames_at_a_time_are_aligned_as_all_at_once(
+    processor: str, pa_frames: int, frames: int, height: int, width: int, pairs: int, shapes: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    module = alignment(pa_frames)
+    x = normal(2, frames, height, width, 6)
+    flows = neighbour_flows(normal(2, 2, frames - 1, 2, height, width), pa_frames // 2)
+    channels = module.conv_offset[0].in_channels if processor == "cpu" else module.conv_offset[-1].out_channels
+    limit = "_PAIR_BYTES" if processor == "cpu" else "_PAIR_BYTES_ACCELERATOR"
+    monkeypatch.setattr(parallel_warping, limit, pairs * channels * height * width * 4)
+    expected = module(x, flows)
+    for rows in (1, 2, 16):
+        monkeypatch.setattr(alignment_strips, "_STRIP_BYTES", rows * module.conv_offset[-1].out_channels * width * 4)
+        with laid_out_for(processor):
+            ahead, behind, got_shapes = in_parts(module, x, flows)
+        assert got_shapes == shapes
+        torch.testing.assert_close(ahead, expected[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(behind, expected[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_alignment_in_strips_in_single_precision(autocast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There oneDNN multiplies; under autocast the offset network is in half precision and the samples are not."""
+    monkeypatch.setattr(alignment_strips, "_STRIP_BYTES", 2000)
+    module = alignment(4).float()
+    x = normal(1, 3, 9, 8, 6).float()
+    flows = neighbour_flows(normal(2, 1, 2, 2, 9, 8).float(), 2)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        expected = module(x, flows)
+        ahead, behind, _ = in_parts(module, x, flows)
+    tolerance = 0.02 if autocast else 1e-5
+    torch.testing.assert_close(ahead, expected[0], rtol=0, atol=tolerance)
+    torch.testing.assert_close(behind, expected[1], rtol=0, atol=tolerance)
 
 
 class TestSpyNet:
@@ -203,6 +263,15 @@ class TestSpyNet:
                     expected = self.plain(network, clip[:, a], clip[:, b])
                     for level, e in zip(flows, expected, strict=True):
                         torch.testing.assert_close(level[direction, :, t], e, rtol=0, atol=1e-9)
+
+    @pytest.mark.parametrize("limit", [1, 3 * 64 * 32 * 32 * 8])
+    def test_few_pairs_at_a_time(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        network, clip = self.network(), normal(2, 3, 3, 40, 24).sigmoid()
+        expected = network(clip)
+        monkeypatch.setattr(few_frames, "_BYTES", {"cpu": limit})
+        with torch.no_grad():
+            for few, all_at_once in zip(network(clip), expected, strict=True):
+                torch.testing.assert_close(few, all_at_once, rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize("wrapped", [False, True])
     def test_weights_file(self, wrapped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
