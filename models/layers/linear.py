@@ -56,7 +56,7 @@ def linear(
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a (m, k) @ b (k, n), both dense."""
-    if _by_onednn(a, b):
+    if not torch.is_grad_enabled() and _by_onednn(a, b):
         # A linear layer takes a transposed weight as it is, and packs it either way.
         return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "none")
     return a @ b

@@ -1,9 +1,9 @@
 """Time, memory and arithmetic of VRT, back ends of attention and recipes against each other in one run.
 
-    python scripts/benchmark/bench_vrt.py --size 6x64x64 --compare eager,sdpa          # forward pass
+    python scripts/benchmark/bench_vrt.py --size 6x64x64 --compare eager,sdpa,native   # forward pass
     python scripts/benchmark/bench_vrt.py --size 6x32x32 --compare eager,sdpa --step   # training step
-    python scripts/benchmark/bench_vrt.py --size 6x64x64 --recipe 006,voxel            # what the spike branch costs
-    python scripts/benchmark/bench_vrt.py --size 6x192x192 --compare eager,sdpa --count_only    # nothing is run
+    python scripts/benchmark/bench_vrt.py --size 6x64x64 --recipe 006,voxel           # what the spike branch costs
+    python scripts/benchmark/bench_vrt.py --size 6x192x192 --compare eager,sdpa --count_only   # nothing is run
     python scripts/benchmark/bench_vrt.py --device cuda --precision bf16 --size 6x192x192 --compare eager,sdpa,triton
     python scripts/benchmark/bench_vrt.py --device cuda --precision bf16 --size 6x192x192 --compare sdpa,sdpa+graphs
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import data.select_dataset  # noqa: F401  (registers the data sets)
 from models.cuda_graphs import GraphedNetwork
 from models.execution import compile_blocks
+from models.layers.attention_backend import ATTENTION_BACKENDS
 from models.network_vrt import VRT
 from models.select_network import define_G
 from scripts.benchmark.vrt_counters import count
@@ -67,6 +68,11 @@ class Workload:
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.01)
         backend = variant.backend.removesuffix(GRAPHS)
+        if backend != "auto":
+            dtype = torch.bfloat16 if variant.precision == "bf16" else torch.float32
+            reason = ATTENTION_BACKENDS.get(backend)().refusal(self.device, dtype)
+            if reason is not None:  # what takes its place must not be measured under its name
+                raise ValueError(f"it can't run here: {reason}")
         for module in network.modules():
             if isinstance(module, VRT):
                 module.attention_backend = backend
