@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +180,23 @@ def test_a_kernel_that_fails_is_refused(
     monkeypatch.setattr(native_attention, "SOURCE", source)
     reason = NativeBackend().refusal(CPU, FLOAT)
     assert reason is not None and message in reason
+
+
+@needs_kernel
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86 processors")
+@pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64"])
+def test_narrower_vectors_give_the_same(processor: str, forgotten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = [flag.replace("native", processor) for flag in native_attention._FLAGS]
+    monkeypatch.setattr(native_attention, "_FLAGS", flags)
+    assert NativeBackend().refusal(CPU, FLOAT) is None
+    for case in CASES[1:]:
+        given = [None if x is None else x.requires_grad_() for x in _case(*case)]
+        out = NativeBackend().attend(*given, 0.3)
+        torch.testing.assert_close(out, _plain(*given, 0.3), rtol=0, atol=4e-6)
+        wanted = [x for x in given if x is not None]
+        results = [torch.autograd.grad(y.square().sum(), wanted) for y in (out, _plain(*given, 0.3))]
+        for got, expected in zip(*results, strict=True):
+            torch.testing.assert_close(got, expected, rtol=0, atol=1e-5 * max(1, float(expected.abs().max())))
 
 
 @needs_kernel
