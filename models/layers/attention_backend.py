@@ -136,8 +136,9 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Atten
     """
     if name == "auto":
         known = [choice for choice in PREFERENCE if choice in ATTENTION_BACKENDS.names()]
-        name = next(choice for choice in known if _backend(choice).refusal(device, dtype) is None)
-        _tell_once(name, str(device), dtype)
+        refusals = {choice: _backend(choice).refusal(device, dtype) for choice in known}
+        name = next(choice for choice, reason in refusals.items() if reason is None)
+        _tell_once(name, str(device), dtype, "".join(f"; not {c!r}: {r}" for c, r in refusals.items() if r is not None))
     chosen, reasons = name, []
     while (reason := _backend(chosen).refusal(device, dtype)) is not None:
         reasons.append(reason)
@@ -165,5 +166,6 @@ def _warn_once(name: str, reason: str, chosen: str) -> None:
 
 
 @cache
-def _tell_once(name: str, device: str, dtype: torch.dtype) -> None:
-    logger.info("netG.attention_backend 'auto' is %r on %s in %s.", name, device, str(dtype).removeprefix("torch."))
+def _tell_once(name: str, device: str, dtype: torch.dtype, refusals: str) -> None:
+    kind = str(dtype).removeprefix("torch.")
+    logger.info("netG.attention_backend 'auto' is %r on %s in %s%s.", name, device, kind, refusals)
