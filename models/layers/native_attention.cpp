@@ -38,7 +38,7 @@ static inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
 // 2^x: a polynomial for the fraction (its relative error is below 2e-9), the exponent's bits for the rest.
 static inline Vec exp2(Vec x) {
-    x = larger(x, all(-126.f));
+    x = x < -126.f ? all(-126.f) : x;  // keeps what is not a number
     const Vec magic = all(12582912.f);  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
     const Vec shifted = x + magic, f = x - (shifted - magic);
     Vec p = all(1.5345810970757157e-4f);

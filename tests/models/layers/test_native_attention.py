@@ -95,6 +95,19 @@ def test_scores_far_apart_are_finite_and_right() -> None:
 
 
 @needs_kernel
+@pytest.mark.parametrize("place", range(4), ids=["q", "k", "v", "bias"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_a_number_is_not_hidden(place: int, value: float) -> None:
+    given = _case(2, 2, 24, 8, 2)
+    given[place] = given[place].clone()
+    given[place][0, 1, 3, 5] = value
+    q, k, v, bias = given
+    expected = _plain(q, k, v, bias, 0.3)
+    assert not expected.isfinite().all()
+    assert torch.equal(NativeBackend().attend(q, k, v, bias, 0.3).isfinite(), expected.isfinite())
+
+
+@needs_kernel
 def test_gradients_repeat_whatever_the_number_of_threads() -> None:
     grads = []
     threads = torch.get_num_threads()
