@@ -33,7 +33,7 @@ from models.layers.attention_backend import ATTENTION_BACKENDS, WindowBackend
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 # OpenMP's functions stay unresolved: those that PyTorch has loaded serve, and so its threads.
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-c")
+_FLAGS = ("-O3", "-funroll-loops", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-c")
 _COMPILER_SECONDS = 120
 # Sums of the bias' gradient that are computed side by side; each takes as much memory as the bias.
 _MOST_PARTS = 16
