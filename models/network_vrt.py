@@ -125,6 +125,9 @@ class VRT(nn.Module):
         def common(i: int) -> dict:
             """Arguments that stages and groups share, for position i of `depths`."""
             return {
+                "dim": embed_dims[i],
+                "depth": depths[i],
+                "num_heads": num_heads[i],
                 "drop_paths": drop_paths[ends[i] : ends[i + 1]],
                 "mlp_ratio": mlp_ratio,
                 "qkv_bias": qkv_bias,
@@ -136,39 +139,33 @@ class VRT(nn.Module):
         def stage(i: int) -> Stage:
             resize, scale = STAGES[i]
             return Stage(
-                embed_dims[max(i - 1, 0)],
-                embed_dims[i],
-                depths[i],
-                num_heads[i],
-                pair_codes,
-                window_codes,
-                resize=resize,
-                scale=scale,
-                pa_frames=pa_frames,
-                deformable_groups=deformable_groups,
-                mul_attn_ratio=mul_attn_ratio,
-                checkpoint_align=use_checkpoint_align,
-                **common(i),
-            )
+                embed_dims[max(i - 1, 0)], pair_codes=pair_codes, window_codes=window_codes, resize=resize, scale=scale,
+                pa_frames=pa_frames, deformable_groups=deformable_groups, mul_attn_ratio=mul_attn_ratio,
+                checkpoint_align=use_checkpoint_align, **common(i),
+            )  # fmt: skip
 
         self.stage1, self.stage2, self.stage3, self.stage4 = stage(0), stage(1), stage(2), stage(3)
         self.stage5, self.stage6, self.stage7 = stage(4), stage(5), stage(6)
         self.stage8 = nn.ModuleList([nn.Sequential(nn.Identity(), nn.LayerNorm(dim), nn.Linear(dim, body_dim))])
         for i in range(len(STAGES), len(depths)):
             codes = frame_codes if i in indep_reconsts else window_codes
-            self.stage8.append(RTMSA(embed_dims[i], depths[i], num_heads[i], codes, **common(i)))
+            self.stage8.append(RTMSA(codes=codes, **common(i)))
         self.norm = nn.LayerNorm(body_dim)
         self.conv_after_body = nn.Linear(body_dim, dim)
 
-        if not pa_frames:
-            self.linear_fuse = nn.Conv2d(dim * img_size[0], RECONSTRUCTION_CHANNELS, kernel_size=1)
-            self.conv_last: nn.Module = nn.Conv2d(RECONSTRUCTION_CHANNELS, out_chans, kernel_size=7)
-        elif upscale == 1:
-            self.conv_last = FrameConv(dim, out_chans)
+        self._add_reconstruction(dim)
+
+    def _add_reconstruction(self, dim: int) -> None:
+        """The layers from features with `dim` channels to the output."""
+        if not self.pa_frames:
+            self.linear_fuse = nn.Conv2d(dim * self.clip_frames, RECONSTRUCTION_CHANNELS, kernel_size=1)
+            self.conv_last: nn.Module = nn.Conv2d(RECONSTRUCTION_CHANNELS, self.out_chans, kernel_size=7)
+        elif self.upscale == 1:
+            self.conv_last = FrameConv(dim, self.out_chans)
         else:
             self.conv_before_upsample = nn.Sequential(FrameConv(dim, RECONSTRUCTION_CHANNELS), nn.LeakyReLU())
-            self.upsample = Upsample(upscale, RECONSTRUCTION_CHANNELS)
-            self.conv_last = FrameConv(RECONSTRUCTION_CHANNELS, out_chans)
+            self.upsample = Upsample(self.upscale, RECONSTRUCTION_CHANNELS)
+            self.conv_last = FrameConv(RECONSTRUCTION_CHANNELS, self.out_chans)
 
     def forward(self, x: Tensor, fuse: Fuse | None = None) -> Tensor:
         """Restores a clip.

@@ -6,8 +6,8 @@ strip stays in the cache. The numbers are those of `DeformableAlignment` to roun
 
     (10 / scale) * tanh(o) = (10 / scale) * (2 * sigmoid(2 * o) - 1)
 
-so that one sigmoid, several times faster than a tanh, makes offsets and modulation, and the last layer's channels are
-put in an order in which its output is the grid to sample at.
+so that one sigmoid makes offsets and modulation at once, and the last layer's channels are put in an order in which its
+output is the grid to sample at.
 Test: `python -m pytest tests/models/layers/test_warping.py`.
 
 Legend: n pairs of frames, C channels, H height, W width, K neighbours, G deformable groups, r rows of a strip.

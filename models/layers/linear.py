@@ -1,7 +1,7 @@
 """Linear layers, with what often follows one in the same pass over memory.
 
-On a CPU in float32 they go to oneDNN, which on processors with AVX-512 that are not Intel's is twice as fast as the
-library that PyTorch's own matrix product calls, backward as well, and whose kernels, without gradients, apply GELU, a
+On a CPU in float32 they go to oneDNN, which on processors with AVX-512 that are not Intel's is faster than the library
+that PyTorch's own matrix product calls, backward as well, and whose kernels, without gradients, apply GELU, a
 product or a sum while the result is in registers. Everywhere else it is the plain composition.
 Measured by `python scripts/benchmark/bench_vrt.py`. Test: `python -m pytest tests/models/layers/test_linear.py`.
 """
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from models.layers.processor import processor
 
-# From so many rows on oneDNN is faster with gradients, whose way to it through Python costs 0.1 ms.
+# With fewer rows, the way to oneDNN through Python costs more than it saves.
 _ROWS = 256
 # Rows of an image where they are laid out as a batch of images: PyTorch gives batches to oneDNN.
 _IMAGE_ROWS = 64
@@ -84,7 +84,7 @@ def _has_onednn() -> bool:
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, then: str) -> Tensor:
     """x weightT + bias, then "none", "gelu", or "mul" or "add" with `other`."""
-    # Its fast kernels want dense inputs; for a slice it takes its reference code, a hundred times slower.
+    # Its fast kernels want dense inputs; for a slice it takes its slow reference code.
     x, weight = x.contiguous(), weight.contiguous()
     if other is None:
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 
+from models.layers.attention_backend import ATTENTION_BACKENDS
 from models.network_vrt import VRT
 from tests.models.vrt_cases import FIXTURES, OFFICIAL_001, OFFICIAL_006, fixture_vrt, key_list
 
 NAMES = ["deblur_pa2", "denoise_nonblind", "sr4_pa4", "vfi_pa0"]
 
 
+def _skip_where_another_would_run(backend: str, dtype: torch.dtype) -> None:
+    reason = ATTENTION_BACKENDS.get(backend)().refusal(torch.device("cpu"), dtype)
+    if reason is not None:
+        pytest.skip(reason)
+
+
 def _output_error(name: str, dtype: torch.dtype, backend: str = "sdpa") -> torch.Tensor:
+    _skip_where_another_would_run(backend, dtype)
     network, arrays = fixture_vrt(name, dtype)
     network.attention_backend = backend
     with torch.no_grad():
@@ -59,6 +67,7 @@ def test_output_in_float64(name: str) -> None:
     ],
 )
 def test_gradient_norms(dtype: torch.dtype, backend: str, tolerance: float) -> None:
+    _skip_where_another_would_run(backend, dtype)
     network, arrays = fixture_vrt("deblur_pa2", dtype)
     network.attention_backend = backend
     expected = json.loads((FIXTURES / "deblur_pa2.grad_norms.json").read_text())

@@ -54,6 +54,12 @@ def test_two_back_ends_in_turns(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "aten::" in (tmp_path / "top_006_eager.txt").read_text()
 
 
+def test_what_would_be_replaced_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--size", "1x16x16", "--compare", "flex", "--count_only", "--set", *TINY]
+    assert bench_vrt.main(arguments) == 2
+    assert "006 flex: ValueError: it can't run here: FlexAttention" in capsys.readouterr().err
+
+
 def test_commands_of_the_document(repository: Path) -> None:
     page = (repository / "docs" / "performance.md").read_text(encoding="utf-8")
     commands = re.findall(r"python (scripts/benchmark/bench_vrt\.py) (--.*?)(?:`|$)", page, re.MULTILINE)
