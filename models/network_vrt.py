@@ -111,8 +111,7 @@ class VRT(nn.Module):
         self.attention_backend: str = attention_backend
         dim, body_dim = embed_dims[0], embed_dims[-1]
 
-        copies = WARPED_COPIES if pa_frames else 1
-        self.conv_first = FrameConv(in_chans * copies + nonblind_denoising, dim)
+        self.conv_first = FrameConv(in_chans * (WARPED_COPIES if pa_frames else 1) + nonblind_denoising, dim)
         if pa_frames:
             self.spynet = SpyNet(spynet_path)
 
@@ -148,8 +147,7 @@ class VRT(nn.Module):
         self.stage5, self.stage6, self.stage7 = stage(4), stage(5), stage(6)
         self.stage8 = nn.ModuleList([nn.Sequential(nn.Identity(), nn.LayerNorm(dim), nn.Linear(dim, body_dim))])
         for i in range(len(STAGES), len(depths)):
-            codes = frame_codes if i in indep_reconsts else window_codes
-            self.stage8.append(RTMSA(codes=codes, **common(i)))
+            self.stage8.append(RTMSA(codes=frame_codes if i in indep_reconsts else window_codes, **common(i)))
         self.norm = nn.LayerNorm(body_dim)
         self.conv_after_body = nn.Linear(body_dim, dim)
 
