@@ -70,7 +70,9 @@ def flow_warp_nearest4(x: Tensor, flow: Tensor) -> Tensor:
 def neighbour_flows(flows: Tensor, reach: int) -> Tensor:
     """Flows from every frame to its next `reach` frames, in both directions of time.
 
-    f(t, t+k) = f(t, t+1) + warp(f(t+1, t+k), f(t, t+1)), for all frames and both directions in one warp per k.
+    f(t, t+k) = f(t, t+k-1) + warp(f(t+k-1, t+k), f(t, t+k-1)), for all frames and both directions in one warp per k.
+    The published 16-frame model (pa_frames 6) was trained with this order: composing from f(t, t+1) instead gives
+    another flow from k = 3 on (fixture deblur_pa6).
 
     Args:
         flows: (2, B, T-1, 2, H, W); [0, :, t] is from frame t to t+1, [1, :, t] from frame t+1 to t.
@@ -88,9 +90,9 @@ def neighbour_flows(flows: Tensor, reach: int) -> Tensor:
         if count < 1:
             orders.append(torch.zeros_like(flows))
             continue
-        first = torch.stack((flows[0, :, :count], flows[1, :, order - 1 :]))
-        rest = torch.stack((longer[0, :, 1:], longer[1, :, :-1]))
-        longer = first + flow_warp(rest.flatten(0, 2), first.flatten(0, 2)).view_as(first)
+        shorter = torch.stack((longer[0, :, :count], longer[1, :, 1:]))
+        last_step = torch.stack((flows[0, :, order - 1 :], flows[1, :, :count]))
+        longer = shorter + flow_warp(last_step.flatten(0, 2), shorter.flatten(0, 2)).view_as(shorter)
         missing = (0, 0, 0, 0, 0, 0)
         ahead = F.pad(longer[0], (*missing, 0, order - 1))
         behind = F.pad(longer[1], (*missing, order - 1, 0))

@@ -10,7 +10,7 @@ from models.layers.attention_backend import ATTENTION_BACKENDS
 from models.network_vrt import VRT
 from tests.models.vrt_cases import FIXTURES, OFFICIAL_001, OFFICIAL_006, fixture_vrt, key_list
 
-NAMES = ["deblur_pa2", "denoise_nonblind", "sr4_pa4", "vfi_pa0"]
+NAMES = ["deblur_pa2", "deblur_pa6", "denoise_nonblind", "sr4_pa4", "vfi_pa0"]
 
 
 def _skip_where_another_would_run(backend: str, dtype: torch.dtype) -> None:
@@ -39,6 +39,7 @@ def _output_error(name: str, dtype: torch.dtype, backend: str = "sdpa") -> torch
     [
         *((name, backend) for name in NAMES for backend in ("sdpa", "native")),
         ("deblur_pa2", "eager"),
+        ("deblur_pa6", "eager"),
         ("sr4_pa4", "eager"),
     ],
 )
@@ -50,7 +51,7 @@ def test_output_in_float32(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["deblur_pa2", "vfi_pa0", *(pytest.param(n, marks=pytest.mark.slow) for n in ("denoise_nonblind", "sr4_pa4"))],
+    ["deblur_pa2", "deblur_pa6", "vfi_pa0", *(pytest.param(n, marks=pytest.mark.slow) for n in ("denoise_nonblind", "sr4_pa4"))],
 )
 def test_output_in_float64(name: str) -> None:
     # The stored outputs are float32: half a unit in the last place of 2 is 1.2e-7.
