@@ -21,6 +21,7 @@ import numpy as np
 
 from data.picture_crop import Box, Encoded, decode_box
 from data.picture_header import read_header
+from utils.utils_file import natural_order as natural_order
 from utils.utils_image import decode_rgb
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -259,12 +260,6 @@ def open_frames(
 
         return VideoFrames(path, option, single_name)
     return FolderFrames(path, option, filename_ext, single_name)
-
-
-def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key that puts `2` before `10` and keeps zero-padded names in order."""
-    parts = re.split(r"(\d+)", name)
-    return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
 
 
 def _in_order(clips: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from utils.utils_file import atomic_write
+from utils.utils_file import (
+    atomic_write,
+    check_relative,
+    list_folder,
+    natural_order,
+    read_json,
+    read_text,
+    walk_folders,
+)
 
 
 def test_text_and_bytes_in_a_new_folder(tmp_path: Path) -> None:
@@ -47,3 +55,62 @@ def test_the_content_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, mon
     with atomic_write(path) as file:
         file.write("x")
     assert order == ["fsync", "replace"] and path.read_text() == "x"
+
+
+def test_listing_is_in_natural_order_and_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("10.png", "2.PNG", "1.png", "._3.png", "notes.txt", "b10/x.png", "b9/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in list_folder(tmp_path, (".png",))] == ["1.png", "2.PNG", "10.png"]
+    assert [path.name for path in list_folder(tmp_path)] == ["1.png", "2.PNG", "10.png", "b9", "b10", "notes.txt"]
+    assert [folder.name for folder, _ in walk_folders(tmp_path, (".png",))] == [tmp_path.name, "b9", "b10"]
+    assert natural_order("a²") < natural_order("a²1")  # a digit to Unicode, but no number
+
+
+def test_what_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clip").mkdir()
+    link = tmp_path / "clip" / "moved"
+    link.symlink_to("../gone")
+    with pytest.raises(ValueError, match=r"clip/moved: a link to \.\./gone, which does not exist"):
+        list(walk_folders(tmp_path, (".png",)))
+    link.unlink()
+    link.symlink_to("..")
+    with pytest.raises(ValueError, match="moved: a link back to a folder that it lies in"):
+        list(walk_folders(tmp_path, (".png",)))
+    link.unlink()
+    listdir = os.listdir
+
+    def denied(folder: Path) -> list[str]:
+        if Path(folder).name == "clip":
+            raise PermissionError(13, "Permission denied")
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", denied)
+    with pytest.raises(ValueError, match=r"clip: the folder can't be listed \(Permission denied\)"):
+        list(walk_folders(tmp_path, (".png",)))
+
+
+def test_text_and_json(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n')
+    assert read_json(path) == {"a": 1}
+    for content, message in {
+        b'{"a": "\xe9"}': "no text in UTF-8",
+        b"[" * 100_000: "nested too deeply",
+        b"1" * 5000: "not readable as JSON",
+        b"{": "not readable as JSON",
+    }.items():
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"file\.json: .*{message}"):
+            read_json(path)
+    os.mkfifo(tmp_path / "pipe")
+    for bad, message in {"pipe": "a pipe", "absent": "No such file", ".": "a folder"}.items():
+        with pytest.raises(ValueError, match=message):
+            read_text(tmp_path / bad)
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "..", ".", "", "a\\b", "a\0", "a/./b"])
+def test_names_that_lead_out(name: str) -> None:
+    assert check_relative("a/b c..d", "list") == "a/b c..d"
+    with pytest.raises(ValueError, match=r"list: the name .* leads out of the folder"):
+        check_relative(name, "list")
