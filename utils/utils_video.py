@@ -1,21 +1,27 @@
-"""Writes pictures as a video file, whole or not at all.
+"""Writes pictures as a video that browsers play: H.264 in an .mp4, whole or not at all.
 
     with VideoWriter(path, fps=25) as video:
         video.write(picture)
 
-MPEG-4 in an .mp4, which OpenCV's ffmpeg writes everywhere.
+OpenCV's packages carry no H.264 encoder, PyAV's carry x264.
 """
 
 import os
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 
 from utils.utils_image import as_rgb
 
-MOST_COLUMNS = 7680  # wider pictures are made smaller, since MPEG-4 can't hold them
+MOST_COLUMNS = 7680  # wider pictures are made smaller: levels of H.264 end at 8192 columns
+QUALITY = "18"  # x264's constant rate factor; 18 is taken for visually lossless
+COPIED_SOUND = ("aac", "mp3", "mp3float", "ac3", "opus")  # what an .mp4 holds and players know; other sound becomes AAC
+RATE_DENOMINATOR = 1001  # of the frame rates of television, 30000/1001 and the like
 
 
 class VideoWriter:
@@ -24,13 +30,15 @@ class VideoWriter:
     Args:
         path: the .mp4 file; its folder is made.
         fps: frames per second.
+        sound: a video whose first sound track is taken over; None, or a video without one: no sound.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path, self.fps, self.count = path, fps, 0
+    def __init__(self, path: Path, fps: float, sound: Path | None = None) -> None:
+        self.path, self.fps, self.sound, self.count = path, fps, sound, 0
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-        self._size = (0, 0)
-        self._writer: cv2.VideoWriter | None = None
+        self._container: Any = None
+        self._stream: Any = None
+        self._sound: _Sound | None = None
 
     def write(self, picture: np.ndarray) -> None:
         """Adds a picture, uint8 (H,W,3) RGB or (H,W); all are brought to the size of the first.
@@ -38,46 +46,61 @@ class VideoWriter:
         Raises:
             OSError: the file can't be written.
         """
-        if self._writer is None:
-            height, width = picture.shape[:2]
-            factor = min(1.0, MOST_COLUMNS / width)
-            # The codec takes even numbers alone.
-            self._size = (max(2, round(width * factor) // 2 * 2), max(2, round(height * factor) // 2 * 2))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._temporary), code, self.fps, self._size)
-            if not self._writer.isOpened():
-                raise OSError(f"{self.path}: the video can't be written; is the folder writable, and is there space?")
+        if self._container is None:
+            self._open(picture.shape[0], picture.shape[1])
         rgb = as_rgb(picture)
-        if (rgb.shape[1], rgb.shape[0]) != self._size:
-            rgb = cv2.resize(rgb, self._size, interpolation=cv2.INTER_AREA)
-        self._writer.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        if (rgb.shape[1], rgb.shape[0]) != (self._stream.width, self._stream.height):
+            rgb = cv2.resize(rgb, (self._stream.width, self._stream.height), interpolation=cv2.INTER_AREA)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        # Browsers take BT.709, which large pictures have by convention, only where the file says so.
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        self._container.mux(self._stream.encode(frame))
         self.count += 1
+
+    def _open(self, height: int, width: int) -> None:
+        factor = min(1.0, MOST_COLUMNS / width)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # faststart: the index comes first, so that a browser plays before it has read all.
+        self._container = av.open(str(self._temporary), "w", options={"movflags": "+faststart"})
+        rate = Fraction(self.fps).limit_denominator(RATE_DENOMINATOR)
+        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": QUALITY})
+        # Colours at half the size need even numbers.
+        self._stream.width = max(2, round(width * factor) // 2 * 2)
+        self._stream.height = max(2, round(height * factor) // 2 * 2)
+        self._stream.pix_fmt = "yuv420p"  # what every player decodes
+        bt709 = 1  # of ITU-T H.273
+        codec = self._stream.codec_context
+        codec.color_primaries = codec.color_trc = codec.colorspace = bt709
+        if self.sound is not None:
+            self._sound = _Sound.of(self.sound, self._container)
 
     def close(self) -> None:
         """Ends the video and gives the file its name.
 
         Raises:
-            OSError: not all pictures are in it, as when the disk is full; nothing is left behind.
+            OSError: it can't be written, as when the disk is full; nothing is left behind.
         """
-        if self._writer is None:
+        if self._container is None:
             return
-        self._writer.release()
-        self._writer = None
-        # OpenCV does not say when writing fails.
-        capture = cv2.VideoCapture(str(self._temporary))
-        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-        capture.release()
-        if found != self.count:
+        try:
+            self._container.mux(self._stream.encode())
+            if self._sound is not None:
+                self._sound.write(seconds=self.count / self.fps)
+            self._container.close()
+        except BaseException:
             self.discard()
-            raise OSError(f"{self.path}: {found} of {self.count} pictures could be written; is the disk full?")
+            raise
+        self._container = None
         os.replace(self._temporary, self.path)
 
     def discard(self) -> None:
         """Removes what was written."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        if self._container is not None:
+            try:
+                self._container.close()
+            except OSError:  # the disk is full; the error that brought us here says so
+                pass
+            self._container = None
         self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> "VideoWriter":
@@ -90,3 +113,42 @@ class VideoWriter:
             self.close()
         else:
             self.discard()
+
+
+class _Sound:
+    """The first sound track of a file on its way into another container."""
+
+    def __init__(self, path: Path, container: Any) -> None:
+        self._path, self._container = path, container
+        with av.open(str(path)) as source:
+            template = source.streams.audio[0]
+            self._copies = template.codec_context.name in COPIED_SOUND
+            self._stream: Any = (
+                container.add_stream_from_template(template)
+                if self._copies
+                else container.add_stream("aac", rate=template.codec_context.sample_rate)
+            )
+
+    @classmethod
+    def of(cls, path: Path, container: Any) -> "_Sound | None":
+        """The sound of a video; None where it has none."""
+        with av.open(str(path)) as source:
+            if not source.streams.audio:
+                return None
+        return cls(path, container)
+
+    def write(self, seconds: float) -> None:
+        """Writes the sound of the first `seconds`."""
+        with av.open(str(self._path)) as source:
+            track = source.streams.audio[0]
+            for packet in source.demux(track):
+                if packet.pts is None or packet.time_base is None or packet.pts * packet.time_base >= seconds:
+                    continue
+                if self._copies:
+                    packet.stream = self._stream
+                    self._container.mux(packet)
+                    continue
+                for frame in packet.decode():
+                    self._container.mux(self._stream.encode(frame))
+            if not self._copies:
+                self._container.mux(self._stream.encode())

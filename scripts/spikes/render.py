@@ -10,7 +10,7 @@ from scripts.spikes.video import check_video_path, write_video
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
-    parser.add_argument("out", type=Path, help="video: .avi, .mp4 or .gif")
+    parser.add_argument("out", type=Path, help="video: .mp4, .gif or .avi")
     add_picture_arguments(parser)
     parser.add_argument("--fps", type=float, default=30.0, help="pictures per second (default 30)")
 

@@ -1,4 +1,4 @@
-"""Writing gray videos, one picture after another: .avi (XVID, as spikling), .mp4, .gif."""
+"""Writing gray videos, one picture after another: .mp4 (H.264), .gif, and spikling's .avi, which no browser plays."""
 
 import itertools
 from collections.abc import Iterable
@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-CODECS = {".avi": "XVID", ".mp4": "mp4v"}
+from utils.utils_video import VideoWriter
+
+SUFFIXES = (".mp4", ".gif", ".avi")
 
 
 def check_video_path(path: Path) -> None:
@@ -16,15 +18,15 @@ def check_video_path(path: Path) -> None:
     Raises:
         ValueError: an ending that no format here has.
     """
-    if path.suffix.lower() not in (*CODECS, ".gif"):
-        raise ValueError(f"{path}: videos are written as {', '.join(CODECS)} or .gif")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path}: videos are written as {', '.join(SUFFIXES)}")
 
 
 def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -> int:
     """Writes pictures (h, w) uint8 and returns how many.
 
     Args:
-        path: .avi, .mp4 or .gif, whose folder is made; it takes its name when all pictures are written.
+        path: .mp4, .gif or .avi, whose folder is made; it takes its name when all pictures are written.
         fps: pictures per second; a .gif rounds the time of a picture to 1/100 s.
 
     Raises:
@@ -37,22 +39,27 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -
     first = next(iterator, None)
     if first is None:
         raise ValueError(f"{path}: there is no picture to write")
+    pictures = itertools.chain([first], iterator)
+    if path.suffix.lower() == ".mp4":
+        with VideoWriter(path, fps) as video:
+            for picture in pictures:
+                video.write(picture)
+        return video.count
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
-    write = _write_gif if path.suffix.lower() == ".gif" else _write_with_opencv
+    write = _write_gif if path.suffix.lower() == ".gif" else _write_avi
     try:
-        count = write(temporary, itertools.chain([first], iterator), fps, first.shape)
+        count = write(temporary, pictures, fps, first.shape)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return count
 
 
-def _write_with_opencv(path: Path, pictures: Iterable[np.ndarray], fps: float, size: tuple[int, ...]) -> int:
-    codec = CODECS[path.suffix]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (size[1], size[0]), isColor=False)
+def _write_avi(path: Path, pictures: Iterable[np.ndarray], fps: float, size: tuple[int, ...]) -> int:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"XVID"), fps, (size[1], size[0]), isColor=False)
     if not writer.isOpened():
-        raise ValueError(f"{path}: this OpenCV has no {codec} encoder; write a .gif, or install opencv-python-headless")
+        raise ValueError(f"{path}: this OpenCV has no XVID encoder; write an .mp4 or .gif")
     count = 0
     for picture in pictures:
         writer.write(picture)

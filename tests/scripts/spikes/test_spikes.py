@@ -238,7 +238,7 @@ def test_dark_and_bright_streams(tmp_path: Path, value: int) -> None:
         ("info {dat} --threshold 0", "--threshold 0.0"),
         ("info {picture}", "no known geometry|Known geometries"),
         ("view {dat} --frame 72", "it has frames [0, 72)"),
-        ("render {dat} a.webm", "written as .avi, .mp4 or .gif"),
+        ("render {dat} a.webm", "written as .mp4, .gif, .avi"),
         ("render {dat} a.gif --end 100", "it has frames [0, 72)"),
         ("render {dat} a.gif --stride 0", "by 0"),
         ("render {dat} a.gif --fps 0", "0.0 pictures per second"),
