@@ -15,6 +15,9 @@ from pathlib import Path
 
 import torch
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import main_train_vrt
 from utils.utils_file import atomic_write
 from utils.utils_timer import peak_memory

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_network  # noqa: F401  (registers networks and fusions)
 from models.layers.temporal_attention import chunk_limit

@@ -22,6 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from data.dataset_inspection import DatasetInspection, leaks
 from data.inspection import Finding
 from data.sampler import SampleIndex

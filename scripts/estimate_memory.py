@@ -10,9 +10,13 @@ on a GPU.
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 from models.estimate import MemoryEstimate, estimate_memory

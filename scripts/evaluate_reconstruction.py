@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from data.spike.orientation import gray_at_size
 from data.spike.reconstruct_methods import GaussianRate
 from data.spike.simulate import to_uint8

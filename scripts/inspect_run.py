@@ -14,6 +14,11 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -15,6 +15,11 @@ deformable convolution's kernels: pixels, columns (group, channel), warps, stage
 
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,8 +27,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.layers import triton_alignment, triton_deform
 from models.layers.attention_backend import AttentionBackend

@@ -23,6 +23,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,8 +36,6 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import models.network_vrt  # noqa: F401  (registers the back ends)
 from models.layers import eager, triton_attention, triton_mlp

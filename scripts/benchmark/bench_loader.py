@@ -26,7 +26,8 @@ import cv2
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.dataset_video_train import VideoRecurrentTrainDataset, Window

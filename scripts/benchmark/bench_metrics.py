@@ -15,6 +15,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.spike.reconstruct import METHODS, reconstruct_frames
 from data.spike.simulate import integrate_and_fire

@@ -13,6 +13,11 @@ import itertools
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from dataclasses import dataclass
 from pathlib import Path
 

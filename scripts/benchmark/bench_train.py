@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.select_dataset import define_Dataset
 from main_train_vrt import stream

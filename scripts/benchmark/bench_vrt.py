@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.benchmark.vrt_worker import GRAPHS, Variant, serve
 from utils.utils_cli import run_command

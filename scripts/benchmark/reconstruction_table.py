@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.spike.orientation import gray_at_size
 from data.spike.reconstruct import reconstruct

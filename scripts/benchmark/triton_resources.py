@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from models.layers import triton_deform
 from models.layers.triton_attention import interpreted, window_attention, window_attention_backward

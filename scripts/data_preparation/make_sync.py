@@ -17,6 +17,11 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -17,6 +17,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from data.frame_io import FolderFrames, Frames
 from data.picture_crop import encode_tiles
 from utils.utils_cli import run_command

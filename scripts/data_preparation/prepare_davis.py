@@ -11,6 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from scripts.data_preparation.preparation import Layout, clip_folders, run_layout
 
 LISTS = {"train": ("train", "val"), "test": ("test-dev",)}

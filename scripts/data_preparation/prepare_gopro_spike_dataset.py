@@ -1,8 +1,9 @@
 """Lays out GoPro and its spike sequences as the recipes expect them, without copying a picture.
 
-    python -m scripts.data_preparation.prepare_gopro_spike_dataset --gopro_root trainsets/GOPRO_Large \\
+    python scripts/data_preparation/prepare_gopro_spike_dataset.py                  folders of the RGB and spike recipes
+    python scripts/data_preparation/prepare_gopro_spike_dataset.py --opt FILE       folders of an option file
+    python scripts/data_preparation/prepare_gopro_spike_dataset.py --gopro_root trainsets/GOPRO_Large \\
         --spike_root trainsets/GOPRO_Large_spike_seq
-    python -m scripts.data_preparation.prepare_gopro_spike_dataset --opt FILE       folders from the option file
 
 From GOPRO_ROOT/{train,test}/<clip>/{sharp,blur} come GOPRO_ROOT/{train,test}_{GT,GT_blurred}/<clip> (symbolic links, or
 copies with --copy) and GOPRO_ROOT/meta_info_{train,test}.txt, or the folders and files that the option file names.
@@ -14,6 +15,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.frame_io import FolderFrames
 from data.spike.sync import GOPRO_CLIP, GOPRO_SPIKES_PER_FRAME
@@ -35,6 +39,9 @@ from scripts.data_preparation.preparation import (
 )
 from utils.spike_loader import find_geometry
 
+RECIPE = Path(__file__).resolve().parents[2] / "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
+"""The option file whose folders are made where the command line names none."""
+
 WHOLE = {"train": (22, 2103), "test": (11, 1111)}
 SPIKE_RATIO = 2  # frame pixels per spike pixel
 
@@ -55,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Lays out the splits asked for, then their spikes."""
+    if arguments.opt is None and arguments.gopro_root is None:
+        arguments.opt = RECIPE
     chosen = sections(arguments.opt)
     roots = [str(root) for section in chosen.values() for key, root in section.items() if key.startswith("dataroot_")]
     root = arguments.gopro_root or _gopro_root(chosen["train"])

@@ -12,6 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from scripts.data_preparation.preparation import Layout, run_layout
 
 SOURCES = {"gt": "vimeo_septuplet", "lq": "vimeo_septuplet_matlabLRx4", "bd": "vimeo_septuplet_BDLRx4"}

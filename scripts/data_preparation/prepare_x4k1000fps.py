@@ -21,6 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from data.frame_io import FolderFrames
 from data.spike.interpolate import to_spike_clock
 from data.spike.simulate import IntegrateAndFire, sensor_light, to_uint8

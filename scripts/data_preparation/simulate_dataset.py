@@ -20,6 +20,9 @@ from typing import Any
 
 import numpy as np
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from data.spike.gopro_layout import SPLITS, Clip, is_complete, write_dataset
 from data.spike.interpolate import FLOW_MIN_SIDE, to_spike_clock
 from data.spike.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CameraScene, load_photograph

@@ -9,9 +9,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import models.select_network  # noqa: F401  registers the networks, whose options the file has
 from data.select_dataset import define_Dataset

@@ -9,8 +9,9 @@ import pytest
 
 from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.spike.sync import ExposureWindow, SyncTable
-from scripts.data_preparation.prepare_gopro_spike_dataset import main
+from scripts.data_preparation.prepare_gopro_spike_dataset import RECIPE, main
 from tests.data.raw_trees import raw_gopro
+from utils.option_layers import load_layers
 
 CLIP = "GOPR0002_03_00"
 
@@ -118,6 +119,17 @@ def test_folders_of_an_option_file(raw: Path, tmp_path: Path) -> None:
     assert (tmp_path / "GoPro11/test_GT/GOPR0003_03_00").is_symlink()
     assert len((tmp_path / "meta/meta_info_GoPro_train_GT.txt").read_text().splitlines()) == 2
     assert not [path for path in (raw / "GOPRO_Large_spike_seq").rglob("*.*") if path.suffix != ".dat"]
+
+
+def test_without_flags_the_folders_are_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw_gopro(tmp_path / "trainsets")
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 0
+    for phase, clip in (("train", CLIP), ("test", "GOPR0003_03_00")):
+        assert Path(f"trainsets/GOPRO_Large/{phase}_GT_blurred/{clip}/000047.png").is_file()
+        assert Path(f"trainsets/GOPRO_Large_spike_seq/{phase}/{clip}/sync.json").is_file()
+    section = load_layers(RECIPE).tree["datasets"]["train"]
+    assert all(Path(section[f"dataroot_{side}"]).is_dir() for side in ("gt", "lq", "spike"))
 
 
 def test_data_made_elsewhere_are_left_alone(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
