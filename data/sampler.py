@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from utils.utils_signal import SIGNALS
+
 GRACE_SECONDS = 30
 
 
@@ -159,8 +161,10 @@ def init_worker(worker_id: int) -> None:
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # Not ignored for good: it is also how an exiting main process ends workers whose loader was never closed.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS))
+    for number in SIGNALS:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGALRM"):  # not on Windows, where a SIGTERM can't be handled either
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        # Not ignored for good: it is also how an exiting main process ends workers whose loader was never closed.
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS))

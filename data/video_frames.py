@@ -2,12 +2,16 @@
 
 Reading in order decodes every frame once; a step back decodes from the beginning again, since seeking is inexact in
 many files.
+
+Every process decodes with a reader of its own. A decoder that a fork has inherited lacks its threads, and closing it
+would wait for them for ever; so it is never closed there.
 """
 
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,9 +46,23 @@ class VideoFrames(Frames):
         self.single = single_name or root.stem
         self.clips = {self.single: [f"{number:06d}" for number in range(self._source.length)]}
         self.fps = _fps(root)
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        """Starts without a reader, in the process that is to read."""
+        self._process = os.getpid()
         self._lock = threading.Lock()
-        self._reader: tuple[int, Iterator[np.ndarray]] | None = None
+        self._reader: Iterator[np.ndarray] | None = None
         self._last: tuple[int, np.ndarray] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker that is not forked is sent: all but this process's reader and lock."""
+        own = ("_lock", "_reader", "_last", "_inherited")
+        return {key: value for key, value in self.__dict__.items() if key not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin_process()
 
     def where(self, clip: str, frame: str) -> str:
         return f"{self.root}[{frame}]"
@@ -55,14 +73,17 @@ class VideoFrames(Frames):
         return image if box is None else box.of(image)
 
     def _frame(self, number: int) -> np.ndarray:
+        if self._process != os.getpid():
+            # Kept, so that nothing closes it; its lock may have been held when the process forked.
+            self._inherited = self._reader
+            self._begin_process()
         with self._lock:
             if self._last is None or self._last[0] != number:
                 place = -1 if self._last is None else self._last[0]
-                # A reader inherited by a fork shares its place in the file with the parent.
-                if self._reader is None or self._reader[0] != os.getpid() or number <= place:
-                    self._reader, place = (os.getpid(), self._source.frames(number, self._source.length)), number - 1
+                if self._reader is None or number <= place:
+                    self._reader, place = self._source.frames(number, self._source.length), number - 1
                 for _ in range(number - place):
-                    frame = next(self._reader[1])
+                    frame = next(self._reader)
                 self._last = number, frame
             return self._last[1]
 

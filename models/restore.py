@@ -117,6 +117,7 @@ class Restorer:
         self.limit = testing.max_memory
         if testing.tile == "auto" and self.limit is None:
             self.limit = used_memory(device) + int(SAFE_SHARE * free_memory(device))
+        self._check_limit()
         self.tiling = self._tiling((0, 0, 0) if testing.tile == "auto" else testing.tile)
         self._cost: TileCost | None = None
 
@@ -190,6 +191,18 @@ class Restorer:
                 reason, rows, columns, self.tiling.batch,
             )  # fmt: skip
 
+    def _check_limit(self) -> None:
+        """
+        Raises:
+            ValueError: what the process holds already is as much as it may use.
+        """
+        used = 0 if self.limit is None else used_memory(self.device)
+        if self.limit is not None and used >= self.limit:
+            raise ValueError(
+                f"max_memory: {self.limit / 1e9:.2f} GB are allowed, and before the first tile the process holds "
+                f"{used / 1e9:.2f} GB on {self.device}; allow more than that"
+            )
+
     def _use(self, tiling: Tiling) -> None:
         """Goes on in other tiles; graphs of those before would only take memory."""
         if self._graphs is not None and tiling != self.tiling:
@@ -251,6 +264,7 @@ class Restorer:
     def _chosen(self, read: Read, frames: int) -> Tiling:
         """The tiles for `tile` "auto" and a clip."""
         assert self.limit is not None
+        self._check_limit()
         lq, spike = read(0, min(frames - self.testing.pad_seq, max(self.testing.window[0], 2)))
         size, tiling = lq.shape[3:], self._tiling((0, 0, 0))
         if self._cost is None:

@@ -23,12 +23,10 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
+from utils.utils_signal import SIGNALS
+
 # Under nohup SIGHUP is ignored, and stays so.
-PASSED_ON = [
-    number
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-    if signal.getsignal(number) is not signal.SIG_IGN
-]
+PASSED_ON = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

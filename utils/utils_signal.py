@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 
 from utils.utils_file import atomic_write
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+# Windows has neither SIGHUP nor SIGUSR1.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 MARKER = "PREEMPTED"
 
 Result = TypeVar("Result")

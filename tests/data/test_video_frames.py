@@ -1,5 +1,6 @@
 """A video file as a data root: names, frames in any order, from several threads, and what is no video."""
 
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_as_a_test_set(video: Path) -> None:
     part = dataset.load(0, 3, 5)
     assert part["folder"] == "walk" and part["L"].shape == (2, 3, 18, 32)
     assert torch_values(part) == pytest.approx([60, 80], abs=2)
+
+
+@pytest.mark.parametrize("start", multiprocessing.get_all_start_methods())
+def test_in_another_process(video: Path, start: str) -> None:
+    """The reader of this process is open, and stays where it is; a forked one must not close its copy."""
+    frames = open_frames("dataroot_lq", str(video))
+    frames.read("walk", "000003")
+    context = multiprocessing.get_context(start)
+    with context.Pool(1) as pool:
+        read = pool.starmap_async(frames.read, [("walk", "000005"), ("walk", "000002")]).get(60)
+    assert [round(float(picture.mean()), -1) for picture in read] == [100, 40]
+    assert round(float(frames.read("walk", "000004").mean()), -1) == 80
 
 
 def torch_values(sample: dict) -> list[float]:

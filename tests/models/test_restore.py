@@ -125,6 +125,12 @@ def test_nothing_fits() -> None:
         restore(Limited(10), clip(6, (32, 32)), settings)
 
 
+@pytest.mark.parametrize("tile", ["auto", (0, 0, 0)])
+def test_less_memory_than_the_process_holds(tile: Any) -> None:
+    with pytest.raises(ValueError, match=r"max_memory: 0\.01 GB are allowed, and .* the process holds .* allow more"):
+        Restorer(Limited(10), Settings(tile=tile, max_memory=10_000_000), CPU)
+
+
 def test_other_errors_pass() -> None:
     with pytest.raises(ZeroDivisionError):
         restore(Limited(1, ZeroDivisionError), clip(2), Settings())

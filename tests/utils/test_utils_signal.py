@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +33,23 @@ def test_a_signal_sets_the_flag_and_handlers_come_back(number: signal.Signals) -
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.signal_name == number.name  # the first counts
     assert before == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)]
+
+
+def test_without_the_signals_that_windows_lacks() -> None:
+    """In an interpreter of its own, as signals are looked up when modules are imported."""
+    program = """
+import signal
+for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGALRM"):
+    delattr(signal, name)
+import data.sampler, utils.utils_signal
+assert utils.utils_signal.SIGNALS == (signal.SIGTERM, signal.SIGINT)
+with utils.utils_signal.StopRequest() as stop:
+    signal.raise_signal(signal.SIGINT)
+assert stop.signal_name == "SIGINT"
+data.sampler.init_worker(0)
+"""
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=120)
 
 
 def test_a_second_ctrl_c_ends_at_once() -> None:
