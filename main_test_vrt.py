@@ -22,16 +22,16 @@ import torch
 
 from data.select_dataset import define_Dataset
 from data.spike.sweep import conditions
-from models.evaluate import FrameResult, Testing, evaluate
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
-from utils.report_run import Report, find_lpips, training_free
-from utils.test_flags import check_noise, checkpoint_of, options, parse
+from models.testing.evaluate import FrameResult, Testing, evaluate
+from utils.evaluation.report import Report, find_lpips, training_free
+from utils.evaluation.results import ResultWriter, check_same_run
+from utils.evaluation.scores import Scores
+from utils.evaluation.sweep import run_sweep
+from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
 from utils.utils_cli import run_command
 from utils.utils_option import Options
-from utils.utils_report import Scores
-from utils.utils_results import ResultWriter, check_same_run
-from utils.utils_sweep import run_sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,10 +19,10 @@ import torch
 
 from data.sampler import SampleIndex, training_batches
 from data.select_dataset import define_Dataset
-from models.dry_run import dry_run
 from models.model_base import TrainingStopped, check_parts
 from models.select_model import define_Model
-from models.training_run import Run
+from models.training.dry_run import dry_run
+from models.training.run import Run
 from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command
 from utils.utils_dist import Dist, all_gather_object, any_rank, close_dist, init_dist, on_main

@@ -19,9 +19,9 @@ from data.augment import Augmentation
 from data.dataset_video_test import VideoRecurrentTestDataset
 from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.frame_io import Box
-from data.spike.baselines import MOMENT, training_free
 from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.perturb import Perturbation, build_perturbation
+from data.spike.reconstruction.baselines import MOMENT, training_free
 from data.spike_augment import SpikeChange
 from data.spike_io import SpikeFrames
 from data.video_clips import FramePairs
@@ -193,7 +193,8 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
         return self._add_spikes(sample, clip.name, list(clip.frames[begin:end]))
 
     def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
-        """Restorations of a frame without a network (`data/spike/baselines.py`), by name, uint8 (H,W,3) or (H,W).
+        """Restorations of a frame without a network (`data/spike/reconstruction/baselines.py`), by name: uint8
+        (H,W,3) or (H,W).
 
         Args:
             blurred: the frame, (H,W,3) uint8 RGB.

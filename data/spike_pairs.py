@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 
 from data.frame_io import Box
-from data.spike.interpolate import to_spike_clock
-from data.spike.motion import SUPERSAMPLING, CameraScene
-from data.spike.simulate import IntegrateAndFire, sensor_light, to_uint8
-from data.spike.simulate_noise import PixelNoise, SensorNoise
+from data.spike.simulation.interpolate import to_spike_clock
+from data.spike.simulation.motion import SUPERSAMPLING, CameraScene
+from data.spike.simulation.noise import PixelNoise, SensorNoise
+from data.spike.simulation.simulate import IntegrateAndFire, sensor_light, to_uint8
 from data.spike.spikling_npz import load_spike_numpy, spike_numpy_shape
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import PICTURE_SUFFIXES, FrameSize, FrameSource
@@ -151,7 +151,7 @@ class Sensor:
         threshold: of the camera, log-uniform.
         gain: factor on the light and the sharp picture, uniform: exposure.
         gain_spread, spurious: standard deviation of the pixels' gain, and chance that a pixel fires without reason
-            (`data/spike/simulate_noise.py`); uniform from 0 to this.
+            (`data/spike/simulation/noise.py`); uniform from 0 to this.
     """
 
     threshold: tuple[float, float] = (1.0, 4.0)

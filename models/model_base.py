@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from models.execution import compile_blocks, make_deterministic
-from models.schedule import learning_rate
+from models.training.execution import compile_blocks, make_deterministic
+from models.training.schedule import learning_rate
 from utils.utils_dist import Dist, all_gather_object, all_reduce_sum, any_rank
 from utils.utils_option import TrainOptions
 from utils.utils_timer import Timer

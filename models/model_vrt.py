@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.losses import define_loss
 from models.model_base import Batch, ModelBase
-from models.perceptual import VGGLoss
+from models.training.perceptual import VGGLoss
 from utils.utils_dist import Dist
 from utils.utils_option import TrainOptions
 from utils.utils_registry import MODELS

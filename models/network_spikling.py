@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.small_unet import SmallUNet
-from models.layers.spike_rates import gaussian_weights, interval_rates, weighted_rates
+from models.layers.spike.rates import gaussian_weights, interval_rates, weighted_rates
+from models.layers.spike.small_unet import SmallUNet
 from utils.spike_loader import SpikeStream
 from utils.utils_image import tensor2uint
 from utils.utils_registry import NETWORKS
@@ -79,7 +79,7 @@ class SpikeRefine(nn.Module):
     """Mixes firing rates pixel by pixel and corrects the mixture: a small U-Net decides how, from the rates themselves.
 
     What is mixed are Gaussian rates around the window's middle, from sharp to quiet, and the intervals between spikes
-    (`models/layers/spike_rates.py`). The U-Net also sees rates beside the middle, which show motion, and some whose
+    (`models/layers/spike/rates.py`). The U-Net also sees rates beside the middle, which show motion, and some whose
     weights are learned. It starts as the Gaussian of 6 frames, and nothing in it depends on the camera's threshold.
 
     Args:

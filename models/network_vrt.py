@@ -15,16 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import attention, eager, native_attention, triton_backend  # noqa: F401  (register their back ends)
-from models.layers.attention_backend import AttentionBackend, choose_backend, compute_dtype
-from models.layers.blocks import RTMSA
-from models.layers.few_frames import at_once, few_frames, joined, plus
-from models.layers.flow_warp import flow_warp_nearest4, neighbour_flows
-from models.layers.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample, widen_conv_first
-from models.layers.spynet import SpyNet
-from models.layers.stage import Stage
-from models.layers.window_attention import WindowCodes
-from models.layers.window_layout import Size3, WindowLayouts
+from models.layers.backends import attention, eager  # noqa: F401  (register their back ends)
+from models.layers.backends.attention_backend import AttentionBackend, choose_backend, compute_dtype
+from models.layers.backends.cpu import native_attention  # noqa: F401
+from models.layers.backends.triton import backend as triton_backend  # noqa: F401
+from models.layers.ops.few_frames import at_once, few_frames, joined, plus
+from models.layers.ops.flow_warp import flow_warp_nearest4, neighbour_flows
+from models.layers.ops.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample, widen_conv_first
+from models.layers.vrt.blocks import RTMSA
+from models.layers.vrt.spynet import SpyNet
+from models.layers.vrt.stage import Stage
+from models.layers.vrt.window_attention import WindowCodes
+from models.layers.vrt.window_layout import Size3, WindowLayouts
 from utils.utils_registry import NETWORKS
 
 # (stage's size against the one before, scale of its features) of stages 1 to 7.
@@ -65,8 +67,8 @@ class VRT(nn.Module):
             same result), except in stages or groups whose position in `depths` is in `no_checkpoint_attn_blocks` or
             `no_checkpoint_ffn_blocks`.
         use_checkpoint_align: the same for the alignment of neighbouring frames, in all stages.
-        attention_backend: how attention is computed (`models/layers/attention_backend.py`); "auto": the fastest that
-            runs on the input's device. May be changed later by setting the attribute of this name.
+        attention_backend: how attention is computed (`models/layers/backends/attention_backend.py`); "auto": the
+            fastest that runs on the input's device. May be changed later by setting the attribute of this name.
 
     Raises:
         ValueError: arguments that do not fit together.

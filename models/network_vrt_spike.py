@@ -14,8 +14,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.layers.few_frames import plus
-from models.layers.spike_encoder3d import SpikeEncoder3D, registers
+from models.layers.ops.few_frames import plus
+from models.layers.spike.spike_encoder3d import SpikeEncoder3D, registers
 from models.network_vrt import SIZE_MULTIPLE, VRT
 
 logger = logging.getLogger(__name__)

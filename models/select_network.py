@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from models.layers.spike_encoder3d import SCALES, SpikeEncoder3D
-from models.layers.temporal_attention import SpikeTemporalSA
-from models.layers.zero_start import zero_start
+from models.layers.ops.zero_start import zero_start
+from models.layers.spike.spike_encoder3d import SCALES, SpikeEncoder3D
+from models.layers.spike.temporal_attention import SpikeTemporalSA
 from models.network_spikling import SemiUNet  # noqa: F401  registers by being imported
 from models.network_vrt import VRT
 from models.network_vrt_spike import VRTWithSpike

@@ -36,17 +36,17 @@ import torch
 
 from data.select_dataset import define_Dataset
 from main_train_vrt import stream
-from models.evaluate import FrameResult, Testing, evaluate
 from models.model_base import amp_dtype
 from models.select_model import define_Model
 from models.select_network import define_G, load_weights
+from models.testing.evaluate import FrameResult, Testing, evaluate
 from scripts.comparison_report import Comparison, Row, machine, markdown, put_section, write_figure
+from utils.evaluation.scores import Scores
 from utils.utils_checkpoint import CheckpointFolder
 from utils.utils_cli import run_command
 from utils.utils_dist import init_dist
 from utils.utils_option import DatasetOptions, Options, load_options, option_changes, options_to_dict, write_options
 from utils.utils_registry import DATASETS
-from utils.utils_report import Scores
 
 ROOT = Path(__file__).resolve().parents[1]
 RGB_DATASETS = {"train": "VideoRecurrentTrainDataset", "test": "VideoRecurrentTestDataset"}

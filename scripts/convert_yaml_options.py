@@ -20,8 +20,8 @@ if not __package__:  # started by path, not by -m
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_network  # noqa: F401  (registers networks and fusions)
-from models.layers.temporal_attention import chunk_limit
-from utils.option_text import read_document
+from models.layers.spike.temporal_attention import chunk_limit
+from utils.options.text import read_document
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
 from utils.utils_option import OptionError, load_options

@@ -29,7 +29,7 @@ from data.dataset_inspection import DatasetInspection, leaks
 from data.inspection import Finding
 from data.sampler import SampleIndex
 from data.select_dataset import define_Dataset
-from models.dry_run import dry_run
+from models.training.dry_run import dry_run
 from scripts.check_requirements import missing
 from utils.utils_cli import ROOT
 from utils.utils_dist import close_dist, init_dist

@@ -3,8 +3,8 @@
     python -m scripts.estimate_memory options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike_voxel.json
     python -m scripts.estimate_memory RECIPE... --gpus 8 --set datasets.train.gt_size=128
 
-What the figures hold and what they leave out: `models/estimate.py`. `main_train_vrt.py --opt RECIPE --dry-run` measures
-on a GPU.
+What the figures hold and what they leave out: `models/training/estimate.py`. `main_train_vrt.py --opt RECIPE --dry-run`
+measures on a GPU.
 """
 
 import argparse
@@ -19,9 +19,9 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
-from models.estimate import MemoryEstimate, estimate_memory
 from models.model_base import check_parts
 from models.select_model import define_Model
+from models.training.estimate import MemoryEstimate, estimate_memory
 from utils.utils_cli import run_command
 from utils.utils_dist import Dist
 from utils.utils_option import Options, load_options

@@ -20,8 +20,8 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.spike.orientation import gray_at_size
-from data.spike.reconstruct_methods import GaussianRate
-from data.spike.simulate import to_uint8
+from data.spike.reconstruction.methods import GaussianRate
+from data.spike.simulation.simulate import to_uint8
 from data.spike.video_source import PICTURE_SUFFIXES
 from scripts.benchmark.reconstruction_table import METHODS, Sample, by_method, by_network, measure, table
 from utils.spike_loader import SpikeStream

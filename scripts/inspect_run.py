@@ -29,7 +29,7 @@ from torch import Tensor
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_model  # noqa: F401  (registers models, networks and losses)
-from utils.utils_chart import chart
+from utils.evaluation.chart import chart
 from utils.utils_checkpoint import CheckpointFolder, DamagedFile, read_checkpoint
 from utils.utils_cli import run_command
 from utils.utils_image import imwrite_rgb

@@ -5,9 +5,9 @@
     seq = load_spike_raw("raw/operacut.dat")
     transform_interval(seq[:48], 2, "result/operacut-intv.avi")
 
-Interval and window are spikling's bit for bit (data/spike/reconstruct_compat.py says which faults are not kept); videos
-have its frames, (length - 32) // stride gray pictures at 30 per second, also as .mp4 and .gif. More methods, true
-brightness and streams longer than memory: `python -m scripts.spikes --help`.
+Interval and window are spikling's bit for bit (data/spike/reconstruction/compat.py says which faults are not kept);
+videos have its frames, (length - 32) // stride gray pictures at 30 per second, also as .mp4 and .gif. More methods,
+true brightness and streams longer than memory: `python -m scripts.spikes --help`.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.spike.reconstruct_compat import interval_method, load_spike_raw, window_method
-from data.spike.simulate_video import video_to_spike
+from data.spike.reconstruction.compat import interval_method, load_spike_raw, window_method
+from data.spike.simulation.video import video_to_spike
 from data.spike.spikling_npz import dump_spike_numpy, load_spike_numpy
 from models.network_spikling import SemiUNet, generate, generate_stream
 from models.select_network import load_weights

@@ -13,7 +13,7 @@ import torch
 import data.select_dataset  # noqa: F401  registers data sets
 from models.select_network import define_G
 from tests.tiny import NETWORK, TinyRun, run_test
-from utils import utils_results
+from utils.evaluation import results as utils_results
 from utils.utils_image import imread_rgb
 from utils.utils_option import load_options
 

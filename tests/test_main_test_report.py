@@ -8,9 +8,9 @@ import pytest
 from tests.browser import Browser
 from tests.data.trees import make_gopro_tree
 from tests.tiny import TinyRun
-from tests.utils.test_utils_lpips import folder as lpips_folder  # noqa: F401  (a fixture)
+from tests.utils.evaluation.test_lpips import folder as lpips_folder  # noqa: F401  (a fixture)
+from utils.evaluation.lpips import LPIPS
 from utils.utils_image import imread_rgb
-from utils.utils_lpips import LPIPS
 
 pytestmark = pytest.mark.slow
 

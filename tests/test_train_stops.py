@@ -80,9 +80,9 @@ def test_a_signal_to_one_rank_ends_all_with_a_checkpoint_and_a_marker(undisturbe
 
 def signal_in_test(rank: int, *, clip: int) -> None:
     """SIGTERM to rank 1 while it restores a clip."""
-    import models.evaluate
+    import models.testing.evaluate
 
-    restore, restored = models.evaluate.restore_clip, 0
+    restore, restored = models.testing.evaluate.restore_clip, 0
 
     def restore_clip(*arguments):
         nonlocal restored
@@ -92,7 +92,7 @@ def signal_in_test(rank: int, *, clip: int) -> None:
             raise AssertionError("the signal was to end the test at once")
         return restore(*arguments)
 
-    models.evaluate.restore_clip = restore_clip
+    models.testing.evaluate.restore_clip = restore_clip
 
 
 def test_a_signal_in_a_test_ends_it_and_the_next_start_makes_up_for_it(undisturbed: TinyRun, tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from utils.evaluation.scores import Scores
 from utils.utils_file import atomic_write
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import LoggerOptions
-from utils.utils_report import Scores
 from utils.utils_timer import Timer, peak_memory
 
 logger = logging.getLogger("svrt")
@@ -38,7 +38,7 @@ _warned: set[tuple[str, str]] = set()
 
 
 class RestoredFrame(Protocol):
-    """What is shown of a restored frame (`models.evaluate.FrameResult`)."""
+    """What is shown of a restored frame (`models.testing.evaluate.FrameResult`)."""
 
     @property
     def clip(self) -> str: ...

@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from utils import option_checks, option_parts
-from utils.option_faults import Fault, KnownKeys, faults_of
-from utils.option_layers import load_layers
-from utils.option_parts import Registries
-from utils.option_schema import (
+from utils.options import checks as option_checks
+from utils.options import parts as option_parts
+from utils.options.faults import Fault, KnownKeys, faults_of
+from utils.options.layers import load_layers
+from utils.options.parts import Registries
+from utils.options.schema import (
     DatasetOptions,
     DatasetsOptions,
     LoggerOptions,
@@ -34,7 +35,7 @@ from utils.option_schema import (
     TrainOptions,
     ValOptions,
 )
-from utils.option_text import Document, Keys, OptionError, dotted
+from utils.options.text import Document, Keys, OptionError, dotted
 from utils.utils_file import atomic_write
 
 __all__ = [

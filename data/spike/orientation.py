@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data.spike.reconstruct import reconstruct_frames
-from data.spike.reconstruct_methods import GaussianRate
+from data.spike.reconstruction.methods import GaussianRate
+from data.spike.reconstruction.reconstruct import reconstruct_frames
 from data.spike.stream_report import reversed_bits
 from utils.spike_loader import SpikeStream
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.spike.gopro_layout import MANIFEST, PICTURES, SPIKES
 from data.spike.perturb import THRESHOLD, build_perturbation
+from data.spike.simulation.gopro_layout import MANIFEST, PICTURES, SPIKES
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = (THRESHOLD, "shift", "drop", "noise")

@@ -38,12 +38,14 @@ import torch
 from torch import Tensor, nn
 
 import models.network_vrt  # noqa: F401  (registers the back ends)
-from models.layers import eager, triton_attention, triton_mlp
-from models.layers.attention_backend import ATTENTION_BACKENDS, AttentionBackend, TokenBackend, WindowBackend
-from models.layers.blocks import GatedMlp
-from models.layers.triton_attention import Tiles
-from models.layers.window_attention import WindowAttention, WindowCodes
-from models.layers.window_layout import Size3, from_windows, to_windows, window_layout
+from models.layers.backends import eager
+from models.layers.backends.attention_backend import ATTENTION_BACKENDS, AttentionBackend, TokenBackend, WindowBackend
+from models.layers.backends.triton import attention as triton_attention
+from models.layers.backends.triton import mlp as triton_mlp
+from models.layers.backends.triton.attention import Tiles
+from models.layers.vrt.blocks import GatedMlp
+from models.layers.vrt.window_attention import WindowAttention, WindowCodes
+from models.layers.vrt.window_layout import Size3, from_windows, to_windows, window_layout
 from utils.utils_cli import run_command
 
 LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}

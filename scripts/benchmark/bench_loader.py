@@ -34,7 +34,7 @@ from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.frame_io import FolderFrames
 from data.sampler import SampleIndex
 from data.spike.encoding import SpikeEncoding
-from data.spike.motion import TRAIN_PHOTOGRAPHS, load_photograph
+from data.spike.simulation.motion import TRAIN_PHOTOGRAPHS, load_photograph
 from data.video_clips import FramePairs
 from scripts.data_preparation.make_tiles import tile_frames
 from utils.spike_loader import SpikeStream, write_spikes

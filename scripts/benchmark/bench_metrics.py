@@ -29,17 +29,17 @@ import torch
 from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  registers data sets
-from data.spike.baselines import training_free
 from data.spike.encoding import build_encoding
+from data.spike.reconstruction.baselines import training_free
 from data.spike.sync import ExposureWindow
-from models.evaluate import FrameResult, evaluate
-from models.restore import Testing
 from models.select_network import define_G
+from models.testing.evaluate import FrameResult, evaluate
+from models.testing.restore import Testing
+from utils.evaluation.flow_metric import optical_flow
+from utils.evaluation.metrics import psnr, psnr_y, ssim, ssim_y
+from utils.evaluation.scorer import Pictures, Scorer
 from utils.utils_cli import run_command
-from utils.utils_flow_metric import optical_flow
-from utils.utils_metric import psnr, psnr_y, ssim, ssim_y
 from utils.utils_option import load_options
-from utils.utils_scoring import Pictures, Scorer
 
 SPIKE_FRAMES = 56
 GOAL = 1.0  # of the restoration's time
@@ -47,7 +47,7 @@ GOAL = 1.0  # of the restoration's time
 
 @dataclass(frozen=True)
 class NoiseClip:
-    """One clip in memory, as `models.evaluate.ClipSet` wants it.
+    """One clip in memory, as `models.testing.evaluate.ClipSet` wants it.
 
     Attributes:
         blurred, sharp: (T,3+S,H,W) and (T,3,H,W) in [0,1].

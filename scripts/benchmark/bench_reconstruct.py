@@ -19,8 +19,8 @@ import numpy as np
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data.spike.reconstruct import METHODS, reconstruct_frames
-from data.spike.simulate import integrate_and_fire
+from data.spike.reconstruction.reconstruct import METHODS, reconstruct_frames
+from data.spike.simulation.simulate import integrate_and_fire
 from scripts.benchmark.stream_benchmark import run_benchmark
 from utils.spike_loader import SpikeStream, write_spikes
 

@@ -6,7 +6,7 @@
 
 Streams, below --data: gopro_spike_sample/000226.dat of Spk-GoPro (360x640; its sharp picture lies at spike frame 40;
 intensity = rate x 2), and all of reds_base/ (Spike-Zoo, 250x400; frame 150; intensity = rate / 0.6). The picture is
-made gray and brought to the stream's size by averaging. Measures are those of `utils/utils_metric.py`, on 8 bits.
+made gray and brought to the stream's size by averaging. Measures are those of `utils/evaluation/metrics.py`, on 8 bits.
 """
 
 import argparse
@@ -22,8 +22,7 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.spike.orientation import gray_at_size
-from data.spike.reconstruct import reconstruct
-from data.spike.reconstruct_methods import (
+from data.spike.reconstruction.methods import (
     GaussianRate,
     IntervalRate,
     KIntervalRate,
@@ -31,11 +30,12 @@ from data.spike.reconstruct_methods import (
     RateMethod,
     WindowRate,
 )
-from data.spike.simulate import to_uint8
+from data.spike.reconstruction.reconstruct import reconstruct
+from data.spike.simulation.simulate import to_uint8
 from data.spike.sync import default_window
+from utils.evaluation.metrics import psnr, ssim
 from utils.spike_loader import SpikeStream
 from utils.utils_image import imread_rgb
-from utils.utils_metric import psnr, ssim
 
 METHODS: dict[str, RateMethod] = {
     "window 21": WindowRate(21),

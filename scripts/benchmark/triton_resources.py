@@ -27,10 +27,10 @@ from torch import Tensor
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models.layers import triton_deform
-from models.layers.triton_attention import interpreted, window_attention, window_attention_backward
-from models.layers.triton_mlp import add_gated_mlp
-from models.layers.triton_norm_linear import norm_linear
+from models.layers.backends.triton import deform as triton_deform
+from models.layers.backends.triton.attention import interpreted, window_attention, window_attention_backward
+from models.layers.backends.triton.mlp import add_gated_mlp
+from models.layers.backends.triton.norm_linear import norm_linear
 from utils.utils_cli import run_command
 
 KERNELS = ("attention_forward", "attention_backward", "attention_backward_bias")
@@ -123,7 +123,7 @@ def compile_kernels(
         dtype, window, head_dim, mutual, heads: see `window_attention`.
         padded: the grid is not a multiple of the window.
     """
-    from models.layers import triton_kernels
+    from models.layers.backends.triton import attention_kernels as triton_kernels
 
     tokens = window[0] * window[1] * window[2]
     size = [length + padded for length in window]
@@ -142,7 +142,7 @@ def compile_alignment(
     capability: int, dtype: torch.dtype, channels: int, groups: int, neighbours: int
 ) -> dict[str, Any]:
     """Triton's compiled kernels of alignment's forward and backward pass, by name."""
-    from models.layers import triton_deform_kernels
+    from models.layers.backends.triton import deform_kernels as triton_deform_kernels
 
     frames, raw = torch.zeros(2, 4, 4, channels, dtype=dtype), torch.zeros(2, 4, 4, 27 * groups, dtype=dtype)
     flows, targets = torch.zeros(2, neighbours, 2, 4, 4), torch.zeros(2, dtype=torch.int32)
@@ -164,7 +164,7 @@ def compile_fused(capability: int, dtype: torch.dtype, channels: int) -> dict[st
         dtype: of the products.
         channels: C; twice as many are hidden.
     """
-    from models.layers import triton_norm_kernels
+    from models.layers.backends.triton import norm_kernels as triton_norm_kernels
 
     hidden = 2 * channels
     shapes = [(hidden, channels), (hidden,), (hidden, channels), (hidden,), (channels, hidden), (channels,)]

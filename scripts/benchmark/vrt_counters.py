@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
-from models.estimate import StorageCount
-from models.layers.blocks import TMSA
+from models.layers.vrt.blocks import TMSA
+from models.training.estimate import StorageCount
 
 # These only look at memory in another way, or make what is not looked at.
 _FREE = (

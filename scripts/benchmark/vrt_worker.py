@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
-from models.cuda_graphs import GraphedNetwork
-from models.execution import compile_blocks
-from models.layers.attention_backend import ATTENTION_BACKENDS
+from models.layers.backends.attention_backend import ATTENTION_BACKENDS
 from models.network_vrt import VRT
 from models.select_network import define_G
+from models.testing.cuda_graphs import GraphedNetwork
+from models.training.execution import compile_blocks
 from scripts.benchmark.vrt_counters import count
 from scripts.estimate_memory import NO_FILES
 from utils.utils_option import load_options

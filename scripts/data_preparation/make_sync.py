@@ -25,8 +25,8 @@ if not __package__:  # started by path, not by -m
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.doctor.inspection import spread
 from data.frame_io import FolderFrames, Frames, open_frames
-from data.inspection import spread
 from data.spike.orientation import gray_at_size
 from data.spike.registration import CenterEstimate, is_off, measure_center
 from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_window, write_sync

@@ -16,7 +16,7 @@ from data.frame_io import IMAGE_SUFFIXES, FolderFrames, natural_order
 from data.frame_lmdb import lmdb_is_complete, write_lmdb
 from data.video_clips import frame_number, write_meta_info
 from scripts.data_preparation.make_tiles import tile_frames
-from utils.option_layers import load_layers
+from utils.options.layers import load_layers
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
 

@@ -25,8 +25,8 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.frame_io import FolderFrames
-from data.spike.interpolate import to_spike_clock
-from data.spike.simulate import IntegrateAndFire, sensor_light, to_uint8
+from data.spike.simulation.interpolate import to_spike_clock
+from data.spike.simulation.simulate import IntegrateAndFire, sensor_light, to_uint8
 from data.spike.sync import ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from data.video_clips import write_meta_info

@@ -5,8 +5,8 @@
     python -m scripts.data_preparation.simulate_dataset --video a.mp4 frames_b/ c.mp4 --root trainsets/mine
 
 Without --video, photographs that scikit-image ships are moved by a seeded camera path. A video's frames are the
-sharp frames; optical flow gives 8 spike frames per sharp frame. Layout: data/spike/gopro_layout.py. A data set that
-is there with the same parameters is kept. Exit code 2: a mistake in what was asked for, told on stderr.
+sharp frames; optical flow gives 8 spike frames per sharp frame. Layout: data/spike/simulation/gopro_layout.py. A
+data set that is there with the same parameters is kept. Exit code 2: a mistake in what was asked for, told on stderr.
 """
 
 import argparse

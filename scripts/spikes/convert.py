@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.spike.simulate_video import write_config
+from data.spike.simulation.video import write_config
 from data.spike.spikling_npz import dump_spike_numpy
 from data.spike.stream_report import reversed_bits
 from scripts.spikes.sources import Source, add_source_arguments, frame_range, open_source

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.spike.reconstruct import METHODS, reconstruct_frames
-from data.spike.reconstruct_methods import RateMethod
-from data.spike.simulate import linear_to_srgb, to_uint8
+from data.spike.reconstruction.methods import RateMethod
+from data.spike.reconstruction.reconstruct import METHODS, reconstruct_frames
+from data.spike.simulation.simulate import linear_to_srgb, to_uint8
 from scripts.spikes.sources import Source, frame_range
 
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from data.spike.interpolate import to_spike_clock
-from data.spike.motion import CameraScene, load_photograph
-from data.spike.simulate import ExposedFrame, IntegrateAndFire, Shutter, expose
-from data.spike.simulate_noise import SensorNoise
-from data.spike.simulate_presets import PRESETS, SensorModel
-from data.spike.simulate_video import spike_frames, write_config, write_frames
+from data.spike.simulation.interpolate import to_spike_clock
+from data.spike.simulation.motion import CameraScene, load_photograph
+from data.spike.simulation.noise import SensorNoise
+from data.spike.simulation.presets import PRESETS, SensorModel
+from data.spike.simulation.simulate import ExposedFrame, IntegrateAndFire, Shutter, expose
+from data.spike.simulation.video import spike_frames, write_config, write_frames
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from scripts.spikes.sources import with_progress

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.spike.reconstruct_methods import (
+from data.spike.reconstruction.methods import (
     GaussianRate,
     IntervalRate,
     KIntervalRate,

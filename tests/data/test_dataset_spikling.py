@@ -10,7 +10,7 @@ import torch
 
 from data.dataset_spikling import SpiklingDataset, SpiklingTestDataset
 from data.sampler import SampleIndex
-from data.spike.simulate import integrate_and_fire
+from data.spike.simulation.simulate import integrate_and_fire
 from data.spike.spikling_npz import dump_spike_numpy
 from data.spike_pairs import Sensor
 from utils.spike_loader import write_spikes

@@ -8,8 +8,8 @@ import pytest
 from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.select_dataset import define_Dataset
 from tests.data.trees import GoproTree
-from utils.option_checks import input_channels
-from utils.option_parts import Registries, dataset_model, default_spike, representation_model
+from utils.options.checks import input_channels
+from utils.options.parts import Registries, dataset_model, default_spike, representation_model
 from utils.utils_registry import DATASETS, REPRESENTATIONS
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.layers.triton_attention import interpreted
+from models.layers.backends.triton.attention import interpreted
 from scripts.benchmark import bench_alignment, bench_attention, bench_vrt, triton_resources
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/kernels.md"

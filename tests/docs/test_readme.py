@@ -59,7 +59,7 @@ def runnable(command: str) -> list[str]:
     if words[0] == "tensorboard":
         return [sys.executable, "-m", "tensorboard.main", *words[1:], "--inspect"]
     if words[0] == "./scripts/run_tests.sh":
-        return [*words, "tests/models/test_schedule.py"]
+        return [*words, "tests/models/training/test_schedule.py"]
     if words[0] == "./launch_train.sh":
         words[1] = "2" if words[1] == "8" else words[1]
         return words if "--dry-run" in words else [*words, *([] if "--" in words else ["--"]), *shrink]

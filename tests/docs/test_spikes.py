@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.spike.simulate_presets import PRESETS
+from data.spike.simulation.presets import PRESETS
 from scripts.benchmark.reconstruction_table import METHODS, by_method, load_samples, measure, table
 from scripts.spikes.__main__ import VERBS, main
 from utils.spike_loader import write_spikes

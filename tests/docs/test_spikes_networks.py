@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 import main_train_vrt
-from data.spike.simulate import integrate_and_fire
+from data.spike.simulation.simulate import integrate_and_fire
 from data.spike.spikling_npz import dump_spike_numpy
 from models.network_spikling import SemiUNet, SpikeRefine
 from scripts import evaluate_reconstruction

@@ -12,7 +12,7 @@ import scripts.inspect_run
 import scripts.stress_resume
 from tests.docs.test_readme import commands
 from tests.tiny import TinyRun, alone
-from utils.option_parts import all_sections
+from utils.options.parts import all_sections
 from utils.utils_option import Registries
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from models.losses import define_loss, ssim
-from utils.utils_metric import ssim as measured_ssim
+from utils.evaluation.metrics import ssim as measured_ssim
 
 
 @pytest.fixture

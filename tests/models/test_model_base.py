@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from models.model_base import Batch, ModelBase, TrainingStopped, amp_dtype, check_parts, split
-from models.schedule import learning_rate
-from utils.option_schema import TrainOptions
+from models.training.schedule import learning_rate
+from utils.options.schema import TrainOptions
 from utils.utils_dist import Dist
 
 CPU = Dist(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))

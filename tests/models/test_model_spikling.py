@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 import main_train_vrt
-from data.spike.simulate import integrate_and_fire
+from data.spike.simulation.simulate import integrate_and_fire
 from data.spike.spikling_npz import dump_spike_numpy
 from models.model_spikling import ModelSpikling
 from models.network_spikling import generate
-from models.perceptual import VGGLoss
 from models.select_network import define_G, load_weights
+from models.training.perceptual import VGGLoss
 from tests.tiny import alone
 from utils.spike_loader import write_spikes
 from utils.utils_dist import Dist

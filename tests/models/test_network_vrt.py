@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import models.network_vrt as network_vrt
-from models.layers import deform_conv, parallel_warping, spynet
-from models.layers.flow_warp import flow_warp, flow_warp_nearest4
-from models.layers.processor import laid_out_for
+from models.layers.ops import deform_conv
+from models.layers.ops.flow_warp import flow_warp, flow_warp_nearest4
+from models.layers.ops.processor import laid_out_for
+from models.layers.vrt import alignment as parallel_warping
+from models.layers.vrt import spynet
 from models.network_vrt import VRT
 from tests.models.vrt_cases import SMALL, small_vrt
 from utils.utils_registry import NETWORKS

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.estimate import StorageCount
-from models.layers import alignment_strips, few_frames, parallel_warping
-from models.layers.spike_encoder3d import SpikeEncoder3D
-from models.layers.temporal_attention import SpikeTemporalSA, TemporalCrossAttentionFusion
+from models.layers.backends.cpu import alignment_strips
+from models.layers.ops import few_frames
+from models.layers.spike.spike_encoder3d import SpikeEncoder3D
+from models.layers.spike.temporal_attention import SpikeTemporalSA, TemporalCrossAttentionFusion
+from models.layers.vrt import alignment as parallel_warping
 from models.select_network import define_G
+from models.training.estimate import StorageCount
 from scripts.benchmark.bench_vrt import RECIPES
 from scripts.benchmark.vrt_counters import Counts, count
 from scripts.estimate_memory import NO_FILES

@@ -6,9 +6,9 @@ from unittest import mock
 import pytest
 from torch import Tensor
 
-from models.layers.attention import SdpaBackend
-from models.layers.attention_backend import Aligned
-from models.layers.parallel_warping import DeformableAlignment
+from models.layers.backends.attention import SdpaBackend
+from models.layers.backends.attention_backend import Aligned
+from models.layers.vrt.alignment import DeformableAlignment
 from scripts.benchmark import bench_alignment
 from scripts.benchmark.bench_alignment import main
 

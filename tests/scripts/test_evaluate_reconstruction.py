@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.spike.simulate import integrate_and_fire
+from data.spike.simulation.simulate import integrate_and_fire
 from models.network_spikling import SpikeRefine
 from scripts.evaluate_reconstruction import FREE, main
 from utils.spike_loader import write_spikes

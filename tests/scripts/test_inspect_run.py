@@ -9,7 +9,7 @@ import pytest
 
 from scripts.inspect_run import Log, main
 from tests.tiny import TinyRun
-from utils.utils_chart import SIZE
+from utils.evaluation.chart import SIZE
 
 
 @pytest.fixture(scope="module")

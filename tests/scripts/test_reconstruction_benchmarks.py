@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.spike.simulate import integrate_and_fire
+from data.spike.simulation.simulate import integrate_and_fire
 from scripts.benchmark import bench_reconstruct, reconstruction_table
 from scripts.benchmark.reconstruction_table import METHODS, by_method, load_samples, measure, table
 from utils.spike_loader import SpikeStream, write_spikes

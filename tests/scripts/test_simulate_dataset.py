@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from data.spike import gopro_layout
-from data.spike.simulate import integrate_and_fire, sensor_light
+from data.spike.simulation import gopro_layout
+from data.spike.simulation.simulate import integrate_and_fire, sensor_light
 from data.spike.sync import ExposureWindow, SyncTable
 from scripts.data_preparation.simulate_dataset import main
 from utils.spike_loader import SpikeStream

@@ -18,6 +18,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from utils import utils_logger
+from utils.evaluation.scores import Scores
 from utils.utils_image import imread_rgb
 from utils.utils_logger import (
     PANEL_WIDTH,
@@ -34,7 +35,6 @@ from utils.utils_logger import (
     warn_once,
 )
 from utils.utils_option import LoggerOptions
-from utils.utils_report import Scores
 from utils.utils_timer import Timer
 
 METRICS = {"psnr": 30.126, "ssim": 0.91236, "psnr_y": 31.5, "ssim_y": 0.92}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.utils.small_options import Frames, Tiny, base, faults, load, spiky
-from utils.option_schema import TrainOptions
+from utils.options.schema import TrainOptions
 
 # Types
 

@@ -10,10 +10,10 @@ import pytest
 
 import data.select_dataset  # noqa: F401  registers by being imported
 import models.select_model  # noqa: F401  likewise
-from utils.option_checks import NO_EFFECT
-from utils.option_layers import DATASET_ALIASES, LOGGER_ALIASES, SECRETS
-from utils.option_parts import INJECTED, Registries, all_sections
-from utils.option_schema import (
+from utils.options.checks import NO_EFFECT
+from utils.options.layers import DATASET_ALIASES, LOGGER_ALIASES, SECRETS
+from utils.options.parts import INJECTED, Registries, all_sections
+from utils.options.schema import (
     DatasetOptions,
     LoggerOptions,
     NetworkOptions,
@@ -24,7 +24,7 @@ from utils.option_schema import (
     TrainOptions,
     ValOptions,
 )
-from utils.option_text import read_document
+from utils.options.text import read_document
 from utils.utils_option import OptionError, load_options, options_to_dict, write_options
 from utils.utils_registry import DATASETS, LOSSES, NETWORKS, REPRESENTATIONS
 
@@ -161,7 +161,7 @@ def test_every_option_is_read_or_named_as_having_no_effect() -> None:
     """Looks for `section.key` in the code; parameters of losses reach them by name."""
     files = [*ROOT.glob("main_*.py"), *(f for room in ("data", "models", "utils") for f in (ROOT / room).rglob("*.py"))]
     code = "\n".join(f.read_text() for f in files if not f.name.startswith(("option_", "utils_option")))
-    code += (ROOT / "utils" / "option_schema.py").read_text().replace("self.", "val.")
+    code += (ROOT / "utils" / "options" / "schema.py").read_text().replace("self.", "val.")
     holder = r"\b(opt|options|train|train_options|val|path|section|netG)"
     indirect = {"gpu_ids", "dist", *(f"train.{key}" for name in LOSSES.names() for key in LOSSES.parameters(name))}
     indirect |= {"datasets.name", "datasets.scale"}  # for people; has to agree with another option

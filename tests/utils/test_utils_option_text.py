@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.option_text import Document, OptionError, parse_json, parse_overrides, parse_yaml, read_document
+from utils.options.text import Document, OptionError, parse_json, parse_overrides, parse_yaml, read_document
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "options").rglob("*.json"))
 

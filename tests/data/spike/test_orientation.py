@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from data.spike.motion import CameraScene, load_photograph
 from data.spike.orientation import center_scores, gray_at_size, orientation_scores
-from data.spike.simulate import integrate_and_fire, sensor_light
+from data.spike.simulation.motion import CameraScene, load_photograph
+from data.spike.simulation.simulate import integrate_and_fire, sensor_light
 from data.spike.stream_report import reversed_bits, stream_report
 from utils.spike_loader import SpikeStream, write_spikes
 

@@ -9,7 +9,7 @@ import pytest
 from data.dataset_video_rgbspike import VideoRecurrentTestDatasetRGBSpike
 from data.spike.encoding import build_encoding
 from data.spike.perturb import Perturbation, PerturbedStream, build_perturbation
-from data.spike.simulate import integrate_and_fire
+from data.spike.simulation.simulate import integrate_and_fire
 from data.spike.sync import ExposureWindow
 from tests.data.trees import make_gopro_tree
 from utils.spike_loader import SpikeStream, write_spikes

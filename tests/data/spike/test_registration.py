@@ -8,7 +8,7 @@ import pytest
 
 from data.spike.orientation import gray_at_size
 from data.spike.registration import ORIENTATIONS, exposure_rate, measure_center, orientations
-from data.spike.simulate import integrate_and_fire
+from data.spike.simulation.simulate import integrate_and_fire
 from data.spike.sync import ExposureWindow, default_window
 from tests.data.trees import write_dat
 from utils.spike_loader import SpikeStream

@@ -7,9 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.spike.simulate import ExposedFrame, IntegrateAndFire, Shutter, expose, integrate_and_fire, sensor_light
-from data.spike.simulate_noise import PixelNoise, SensorNoise
-from data.spike.simulate_presets import PRESETS, SensorModel
+from data.spike.simulation.noise import PixelNoise, SensorNoise
+from data.spike.simulation.presets import PRESETS, SensorModel
+from data.spike.simulation.simulate import (
+    ExposedFrame,
+    IntegrateAndFire,
+    Shutter,
+    expose,
+    integrate_and_fire,
+    sensor_light,
+)
 
 SHAPE = (3, 5)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data.spike.reconstruct import gaussian, k_interval, window
-from data.spike.simulate import integrate_and_fire, to_uint8
+from data.spike.reconstruction.reconstruct import gaussian, k_interval, window
+from data.spike.simulation.simulate import integrate_and_fire, to_uint8
 from data.spike.spikling_npz import load_spike_numpy
 from data.spike.sync import SyncTable
 from models.network_spikling import SemiUNet, generate

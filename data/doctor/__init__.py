@@ -1,0 +1,1 @@
+"""What looks at every file of a data set."""

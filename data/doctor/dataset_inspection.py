@@ -1,0 +1,239 @@
+"""One `datasets.*` section under examination: its files, its pairs, its spikes, and what they look like side by side.
+
+    inspection = DatasetInspection("train", section, build)
+    inspection.findings, inspection.contact_rows()
+
+`build` makes the data set that the section describes; what it refuses is a finding like any other.
+Test: `python -m pytest tests/scripts/test_doctor.py`.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from data.doctor.inspection import Finding, inspect_frames, read_headers, shared_pictures, spread
+from data.frame_io import Frames, open_frames
+from data.picture_header import PictureHeader
+from data.spike.orientation import gray_at_size
+from data.spike.registration import CenterEstimate, exposure_rate, is_off, measure_center, orientations
+from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
+from utils.utils_image import panel
+
+MEASURED_CLIPS = 12  # of each section
+MEASURED_FRAMES = 2  # of each clip
+SHEET_CLIPS = 4
+SHEET_HEIGHT = 240  # pixels that the contact sheet's pictures have, about
+CERTAIN = 0.1  # by which another orientation's correlation has to be better
+UNRELATED = 0.1  # correlation below which spikes and frames have nothing to do with each other
+OFF = 3  # spike frames
+SHARED = 3  # frames in common that make two clips copies
+
+
+class Section(Protocol):
+    """`datasets.train` or `datasets.test` of the options."""
+
+    dataset_type: str
+
+    def arguments(self) -> dict[str, Any]:
+        """The data set's keyword arguments."""
+
+
+class DatasetInspection:
+    """Examines one section.
+
+    Args:
+        phase: "train" or "test".
+        section: of the options.
+        build: makes the data set of a section.
+        fix_meta: write the section's meta info file anew first.
+
+    Attributes:
+        findings: what is wrong.
+        dataset: the data set, None where it refuses its data.
+        headers: of all pictures, by the option that names their root.
+    """
+
+    def __init__(self, phase: str, section: Section, build: Callable[[Any], Any], *, fix_meta: bool = False) -> None:
+        self.phase = phase
+        self.arguments = section.arguments()
+        self.dataset: Any = None
+        self.roots: dict[str, Frames] = {}
+        self.headers: dict[str, dict[tuple[str, str], PictureHeader]] = {}
+        self.findings: list[Finding] = []
+        self.findings += self._inspect_roots()
+        self.findings += self._fix_meta() if fix_meta else []
+        self.findings += self._build(section, build)
+        if hasattr(self.dataset, "pairs"):
+            self.findings += self._unlisted()
+            if hasattr(self.dataset, "spikes"):
+                self.findings += self._inspect_registration()
+
+    def summary(self) -> str:
+        """One line: what there is."""
+        pictures = sum(map(len, self.headers.values()))
+        clips = "not usable" if self.dataset is None else f"{len(self.dataset)} items"
+        return f"datasets.{self.phase}: {pictures} pictures looked at, {clips}, {len(self.findings)} findings"
+
+    def used_headers(self) -> dict[tuple[str, str], PictureHeader]:
+        """Headers of the pictures that show the scene best: the sharp ones where there are any, of the clips in use."""
+        option = "dataroot_gt" if "dataroot_gt" in self.headers else next(iter(self.headers), None)
+        used = {clip.name for clip in self.dataset.clips} if hasattr(self.dataset, "clips") else None
+        headers = self.headers[option] if option else {}
+        return {key: header for key, header in headers.items() if used is None or key[0] in used}
+
+    def _inspect_roots(self) -> Iterator[Finding]:
+        backend, suffix = self.arguments.get("io_backend"), self.arguments.get("filename_ext")
+        for option, root in self.arguments.items():
+            if not option.startswith("dataroot_") or root is None:
+                continue
+            if option == "dataroot_spike":
+                if not Path(root).expanduser().is_dir():
+                    yield self._missing(option, f"the folder {root} does not exist")
+                continue
+            try:
+                self.roots[option] = frames = open_frames(option, root, backend, suffix)
+                self.headers[option] = read_headers(frames)
+            except (ValueError, OSError) as error:
+                yield self._missing(option, str(error).removeprefix(f"{option}: "))
+                continue
+            yield from inspect_frames(f"datasets.{self.phase}.{option}", frames, self.headers[option])
+
+    def _missing(self, option: str, what: str) -> Finding:
+        remedy = "correct the path, or prepare the data (launch_train.sh --prepare-data, docs/data.md)"
+        return Finding("missing", f"datasets.{self.phase}.{option}: {what}", remedy)
+
+    def _fix_meta(self) -> Iterator[Finding]:
+        path = self.arguments.get("meta_info_file")
+        if path is None or not self.roots:
+            return
+        whole = set.intersection(*(set(frames.clips) for frames in self.roots.values()))
+        try:
+            counts = write_meta_info(Path(path).expanduser(), next(iter(self.roots.values())), whole)
+            what = f"{path}: written anew, {len(counts)} clips, {sum(counts.values())} frames"
+            yield Finding("meta info", what, "nothing to do", serious=False)
+        except ValueError as error:
+            yield Finding("meta info", f"{path}: left as it is: {error}", "complete the clip, or remove it")
+
+    def _build(self, section: Section, build: Callable[[Any], Any]) -> Iterator[Finding]:
+        if any(finding.kind == "missing" for finding in self.findings):
+            return
+        named = " ".join(finding.what for finding in self.findings)
+        try:
+            self.dataset = build(section)
+        except DataFaults as faults:
+            for fault in faults.faults:
+                if fault.split(":")[0] not in named:
+                    yield Finding(
+                        "data", f"datasets.{self.phase}: {fault}", "see the sentence; docs/data.md has the layout"
+                    )
+        except ValueError as error:
+            yield Finding("data", f"datasets.{self.phase}: {error}", "see the sentence; docs/data.md has the layout")
+
+    def _unlisted(self) -> Iterator[Finding]:
+        """Clips that are there and not in the meta info file."""
+        path = self.arguments.get("meta_info_file")
+        if path is None or "dataroot_lq" not in self.roots or self.arguments.get("val_partition"):
+            return
+        listed = {clip.name: len(clip) for clip in read_meta_info(path, self.arguments["filename_tmpl"])}
+        there = {clip: len(frames) for clip, frames in self.roots["dataroot_lq"].clips.items()}
+        fewer = [clip for clip in there if listed.get(clip, 0) < there[clip]]
+        if fewer:
+            what = (
+                f"{path} leaves out {sum(there[c] - listed.get(c, 0) for c in fewer)} frames of {', '.join(fewer[:5])}"
+            )
+            remedy = "--fix-meta lists all that is there, if it is not left out on purpose"
+            yield Finding("meta info", f"datasets.{self.phase}: {what}", remedy, serious=False)
+
+    def _sound_clips(self) -> list[Clip]:
+        """The clips in use whose pictures can all be read."""
+        faulty = {finding.clip for finding in self.findings}
+        return [clip for clip in self.dataset.clips if clip.name not in faulty]
+
+    def _inspect_registration(self) -> Iterator[Finding]:
+        """Orientation and moment of the spikes, of some frames of some clips."""
+        for clip in spread(self._sound_clips(), MEASURED_CLIPS):
+            turned: list[dict[str, float]] = []
+            moments: list[CenterEstimate] = []
+            for frame in spread(clip.frames, MEASURED_FRAMES):
+                blurred, sharp = self._grays(clip, frame)
+                stream, window = self.dataset.spikes.stream(clip.name, frame)
+                turned.append(orientations(exposure_rate(stream, window), blurred))
+                reference = blurred if sharp is None else sharp
+                moments.append(measure_center(stream, window, reference, sharp=sharp is not None))
+            yield from self._orientation(clip, turned)
+            yield from self._moment(clip, moments)
+
+    def _orientation(self, clip: Clip, turned: list[dict[str, float]]) -> Iterator[Finding]:
+        mean = {name: statistics.mean(scores[name] for scores in turned) for name in turned[0]}
+        best, stated = max(mean, key=lambda name: mean[name]), mean["as it is"]
+        where = f"datasets.{self.phase}: {clip.name}"
+        if mean[best] > stated + CERTAIN:
+            flag = self.arguments.get("spike_flipud", True)
+            remedy = (
+                f"set spike_flipud to {str(not flag).lower()}" if best == "upside down" else "turn the frames or files"
+            )
+            what = (
+                f"{where}: the spikes lie {best}: their edges correlate {mean[best]:.2f} so, {stated:.2f} as they are"
+            )
+            yield Finding("orientation", what, remedy)
+        elif stated < UNRELATED:
+            what = f"{where}: the spikes show something else than the frames: their edges correlate {stated:.2f}"
+            yield Finding("orientation", what, "correct spike_h and spike_w (config.yaml), or the clip's name")
+
+    def _moment(self, clip: Clip, moments: list[CenterEstimate]) -> Iterator[Finding]:
+        offset = round(statistics.median(moment.offset for moment in moments))
+        if is_off(moments, OFF):
+            when = f"{abs(offset)} spike frames {'after' if offset > 0 else 'before'} the moment that sync says"
+            what = f"datasets.{self.phase}: {clip.name}: the spikes show what the frames show {when}"
+            remedy = "correct the clip's sync.json; make_sync.py --check measures all clips"
+            yield Finding("sync", what, remedy)
+
+    def _grays(self, clip: Clip, frame: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """The blurred and the sharp frame as the spike sensor would see them."""
+        pairs, (height, width) = self.dataset.pairs, self.dataset.spikes.sizes[clip.name]
+        blurred = gray_at_size(pairs.lq.read(clip.name, frame), (height, width))
+        sharp = None if pairs.gt is None else gray_at_size(pairs.gt.read(clip.name, frame), (height, width))
+        return blurred, sharp
+
+    def contact_rows(self) -> list[np.ndarray]:
+        """Pictures (H, W, 3) uint8: of some clips a frame, its spikes and its sharp frame side by side."""
+        if not hasattr(self.dataset, "pairs"):
+            return []
+        rows = []
+        for clip in spread(self._sound_clips(), SHEET_CLIPS):
+            frame, pairs = clip.frames[len(clip) // 2], self.dataset.pairs
+            pictures = [(f"{self.phase} {clip.name}/{frame}", pairs.lq.read(clip.name, frame))]
+            if hasattr(self.dataset, "spikes"):
+                rate = exposure_rate(*self.dataset.spikes.stream(clip.name, frame))
+                pictures.append(("spikes", (255 * rate / max(float(rate.max()), 1e-6)).round().astype(np.uint8)))
+            if pairs.gt is not None:
+                pictures.append(("sharp", pairs.gt.read(clip.name, frame)))
+            rows.append(panel([(title, _for_sheet(picture)) for title, picture in pictures]))
+        return rows
+
+
+def leaks(train: DatasetInspection, test: DatasetInspection) -> Iterator[Finding]:
+    """Test clips that are among the training clips."""
+    shared = shared_pictures(train.used_headers(), test.used_headers())
+    for (test_clip, train_clip), (frame, frames) in shared.items():
+        if len(frames) >= SHARED:
+            what = (
+                f"test clip {test_clip} has {len(frames)} pictures of training clip {train_clip} "
+                f"(such as {train_clip}/{frame})"
+            )
+            yield Finding("leak", what, "leave the clip out of training: val_partition, meta_info_file, or remove it")
+    copies = {test_clip for test_clip, _ in shared}
+    same = {key[0] for key in train.used_headers()} & {key[0] for key in test.used_headers()}
+    if same - copies:
+        what = f"clips of training and test have the same name: {', '.join(sorted(same - copies)[:5])}"
+        yield Finding("leak", what, "make sure that they are not the same scene", serious=False)
+
+
+def _for_sheet(picture: np.ndarray) -> np.ndarray:
+    """A picture brought to about the contact sheet's height, by leaving out or repeating pixels."""
+    height = picture.shape[0]
+    step, times = max(1, round(height / SHEET_HEIGHT)), max(1, SHEET_HEIGHT // height)
+    return picture[::step, ::step].repeat(times, axis=0).repeat(times, axis=1)

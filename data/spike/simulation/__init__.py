@@ -1,0 +1,1 @@
+"""Spikes and blurred frames made from sharp frames."""

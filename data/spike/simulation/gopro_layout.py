@@ -1,0 +1,174 @@
+"""Writes simulated clips in the folder layout of the GoPro spike set, whole or not at all.
+
+    <root>/GOPRO_Large/{train,test}_GT/<clip>/000000.png              sharp
+    <root>/GOPRO_Large/{train,test}_GT_blurred/<clip>/000000.png      blurred
+    <root>/GOPRO_Large_spike_seq/config.yaml                          geometry of the spike frames
+    <root>/GOPRO_Large_spike_seq/{train,test}/<clip>/spike/000000.dat  8 n spike frames of this picture
+    <root>/GOPRO_Large_spike_seq/{train,test}/<clip>/sync.json        exposure and centre in them
+    <root>/meta_info_{train,test}.txt                                 `<clip> <pictures> (<h>,<w>,3) 0`
+    <root>/simulation.json                                            how it was made; written last
+
+A clip's name carries n, the sharp frames per exposure, as its second field (`demo00_07_00`).
+Everything is made in a folder beside <root> and renamed at the end, so that <root> is never half made.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from data.spike.simulation.simulate import ExposedFrame, Exposure
+from data.spike.sync import ExposureWindow, write_sync
+from utils.spike_loader import write_spikes
+from utils.utils_image import imwrite_rgb
+
+SPLITS = ("train", "test")
+PICTURES = "GOPRO_Large"
+SPIKES = "GOPRO_Large_spike_seq"
+MANIFEST = "simulation.json"
+OWN_ENTRIES = {PICTURES, SPIKES, MANIFEST, *(f"meta_info_{split}.txt" for split in SPLITS)}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip to simulate.
+
+    Attributes:
+        split: "train" or "test".
+        name: folder of the clip, `<name>_<n>_<part>`.
+        length: how many pictures `exposed` yields.
+        exposed: starts the simulation from the beginning.
+    """
+
+    split: str
+    name: str
+    length: int
+    exposed: Callable[[], Iterator[ExposedFrame]]
+
+
+def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
+    """Whether `root` already holds the whole data set made with `parameters`; False if there is nothing yet.
+
+    Raises:
+        ValueError: `root` holds something else: other files, other parameters, or a set with files missing.
+    """
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    manifest = root / MANIFEST
+    if not manifest.is_file():
+        raise ValueError(
+            f"{root} is no simulated data set ({MANIFEST} is missing) and is left alone: "
+            "choose another folder with --root"
+        )
+    try:
+        made = json.loads(manifest.read_text(encoding="utf-8"))
+        before, clips = dict(made["parameters"]), dict(made["clips"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{manifest} cannot be read ({error}): make the data set again with --force") from None
+    wanted = json.loads(json.dumps(parameters))
+    differing = [
+        f"{key} {before.get(key)} -> {wanted.get(key)}"
+        for key in sorted({*before, *wanted})
+        if before.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{root} was made with other parameters ({'; '.join(differing)}): "
+            "replace it with --force, or choose another folder with --root"
+        )
+    for clip, length in clips.items():
+        missing = [path for path in _files(root, clip, length) if not path.is_file()]
+        if missing:
+            raise ValueError(
+                f"{missing[0]} is missing ({len(missing)} files of {clip}): make the data set again with --force"
+            )
+    return True
+
+
+def _files(root: Path, clip: str, length: int) -> Iterator[Path]:
+    """The files of the clip `split/name`."""
+    split, name = clip.split("/")
+    for index in range(length):
+        yield root / PICTURES / f"{split}_GT" / name / f"{index:06d}.png"
+        yield root / PICTURES / f"{split}_GT_blurred" / name / f"{index:06d}.png"
+        yield root / SPIKES / split / name / "spike" / f"{index:06d}.dat"
+    yield root / SPIKES / split / name / "sync.json"
+
+
+def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters: dict[str, Any]) -> None:
+    """Simulates `clips` and puts the data set at `root`, replacing a simulated one that is there.
+
+    Args:
+        root: folder of the data set; its parent is made if missing.
+        clips: what to simulate, at least one, all of one picture size; one picture at a time is in memory.
+        exposure: the one that `clips` were made with.
+        parameters: JSON-able, kept in `simulation.json` for `is_complete`.
+
+    Raises:
+        ValueError: `root` holds files that are no part of a simulated data set, or the clips differ in size.
+    """
+    if root.exists():
+        foreign = sorted({entry.name for entry in root.iterdir()} - OWN_ENTRIES) if root.is_dir() else [root.name]
+        if foreign:
+            raise ValueError(
+                f"{root} holds other files ({', '.join(foreign[:3])}), which are not overwritten: "
+                "choose another folder with --root"
+            )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    try:
+        made = workshop / "made"
+        _write_all(made, clips, exposure, parameters)
+        if root.exists():
+            os.rename(root, workshop / "replaced")
+        os.rename(made, root)
+    finally:
+        shutil.rmtree(workshop)
+
+
+def _write_all(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters: dict[str, Any]) -> None:
+    size: tuple[int, ...] | None = None
+    spike_size: tuple[int, ...] = ()
+    meta: dict[str, list[str]] = {split: [] for split in SPLITS}
+    window = ExposureWindow(begin=0, end=exposure.end, center=exposure.center)
+    with tqdm(total=sum(clip.length for clip in clips), unit="picture", disable=None) as progress:
+        for clip in clips:
+            progress.set_description(f"{clip.split}/{clip.name}")
+            written = 0
+            for frame in clip.exposed():
+                size, spike_size = size or frame.sharp.shape[:2], frame.spikes.shape[1:]
+                if frame.sharp.shape[:2] != size:
+                    raise ValueError(
+                        f"{clip.name}: pictures of {frame.sharp.shape[0]}x{frame.sharp.shape[1]}, but the "
+                        f"clips before have {size[0]}x{size[1]}, and one data set has one size: "
+                        "bring them to it with --size HEIGHT WIDTH"
+                    )
+                _write_frame(root, clip, written, frame)
+                written += 1
+                progress.update()
+            assert size is not None and written == clip.length, f"{clip.name}: {written} of {clip.length} pictures"
+            meta[clip.split].append(f"{clip.name} {clip.length} ({size[0]},{size[1]},3) 0\n")
+            write_sync(
+                root / SPIKES / clip.split / clip.name / "sync.json",
+                clip.name,
+                {f"{index:06d}": window for index in range(clip.length)},
+            )
+    config = {"spike_h": spike_size[0], "spike_w": spike_size[1], "is_labeled": False, "labeled_data_type": [0]}
+    (root / SPIKES / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    for split, lines in meta.items():
+        (root / f"meta_info_{split}.txt").write_text("".join(lines), encoding="utf-8")
+    manifest = {"parameters": parameters, "clips": {f"{clip.split}/{clip.name}": clip.length for clip in clips}}
+    (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_frame(root: Path, clip: Clip, index: int, frame: ExposedFrame) -> None:
+    for folder, picture in ((f"{clip.split}_GT", frame.sharp), (f"{clip.split}_GT_blurred", frame.blurred)):
+        imwrite_rgb(root / PICTURES / folder / clip.name / f"{index:06d}.png", picture)
+    write_spikes(root / SPIKES / clip.split / clip.name / "spike" / f"{index:06d}.dat", frame.spikes)

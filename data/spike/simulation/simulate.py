@@ -1,0 +1,365 @@
+"""Spikes and blurred frames from frames on the spike clock.
+
+A spike camera's pixel adds up light and fires when the sum reaches a threshold, which is then subtracted
+(Zhu et al., "A retina-inspired sampling method", 2019; the set Spk-GoPro was made this way with threshold 2):
+
+    charge += light[t];  spike[t] = charge >= threshold;  charge -= threshold * spike[t]
+
+so that after any number of frames  0 <= integral(light) + start - threshold * sum(spike) < threshold.
+Arithmetic is float64, one addition at a time, so that numpy and torch, CPU and GPU give the same bits. Noise is in
+data/spike/simulation/noise.py, the simulators that others use in presets.py, whole videos in video.py.
+
+A camera that opens its shutter for the same frames sees their mean, the blurred frame; the sharp frame is the one
+at the middle of the exposure. `expose` makes both from one stream of frames, keeping only the open exposures.
+
+    python -m scripts.data_preparation.simulate_dataset --help
+    python -m scripts.spikes simulate --help
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.spike.simulation.noise import PixelNoise
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+
+Light = Literal["srgb", "linear"]
+Start = np.random.Generator | np.ndarray | Literal["zero"]
+Reset = Literal["subtract", "zero"]
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # linear RGB to luminance, IEC 61966-2-1
+
+
+def srgb_to_linear(value: np.ndarray) -> np.ndarray:
+    """Linear light of sRGB values, both in [0,1] (IEC 61966-2-1); any shape, float64."""
+    value = np.asarray(value, dtype=np.float64)
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(value: np.ndarray) -> np.ndarray:
+    """sRGB values of linear light, both in [0,1]; the inverse of `srgb_to_linear`; any shape, float64."""
+    value = np.asarray(value, dtype=np.float64)
+    return np.where(value <= 0.0031308, value * 12.92, 1.055 * np.maximum(value, 0.0) ** (1 / 2.4) - 0.055)
+
+
+LINEAR_OF_BYTE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+
+
+def to_uint8(value: np.ndarray) -> np.ndarray:
+    """[0,1] to 0..255, rounded to nearest."""
+    return np.clip(np.rint(value * 255), 0, 255).astype(np.uint8)
+
+
+def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb", full_scale: float = 1.0) -> np.ndarray:
+    """What the spike sensor sees of a picture.
+
+    Args:
+        frame: (H,W,3) uint8 RGB; H and W multiples of `spike_ratio`.
+        spike_ratio: picture pixels per spike pixel and axis; each spike pixel is their mean (INTER_AREA).
+        light: "srgb" integrates the BT.601 gray of the stored values, as Spk-GoPro does; "linear" integrates
+            luminance, after undoing the sRGB curve.
+        full_scale: what white is; with 255 "srgb" gives the whole numbers of the gray picture.
+
+    Returns:
+        (H/ratio, W/ratio) float64 in [0, full_scale].
+
+    Raises:
+        ValueError: H or W is no multiple of `spike_ratio`.
+    """
+    height, width = frame.shape[:2]
+    if height % spike_ratio or width % spike_ratio:
+        raise ValueError(
+            f"a frame of {height}x{width} does not divide by --spike_ratio {spike_ratio}: "
+            "cut it to multiples of that first"
+        )
+    size = (width // spike_ratio, height // spike_ratio)
+    if light == "srgb":
+        gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        return cv2.resize(gray, size, interpolation=cv2.INTER_AREA) / (255.0 / full_scale)
+    luminance = LINEAR_OF_BYTE[frame] @ LUMINANCE
+    return np.clip(cv2.resize(luminance, size, interpolation=cv2.INTER_AREA), 0.0, 1.0) * full_scale
+
+
+class IntegrateAndFire:
+    """One integrating pixel per place; its charge is kept between calls, so a long stream may come in pieces.
+
+    Args:
+        shape: (h, w) of the sensor.
+        threshold: charge at which a pixel fires; a pixel in constant light L fires at the rate gain * L / threshold.
+        start: charge before the first frame: a generator (drawn from U(0, threshold), so that pixels are out of
+            step), "zero", or a (h, w) array in [0, threshold).
+        gain: charge per light and tick.
+        reset: what firing takes away: the threshold ("subtract"), or all charge ("zero", which loses some).
+        ticks: steps of integration per spike frame; a pixel that fires in several still gives one spike.
+        full_scale: the light of white; light lies in [0, full_scale].
+        noise: what the pixels add of their own; None: nothing. Also an attribute.
+
+    Attributes:
+        charge: (h, w) float64, what the pixels hold now; numpy or torch, as the light last given.
+
+    Raises:
+        ValueError: threshold, gain, ticks or full scale is not positive, or `start` has another shape or range.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        threshold: float = 2.0,
+        start: Start = "zero",
+        *,
+        gain: float = 1.0,
+        reset: Reset = "subtract",
+        ticks: int = 1,
+        full_scale: float = 1.0,
+        noise: PixelNoise | None = None,
+    ) -> None:
+        if not threshold > 0:
+            raise ValueError(f"the spike threshold must be positive, got {threshold}")
+        if not (gain > 0 and ticks > 0 and full_scale > 0):
+            raise ValueError(f"gain {gain}, ticks {ticks} and full scale {full_scale} must be positive")
+        if reset not in ("subtract", "zero"):
+            raise ValueError(f"reset is 'subtract' or 'zero', got {reset!r}")
+        self.threshold = float(threshold)
+        self.gain, self.reset, self.ticks, self.full_scale, self.noise = gain, reset, ticks, full_scale, noise
+        self.charge: Any = self._start(tuple(shape), start)
+
+    def _start(self, shape: tuple[int, ...], start: Start) -> np.ndarray:
+        if isinstance(start, np.random.Generator):
+            return start.random(shape) * self.threshold
+        if isinstance(start, np.ndarray):
+            if start.shape != shape or start.min() < 0 or start.max() >= self.threshold:
+                raise ValueError(
+                    f"the charge at the start must be {shape} in [0, {self.threshold}), "
+                    f"got {start.shape} in [{start.min()}, {start.max()}]"
+                )
+            return start.astype(np.float64)
+        if start != "zero":
+            raise ValueError(f"the charge at the start is a generator, an array or 'zero', got {start!r}")
+        return np.zeros(shape)
+
+    def step(self, light: Array) -> Array:
+        """Integrates further frames.
+
+        Args:
+            light: (T, h, w) in [0, full_scale], numpy or torch.
+
+        Returns:
+            (T, h, w) uint8 of the same kind, 1 where a pixel fired: at most once per frame, so a threshold below the
+            light saturates and the rest stays in `charge`.
+
+        Raises:
+            ValueError: another shape than the sensor's, or light outside its range (NaN included).
+        """
+        size = tuple(self.charge.shape)
+        if light.ndim != 3 or tuple(light.shape[1:]) != size:
+            raise ValueError(f"light must be (T, {size[0]}, {size[1]}), got {tuple(light.shape)}")
+        if len(light) and not (light.min() >= 0 and light.max() <= self.full_scale):
+            raise ValueError(f"light must lie in [0, {self.full_scale:g}], got [{light.min()}, {light.max()}]")
+        self.charge = _float64_like(self.charge, light)
+        fires_at = _float64_like(self.threshold * (1.0 if self.noise is None else self.noise.threshold), light)
+        if isinstance(light, Tensor):
+            spikes: Any = torch.empty(light.shape, dtype=torch.uint8, device=light.device)
+        else:
+            spikes = np.empty(light.shape, np.uint8)
+        for t, frame in enumerate(light):
+            spikes[t] = self._integrate(frame, fires_at)
+        return spikes
+
+    def _integrate(self, frame: Any, fires_at: Any) -> Any:
+        """One frame (h, w) of light to where pixels fired, bool; `fires_at` is their threshold."""
+        if self.noise is not None:
+            seen = self.noise.light(np.asarray(_float64_like(frame, self.noise.gain)) / self.full_scale)
+            frame = _float64_like(seen * self.full_scale, frame)
+        increment = self.gain * _float64_like(frame, frame)
+        fired = self._fire(increment, fires_at)
+        for _ in range(self.ticks - 1):
+            fired |= self._fire(increment, fires_at)
+        if self.noise is None:
+            return fired
+        read = self.noise.readout(np.asarray(fired.cpu() if isinstance(fired, Tensor) else fired))
+        return torch.from_numpy(read) if isinstance(fired, Tensor) else read
+
+    def _fire(self, increment: Any, fires_at: Any) -> Any:
+        self.charge += increment
+        fired = self.charge >= fires_at
+        if self.reset == "subtract":
+            self.charge -= fired * fires_at
+        else:
+            self.charge *= ~fired
+        return fired
+
+
+def _float64_like(values: Any, like: Any) -> Any:
+    """`values` as float64, numpy or torch and on the device as `like` is; no copy where it is so already."""
+    if isinstance(like, Tensor):
+        return torch.as_tensor(values, dtype=torch.float64, device=like.device)
+    return np.asarray(values.cpu() if isinstance(values, Tensor) else values, np.float64)
+
+
+def integrate_and_fire(light: np.ndarray, threshold: float = 2.0, start: Start = "zero") -> np.ndarray:
+    """Spikes of a whole stream: `IntegrateAndFire` in one call. (T, h, w) float in [0,1] -> (T, h, w) uint8."""
+    if light.ndim != 3:
+        raise ValueError(f"light must be (T, h, w), got {light.shape}")
+    return IntegrateAndFire(light.shape[1:], threshold, start).step(light)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """When the shutter is open, in sharp frames; the spike clock runs 8 times as fast.
+
+    A block begins every `stride` sharp frames and holds 8 * sharp_frames spike frames. The shutter is open from the
+    block's first sharp frame to its last, spike frames [0, 8 (sharp_frames - 1)] of the block, both included; the
+    sharp frame is number sharp_frames // 2. With stride = sharp_frames, as in GoPro, blocks follow one another and
+    the shutter is closed for the last 7 spike frames of each.
+    """
+
+    sharp_frames: int = 7
+    stride: int = 7
+
+    def __post_init__(self) -> None:
+        if self.sharp_frames < 2:
+            raise ValueError(f"an exposure spans at least 2 sharp frames, got {self.sharp_frames}")
+        if self.stride < 1:
+            raise ValueError(f"the stride between exposures is at least 1 sharp frame, got {self.stride}")
+
+    @property
+    def period(self) -> int:
+        """Spike frames from the beginning of a block to that of the next."""
+        return GOPRO_SPIKES_PER_FRAME * self.stride
+
+    @property
+    def spike_frames(self) -> int:
+        """Spike frames per block."""
+        return GOPRO_SPIKES_PER_FRAME * self.sharp_frames
+
+    @property
+    def end(self) -> int:
+        """First spike frame of the block after the shutter has closed."""
+        return GOPRO_SPIKES_PER_FRAME * (self.sharp_frames - 1) + 1
+
+    @property
+    def center(self) -> int:
+        """Spike frame of the block at which the sharp frame was taken."""
+        return GOPRO_SPIKES_PER_FRAME * (self.sharp_frames // 2)
+
+    def ticks(self, blocks: int) -> int:
+        """Spike frames that `blocks` blocks need."""
+        return GOPRO_SPIKES_PER_FRAME * self.stride * (blocks - 1) + self.spike_frames
+
+    def blocks(self, sharp_frames: int) -> int:
+        """Blocks that fit in a video of `sharp_frames` frames (its last frame ends the last block's clock)."""
+        return max(0, (sharp_frames - 1 - self.sharp_frames) // self.stride + 1)
+
+    def sharp_needed(self, blocks: int) -> int:
+        """Frames of video that `blocks` blocks need; inverse of `blocks`."""
+        return self.stride * (blocks - 1) + self.sharp_frames + 1
+
+
+@dataclass(frozen=True)
+class Shutter:
+    """A shutter that is open for `exposure` spike frames and then closed for `gap`, again and again.
+
+    A block is one exposure and the gap after it; the sharp frame is the middle one of the exposure.
+    """
+
+    exposure: int
+    gap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.exposure < 1 or self.gap < 0:
+            raise ValueError(
+                f"an exposure of {self.exposure} and a gap of {self.gap} spike frames: at least 1 and 0 are needed"
+            )
+
+    @property
+    def period(self) -> int:
+        """Spike frames from the beginning of a block to that of the next, which are also those per block."""
+        return self.exposure + self.gap
+
+    spike_frames = period
+
+    @property
+    def end(self) -> int:
+        """First spike frame of the block after the shutter has closed."""
+        return self.exposure
+
+    @property
+    def center(self) -> int:
+        """Spike frame of the block at which the sharp frame was taken."""
+        return self.exposure // 2
+
+
+@dataclass(frozen=True)
+class ExposedFrame:
+    """One block: (H,W,3) uint8 RGB `blurred` and `sharp`, and (8n, h, w) uint8 `spikes`."""
+
+    blurred: np.ndarray
+    sharp: np.ndarray
+    spikes: np.ndarray
+
+
+@dataclass
+class _OpenBlock:
+    """A block whose spike frames are still arriving."""
+
+    begin: int
+    total: np.ndarray
+    sharp: np.ndarray | None = None
+    spikes: list[np.ndarray] = field(default_factory=list)
+
+
+def expose(
+    frames: Iterable[np.ndarray],
+    exposure: Exposure | Shutter,
+    *,
+    threshold: float = 2.0,
+    start: Start = "zero",
+    spike_ratio: int = 2,
+    light: Light = "srgb",
+    make_sensor: Callable[[tuple[int, int]], IntegrateAndFire] | None = None,
+) -> Iterator[ExposedFrame]:
+    """Blurred frames, sharp frames and spikes of a scene seen on the spike clock.
+
+    The sensor integrates without a break from the first frame to the last, also between blocks.
+
+    Args:
+        frames: (H,W,3) uint8 RGB, one per spike frame.
+        exposure: when the shutter is open.
+        threshold, start: of `IntegrateAndFire`.
+        spike_ratio, light: of `sensor_light`; "linear" also averages the blurred frame in linear light.
+        make_sensor: another sensor, made from its (h, w); `threshold` and `start` then have no effect.
+
+    Yields:
+        one `ExposedFrame` per complete block; a block cut off by the end of the frames is not one.
+    """
+    sensor: IntegrateAndFire | None = None
+    blocks: list[_OpenBlock] = []
+    for tick, frame in enumerate(frames):
+        if sensor is None:
+            size = frame.shape[0] // spike_ratio, frame.shape[1] // spike_ratio
+            sensor = make_sensor(size) if make_sensor else IntegrateAndFire(size, threshold, start)
+        spikes = sensor.step(sensor_light(frame, spike_ratio, light, sensor.full_scale)[None])[0]
+        if tick % exposure.period == 0:
+            blocks.append(_OpenBlock(tick, np.zeros(frame.shape, np.float64 if light == "linear" else np.uint32)))
+        for block in blocks:
+            age = tick - block.begin
+            if age < exposure.end:
+                block.total += LINEAR_OF_BYTE[frame] if light == "linear" else frame
+            if age == exposure.center:
+                block.sharp = frame.copy()
+            block.spikes.append(spikes)
+        if blocks and len(blocks[0].spikes) == exposure.spike_frames:
+            yield _close(blocks.pop(0), exposure, light)
+
+
+def _close(block: _OpenBlock, exposure: Exposure | Shutter, light: Light) -> ExposedFrame:
+    mean = block.total / exposure.end
+    blurred = to_uint8(linear_to_srgb(mean)) if light == "linear" else to_uint8(mean / 255)
+    assert block.sharp is not None
+    return ExposedFrame(blurred, block.sharp, np.stack(block.spikes))

@@ -1,0 +1,98 @@
+"""Spike streams from whole videos, frame by frame: a video of any length needs the memory of a few frames.
+
+simulate_stream(frames, "out.dat", make_sensor)                       # one .dat
+video_to_spike("clip.mp4", (256, 256), 32, "data/sp{:04d}.npz")       # spikling's training pairs
+
+python -m scripts.spikes simulate clip.mp4 out.dat --preset v2s
+"""
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from data.spike.simulation.presets import PRESETS
+from data.spike.simulation.simulate import IntegrateAndFire, Light, sensor_light
+from data.spike.spikling_npz import dump_spike_numpy
+from data.spike.video_source import FrameSize, FrameSource
+from utils.spike_writer import writing_spikes
+from utils.utils_file import atomic_write
+
+MakeSensor = Callable[[tuple[int, int]], IntegrateAndFire]
+"""From the (h, w) of the spike picture to its sensor."""
+
+
+def spike_frames(
+    frames: Iterable[np.ndarray], make_sensor: MakeSensor, spike_ratio: int = 1, light: Light = "srgb"
+) -> Iterator[np.ndarray]:
+    """The spikes (h, w) uint8 of each frame (H, W, 3) uint8 RGB, one frame per spike frame; see `sensor_light`."""
+    sensor: IntegrateAndFire | None = None
+    for frame in frames:
+        if sensor is None:
+            sensor = make_sensor((frame.shape[0] // spike_ratio, frame.shape[1] // spike_ratio))
+        yield sensor.step(sensor_light(frame, spike_ratio, light, sensor.full_scale)[None])[0]
+
+
+def write_frames(path: str | Path, spikes: Iterable[np.ndarray]) -> int:
+    """Writes spike frames (h, w) as a `.dat` as they come, whole or not at all; returns their number."""
+    with writing_spikes(path) as writer:
+        for frame in spikes:
+            writer.write(frame[None])
+        return writer.frames
+
+
+def write_config(path: Path, height: int, width: int, threshold: float | None = None) -> None:
+    """Writes SpikeCV's config.yaml for unlabelled streams, with `spike_threshold` where it is known."""
+    content = {
+        "filename": path.resolve().parent.name,
+        "spike_w": width,
+        "spike_h": height,
+        "is_labeled": False,
+        "labeled_data_type": [0],
+        "labeled_data_suffix": None,
+    }
+    if threshold is not None:
+        content["spike_threshold"] = threshold
+    with atomic_write(path) as file:
+        yaml.safe_dump(content, file, sort_keys=False)
+
+
+def video_to_spike(path: str | Path, size: tuple[int, int], window: int, out: str | Path, seed: int = 0) -> int:
+    """spikling's training pairs from a video: `window` spike frames, and the gray picture at their middle.
+
+    Each frame of the video is a spike frame, cut at the centre to the shape of `size` and resized. The sensor is
+    spikling's (255, random start) and runs on from pair to pair; frames after the last whole window are left out.
+
+    Args:
+        path: video, or folder of pictures.
+        size: (width, height), as there.
+        window: spike frames of a pair.
+        out: name of the pairs with a place for their number, "data/sp{:04d}.npz". Numbers that exist are passed over,
+            so that several videos fill one folder.
+        seed: of the start, together with the video's name.
+
+    Returns:
+        Number of pairs.
+
+    Raises:
+        ValueError: no such video, fewer frames than a window, or `out` without a place for the number.
+    """
+    out = str(out)
+    if window < 1 or out.format(0) == out.format(1) or not out.endswith(".npz"):
+        raise ValueError(f"window {window}, out {out!r}: frames, and a name like 'data/sp{{:04d}}.npz', are needed")
+    source = FrameSource(Path(path), FrameSize(target=(size[1], size[0]), multiple=1))
+    if source.length < window:
+        raise ValueError(f"{path}: {source.length} frames are fewer than the window of {window}")
+    rng = np.random.default_rng([seed, zlib.crc32(Path(path).name.encode())])
+    sensor = PRESETS["spikling"].sensor((size[1], size[0]), rng)
+    names = (name for number in itertools.count(1) if not Path(name := out.format(number)).exists())
+    pairs = source.length // window
+    frames = source.frames(0, pairs * window)
+    for _ in range(pairs):
+        gray = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in itertools.islice(frames, window)])
+        dump_spike_numpy(next(names), sensor.step(gray), gray[window // 2])
+    return pairs

@@ -1,0 +1,1 @@
+"""Ways to compute the same numbers; `compute_backend` chooses one by name."""

@@ -1,0 +1,125 @@
+"""softmax(q kT * scale + bias) v without keeping the N x N weights for the backward pass.
+
+`scaled_dot_product_attention` has fused kernels (FlashAttention, arXiv 2205.14135) for a bias without gradient. Where
+the bias is learned it would fall back to the plain formula and keep every N x N matrix; `attend` then computes the
+forward pass with the fused kernel and, going backward, recomputes the weights for a few windows at a time.
+
+Legend: N windows' tokens, shapes (windows, heads, N, head_dim).
+"""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
+
+from models.layers.backends.attention_backend import ATTENTION_BACKENDS, WindowBackend
+from models.layers.ops.processor import processor
+
+_BACKWARD_BYTES = {"cpu": 2 << 20}
+_BACKWARD_BYTES_ACCELERATOR = 256 << 20
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Attention within windows.
+
+    Args:
+        q, k, v: (windows, heads, N, head_dim).
+        bias: added to the scaled scores, (1, 1 or heads, N, N), the same for every window.
+        scale: factor of q kT.
+
+    Returns:
+        (windows, heads, N, head_dim).
+    """
+    if bias is not None:
+        bias = bias.to(q.dtype)
+        if bias.requires_grad and torch.is_grad_enabled():
+            return _BiasedAttention.apply(q, k, v, bias, scale)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+@ATTENTION_BACKENDS.register("sdpa")
+class SdpaBackend(WindowBackend):
+    """`attend`; runs everywhere."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        """See `WindowBackend.attend`."""
+        return attend(q, k, v, bias, scale)
+
+
+@ATTENTION_BACKENDS.register("flex")
+class FlexBackend(WindowBackend):
+    """FlexAttention (arXiv 2412.05496), whose compiled kernel reads the bias where it needs it.
+
+    Its gradient of the bias is summed by atomic additions, in no fixed order.
+    """
+
+    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """See `AttentionBackend.refusal`."""
+        if device.type != "cuda":
+            return f"FlexAttention has its backward pass on CUDA GPUs only, and the tensors are on {device.type}"
+        return None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        """See `WindowBackend.attend`."""
+
+        def biased(score: Tensor, window: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            assert bias is not None
+            return score + bias[0, head if bias.shape[1] > 1 else 0, i, j]
+
+        attention = _compiled_flex() if q.is_cuda else flex_attention
+        return attention(q, k, v, score_mod=None if bias is None else biased, scale=scale)
+
+
+@cache
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention, dynamic=False)
+
+
+class _BiasedAttention(torch.autograd.Function):
+    """Fused forward pass; the backward pass recomputes the weights of a few windows at a time.
+
+    With P = softmax(S) and dP = dO vT: dS = P * (dP - sum(dO * O)), and the bias' gradient is dS summed over windows.
+    """
+
+    @staticmethod
+    def forward(ctx, q, k, v, bias, scale):  # type: ignore[no-untyped-def]
+        # A bias that wants a gradient would choose the plain formula even here.
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.detach(), scale=scale)
+        ctx.save_for_backward(q, k, v, bias, out)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        with torch.autocast(grad.device.type, enabled=False):
+            q, k, v, bias, out = ctx.saved_tensors
+            return *_gradients(grad, q, k, v, bias, out, ctx.scale), None
+
+
+def _gradients(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, out: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and bias, given that of the output."""
+    # Half precision is only for storage: scores of 8 bits would make the recomputed weights disagree with the output.
+    exact = torch.promote_types(q.dtype, torch.float32)
+    windows, heads, tokens, _ = q.shape
+    limit = _BACKWARD_BYTES.get(processor(q), _BACKWARD_BYTES_ACCELERATOR)
+    step = max(1, limit // (heads * tokens * tokens * exact.itemsize))
+    grads: list[list[Tensor]] = [[], [], []]
+    bias_exact = bias.to(exact)
+    grad_bias = torch.zeros((1, heads, tokens, tokens), dtype=exact, device=q.device)
+    for start in range(0, windows, step):
+        part = slice(start, start + step)
+        qs, ks, vs, outs, gs = (tensor[part].to(exact) for tensor in (q, k, v, out, grad))
+        weights = torch.softmax(torch.matmul(qs * scale, ks.transpose(-2, -1)).add_(bias_exact), -1)
+        grads[2].append(torch.matmul(weights.transpose(-2, -1), gs))
+        scores = torch.matmul(gs, vs.transpose(-2, -1))
+        scores = scores.sub_((gs * outs).sum(-1, keepdim=True)).mul_(weights)
+        grad_bias += scores.sum(0, keepdim=True)
+        grads[0].append(torch.matmul(scores, ks).mul_(scale))
+        grads[1].append(torch.matmul(scores.transpose(-2, -1), qs).mul_(scale))
+    grad_q, grad_k, grad_v = (torch.cat(parts).to(q.dtype) for parts in grads)
+    return grad_q, grad_k, grad_v, grad_bias.sum_to_size(bias.shape).to(bias.dtype)

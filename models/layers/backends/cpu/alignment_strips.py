@@ -1,0 +1,146 @@
+"""Alignment of pictures on a CPU without gradients: what is many channels wide exists for a strip of rows only.
+
+The offset network's input and output and the samples have 2 to 9 times the features' channels. Its first layers go
+layer by layer; its last one, offsets, modulation, samples and their product with the weights go strip by strip, and a
+strip stays in the cache. The numbers are those of `DeformableAlignment` to rounding, in fewer passes:
+
+    (10 / scale) * tanh(o) = (10 / scale) * (2 * sigmoid(2 * o) - 1)
+
+so that one sigmoid makes offsets and modulation at once, and the last layer's channels are put in an order in which its
+output is the grid to sample at.
+Test: `python -m pytest tests/models/layers/test_warping.py`.
+
+Legend: n pairs of frames, C channels, H height, W width, K neighbours, G deformable groups, r rows of a strip.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.ops.deform_conv import TAPS, taps
+from models.layers.ops.flow_warp import at_least_float32, flow_warp
+from models.layers.ops.linear import product
+
+if TYPE_CHECKING:
+    from models.layers.vrt.alignment import DeformableAlignment
+
+# Input of the offset network, and its output, for one strip.
+_STRIP_BYTES = 8 << 20
+
+
+def align_in_strips(alignment: "DeformableAlignment", neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
+    """Aligned features (n, C, H, W).
+
+    Args:
+        alignment: whose weights are used.
+        neighbours: (n, K, C, H, W).
+        current: (n, H, W, C).
+        flows: (n, K, 2, H, W).
+    """
+    hidden = _hidden(alignment.conv_offset, neighbours, current, flows)
+    last = alignment.conv_offset[6]
+    assert isinstance(last, nn.Conv2d)
+    weight, bias = _grid_layer(last, alignment.deformable_groups)
+    flows = at_least_float32(flows)
+    sources = neighbours.to(flows.dtype)
+    count, height, width, _ = current.shape
+    out = sources.new_empty(count, height * width, alignment.weight.shape[0])
+    for rows in _strips(height, weight.shape[0] * width * 4):
+        for i in range(count):
+            strip = hidden[i : i + 1, :, max(rows.start - 1, 0) : rows.stop + 1].contiguous()
+            raw = at_least_float32(_conv(strip, weight, bias, rows, height))
+            pixels = out[i, rows.start * width : rows.stop * width]
+            with torch.autocast("cpu", enabled=False):
+                _deformed(alignment, sources[i], raw[0].sigmoid_(), flows[i, :, :, rows], rows, pixels)
+    return out.view(count, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _hidden(layers: nn.Sequential, neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
+    """What the last layer of the offset network sees, (n, C, H, W)."""
+    height = current.shape[1]
+    first = layers[0]
+    assert isinstance(first, nn.Conv2d)
+    parts = []
+    per_row = first.in_channels * current.shape[0] * current.shape[2] * current.element_size()
+    for rows in _strips(height, per_row):
+        top, bottom = max(rows.start - 1, 0), min(rows.stop + 1, height)
+        flow = flows[..., top:bottom, :]
+        warped = [_channels_last(flow_warp(neighbours[:, k], flow[:, k], top=top)) for k in range(flows.shape[1])]
+        flow = flow.flatten(1, 2).permute(0, 2, 3, 1).to(current.dtype)
+        # Channels-last in memory, which convolutions run fastest on.
+        seen = torch.cat((*warped, current[:, top:bottom], flow), -1).permute(0, 3, 1, 2)
+        parts.append(_conv(seen, first.weight, first.bias, rows, height))
+    x = torch.cat(parts, 2) if len(parts) > 1 else parts.pop()
+    for layer in layers[1:6]:
+        x = F.leaky_relu_(x, layer.negative_slope) if isinstance(layer, nn.LeakyReLU) else layer(x)
+    return x
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """(n, C, H, W) to (n, H, W, C), dense: picture by picture, which PyTorch transposes in blocks."""
+    out = x.new_empty(x.shape[0], x[0, 0].numel(), x.shape[1])
+    for to, image in zip(out, x, strict=True):
+        to.copy_(image.flatten(1).t())
+    return out.view(-1, *x.shape[2:], x.shape[1])
+
+
+def _conv(strip: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, height: int) -> Tensor:
+    """3x3 convolution of some rows of a picture; the strip has a row more on each side where there is one."""
+    at_top, at_bottom = rows.start == 0, rows.stop == height
+    if at_top and at_bottom:
+        return F.conv2d(strip, weight, bias, padding=1)
+    if at_top or at_bottom:
+        strip = F.pad(strip, (0, 0, int(at_top), int(at_bottom)))
+    return F.conv2d(strip, weight, bias, padding=(0, 1))
+
+
+def _grid_layer(layer: nn.Conv2d, groups: int) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the last layer, its output in the order: offsets (G, (x, y), taps), modulation (G, taps);
+    offsets doubled."""
+    reordered = []
+    assert layer.bias is not None
+    for parameter in (layer.weight, layer.bias):
+        offsets, modulation = parameter.split((2 * TAPS * groups, TAPS * groups))
+        offsets = offsets.unflatten(0, (groups, TAPS, 2)).flip(2).transpose(1, 2).flatten(0, 2)
+        reordered.append(torch.cat((2 * offsets, modulation)))
+    return reordered[0], reordered[1]
+
+
+def _deformed(
+    alignment: "DeformableAlignment", sources: Tensor, gates: Tensor, flows: Tensor, rows: slice, out: Tensor
+) -> None:
+    """A strip of the deformable convolution.
+
+    Args:
+        sources: (K, C, H, W).
+        gates: (27*G, r, W), sigmoid of what the layer of `_grid_layer` gives; changed.
+        flows: (K, 2, r, W).
+        out: (r*W, C), where the result is written.
+    """
+    reach, channels, height, width = sources.shape
+    groups, count = alignment.deformable_groups, rows.stop - rows.start
+    size = flows.new_tensor((width, height)).view(2, 1, 1, 1)
+    # `grid_sample` counts from -1 to 1 over the picture.
+    places = (flows[:, :, None] + taps(rows, width, flows) - alignment.max_residue).mul_(2 / size).add_(1 / size - 1)
+    offsets, modulation = gates.split((2 * TAPS * groups, TAPS * groups))
+    grid = offsets.view(reach, -1, 2, TAPS, count, width)
+    torch.addcmul(places[:, None], grid, 4 * alignment.max_residue / size, out=grid)
+    factors = modulation.view(reach, -1, 1, TAPS, count * width)
+    kernels = alignment.weight.to(sources.dtype).view(reach, -1, channels * TAPS)
+    bias = alignment.bias.to(sources.dtype).view(reach, -1, 1)
+    for k, part in enumerate(out.chunk(reach, 1)):
+        samples = F.grid_sample(
+            sources[k].view(grid.shape[1], -1, height, width),
+            grid[k].flatten(2, 3).permute(0, 2, 3, 1), mode="bilinear", padding_mode="zeros", align_corners=False,
+        )  # fmt: skip
+        samples = samples.view(grid.shape[1], -1, TAPS, count * width).mul_(factors[k])
+        part.copy_(product(kernels[k], samples.view(channels * TAPS, -1)).add_(bias[k]).t())
+
+
+def _strips(height: int, bytes_per_row: int) -> Iterator[slice]:
+    rows = min(height, max(1, _STRIP_BYTES // bytes_per_row))
+    for start in range(0, height, rows):
+        yield slice(start, min(start + rows, height))

@@ -1,0 +1,340 @@
+// softmax(q kT * scale + bias) v and its gradients for windows of at most a few hundred tokens, on a CPU.
+//
+// One task is one head of one window; it takes TILE queries at a time. Their scores lie with the queries side by side
+// in vectors: maxima and sums need no step across a vector, keys and values are read where they are, and no width of
+// heads leaves lanes empty. Weights are 2^(score - largest), with log2(e) in the queries and in the bias.
+// Compiled and called by native_attention.py, which says what the arguments are. Test:
+//     python -m pytest tests/models/layers/backends/cpu/test_native_attention.py
+//
+// Legend: q, k, v queries, keys, values; n tokens of a window, m = n rounded up to TILE, d channels of a head, wide = d
+// rounded up to LANES.
+
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, ROWS = 8;
+#elif defined(__AVX2__)
+constexpr int LANES = 8, ROWS = 4;
+#else
+constexpr int LANES = 4, ROWS = 4;
+#endif
+// Vectors of a tile, and queries in it.
+constexpr int VECTORS = 2, TILE = VECTORS * LANES;
+
+typedef float Vec __attribute__((vector_size(4 * LANES)));
+typedef float Loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+
+constexpr float LOG2E = 1.44269504088896340736f;
+
+static inline Vec load(const float *p) { return *(const Loose *)p; }
+static inline void store(float *p, Vec v) { *(Loose *)p = v; }
+static inline Vec all(float v) { return v - Vec{}; }
+static inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+
+// 2^x: a polynomial for the fraction (its relative error is below 2e-9), the exponent's bits for the rest.
+static inline Vec exp2(Vec x) {
+    x = x < -126.f ? all(-126.f) : x;  // keeps what is not a number
+    const Vec magic = all(12582912.f);  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
+    const Vec shifted = x + magic, f = x - (shifted - magic);
+    Vec p = all(1.5345810970757157e-4f);
+    p = p * f + 1.3399930903688073e-3f;
+    p = p * f + 9.618489071726799e-3f;
+    p = p * f + 5.550328642129898e-2f;
+    p = p * f + 2.4022646248340607e-1f;
+    p = p * f + 6.931471824645996e-1f;
+    p = p * f + 1.f;
+    return (Vec)((Ints)p + ((Ints)shifted << 23));
+}
+
+// One head of one window: n rows of d floats, `step` floats apart.
+struct Rows {
+    float *data;
+    int64_t step;
+    float *operator[](int64_t i) const { return data + i * step; }
+};
+
+// A tensor (windows, heads, tokens, channels) whose channels are neighbours; the other steps are in floats.
+struct Tensor {
+    float *data;
+    int64_t window, head, token;
+    Rows at(int64_t w, int64_t h) const { return {data + w * window + h * head, token}; }
+};
+
+struct Sizes {
+    int64_t windows, heads, n, d, m, wide;
+    explicit Sizes(const int64_t *s)
+        : windows(s[0]), heads(s[1]), n(s[2]), d(s[3]), m((s[2] + TILE - 1) / TILE * TILE),
+          wide((s[3] + LANES - 1) / LANES * LANES) {}
+};
+
+// Memory of a thread in pieces that begin at cache lines.
+struct Scratch {
+    char *start, *next;
+    Scratch(size_t floats, size_t pieces) {
+        start = next = (char *)std::aligned_alloc(64, (floats * sizeof(float) + 64 * pieces + 63) / 64 * 64);
+    }
+    ~Scratch() { std::free(start); }
+    float *take(size_t floats) {
+        float *piece = (float *)next;
+        next += (floats * sizeof(float) + 63) / 64 * 64;
+        return piece;
+    }
+};
+
+// acc[r][v] += sum over t < count of a[r * row + t * term] * b[t * width + v * LANES ...]
+template <int R, int V>
+static inline void multiply(const float *a, int64_t row, int64_t term, int64_t count, const float *b, int64_t width,
+                            Vec (&acc)[R][V]) {
+    for (int64_t t = 0; t < count; t++) {
+        Vec column[V];
+        for (int v = 0; v < V; v++) column[v] = load(b + t * width + v * LANES);
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < V; v++) acc[r][v] += a[r * row + t * term] * column[v];
+    }
+}
+
+// Calls part(first row, acc of R rows) for `rows` rows of the product, R at a time and the last ones singly.
+template <int V, typename Part>
+static inline void product(int64_t rows, const float *a, int64_t row, int64_t term, int64_t count, const float *b,
+                           int64_t width, const Part &part) {
+    int64_t r = 0;
+    for (; r + ROWS <= rows; r += ROWS) {
+        Vec acc[ROWS][V] = {};
+        multiply<ROWS, V>(a + r * row, row, term, count, b, width, acc);
+        for (int i = 0; i < ROWS; i++) part(r + i, acc[i]);
+    }
+    for (; ROWS > 4 && r + 4 <= rows; r += 4) {
+        Vec acc[4][V] = {};
+        multiply<4, V>(a + r * row, row, term, count, b, width, acc);
+        for (int i = 0; i < 4; i++) part(r + i, acc[i]);
+    }
+    for (; r < rows; r++) {
+        Vec acc[1][V] = {};
+        multiply<1, V>(a + r * row, row, term, count, b, width, acc);
+        part(r, acc[0]);
+    }
+}
+
+// Copies n rows of d channels to where they are neighbours: far apart, they would fill a cache's few places for them.
+static Rows gather(const Rows &x, const Sizes &s, float *out) {
+    for (int64_t j = 0; j < s.n; j++)
+        for (int64_t c = 0; c < s.d; c++) out[j * s.d + c] = x[j][c];
+    return {out, s.d};
+}
+
+// `valid` rows of d channels times `factor` to (d, TILE), zeros behind them.
+static void transpose(const Rows &x, int64_t valid, int64_t d, float factor, float *out) {
+    if (valid < TILE) std::memset(out, 0, d * TILE * sizeof(float));
+    for (int64_t i = 0; i < valid; i++)
+        for (int64_t c = 0; c < d; c++) out[c * TILE + i] = x[i][c] * factor;
+}
+
+// (d, TILE) to `valid` rows of d channels.
+static void transpose_back(const float *x, int64_t valid, int64_t d, const Rows &out) {
+    for (int64_t i = 0; i < valid; i++)
+        for (int64_t c = 0; c < d; c++) out[i][c] = x[c * TILE + i];
+}
+
+// (d, TILE) to (TILE, wide), zeros behind d.
+static void widen(const float *x, const Sizes &s, float *out) {
+    for (int64_t i = 0; i < TILE; i++) {
+        for (int64_t c = 0; c < s.d; c++) out[i * s.wide + c] = x[c * TILE + i];
+        for (int64_t c = s.d; c < s.wide; c++) out[i * s.wide + c] = 0;
+    }
+}
+
+// Scores (n, TILE) of a tile, in powers of two, and the largest of each query. bias: rows of m, or null.
+static void score(const Sizes &s, const float *queries, const Rows &keys, const float *bias, float *scores,
+                  Vec (&best)[VECTORS]) {
+    for (int v = 0; v < VECTORS; v++) best[v] = all(-3e38f);
+    product<VECTORS>(s.n, keys.data, keys.step, 1, s.d, queries, TILE, [&](int64_t j, const Vec(&acc)[VECTORS]) {
+        for (int v = 0; v < VECTORS; v++) {
+            const Vec scored = bias ? acc[v] + load(bias + j * s.m + v * LANES) * LOG2E : acc[v];
+            best[v] = larger(best[v], scored);
+            store(scores + j * TILE + v * LANES, scored);
+        }
+    });
+}
+
+// Sums over the tokens of weights (n, TILE) times rows, times factors: (d, TILE).
+static void weigh(const Sizes &s, const Rows &rows, const float *weights, const Vec (&factors)[VECTORS], float *out) {
+    product<VECTORS>(s.d, rows.data, 1, rows.step, s.n, weights, TILE, [&](int64_t c, const Vec(&acc)[VECTORS]) {
+        for (int v = 0; v < VECTORS; v++) store(out + c * TILE + v * LANES, acc[v] * factors[v]);
+    });
+}
+
+static void attend_head(const Sizes &s, const Rows &q, const Rows &k, const Rows &v, const float *bias, float scale,
+                        const Rows &out, float *lse, float *weights, float *columns) {
+    for (int64_t i = 0; i < s.n; i += TILE) {
+        const int64_t valid = s.n - i < TILE ? s.n - i : TILE;
+        transpose({q[i], q.step}, valid, s.d, scale * LOG2E, columns);
+        Vec best[VECTORS], total[VECTORS] = {}, factors[VECTORS];
+        score(s, columns, k, bias ? bias + i : nullptr, weights, best);
+        for (int64_t j = 0; j < s.n; j++)
+            for (int u = 0; u < VECTORS; u++) {
+                const Vec weight = exp2(load(weights + j * TILE + u * LANES) - best[u]);
+                total[u] += weight;
+                store(weights + j * TILE + u * LANES, weight);
+            }
+        for (int u = 0; u < VECTORS; u++) factors[u] = 1.f / total[u];
+        weigh(s, v, weights, factors, columns);
+        transpose_back(columns, valid, s.d, {out[i], out.step});
+        if (lse)
+            for (int64_t r = 0; r < valid; r++)
+                lse[i + r] = best[r / LANES][r % LANES] + std::log2(total[r / LANES][r % LANES]);
+    }
+}
+
+// Memory of a thread in the backward pass.
+struct Work {
+    float *weights, *slopes;            // (n, TILE): P, and dS = P * (dO vT - sum(dO * O))
+    float *keys, *values;               // (n, d)
+    float *queries, *grads, *columns;   // (d, TILE)
+    float *query_rows, *grad_rows;      // (TILE, wide)
+    float *grad_keys, *grad_values;     // (n, wide)
+};
+
+// V vectors of each row of: sums (n, wide) += weights (n, TILE) times rows (TILE, wide).
+template <int V>
+static void spread(const Sizes &s, const float *weights, const float *rows, float *sums) {
+    product<V>(s.n, weights, TILE, 1, TILE, rows, s.wide, [&](int64_t j, const Vec(&acc)[V]) {
+        for (int u = 0; u < V; u++) {
+            float *place = sums + j * s.wide + u * LANES;
+            store(place, load(place) + acc[u]);
+        }
+    });
+}
+
+static void spread_all(const Sizes &s, const float *weights, const float *rows, float *sums) {
+    int64_t c = 0;
+    for (; c + 2 * LANES <= s.wide; c += 2 * LANES) spread<2>(s, weights, rows + c, sums + c);
+    if (c < s.wide) spread<1>(s, weights, rows + c, sums + c);
+}
+
+// Weights and slopes of a tile; the latter are added to grad_bias, rows of m, where there is one.
+static void differentiate(const Sizes &s, const Work &t, const Rows &k, const Rows &v, const float *bias,
+                          const Vec (&lse)[VECTORS], const Vec (&deltas)[VECTORS], float *grad_bias) {
+    Vec best[VECTORS];
+    score(s, t.queries, k, bias, t.weights, best);
+    product<VECTORS>(s.n, v.data, v.step, 1, s.d, t.grads, TILE, [&](int64_t j, const Vec(&acc)[VECTORS]) {
+        for (int u = 0; u < VECTORS; u++) {
+            const int64_t place = j * TILE + u * LANES;
+            const Vec weight = exp2(load(t.weights + place) - lse[u]), slope = weight * (acc[u] - deltas[u]);
+            store(t.weights + place, weight);
+            store(t.slopes + place, slope);
+            if (grad_bias) {
+                float *sum = grad_bias + j * s.m + u * LANES;
+                store(sum, load(sum) + slope);
+            }
+        }
+    });
+}
+
+// heads: q, k, v, out, its gradient, and where the gradients of q, k and v go.
+static void differentiate_head(const Sizes &s, const Work &t, const Rows (&heads)[8], const float *bias,
+                               const float *lse, float scale, float *grad_bias) {
+    const auto &[q, k, v, out, grad, grad_q, grad_k, grad_v] = heads;
+    std::memset(t.grad_keys, 0, s.n * s.wide * sizeof(float));
+    std::memset(t.grad_values, 0, s.n * s.wide * sizeof(float));
+    for (int64_t i = 0; i < s.n; i += TILE) {
+        const int64_t valid = s.n - i < TILE ? s.n - i : TILE;
+        transpose({q[i], q.step}, valid, s.d, scale * LOG2E, t.queries);
+        transpose({grad[i], grad.step}, valid, s.d, 1, t.grads);
+        transpose({out[i], out.step}, valid, s.d, 1, t.columns);
+        widen(t.queries, s, t.query_rows);
+        widen(t.grads, s, t.grad_rows);
+        Vec tops[VECTORS], deltas[VECTORS] = {}, factors[VECTORS];
+        for (int u = 0; u < VECTORS; u++) {
+            factors[u] = all(scale);
+            for (int64_t c = 0; c < s.d; c++)
+                deltas[u] += load(t.columns + c * TILE + u * LANES) * load(t.grads + c * TILE + u * LANES);
+        }
+        // Behind the last token, gradients are zero; a large sum keeps the weights finite.
+        for (int64_t r = 0; r < TILE; r++) tops[r / LANES][r % LANES] = r < valid ? lse[i + r] : 3e38f;
+        differentiate(s, t, k, v, bias ? bias + i : nullptr, tops, deltas, grad_bias ? grad_bias + i : nullptr);
+        weigh(s, k, t.slopes, factors, t.columns);
+        transpose_back(t.columns, valid, s.d, {grad_q[i], grad_q.step});
+        spread_all(s, t.slopes, t.query_rows, t.grad_keys);
+        spread_all(s, t.weights, t.grad_rows, t.grad_values);
+    }
+    for (int64_t j = 0; j < s.n; j++)
+        for (int64_t c = 0; c < s.d; c++) {
+            grad_k[j][c] = t.grad_keys[j * s.wide + c] * (1 / LOG2E);  // the queries had log2(e) in them
+            grad_v[j][c] = t.grad_values[j * s.wide + c];
+        }
+}
+
+static void differentiate_all(const Sizes &s, const Tensor (&tensors)[8], const float *bias, int64_t bias_step,
+                              const float *lse, float scale, float *grad_bias, int64_t parts) {
+#pragma omp parallel
+    {
+        Scratch scratch(2 * s.n * (TILE + s.d + s.wide) + TILE * (3 * s.d + 2 * s.wide), 11);
+        Work t;
+        for (float **piece : {&t.weights, &t.slopes}) *piece = scratch.take(s.n * TILE);
+        for (float **piece : {&t.keys, &t.values}) *piece = scratch.take(s.n * s.d);
+        for (float **piece : {&t.queries, &t.grads, &t.columns}) *piece = scratch.take(s.d * TILE);
+        for (float **piece : {&t.query_rows, &t.grad_rows}) *piece = scratch.take(TILE * s.wide);
+        for (float **piece : {&t.grad_keys, &t.grad_values}) *piece = scratch.take(s.n * s.wide);
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < s.heads * parts; task++) {
+            const int64_t h = task / parts, part = task % parts;
+            for (int64_t w = part * s.windows / parts; w < (part + 1) * s.windows / parts; w++) {
+                Rows heads[8];
+                for (int i = 0; i < 8; i++) heads[i] = tensors[i].at(w, h);
+                heads[1] = gather(heads[1], s, t.keys), heads[2] = gather(heads[2], s, t.values);
+                differentiate_head(s, t, heads, bias ? bias + h * bias_step : nullptr,
+                                   lse + (w * s.heads + h) * s.n, scale,
+                                   grad_bias ? grad_bias + (part * s.heads + h) * s.n * s.m : nullptr);
+            }
+        }
+    }
+}
+
+template <int COUNT>
+static void describe(void *const *data, const int64_t *strides, Tensor (&tensors)[COUNT]) {
+    for (int i = 0; i < COUNT; i++)
+        tensors[i] = {(float *)data[i], strides[3 * i], strides[3 * i + 1], strides[3 * i + 2]};
+}
+
+extern "C" {
+
+int native_tile() { return TILE; }
+
+// data, strides: of q, k, v and out. bias: (heads, n, m) with keys before queries, bias_step floats from head to head,
+// or null. lse: (windows, heads, n) in powers of two, or null.
+void native_attention(const int64_t *sizes, void *const *data, const int64_t *strides, const float *bias,
+                      int64_t bias_step, float scale, float *lse) {
+    const Sizes s(sizes);
+    Tensor t[4];
+    describe(data, strides, t);
+#pragma omp parallel
+    {
+        Scratch scratch(s.n * TILE + s.d * TILE + 2 * s.n * s.d, 4);
+        float *keys = scratch.take(s.n * s.d), *values = scratch.take(s.n * s.d);
+        float *weights = scratch.take(s.n * TILE), *columns = scratch.take(s.d * TILE);
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t task = 0; task < s.heads * s.windows; task++) {
+            // Head by head, so that its bias stays in the cache.
+            const int64_t h = task / s.windows, w = task % s.windows;
+            attend_head(s, t[0].at(w, h), gather(t[1].at(w, h), s, keys), gather(t[2].at(w, h), s, values),
+                        bias ? bias + h * bias_step : nullptr, scale, t[3].at(w, h),
+                        lse ? lse + (w * s.heads + h) * s.n : nullptr, weights, columns);
+        }
+    }
+}
+
+// data, strides: of q, k, v, out, its gradient, and where those of q, k and v go. grad_bias: zeros (parts, heads, n, m)
+// or null; the windows are split into that many parts, and each is summed by itself.
+void native_attention_backward(const int64_t *sizes, void *const *data, const int64_t *strides, const float *bias,
+                               int64_t bias_step, const float *lse, float scale, float *grad_bias, int64_t parts) {
+    const Sizes s(sizes);
+    Tensor t[8];
+    describe(data, strides, t);
+    differentiate_all(s, t, bias, bias_step, lse, scale, grad_bias, parts);
+}
+}

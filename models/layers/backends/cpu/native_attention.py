@@ -1,0 +1,274 @@
+"""The back end "native" of `netG.attention_backend`: window attention on a CPU by `native_attention.cpp`.
+
+The C++ file is compiled by the system's compiler (CXX, or c++) when the back end is first wanted, for this processor,
+in seconds; the library is kept in the user's cache. Where that fails, the back end is refused and "sdpa" runs.
+
+No score leaves the cache: two multiply-adds per score and channel and one exponential are all that is done. The
+backward pass computes the weights again from the sums of exponentials, and adds up the bias' gradient in a fixed order,
+whatever the number of threads.
+Measured by `python scripts/benchmark/bench_attention.py --compare sdpa,native`.
+Test: `python -m pytest tests/models/layers/backends/cpu/test_native_attention.py`.
+
+Legend: N tokens of a window, shapes (windows, heads, N, head_dim).
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.flop_counter import register_flop_formula, sdpa_backward_flop_count, sdpa_flop_count
+
+from models.layers.backends.attention_backend import ATTENTION_BACKENDS, WindowBackend
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+# OpenMP's functions stay unresolved: those that PyTorch has loaded serve, and so its threads.
+_FLAGS = ("-O3", "-funroll-loops", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-c")
+_COMPILER_SECONDS = 120
+# Sums of the bias' gradient that are computed side by side; each takes as much memory as the bias.
+_MOST_PARTS = 16
+_WINDOWS_PER_PART = 4
+_TOLERANCE = 1e-4
+
+
+@ATTENTION_BACKENDS.register("native")
+class NativeBackend(WindowBackend):
+    """Attention of windows by a kernel of our own, on CPUs."""
+
+    keys_first = True
+
+    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """See `AttentionBackend.refusal`."""
+        if device.type != "cpu":
+            return f"its kernel is for CPUs, and the tensors are on {device.type}"
+        if dtype != torch.float32:
+            return f"its kernel computes in float32, not in {dtype}"
+        return _trial()
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        """See `WindowBackend.attend`."""
+        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v, bias)):
+            return _NativeAttention.apply(q, k, v, bias, scale)
+        return torch.ops.s_vrt.native_attention(q, k, v, bias, scale, False)[0]
+
+
+class _NativeAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, bias, scale):  # type: ignore[no-untyped-def]
+        out, sums = torch.ops.s_vrt.native_attention(q, k, v, bias, scale, True)
+        ctx.save_for_backward(q, k, v, bias, out, sums)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        wanted = ctx.needs_input_grad[3]
+        grads = torch.ops.s_vrt.native_attention_backward(grad, *ctx.saved_tensors, ctx.scale, wanted)
+        return *grads[:3], grads[3] if wanted else None, None
+
+
+_operators = torch.library.Library("s_vrt", "FRAGMENT")
+_operators.define(
+    "native_attention(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, bool keep_sums) -> (Tensor, Tensor)"
+)
+_operators.define(
+    "native_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor out, Tensor sums, "
+    "float scale, bool bias_wanted) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, keep_sums: bool
+) -> tuple[Tensor, Tensor]:
+    """softmax(q kT * scale + bias) v.
+
+    Args:
+        q, k, v: (windows, heads, N, head_dim) float32.
+        bias: (1, 1 or heads, N, N): keys before queries.
+        keep_sums: for the backward pass.
+
+    Returns:
+        (windows, heads, N, head_dim), a token's heads side by side in memory; logarithms to base 2 of the sums of
+        exponentials, (windows, heads, N), or nothing.
+    """
+    q, k, v = (_dense(x) for x in (q, k, v))
+    out, sums = _outputs(q, keep_sums)
+    bias = _in_tiles(bias)
+    _library().native_attention(*_arguments(q, k, v, out), *_bias(bias), ctypes.c_float(scale), _address(sums))
+    return out, sums
+
+
+def _attention_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    sums: Tensor,
+    scale: float,
+    bias_wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and, where wanted, of a bias per head."""
+    grad, q, k, v = (_dense(x) for x in (grad, q, k, v))
+    of_q, of_k, of_v = (_outputs(q, False)[0] for _ in range(3))
+    bias = _in_tiles(bias)
+    parts, heads, tokens = max(1, min(_MOST_PARTS, q.shape[0] // _WINDOWS_PER_PART)), *q.shape[1:3]
+    sums_of_bias = q.new_zeros((parts, heads, *bias.shape[2:]) if bias is not None and bias_wanted else (0,))
+    _library().native_attention_backward(
+        *_arguments(q, k, v, out, grad, of_q, of_k, of_v), *_bias(bias), _address(sums), ctypes.c_float(scale),
+        _address(sums_of_bias), ctypes.c_int64(parts),
+    )  # fmt: skip
+    if bias is None or not bias_wanted:
+        return of_q, of_k, of_v, sums_of_bias
+    grad_bias = sums_of_bias.sum(0, keepdim=True)[..., :tokens]
+    return of_q, of_k, of_v, grad_bias.sum_to_size(1, bias.shape[1], tokens, tokens).contiguous()
+
+
+_operators.impl("native_attention", _attention, "CPU")
+_operators.impl("native_attention_backward", _attention_backward, "CPU")
+
+
+def _outputs(q: Tensor, keep_sums: bool) -> tuple[Tensor, Tensor]:
+    windows, heads, tokens, width = q.shape
+    sums = q.new_empty((windows, heads, tokens) if keep_sums else (0,))
+    return q.new_empty(windows, tokens, heads, width).transpose(1, 2), sums
+
+
+@torch.library.register_fake("s_vrt::native_attention")
+def _(q, k, v, bias, scale, keep_sums):  # type: ignore[no-untyped-def]
+    return _outputs(q, keep_sums)
+
+
+@torch.library.register_fake("s_vrt::native_attention_backward")
+def _(grad, q, k, v, bias, out, sums, scale, bias_wanted):  # type: ignore[no-untyped-def]
+    return *(_outputs(q, False)[0] for _ in range(3)), q.new_empty(bias.shape if bias_wanted else (0,))
+
+
+@register_flop_formula(torch.ops.s_vrt.native_attention)
+def _flop(q, k, v, *_args, **_kwargs):  # type: ignore[no-untyped-def]
+    return sdpa_flop_count(q, k, v)
+
+
+@register_flop_formula(torch.ops.s_vrt.native_attention_backward)
+def _backward_flop(grad, q, k, v, *_args, **_kwargs):  # type: ignore[no-untyped-def]
+    return sdpa_backward_flop_count(grad, q, k, v)
+
+
+def _dense(x: Tensor) -> Tensor:
+    """x, or a copy whose channels are neighbours."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _address(x: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.data_ptr() if x.numel() else None)
+
+
+def _arguments(*tensors: Tensor) -> tuple[ctypes.Array, ctypes.Array, ctypes.Array]:
+    """Sizes of the first tensor, addresses and strides of all."""
+    strides = [stride for x in tensors for stride in x.stride()[:3]]
+    return (
+        (ctypes.c_int64 * 4)(*tensors[0].shape),
+        (ctypes.c_void_p * len(tensors))(*[x.data_ptr() for x in tensors]),
+        (ctypes.c_int64 * len(strides))(*strides),
+    )
+
+
+def _in_tiles(bias: Tensor | None) -> Tensor | None:
+    """The bias with as many queries as the kernel takes at a time, or a multiple."""
+    if bias is None:
+        return None
+    missing = -bias.shape[-1] % _tile()
+    return F.pad(bias, (0, missing)) if missing else bias.contiguous()
+
+
+def _bias(bias: Tensor | None) -> tuple[ctypes.c_void_p, ctypes.c_int64]:
+    """Address, and the step from one head's bias to the next one's."""
+    if bias is None:
+        return ctypes.c_void_p(None), ctypes.c_int64(0)
+    return _address(bias), ctypes.c_int64(bias.stride(1) if bias.shape[1] > 1 else 0)
+
+
+@cache
+def _tile() -> int:
+    """Queries that the kernel takes at a time."""
+    return _library().native_tile()
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """The compiled kernel.
+
+    Raises:
+        OSError, RuntimeError, subprocess.SubprocessError: no compiler, an error of it, or no place for the result.
+    """
+    compiler = shutil.which(os.environ.get("CXX") or "c++")
+    if compiler is None:
+        raise RuntimeError("no C++ compiler found; install one (Debian: apt install g++) or name it in CXX")
+    version = _output_of([compiler, "--version"])
+    # What -march=native means: several machines may share a cache.
+    native = _output_of([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
+    content = "\0".join((SOURCE.read_text(encoding="utf-8"), *_FLAGS, version, native, platform.platform()))
+    name = f"native_attention_{hashlib.sha256(content.encode()).hexdigest()[:16]}.so"
+    path = _cache_folder() / name
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            unlinked, linked = Path(folder) / "kernel.o", Path(folder) / "kernel.so"
+            _output_of([compiler, *_FLAGS, str(SOURCE), "-o", str(unlinked)])
+            _output_of([compiler, "-shared", str(unlinked), "-o", str(linked)])
+            linked.replace(path)  # several processes may do this at once
+    return ctypes.CDLL(str(path))
+
+
+def _cache_folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(root) / "s_vrt"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _output_of(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILER_SECONDS)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        first = next((line for line in lines if "error" in line), " ".join(lines[-1:]))
+        raise RuntimeError(f"{Path(command[0]).name} failed: {first}")
+    return done.stdout
+
+
+@cache
+def _trial() -> str | None:
+    """Why the kernel can't be had or fails on a small case; None where it works."""
+    plain = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
+    with _disable_current_modes(), plain[0], plain[1], plain[2]:
+        try:
+            difference = _difference()
+        except Exception as error:  # of the compiler, the loader or the disk: whatever it is, another back end works
+            return f"its kernel can't be compiled or tried: {type(error).__name__}: {error}"
+    # A comparison with NaN is never true.
+    if not difference <= _TOLERANCE:
+        return f"a trial of its kernel gave {difference:.2g} beside the plain formula's result"
+    return None
+
+
+def _difference() -> float:
+    """Largest difference from the plain formula, in result and gradients."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, grad = (torch.randn(3, 2, 21, 10, generator=generator) for _ in range(4))
+    bias = torch.randn(1, 2, 21, 21, generator=generator)
+    leaves = [leaf.requires_grad_() for leaf in (q, k, v, bias)]
+    expected = (q @ k.mT * 0.3 + bias.mT).softmax(-1) @ v
+    got = NativeBackend().attend(q, k, v, bias, 0.3)
+    wanted = [expected, *torch.autograd.grad(expected, leaves, grad)]
+    results = [got, *torch.autograd.grad(got, leaves, grad)]
+    return max(float((a - b).detach().abs().max()) for a, b in zip(results, wanted, strict=True))

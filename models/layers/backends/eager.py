@@ -1,0 +1,128 @@
+"""The plain way to compute VRT's windows and alignment: every step an operation of its own on whole tensors.
+
+Scores, bias, mask and softmax are separate passes over a matrix of all pairs of tokens; shift and windows are padded,
+rolled and permuted copies; each shifted window has a mask of its own; one pair of frames at a time is warped, its
+offsets computed and aligned by torchvision. This is how implementations usually do it. It is the oracle of the tests
+and what `scripts/benchmark/bench_vrt.py` compares with. Chosen by `"attention_backend": "eager"`.
+
+Legend: B batch, T frames, H height, W width, C channels, N tokens of a window, K neighbours per direction.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
+
+from models.layers.backends.attention_backend import ATTENTION_BACKENDS, WHOLE, Aligned, TokenBackend
+from models.layers.ops.flow_warp import flow_warp
+from models.layers.vrt.window_layout import WindowLayout
+
+if TYPE_CHECKING:
+    from models.layers.vrt.alignment import DeformableAlignment
+    from models.layers.vrt.blocks import GatedMlp
+    from models.layers.vrt.window_attention import WindowAttention
+
+# What a shifted window must not see.
+MASK = -100.0
+
+
+@ATTENTION_BACKENDS.register("eager")
+class EagerBackend(TokenBackend):
+    """Plain attention; runs everywhere."""
+
+    plain = True
+
+    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> Iterator[Aligned]:
+        """See `AttentionBackend.align`."""
+        yield WHOLE, *align(alignment, x, flows)
+
+    def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
+        """See `TokenBackend.attend_tokens`."""
+        size, shift, per_window = layout.size, layout.shift, layout.tokens_per_window
+        padded = [-(-n // w) * w for n, w in zip(size, layout.window, strict=True)]
+        bottom = [p - n for p, n in zip(padded, size, strict=True)]
+        grid = F.pad(x.view(layout.batch, *size, -1), (0, 0, 0, bottom[2], 0, bottom[1], 0, bottom[0]))
+        mask = None
+        if any(shift):
+            grid = torch.roll(grid, [-s for s in shift], (1, 2, 3))
+            mask = layout.full_mask * MASK
+        windows = _partition(grid, layout.window)
+        bias = attention.codes.relative_bias(attention.relative_position_bias_table, layout.window)
+        heads = attention.num_heads
+        q, k, v = attention.qkv_self(windows).view(*windows.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+        result = _attend(q, k, v, attention.scale, bias, mask)
+        if attention.mutual:
+            half = per_window // 2
+            coded = windows + attention.codes.position_code(layout.window)
+            q, k, v = attention.qkv_mut(coded).view(*windows.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+            spatial = None if mask is None else mask[:, :half, :half]
+            of_first = _attend(q[:, :, half:], k[:, :, :half], v[:, :, :half], attention.scale, None, spatial)
+            of_second = _attend(q[:, :, :half], k[:, :, half:], v[:, :, half:], attention.scale, None, spatial)
+            result = torch.cat((torch.cat((of_first, of_second), 1), result), 2)
+        grid = _join(attention.proj(result), layout.batch, padded, layout.window)
+        if any(shift):
+            grid = torch.roll(grid, shift, (1, 2, 3))
+        return grid[:, : size[0], : size[1], : size[2]].reshape(x.shape)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+    """(windows, heads, N, head_dim) to (windows, N, C); bias (heads, N, N), mask (windows of a sample, N, N)."""
+    scores = (q * scale) @ k.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
+    if mask is not None:
+        scores = (scores.unflatten(0, (-1, mask.shape[0])) + mask[:, None].to(scores.dtype)).flatten(0, 1)
+    return (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
+
+
+def _partition(grid: Tensor, window: tuple[int, int, int]) -> Tensor:
+    """(B, T, H, W, C) to (windows, N, C)."""
+    cut = grid.unflatten(3, (-1, window[2])).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
+    return cut.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6).flatten(0, 3)
+
+
+def _join(windows: Tensor, batch: int, size: list[int], window: tuple[int, int, int]) -> Tensor:
+    """Inverse of `_partition`."""
+    counts = [n // w for n, w in zip(size, window, strict=True)]
+    cut = windows.view(batch, *counts, *window, -1)
+    return cut.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, *size, -1)
+
+
+def gated_mlp(mlp: "GatedMlp", x: Tensor) -> Tensor:
+    """What `GatedMlp.forward` computes, operation by operation."""
+    return mlp.fc2(F.gelu(mlp.fc11(x)) * mlp.fc12(x))
+
+
+def align(alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+    """What `DeformableAlignment.forward` computes, frame by frame."""
+    frames = x.permute(0, 1, 4, 2, 3)
+    count, reach = x.shape[1], alignment.reach
+    nothing = torch.zeros_like(frames[:, 0])
+    results = []
+    for direction, step in enumerate((1, -1)):
+        aligned = [nothing] * count
+        for t in range(count - 1) if step > 0 else range(1, count):
+            here = [flows[direction, :, t if step > 0 else t - 1, k] for k in range(reach)]
+            places = [t + step * (k + 1) for k in range(reach)]
+            neighbours = [frames[:, p] if 0 <= p < count else nothing for p in places]
+            aligned[t] = _align_frame(alignment, frames[:, t], neighbours, here)
+        results.append(torch.stack(aligned, 1).permute(0, 1, 3, 4, 2))
+    return results[0], results[1]
+
+
+def _align_frame(
+    alignment: "DeformableAlignment", current: Tensor, neighbours: list[Tensor], flows: list[Tensor]
+) -> Tensor:
+    """(B, C, H, W): K neighbours (B, C, H, W) aligned to a frame by their flows (B, 2, H, W)."""
+    warped = [flow_warp(other, flow) for other, flow in zip(neighbours, flows, strict=True)]
+    first, second, modulation = torch.chunk(alignment.conv_offset(torch.cat((*warped, current, *flows), 1)), 3, 1)
+    offset = alignment.max_residue * torch.tanh(torch.cat((first, second), 1))
+    parts = torch.chunk(offset, len(flows), 1)
+    offset = torch.cat([p + f.flip(1).repeat(1, p.shape[1] // 2, 1, 1) for p, f in zip(parts, flows, strict=True)], 1)
+    sources = torch.cat(neighbours, 1)
+    return deform_conv2d(
+        sources, offset, alignment.weight, alignment.bias, padding=1, mask=torch.sigmoid(modulation)
+    ).to(current.dtype)

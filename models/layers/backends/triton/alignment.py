@@ -1,0 +1,124 @@
+"""VRT's parallel warping by the kernels of `deform.py`: all pairs of frames of both directions in one call each.
+
+Only the convolutions between the two operators are torch's, channels-last and in autocast's type. The last of them gets
+its channels in the order that the kernels read, by its weight's rows.
+
+Compared with the other path by `python scripts/benchmark/bench_alignment.py`.
+
+Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction, n frames that are aligned to: each
+once per direction in which it has a neighbour.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
+
+from models.layers.backends.attention_backend import compute_dtype
+from models.layers.backends.triton.deform import TAPS, alignment_features, deformable_alignment
+from models.layers.ops.flow_warp import flow_warp
+from models.layers.vrt.alignment import DeformableAlignment
+
+# What the offset convolutions give at once without gradients.
+_RAW_BYTES = 4 << 30
+
+
+def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+    """What `DeformableAlignment.forward` computes."""
+    frames = x.flatten(0, 1).to(compute_dtype(x))
+    targets, sources, places = _pairs(x.shape[0], x.shape[1], alignment.reach, x.device)
+    flows = flows.flatten(0, 2).float()
+    *hidden, last = alignment.conv_offset
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    weight, bias = (by_tap(parameter, alignment.reach) for parameter in (last.weight, last.bias))
+    out = x.new_zeros(2 * frames.shape[0], *x.shape[2:])
+    step = max(1, _RAW_BYTES // (bias.shape[0] * x.shape[2] * x.shape[3] * frames.element_size()))
+    if torch.is_grad_enabled():
+        step = len(targets)
+    for i in range(0, len(targets), step):
+        part = slice(i, i + step)
+        features = alignment_features(frames, targets[part], sources[part], flows[part]).permute(0, 3, 1, 2)
+        for layer in hidden:
+            features = layer(features)
+        raw = F.conv2d(features, weight, bias, padding=1).permute(0, 2, 3, 1)
+        aligned = deformable_alignment(
+            raw, flows[part], frames, sources[part], alignment.weight, alignment.bias, alignment.max_residue
+        )
+        out.index_copy_(0, places[part], aligned.to(x.dtype))
+    backward, forward = out.view(2, *x.shape)
+    return backward, forward
+
+
+def by_tap(parameter: Tensor, reach: int) -> Tensor:
+    """A parameter (27*groups, ...) of the last offset convolution with its rows in the order (neighbour, tap, y or x or
+    modulation, group), in which `deformable_alignment` takes them."""
+    size = parameter.shape[1:]
+    offsets, modulations = parameter.split((parameter.shape[0] * 2 // 3, parameter.shape[0] // 3))
+    parts = offsets.view(reach, -1, TAPS, 2, *size), modulations.view(reach, -1, TAPS, 1, *size)
+    return torch.cat(parts, 3).movedim(1, 3).flatten(0, 3)
+
+
+def _pairs(batch: int, count: int, reach: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers of the frames that are aligned to (n,), of their neighbours (n, K), -1 where there is none, and of the
+    places of the results (n,) in (2, B, T)."""
+    frames = torch.arange(batch * count, dtype=torch.int32, device=device).view(batch, count)
+    targets = torch.stack((frames[:, :-1], frames[:, 1:])).unsqueeze(3)
+    steps = torch.arange(1, reach + 1, dtype=torch.int32, device=device)
+    sources = targets + torch.stack((steps, -steps)).view(2, 1, 1, -1)
+    sources = sources.masked_fill(sources // count != targets // count, -1)
+    places = targets + batch * count * torch.arange(2, device=device).view(2, 1, 1, 1)
+    return targets.flatten(), sources.flatten(0, 2), places.flatten()
+
+
+def plain_alignment(
+    raw: Tensor, flows: Tensor, frames: Tensor, targets: Tensor, sources: Tensor, weight: Tensor, bias: Tensor,
+    residue: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What `alignment_features` and `deformable_alignment` give, by torchvision; all of one type.
+
+    Args:
+        raw: (n, H, W, 27*groups), channels in the order of the published weights.
+        flows, frames, targets, sources, weight, bias, residue: see there.
+    """
+    count, reach, _, height, width = flows.shape
+    with torch.device("meta"):
+        alignment = DeformableAlignment(frames.shape[3], 2 * reach, raw.shape[3] // 27, 1)
+    alignment.max_residue = residue
+    offset, mask = alignment._offsets(raw.permute(0, 3, 1, 2), flows)
+    nothing = torch.zeros_like(frames[:1])
+    neighbours = torch.cat((frames, nothing))[sources.long()].permute(0, 1, 4, 2, 3)
+    warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view(count, -1, height, width)
+    features = torch.cat((warped, frames[targets.long()].permute(0, 3, 1, 2), flows.flatten(1, 2)), 1)
+    aligned = deform_conv2d(neighbours.flatten(1, 2), offset, weight, bias, padding=1, mask=mask)
+    return features.permute(0, 2, 3, 1), aligned.permute(0, 2, 3, 1)
+
+
+def alignment_difference(device: torch.device, dtype: torch.dtype) -> float:
+    """Largest difference of the kernels from `plain_alignment` in a small case, in results and gradients, each as a
+    share of its largest value.
+
+    Args:
+        dtype: of frames and raw offsets.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, 4, 5, 81), (2, 1, 2, 4, 5), (2, 4, 5, 6), (6, 6, 3, 3), (6,), (2, 4, 5, 20)
+    raw, flows, frames, weight, bias, factor = (torch.randn(shape, generator=generator).to(device) for shape in shapes)
+    leaves = [raw.to(dtype), flows, frames.to(dtype), weight, bias]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    targets = torch.arange(2, dtype=torch.int32, device=device)
+    sources = 1 - targets[:, None]
+
+    def plain() -> tuple[Tensor, Tensor]:
+        return plain_alignment(leaves[0].float(), flows, leaves[2].float(), targets, sources, weight, bias, 2.5)
+
+    def kernels() -> tuple[Tensor, Tensor]:
+        ordered = by_tap(leaves[0].permute(3, 0, 1, 2), 1).permute(1, 2, 3, 0)
+        aligned = deformable_alignment(ordered, flows, leaves[2], sources, weight, bias, 2.5)
+        return alignment_features(leaves[2], targets, sources, flows), aligned
+
+    results = []
+    for run in (kernels, plain):
+        out = torch.cat(run(), -1)
+        results.append([out.detach(), *torch.autograd.grad((out * factor).sum(), leaves)])
+    # torch's maximum hands on a NaN, Python's may lose it.
+    return float(torch.stack([(a - b).abs().max() / b.abs().max() for a, b in zip(*results, strict=True)]).max())

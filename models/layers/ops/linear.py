@@ -1,0 +1,125 @@
+"""Linear layers, with what often follows one in the same pass over memory.
+
+On a CPU in float32 they go to oneDNN, which on processors with AVX-512 that are not Intel's is faster than the library
+that PyTorch's own matrix product calls, backward as well, and whose kernels, without gradients, apply GELU, a
+product or a sum while the result is in registers. Everywhere else it is the plain composition.
+Measured by `python scripts/benchmark/bench_vrt.py`. Test: `python -m pytest tests/models/layers/ops/test_linear.py`.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from models.layers.ops.processor import processor
+
+# With fewer rows, the way to oneDNN through Python costs more than it saves.
+_ROWS = 256
+# Rows of an image where they are laid out as a batch of images: PyTorch gives batches to oneDNN.
+_IMAGE_ROWS = 64
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    gelu: bool = False,
+    times: Tensor | None = None,
+    plus: Tensor | None = None,
+) -> Tensor:
+    """x weightT + bias, and at most one of: its GELU, its product with `times`, its sum with `plus`.
+
+    Args:
+        x: (..., in).
+        weight: (out, in).
+        bias: (out,) or None.
+        times, plus: (..., out).
+
+    Returns:
+        (..., out).
+    """
+    assert gelu + (times is not None) + (plus is not None) <= 1
+    if not torch.is_grad_enabled() and _by_onednn(x, weight):
+        other, name = (plus, "add") if times is None else (times, "mul")
+        return _onednn(x, weight, bias, other, name if other is not None else "gelu" if gelu else "none")
+    large = x.numel() >= _ROWS * x.shape[-1]
+    y = _Linear.apply(x, weight, bias) if large and _by_onednn(x, weight) else F.linear(x, weight, bias)
+    if gelu:
+        return F.gelu(y)
+    if times is not None:
+        return y * times
+    return y if plus is None else y + plus
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a (m, k) @ b (k, n), both dense."""
+    if not torch.is_grad_enabled() and _by_onednn(a, b):
+        # A linear layer takes a transposed weight as it is, and packs it either way.
+        return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "none")
+    return a @ b
+
+
+def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+    return (
+        processor(x) == "cpu"
+        and x.dtype is weight.dtype is torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and _has_onednn()
+    )
+
+
+@cache
+def _has_onednn() -> bool:
+    # The operation is what torch.compile calls; some builds of PyTorch for other processors lack it.
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    # Tensors without data (`models/training/estimate.py`) need the result's shape, which PyTorch lacks here.
+    torch.library.register_fake("mkldnn::_linear_pointwise.binary", lambda x, other, *rest: torch.empty_like(other))
+    return True
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, then: str) -> Tensor:
+    """x weightT + bias, then "none", "gelu", or "mul" or "add" with `other`."""
+    # Its fast kernels want dense inputs; for a slice it takes its slow reference code.
+    x, weight = x.contiguous(), weight.contiguous()
+    if other is None:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
+    return torch.ops.mkldnn._linear_pointwise.binary(x, other.contiguous(), weight, bias, then)
+
+
+class _Linear(torch.autograd.Function):
+    """F.linear by oneDNN."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):  # type: ignore[no-untyped-def]
+        x = x.contiguous()
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias, None, "none")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        grad = grad.contiguous()
+        rows = grad.flatten(0, -2)
+        return (
+            _onednn(grad, weight.t(), None, None, "none") if for_x else None,
+            _grad_of_weight(x.flatten(0, -2), rows) if for_weight else None,
+            rows.sum(0) if for_bias else None,
+        )
+
+
+def _grad_of_weight(x: Tensor, grad: Tensor) -> Tensor:
+    """gradT x, of (rows, in) and (rows, out), as the gradient of a 1x1 convolution's weight: what of oneDNN sums over
+    rows without transposed copies."""
+    if x.shape[0] % _IMAGE_ROWS:
+        return grad.t() @ x
+    images, grads = (rows.view(-1, _IMAGE_ROWS, 1, rows.shape[1]).permute(0, 3, 1, 2) for rows in (x, grad))
+    weight = x.new_empty(grad.shape[1], x.shape[1], 1, 1)
+    settings = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
+    return torch.ops.aten.convolution_backward(grads, images, weight, None, *settings)[1].view(weight.shape[:2])

@@ -1,0 +1,245 @@
+"""The pyramid of spike features, beside VRT's encoder: three-dimensional convolutions on voxels of spikes.
+
+K time bins per frame come in as channels; T is that of the RGB frames. Convolutions run at the sensor's resolution and
+below it. Scales above it are made by learned pixel shuffles, as there is nothing more to see there.
+Design: docs/architecture.md. Test: `python -m pytest tests/models/layers/spike/test_spike_encoder3d.py`.
+
+Legend: B batch, T frames, K bins, C channels, H height, W width (of frames), h, w (of spike pictures).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from models.layers.ops.few_frames import at_once, few_frames, joined
+from models.layers.ops.frame_conv import FrameConv
+from models.layers.vrt.stage import ChannelsToSpace
+
+SCALES = 4
+RATIOS = (1, 2, 4, 8)
+# Brings what the bins of an exposure differ by to about the spread of their mean.
+DEVIATION_GAIN = 2.0
+Size2 = tuple[int, int]
+
+
+class VoxelConv(nn.Conv3d):
+    """3x3x3 convolution of (B, T, H, W, C), zero padding.
+
+    Three neighbouring frames lie behind each other as channels of a two-dimensional convolution: the same sum, several
+    times faster on a CPU for few channels, and without a GPU's slow three-dimensional kernels.
+
+    Args:
+        in_channels, out_channels: C before and after.
+        stride: in (T, H, W).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, stride=stride, padding=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, T, H, W, in) to (B, T', H', W', out), each side divided by its stride and rounded up."""
+        count = (input.shape[1] - 1) // self.stride[0] + 1
+        few = at_once(input, 3 * input[:, 0].numel())
+        if torch.is_grad_enabled() or few >= count:
+            return self._some(input, 0, count)
+        starts = range(0, count, few)
+        return joined((self._some(input, start, min(start + few, count)) for start in starts), count, 1)
+
+    def _some(self, input: Tensor, first: int, last: int) -> Tensor:
+        """Frames first to last - 1 of the result."""
+        step, *stride = self.stride
+        start, stop = first * step - 1, (last - 1) * step + 2
+        low, high = max(start, 0), min(stop, input.shape[1])
+        frames = F.pad(input[:, low:high], (0, 0, 0, 0, 0, 0, low - start, stop - high))
+        triples = torch.cat([frames[:, i : i + (last - first - 1) * step + 1 : step] for i in range(3)], -1)
+        weight = self.weight.transpose(1, 2).flatten(1, 2)
+        images = triples.flatten(0, 1).permute(0, 3, 1, 2)
+        features = F.conv2d(images, weight, self.bias, stride, padding=1)
+        return features.permute(0, 2, 3, 1).unflatten(0, triples.shape[:2])
+
+
+class ResidualBlock3D(nn.Module):
+    """x + conv(ReLU(conv x)) on (B, T, H, W, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = VoxelConv(channels, channels)
+        self.conv2 = VoxelConv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H, W, C) to the same shape."""
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class PixelShuffleUp(nn.Module):
+    """Twice the height and width: a 3x3 convolution to four times the channels, which become 2x2 pixels."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = FrameConv(in_channels, 4 * out_channels)
+        self.shuffle = ChannelsToSpace()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H, W, in) to (B, T, 2*H, 2*W, out)."""
+        return few_frames(self._of_some, x, self.conv.out_channels / self.conv.in_channels)
+
+    def _of_some(self, x: Tensor) -> Tensor:
+        features = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.shuffle(features.unflatten(0, x.shape[:2]))
+
+
+class SpikeEncoder3D(nn.Module):
+    """Voxels of spikes to features at the four sizes of VRT's encoder.
+
+    Input projection of the bins' mean and their deviations from it (`mean_and_deviations`), then two residual blocks
+    at the sensor's scale and at every smaller one, with strided convolutions between them. Scales that are larger than
+    the sensor's are pixel shuffles of the one below.
+
+    Args:
+        channels: C of the four scales: VRT's `embed_dims[:4]`.
+        bins: K, time bins per frame.
+        ratio: frame pixels per spike pixel, 1, 2, 4 or 8: the scale at which the pyramid starts. GoPro: 2. Spikes of
+            any other size are resized once to that one.
+        temporal_strides: frames per step from scale 1 to 2, 2 to 3 and 3 to 4; 1 keeps all frames.
+        checkpoint: recompute the features in the backward pass, scale by scale: less memory, same result.
+
+    Attributes:
+        time_steps: frames per token of each scale.
+
+    Raises:
+        ValueError: arguments that do not fit together, by their option keys.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        *,
+        bins: int = 32,
+        ratio: int = 2,
+        temporal_strides: Sequence[int] = (1, 1, 1),
+        checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        assert len(channels) == SCALES, channels
+        _check_arguments(bins, ratio, temporal_strides)
+        self.bins, self.ratio, self.checkpoint = bins, ratio, checkpoint
+        self.start = RATIOS.index(ratio)
+        self.time_steps = [1] * SCALES
+        self.project = VoxelConv(bins + 1, channels[self.start])
+        self.up = nn.ModuleList(PixelShuffleUp(channels[i], channels[i - 1]) for i in range(self.start, 0, -1))
+        self.down, self.blocks = nn.ModuleList(), nn.ModuleList()
+        for i in range(self.start, SCALES):
+            if i > self.start:
+                step = temporal_strides[i - 1]
+                self.time_steps[i] = self.time_steps[i - 1] * step
+                self.down.append(VoxelConv(channels[i - 1], channels[i], (step, 2, 2)))
+            self.blocks.append(nn.Sequential(ResidualBlock3D(channels[i]), ResidualBlock3D(channels[i])))
+
+    def forward(self, spikes: Tensor, size: Size2, padded: Size2) -> list[Tensor]:
+        """Encodes the spikes of a clip.
+
+        Args:
+            spikes: (B, T, K, h, w), any h and w; they cover what the frames cover.
+            size: (H, W) of the frames.
+            padded: (H, W) of the frames as the network pads them at the bottom and on the right: multiples of 8.
+
+        Returns:
+            Features (B, T', H', W', C) at 1, 1/2, 1/4, 1/8 of `padded`; T' is T divided by `time_steps`, rounded up.
+
+        Raises:
+            ValueError: the number of bins is another.
+        """
+        if spikes.dim() != 5 or spikes.shape[2] != self.bins:
+            raise ValueError(
+                f"Spikes are (B, T, {self.bins}, h, w), as netG.spike_bins is {self.bins}; got {tuple(spikes.shape)}. "
+                "The channels of datasets.*.spike have to be as many."
+            )
+        grid = fit_to_grid(spikes, size, padded, self.ratio).permute(0, 1, 3, 4, 2)
+        x = F.relu(self.project(mean_and_deviations(grid)))
+        pyramid: list[Tensor] = []
+        for i, blocks in enumerate(self.blocks):
+            x = self._run(blocks, F.relu(self.down[i - 1](x)) if i else x)
+            pyramid.append(x)
+        for up in self.up:
+            pyramid.insert(0, self._run(up, pyramid[0]))
+        return pyramid
+
+    def _run(self, module: nn.Module, x: Tensor) -> Tensor:
+        if self.checkpoint and torch.is_grad_enabled():
+            return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False)
+        return module(x)
+
+
+def mean_and_deviations(bins: Tensor) -> Tensor:
+    """Bins (..., K) to their mean and `DEVIATION_GAIN` times what each departs from it, (..., K + 1).
+
+    The mean is brightness, which the frames show too and show better; what the exposure blurred is in the differences.
+    In the bins themselves the mean drowns them, and training begins with learning to subtract.
+    """
+    mean = bins.mean(-1, keepdim=True)
+    return torch.cat((mean, DEVIATION_GAIN * (bins - mean)), -1)
+
+
+def fit_to_grid(spikes: Tensor, size: Size2, padded: Size2, ratio: int) -> Tensor:
+    """Spikes (..., h, w) on pixels that are `ratio` frame pixels wide: (..., padded[0]/ratio, padded[1]/ratio).
+
+    Where they have that resolution they are taken as they are. Otherwise they are resized once, by a triangle filter
+    that covers a grid pixel where the grid is coarser, and by linear interpolation where it is finer. Beyond the frames
+    the last pixel is repeated, as the network does with the frames.
+
+    Args:
+        size: (H, W) of the frames, which the spikes cover.
+        padded: (H, W) of the padded frames, multiples of `ratio`.
+    """
+    height, width = (length // ratio for length in padded)
+    if registers(spikes.shape[-2:], size, ratio):
+        right, bottom = width - spikes.shape[-1], height - spikes.shape[-2]
+        if not right and not bottom:
+            return spikes
+        images = F.pad(spikes.flatten(0, -4), (0, right, 0, bottom), mode="replicate")
+        return images.unflatten(0, spikes.shape[:-3])
+    rows = _resize_matrix(spikes.shape[-2], size[0], height, ratio, spikes)
+    columns = _resize_matrix(spikes.shape[-1], size[1], width, ratio, spikes)
+    return rows @ (spikes @ columns.mT)
+
+
+def registers(spike_size: Sequence[int], size: Size2, ratio: int) -> bool:
+    """Whether a spike pixel is `ratio` frame pixels wide and high."""
+    return all(pixels * ratio == length for pixels, length in zip(spike_size, size, strict=True))
+
+
+def _resize_matrix(source: int, length: int, target: int, ratio: int, like: Tensor) -> Tensor:
+    """(target, source) weights of the source pixels at each target pixel; rows sum to 1.
+
+    Args:
+        source: pixels that cover `length` frame pixels.
+        target: pixels of `ratio` frame pixels each.
+    """
+    # Pixel i covers [i, i+1), so that both grids share the edge of the picture and not its first pixel's centre.
+    scale = ratio * source / length
+    centres = ((torch.arange(target, device=like.device, dtype=like.dtype) + 0.5) * scale - 0.5).clamp(0, source - 1)
+    places = torch.arange(source, device=like.device, dtype=like.dtype)
+    weights = (1 - (centres[:, None] - places).abs() / max(scale, 1)).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _check_arguments(bins: int, ratio: int, temporal_strides: Sequence[int]) -> None:
+    """Raises ValueError naming every argument that does not fit, by its option key."""
+    faults = []
+    if bins < 1:
+        faults.append(f"netG.spike_bins: at least 1; got {bins}")
+    if ratio not in RATIOS:
+        choices = ", ".join(map(str, RATIOS))
+        faults.append(f"netG.spike_ratio: frame pixels per spike pixel, choices {choices}; got {ratio}")
+    if len(temporal_strides) != SCALES - 1 or min(temporal_strides) < 1:
+        faults.append(f"netG.spike_temporal_strides: {SCALES - 1} numbers from 1 on; got {list(temporal_strides)}")
+    elif ratio in RATIOS and any(step > 1 for step in temporal_strides[: RATIOS.index(ratio)]):
+        faults.append(
+            f"netG.spike_temporal_strides: the first {RATIOS.index(ratio)} are 1, as the pyramid of netG.spike_ratio "
+            f"{ratio} starts below them; got {list(temporal_strides)}"
+        )
+    if faults:
+        raise ValueError("The spike encoder's options do not fit together:\n- " + "\n- ".join(faults) + ".")

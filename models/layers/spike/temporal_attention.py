@@ -1,0 +1,385 @@
+"""Attention over time at each pixel: among the spikes' features, and from the frames' features to the spikes'.
+
+A clip has few frames, so a pixel has few tokens and there are very many pixels: all pixels and heads of a chunk go
+through one batched matrix product. Memory is bounded by taking at most `max_batch_tokens` pixels at a time, which
+changes nothing in the result. Which frame is before which, the attention learns from a bias per head and distance in
+time; distances beyond the training clip's share the farthest one's, so longer clips may be tested.
+Design: docs/architecture.md. Test: `python -m pytest tests/models/layers/spike/test_temporal_attention.py`.
+
+Legend: B batch, T frames, H height, W width, C channels, P pixels (B*H*W), N heads, D channels of a head, S tokens that
+are attended to.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from models.layers.ops.few_frames import at_once
+from models.layers.ops.zero_start import zero_start
+from utils.utils_registry import FUSIONS
+
+MAX_BATCH_TOKENS = 49152
+
+
+class RelativeBias(nn.Module):
+    """Learned attention bias per head, distance in time and, in a neighbourhood, place.
+
+    It starts by preferring what is near, more so in the first heads than in the last, with a little noise that tells
+    past from future.
+
+    Args:
+        num_heads: N.
+        reach: largest distance in frames that has its own bias.
+        window: side of the spatial neighbourhood, odd.
+        steps: frames per query and per key.
+    """
+
+    def __init__(self, num_heads: int, reach: int, window: int, steps: tuple[int, int]) -> None:
+        super().__init__()
+        self.reach, self.steps = reach, steps
+        slopes = 2.0 ** -torch.arange(num_heads)[:, None]
+        noise = nn.init.trunc_normal_(torch.empty(num_heads, 2 * reach + 1), std=0.02)
+        self.time = nn.Parameter(noise - slopes * torch.arange(-reach, reach + 1).abs())
+        if window > 1:
+            offsets = torch.arange(window) - window // 2
+            places = offsets.square()[:, None] + offsets.square()
+            self.place = nn.Parameter(-slopes * places.flatten())
+        else:
+            self.register_parameter("place", None)
+
+    def forward(self, num_queries: int, num_keys: int) -> Tensor:
+        """(N, T, S): the keys' times at the first place, then at the second, ..."""
+        device = self.time.device
+        queries = torch.arange(num_queries, device=device) * self.steps[0]
+        keys = torch.arange(num_keys, device=device) * self.steps[1]
+        distances = (queries[:, None] - keys).clamp(-self.reach, self.reach)
+        bias = self.time[:, distances + self.reach]
+        if self.place is None:
+            return bias
+        return (self.place[:, None, :, None] + bias[:, :, None]).flatten(2)
+
+
+class TemporalAttention(nn.Module):
+    """Multi-head attention over the times of a pixel, or of its neighbourhood.
+
+    Args:
+        dim: C.
+        num_heads: N, which divides C.
+        reach, window, steps: see `RelativeBias`.
+    """
+
+    def __init__(self, dim: int, num_heads: int, reach: int, window: int = 1, steps: tuple[int, int] = (1, 1)) -> None:
+        super().__init__()
+        self.num_heads, self.window = num_heads, window
+        self.query = nn.Linear(dim, dim)
+        # No bias: a bias of the keys would shift all scores of a query alike, and never learn.
+        self.key_value = nn.Linear(dim, 2 * dim, bias=False)
+        self.bias = RelativeBias(num_heads, reach, window, steps)
+        self.project = nn.Linear(dim, dim)
+
+    def forward(self, queries: Tensor, sources: Tensor) -> Tensor:
+        """Attends from frames to sources.
+
+        Args:
+            queries: (B, T, H, W, C).
+            sources: (B, T', H + window - 1, W + window - 1, C), with a margin for the neighbourhood.
+
+        Returns:
+            (B, T, H, W, C).
+        """
+        batch, count, height, width, dim = queries.shape
+        shape = (self.num_heads, dim // self.num_heads)
+        query = self.query(queries).view(batch, count, -1, *shape).permute(0, 2, 3, 1, 4)
+        key, value = self._neighbours(self.key_value(sources), height, width)
+        query = query.flatten(0, 2) * shape[1] ** -0.5  # (P*N, T, D)
+        scores = torch.bmm(query, key.mT).unflatten(0, (-1, self.num_heads))
+        weights = (scores + self.bias(count, sources.shape[1])).softmax(-1).flatten(0, 1).to(value.dtype)
+        out = torch.bmm(weights, value).view(batch, height * width, self.num_heads, count, -1)
+        return self.project(out.permute(0, 3, 1, 2, 4).reshape(queries.shape))
+
+    def _neighbours(self, sources: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of every pixel and head, (P*N, S, D): (B, T', ..., 2*C) in the order (place, time)."""
+        places = [
+            sources[:, :, top : top + height, left : left + width]
+            for top in range(self.window)
+            for left in range(self.window)
+        ]
+        stacked = torch.stack(places, 1) if len(places) > 1 else sources[:, None]
+        split = stacked.unflatten(-1, (2, self.num_heads, -1))  # (B, places, T', H, W, 2, N, D)
+        tokens = split.permute(5, 0, 3, 4, 6, 1, 2, 7).flatten(5, 6).flatten(1, 4)
+        return tokens[0], tokens[1]
+
+
+class TemporalBlock(nn.Module):
+    """x + attention over time, then x + MLP(LN x), at one scale.
+
+    Args:
+        dim: C.
+        num_heads, reach, window, steps: see `TemporalAttention`.
+        mlp_ratio: hidden channels of the MLP over C.
+        cross: keys and values are another tensor's; otherwise the queries'.
+        max_batch_tokens: pixels at a time.
+        recompute: gradient checkpointing, chunk by chunk.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        reach: int,
+        *,
+        window: int = 1,
+        steps: tuple[int, int] = (1, 1),
+        mlp_ratio: float = 2.0,
+        cross: bool = False,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        self.margin, self.max_batch_tokens, self.recompute = window // 2, max_batch_tokens, recompute
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm_source = nn.LayerNorm(dim) if cross else None
+        self.attn = TemporalAttention(dim, num_heads, reach, window, steps)
+        self.norm2 = nn.LayerNorm(dim)
+        hidden = int(dim * mlp_ratio)
+        self._hidden = hidden
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self._compiled: Callable[..., Tensor] | None = None
+
+    def forward(self, x: Tensor, sources: Tensor | None = None) -> Tensor:
+        """(B, T, H, W, C) to the same shape; `sources` (B, T', H, W, C) for cross-attention."""
+        assert (sources is None) == (self.norm_source is None), "sources are for cross-attention"
+        if sources is not None:
+            sources = with_margin(sources, self.margin)
+        return in_chunks(self._chunk, x, sources, self._pixels_at_once(x, sources))
+
+    def _pixels_at_once(self, x: Tensor, sources: Tensor | None) -> int:
+        if torch.is_grad_enabled():
+            return self.max_batch_tokens
+        seen = x.shape[1] if sources is None else sources.shape[1] * self.attn.window**2
+        # Keys and values, or what is hidden in the MLP.
+        widest = max(2 * seen * x.shape[4], x.shape[1] * self._hidden)
+        return min(self.max_batch_tokens, at_once(x, widest))
+
+    def _chunk(self, x: Tensor, sources: Tensor | None) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self._block(x, sources)
+        block = self._compiled or TemporalBlock._block
+        if self.recompute:
+            return checkpoint(block, self, x, sources, use_reentrant=False, preserve_rng_state=False)
+        return block(self, x, sources)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles what is done to a chunk of pixels, with gradients; arguments as of `torch.compile`."""
+        self._compiled = torch.compile(TemporalBlock._block, *args, **kwargs)
+
+    def _block(self, x: Tensor, sources: Tensor | None) -> Tensor:
+        queries = self.norm1(x)
+        keys = queries if sources is None or self.norm_source is None else self.norm_source(sources)
+        x = x + self.attn(queries, keys)
+        return x + self.mlp(self.norm2(x))
+
+
+def with_margin(x: Tensor, margin: int) -> Tensor:
+    """(B, T, H, W, C) with its edges repeated `margin` times on all four sides."""
+    for dim in (2, 3) if margin else ():
+        repeats = [-1] * x.dim()
+        repeats[dim] = margin
+        first, last = (x.narrow(dim, place, 1).expand(repeats) for place in (0, x.shape[dim] - 1))
+        x = torch.cat((first, x, last), dim)
+    return x
+
+
+def in_chunks(
+    function: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, sources: Tensor | None, max_pixels: int
+) -> Tensor:
+    """function(x, sources), for at most `max_pixels` pixels at a time: whole images, else rows, else parts of a row.
+
+    Args:
+        x: (B, T, H, W, C).
+        sources: None, or (B, T', H + 2*margin, W + 2*margin, C).
+        max_pixels: limit of B*H*W in one call.
+    """
+    batch, _, height, width, _ = x.shape
+    if batch * height * width <= max_pixels:
+        return function(x, sources)
+    images = max(1, max_pixels // (height * width))
+    rows = min(height, max(1, max_pixels // width))
+    columns = min(width, max_pixels)
+    margins = (0, 0) if sources is None else (sources.shape[2] - height, sources.shape[3] - width)
+
+    def part(first: int, top: int, left: int, chunk: Tensor) -> Tensor:
+        if sources is None:
+            return function(chunk, None)
+        here = sources[first : first + chunk.shape[0]]
+        here = here[:, :, top : top + chunk.shape[2] + margins[0], left : left + chunk.shape[3] + margins[1]]
+        return function(chunk, here)
+
+    if not torch.is_grad_enabled():
+        return _written(part, x, images, rows, columns)
+    # `split` has one backward operation for all its parts, where slices have one of the full size each.
+    done = []
+    for i, some in enumerate(x.split(images)):
+        bands = []
+        for j, band in enumerate(some.split(rows, 2)):
+            parts = [part(i * images, j * rows, k * columns, c) for k, c in enumerate(band.split(columns, 3))]
+            bands.append(torch.cat(parts, 3) if len(parts) > 1 else parts[0])
+        done.append(torch.cat(bands, 2) if len(bands) > 1 else bands[0])
+    return torch.cat(done)
+
+
+def _written(
+    part: Callable[[int, int, int, Tensor], Tensor], x: Tensor, images: int, rows: int, columns: int
+) -> Tensor:
+    """All parts of `in_chunks`, each written to its place once it is made."""
+    out: Tensor | None = None
+    for i, j, k in product(*map(range, (0, 0, 0), x[:, 0, ..., 0].shape, (images, rows, columns))):
+        here = (slice(i, i + images), slice(None), slice(j, j + rows), slice(k, k + columns))
+        result = part(i, j, k, x[here])
+        out = result.new_empty(x.shape) if out is None else out
+        out[here] = result
+    assert out is not None
+    return out
+
+
+class SpikeTemporalSA(nn.Module):
+    """Self-attention over time among the spike features of each scale.
+
+    Args:
+        channels: C of the four scales.
+        reach: largest distance in frames that is told apart: that of the training clip.
+        time_steps: frames per token of each scale.
+        heads: attention heads.
+        mlp_ratio: hidden channels of the MLP over C.
+        max_batch_tokens: pixels at a time.
+        checkpoint: recompute in the backward pass.
+
+    Raises:
+        ValueError: arguments that do not fit together, by their option keys.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reach: int,
+        time_steps: Sequence[int],
+        *,
+        heads: int = 4,
+        mlp_ratio: float = 2.0,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+        checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_arguments("netG.spike_attn_", channels, heads, max_batch_tokens)
+        self.scales = nn.ModuleList(
+            TemporalBlock(
+                dim,
+                heads,
+                reach,
+                steps=(step, step),
+                mlp_ratio=mlp_ratio,
+                max_batch_tokens=max_batch_tokens,
+                recompute=checkpoint,
+            )
+            for dim, step in zip(channels, time_steps, strict=True)
+        )
+
+    def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """Four tensors (B, T', H', W', C) to the same shapes."""
+        return [block(features) for block, features in zip(self.scales, pyramid, strict=True)]
+
+
+@FUSIONS.register("temporal_cross_attention", "MultiScaleTemporalCrossAttnFuse", "TemporalCrossAttn")
+class TemporalCrossAttentionFusion(nn.Module):
+    """The frames' features of encoder stages 1 to 4 attend to the spikes' over time.
+
+    The last projections of attention and MLP start at zero: the first output is the frames' features, bit for bit.
+
+    Args:
+        channels: C of the four scales.
+        reach: largest distance in frames that is told apart: that of the training clip.
+        time_steps: frames per token of each scale of the spikes' features.
+        heads: attention heads.
+        mlp_ratio: hidden channels of the MLP over C.
+        window: side of the neighbourhood that a pixel sees of the spikes; 1: the same pixel, 3 absorbs misregistration.
+        max_batch_tokens: pixels at a time.
+        checkpoint: recompute in the backward pass.
+
+    Raises:
+        ValueError: arguments that do not fit together, by their option keys.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reach: int,
+        time_steps: Sequence[int],
+        *,
+        heads: int = 4,
+        mlp_ratio: float = 2.0,
+        window: int = 1,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+        checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_arguments("netG.fuse_", channels, heads, max_batch_tokens)
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"netG.fuse_window: side of a neighbourhood, an odd number from 1 on; got {window}.")
+        self.scales = nn.ModuleList()
+        for dim, step in zip(channels, time_steps, strict=True):
+            block = TemporalBlock(
+                dim,
+                heads,
+                reach,
+                window=window,
+                steps=(1, step),
+                mlp_ratio=mlp_ratio,
+                cross=True,
+                max_batch_tokens=max_batch_tokens,
+                recompute=checkpoint,
+            )
+            zero_start(block.attn.project)
+            zero_start(block.mlp[-1])
+            self.scales.append(block)
+
+    def forward(self, stage: int, frames: Tensor, spikes: Tensor) -> Tensor:
+        """Fuses one scale.
+
+        Args:
+            stage: 0..3.
+            frames: (B, T, H, W, C), output of encoder stage `stage` + 1.
+            spikes: (B, T', H, W, C), features of the same scale.
+
+        Returns:
+            (B, T, H, W, C).
+        """
+        assert frames.shape[2:] == spikes.shape[2:], (frames.shape, spikes.shape)
+        return self.scales[stage](frames, spikes)
+
+
+def chunk_limit(adaptive_chunk: bool, max_batch_tokens: int, chunk_size: int, chunk_shape: str) -> int:
+    """`max_batch_tokens` for the chunk keys of the project's first documents: pixels that go at a time.
+
+    Args:
+        adaptive_chunk: the limit was `max_batch_tokens`; otherwise chunks had a fixed size.
+        chunk_size: their side.
+        chunk_shape: "square", "wide" or "tall", of `chunk_size`**2 pixels each; the result doesn't depend on it.
+
+    Raises:
+        ValueError: another shape.
+    """
+    shapes = ("square", "wide", "tall")
+    if chunk_shape not in shapes:
+        raise ValueError(f"chunk_shape: {chunk_shape!r} is unknown. Choices: {', '.join(shapes)}.")
+    return max_batch_tokens if adaptive_chunk else chunk_size**2
+
+
+def _check_arguments(prefix: str, channels: Sequence[int], heads: int, max_batch_tokens: int) -> None:
+    if heads < 1 or any(dim % heads for dim in channels):
+        raise ValueError(f"{prefix}heads: has to divide netG.embed_dims[:4] = {list(channels)}; got {heads}.")
+    if max_batch_tokens < 1:
+        raise ValueError(f"{prefix}max_batch_tokens: pixels that go at a time, at least 1; got {max_batch_tokens}.")

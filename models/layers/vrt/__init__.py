@@ -1,0 +1,1 @@
+"""VRT as the paper describes it: window attention, blocks, stages, alignment, SpyNet (arXiv 2201.12288)."""

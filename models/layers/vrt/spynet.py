@@ -1,0 +1,144 @@
+"""SpyNet, optical flow by a spatial pyramid (Ranjan & Black, arXiv 1611.00850), for whole clips.
+
+Every frame's pyramid is built once and one call gives the flow of all neighbouring frames in both directions. Weights:
+`spynet_sintel_final-3d2a1287.pth` of the VRT release (plain state dictionary or {'params': ...}).
+
+Legend: B batch, T frames, H height, W width.
+"""
+
+import logging
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.ops.few_frames import at_once, joined
+from models.layers.ops.flow_warp import at_least_float32, flow_warp
+from utils.utils_weights import load_network_weights, load_strict
+
+logger = logging.getLogger(__name__)
+
+LEVELS = 6
+# Channels of the widest layer.
+WIDEST = 64
+
+
+class BasicModule(nn.Module):
+    """Residual flow of one pyramid level: (N, 8, H, W) = first frame, warped second frame, flow -> (N, 2, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((8, 32), (32, WIDEST), (WIDEST, 32), (32, 16), (16, 2)):
+            layers += [nn.Conv2d(inputs, outputs, kernel_size=7, padding=3), nn.ReLU()]
+        self.basic_module = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return self.basic_module(x.contiguous(memory_format=torch.channels_last))
+
+
+class SpyNet(nn.Module):
+    """Flow between neighbouring frames at scales 1, 1/2, 1/4, 1/8.
+
+    Args:
+        path: weights file. None starts every level's last convolution at zero: the flow is then zero, warping is the
+            identity, and the gradient reaches that convolution at the first step and the rest from the second.
+
+    Raises:
+        ValueError: the file is missing or holds another network.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, path: str | None = None) -> None:
+        super().__init__()
+        self.basic_module = nn.ModuleList([BasicModule() for _ in range(LEVELS)])
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        if path is not None:
+            self._load(path)
+            return
+        for name, parameter in self.named_parameters():
+            if ".basic_module.8." in name:
+                nn.init.zeros_(parameter)
+        logger.warning(
+            "netG.spynet_path is not set: optical flow starts untrained, at zero, unless a checkpoint is loaded. "
+            "For the published start set it to spynet_sintel_final-3d2a1287.pth of the VRT release."
+        )
+
+    def _load(self, path: str) -> None:
+        try:
+            # The published file has the convolutions only.
+            load_strict(self, {"mean": self.mean, "std": self.std, **load_network_weights(path)}, path)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}\nnetG.spynet_path wants spynet_sintel_final-3d2a1287.pth of "
+                "https://github.com/JingyunLiang/VRT/releases/tag/v0.0 (MMEditing's file of the same name has other "
+                "keys), or null: flow starts untrained."
+            ) from error
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """Flows of a clip.
+
+        Args:
+            frames: (B, T, 3, H, W), RGB in [0, 1], T >= 2.
+
+        Returns:
+            Four tensors (2, B, T-1, 2, H // s, W // s), s = 1, 2, 4, 8, in pixels of that size: [0, :, t] is the flow
+            from frame t to t+1 (it brings frame t+1 onto frame t), [1, :, t] from frame t+1 to t. Never in half
+            precision.
+        """
+        batch, count, _, height, width = frames.shape
+        with torch.autocast(frames.device.type, enabled=False):
+            pyramid = self._pyramid(at_least_float32(frames).flatten(0, 1))
+            flow, sizes = None, []
+            for level, module in enumerate(self.basic_module):
+                clip = pyramid[level].view(batch, count, *pyramid[level].shape[1:])
+                first = torch.stack((clip[:, :-1], clip[:, 1:])).flatten(0, 2)
+                second = torch.stack((clip[:, 1:], clip[:, :-1])).flatten(0, 2)
+                flow = self._refine_few(module, first, second, flow)
+                scale = 2 ** (LEVELS - 1 - level)
+                if scale <= 8:
+                    padded = pyramid[-1].shape[-2] // scale, pyramid[-1].shape[-1] // scale
+                    sizes.append(_resize(flow, (height // scale, width // scale), padded))
+        return [level.view(2, batch, count - 1, *level.shape[1:]) for level in reversed(sizes)]
+
+    def _pyramid(self, images: Tensor) -> list[Tensor]:
+        """Normalised images (N, 3, H, W) from the coarsest level to the full size, a multiple of 32."""
+        height, width = (-(-length // 32) * 32 for length in images.shape[-2:])
+        if (height, width) != images.shape[-2:]:
+            images = F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
+        levels = [(images - self.mean) / self.std]
+        for _ in range(LEVELS - 1):
+            levels.append(F.avg_pool2d(levels[-1], kernel_size=2, stride=2))
+        return levels[::-1]
+
+    @staticmethod
+    def _refine_few(module: nn.Module, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
+        """`_refine`, a few pairs at a time without gradients."""
+        count, step = first.shape[0], at_once(first, WIDEST * first[0, 0].numel())
+        if torch.is_grad_enabled() or step >= count:
+            return SpyNet._refine(module, first, second, flow)
+        parts = (slice(start, start + step) for start in range(0, count, step))
+        return joined(
+            (SpyNet._refine(module, first[p], second[p], None if flow is None else flow[p]) for p in parts), count, 0
+        )
+
+    @staticmethod
+    def _refine(module: nn.Module, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
+        """One level: flow (N, 2, H/2, W/2) of the level below, or None for zero, to (N, 2, H, W)."""
+        if flow is None:
+            flow = first.new_zeros(first.shape[0], 2, *first.shape[-2:])
+        else:
+            flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True) * 2.0
+        return module(torch.cat((first, flow_warp(second, flow, "border"), flow), 1)) + flow
+
+
+def _resize(flow: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor:
+    """Flow (N, 2, ...) on the padded grid, resized to `size` and expressed in its pixels."""
+    if tuple(flow.shape[-2:]) != size:
+        flow = F.interpolate(flow, size=size, mode="bilinear", align_corners=False)
+    # Factors by hand: a tensor made of them would have to be copied to a GPU, which a CUDA graph can't.
+    return torch.stack((flow[:, 0] * (size[1] / padded[1]), flow[:, 1] * (size[0] / padded[0])), 1)

@@ -1,0 +1,259 @@
+"""Self and mutual attention within three-dimensional windows (VRT, arXiv 2201.12288, section 3.2).
+
+Self attention has a learned bias per relative position. Mutual attention pairs the two frames of a window: queries of
+frame 2 look at keys and values of frame 1 and land at frame 1's positions, and the other way round.
+
+What depends on the window alone is made once per network and shared by all blocks (`WindowCodes`). Published
+checkpoints repeat it in every block as `relative_position_index` and `position_bias`: these keys are written on saving
+and compared on loading, but not stored.
+
+Legend: C channels, N tokens of a window, windows = number of windows.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.ops.linear import linear
+from models.layers.vrt.window_layout import Size3
+
+# The published weights were trained with -100 for what a shifted window must not see, not with minus infinity.
+SHIFT_MASK = -100.0
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
+# By kind of window, what is added to the scores of self and of mutual attention (`WindowAttention.biases`).
+Biases = dict[int, tuple[Tensor, Tensor | None]]
+
+
+def relative_position_index(window: Size3) -> Tensor:
+    """(N, N) int64: row of the bias table for every pair of tokens of a window (frames, height, width)."""
+    axes = [torch.arange(length) for length in window]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+    offsets = places[:, :, None] - places[:, None, :]
+    index = torch.zeros_like(offsets[0])
+    for offset, length in zip(offsets, window, strict=True):
+        index = index * (2 * length - 1) + offset + length - 1
+    return index
+
+
+def sine_position_code(height: int, width: int, channels: int) -> Tensor:
+    """(1, height*width, channels) float32: DETR's normalised sine code, half the channels for y, then half for x."""
+    per_axis = channels // 2
+    wavelength = 10000.0 ** (2 * torch.div(torch.arange(per_axis), 2, rounding_mode="floor") / per_axis)
+    codes = []
+    for length in (height, width):
+        angle = torch.arange(1, length + 1, dtype=torch.float32) / (length + 1e-6) * (2 * math.pi)
+        angle = angle[:, None] / wavelength
+        codes.append(torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2).flatten(1))
+    rows = codes[0][:, None].expand(height, width, -1)
+    columns = codes[1][None].expand(height, width, -1)
+    return torch.cat((rows, columns), dim=2).reshape(1, height * width, -1)
+
+
+def _shift_masks(window: Size3) -> Tensor:
+    """(8, N, N) bool: pairs that a window wrapping around in time (4), height (2), width (1) must not relate."""
+    crossings = []
+    for axis, length in enumerate(window):
+        shape = [1, 1, 1]
+        shape[axis] = length
+        wrapped = (torch.arange(length) >= length - length // 2).view(shape).expand(window).reshape(-1)
+        crossings.append(wrapped[:, None] != wrapped[None, :])
+    kinds = [[crossing for bit, crossing in zip((4, 2, 1), crossings, strict=True) if kind & bit] for kind in range(8)]
+    nothing = torch.zeros_like(crossings[0])
+    return torch.stack([torch.stack([nothing, *kind]).any(0) for kind in kinds])
+
+
+class WindowCodes(nn.Module):
+    """Everything that only depends on a window's size; one instance serves all blocks with that window.
+
+    The tensors are buffers, so that they follow `.to()` and `deepcopy`, and not persistent.
+
+    Args:
+        window: (frames, height, width).
+        position_channels: channels of the sine code for mutual attention; 0 for none.
+    """
+
+    relative_position_index: Tensor
+    position_bias: Tensor
+    shift_masks: Tensor
+
+    def __init__(self, window: Size3, position_channels: int = 0) -> None:
+        super().__init__()
+        self.window = window
+        self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
+        self.register_buffer("shift_masks", _shift_masks(window), persistent=False)
+        if position_channels:
+            code = sine_position_code(window[1], window[2], position_channels)
+            self.register_buffer("position_bias", code, persistent=False)
+
+    def _places(self, window: Size3) -> Tensor:
+        """(n,) rows of this window's tokens that a smaller window, at its origin, consists of."""
+        device = self.relative_position_index.device
+        frames, rows, columns = (torch.arange(length, device=device) for length in window)
+        return ((frames[:, None, None] * self.window[1] + rows[:, None]) * self.window[2] + columns).reshape(-1)
+
+    def relative_bias(self, table: Tensor, window: Size3) -> Tensor:
+        """(heads, n, n): the bias table (rows, heads) spread over the pairs of a window not larger than this one."""
+        index = self.relative_position_index
+        if window != self.window:
+            places = self._places(window)
+            index = index[places][:, places]
+        return table.t().index_select(1, index.reshape(-1)).view(-1, *index.shape)
+
+    def shift_mask(self, kind: int, window: Size3) -> Tensor:
+        """(n, n) bool: pairs to keep apart in windows of this kind (`WindowLayout.segments`)."""
+        mask = self.shift_masks[kind]
+        if window != self.window:
+            places = self._places(window)
+            mask = mask[places][:, places]
+        return mask
+
+    def position_code(self, window: Size3) -> Tensor:
+        """(1, frames*height*width, C): the sine code, the same for each frame of the window."""
+        code = self.position_bias
+        if window[1:] != self.window[1:]:
+            code = code[:, self._places((1, window[1], window[2]))]
+        return code.repeat(1, window[0], 1)
+
+
+def _joined(heads: Tensor) -> Tensor:
+    """(windows, heads, N, head_dim) to tokens (windows * N, C)."""
+    return heads.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows; all tensors are in window order (`models/layers/vrt/window_layout.py`).
+
+    Args:
+        dim: channels C, a multiple of `num_heads`.
+        num_heads: attention heads.
+        codes: shared constants of the window.
+        mutual: add mutual attention between the two frames of a window.
+        qkv_bias: whether the query, key and value projections have a bias.
+        qk_scale: factor of the scores; head_dim**-0.5 if None.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        codes: WindowCodes,
+        *,
+        mutual: bool = False,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.mutual = mutual
+        self.scale = (dim // num_heads) ** -0.5 if qk_scale is None else qk_scale
+        self.codes = codes
+        rows = math.prod(2 * length - 1 for length in codes.window)
+        self.relative_position_bias_table = nn.Parameter(torch.empty(rows, num_heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.qkv_self = nn.Linear(dim, dim * 3, bias=qkv_bias)
+        self.proj = nn.Linear(dim * 2 if mutual else dim, dim)
+        if mutual:
+            self.qkv_mut = nn.Linear(dim, dim * 3, bias=qkv_bias)
+
+    def biases(self, window: Size3, kinds: Iterable[int], keys_first: bool = False) -> Biases:
+        """What is added to the scores, by kind of window: (1, heads, N, N) for self attention and, where windows wrap
+        around in space, (1, 1, N/2, N/2) for mutual attention; queries before keys unless `keys_first`."""
+        table = self.relative_position_bias_table
+        # Opposite offsets are opposite rows, and the masks are symmetric.
+        bias = self.codes.relative_bias(table.flip(0) if keys_first else table, window)[None]
+        result: Biases = {}
+        for kind in kinds:
+            if not kind:
+                result[kind] = bias, None
+                continue
+            mask = self.codes.shift_mask(kind, window).to(bias.dtype) * SHIFT_MASK
+            # Mutual attention takes the mask of the window's first frame only: a pair of the first and the last frame,
+            # which a shift in time brings together, stays unmasked, as in the published weights' training.
+            half = mask.shape[0] // 2
+            result[kind] = bias + mask, mask[None, None, :half, :half] if kind & 3 else None
+        return result
+
+    def forward(
+        self,
+        tokens: Tensor,
+        window: Size3,
+        segments: Iterable[tuple[int, int]],
+        biases: Biases,
+        attend: Attend,
+    ) -> Tensor:
+        """Tokens (windows * N, C) to tokens of the same shape.
+
+        Args:
+            window: size of a window (frames, height, width).
+            segments: (kind, number of windows) in order.
+            biases: from `biases`.
+            attend: of a `WindowBackend`.
+        """
+        per_window = math.prod(window)
+        shape = (-1, per_window, 3, self.num_heads, tokens.shape[1] // self.num_heads)
+        q, k, v = linear(tokens, self.qkv_self.weight, self.qkv_self.bias).view(shape).permute(2, 0, 3, 1, 4)
+        swapped, keys, values = self._mutual_qkv(tokens, window) if self.mutual else (None, k, v)
+        # Segment by segment up to the projection: it keeps what attention keeps, where joined results would be a copy.
+        *of_mutual, of_self = self.proj.weight.split(tokens.shape[1], dim=1)
+        results, start = [], 0
+        for kind, count in segments:
+            part, halves = slice(start, start + count), slice(2 * start, 2 * (start + count))
+            own_bias, mutual_bias = biases[kind]
+            plus = None
+            if swapped is not None:
+                mutual = attend(swapped[halves], keys[halves], values[halves], mutual_bias, self.scale)
+                plus = linear(_joined(mutual), of_mutual[0], None)
+            own = attend(q[part], k[part], v[part], own_bias, self.scale)
+            results.append(linear(_joined(own), of_self, self.proj.bias, plus=plus))
+            start += count
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    def _mutual_qkv(self, tokens: Tensor, window: Size3) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of either frame beside keys and values of the other: (2 * windows, heads, N/2, head_dim) each."""
+        per_window = math.prod(window)
+        coded = (tokens.view(-1, per_window, tokens.shape[1]) + self.codes.position_code(window)).view(tokens.shape)
+        projected = linear(coded, self.qkv_mut.weight, self.qkv_mut.bias)
+        pairs = projected.view(-1, 2, per_window // 2, 3, self.num_heads, tokens.shape[1] // self.num_heads)
+        swapped = pairs[:, :, :, 0].flip(1).flatten(0, 1).transpose(1, 2)
+        keys, values = pairs[:, :, :, 1:].flatten(0, 1).permute(2, 0, 3, 1, 4)
+        return swapped, keys, values
+
+    def _constants(self) -> dict[str, Tensor]:
+        constants = {"relative_position_index": self.codes.relative_position_index}
+        if self.mutual:
+            constants["position_bias"] = self.codes.position_bias
+        return constants
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, value in self._constants().items():
+            destination[prefix + name] = value
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        for name, own in self._constants().items():
+            stored = state_dict.pop(prefix + name, None)
+            if stored is None:
+                continue
+            halved = torch.float16 in (stored.dtype, own.dtype) or torch.bfloat16 in (stored.dtype, own.dtype)
+            tolerance = 1e-2 if halved else 1e-4
+            if stored.shape != own.shape or (stored.cpu().double() - own.cpu()).abs().max() > tolerance:
+                error_msgs.append(
+                    f"{prefix}{name}: the checkpoint's constant {tuple(stored.shape)} is not that of a window "
+                    f"{self.codes.window}: it belongs to a network with another netG.window_size or order of tokens."
+                )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )

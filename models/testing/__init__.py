@@ -1,0 +1,1 @@
+"""Restoring clips in tiles and scoring them."""

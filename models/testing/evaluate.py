@@ -1,0 +1,248 @@
+"""Restores clips by tiles and scores them: the same code for validation while training and for `main_test_vrt.py`."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.testing.restore import Restorer, Testing
+from utils.evaluation.scorer import Pictures, Scorer
+from utils.evaluation.scores import Scores
+from utils.utils_dist import Dist, all_gather_object
+from utils.utils_image import imread_rgb, tensor2uint
+
+Finished = Callable[[str, str], Path | None]
+"""By a clip's and a frame's name."""
+
+
+class ClipSet(Protocol):
+    """A test data set (`data/dataset_video_test.py`): clips with names and frame names, read in part."""
+
+    @property
+    def clips(self) -> Sequence[Any]:
+        """Per clip `name`, `frames` (the frames' names), and `target`: the name of the one frame that is to be made,
+        the middle one of what the network makes; None where every frame is to be restored."""
+
+    def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
+        """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H` and `L_spike`."""
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """A restored frame; pictures are uint8 RGB (H,W,3).
+
+    Attributes:
+        clip, frame: names.
+        index, length: place among the frames that the clip gives, and how many there are: frames come in order, the
+            last one has index length - 1.
+        blurred: the input frame. restored: the network's. sharp: the ground truth, None where there is none.
+        spikes: a view of the frame's spikes (h,w) gray, None without spikes.
+    """
+
+    clip: str
+    frame: str
+    index: int
+    length: int
+    blurred: np.ndarray
+    restored: np.ndarray
+    sharp: np.ndarray | None
+    spikes: np.ndarray | None
+
+    @property
+    def is_middle(self) -> bool:
+        """Whether this is the clip's middle frame, the one shown of a clip."""
+        return self.index == self.length // 2
+
+    def views(self) -> list[tuple[str, np.ndarray]]:
+        """Titles and pictures side by side: input, spikes, restored, sharp, as far as they are there."""
+        pictures = {"input": self.blurred, "spikes": self.spikes, "restored": self.restored, "sharp": self.sharp}
+        return [(title, picture) for title, picture in pictures.items() if picture is not None]
+
+
+class ClipReader:
+    """Reads a clip's frames once each, ahead of their use where there are threads, and forgets those of before.
+
+    Args:
+        test_set, index: the clip.
+        pool: threads that read ahead; None reads when asked.
+    """
+
+    def __init__(self, test_set: ClipSet, index: int, pool: ThreadPoolExecutor | None = None) -> None:
+        self.test_set, self.index, self.pool = test_set, index, pool
+        self.length = len(test_set.clips[index].frames)
+        self._frames: dict[int, Future[dict[str, Any]] | dict[str, Any]] = {}
+
+    def frame(self, number: int) -> dict[str, Any]:
+        """A frame as the data set gives it, without the axis of time."""
+        self._request(number, number + 1, background=False)
+        frame = self._frames[number]
+        return frame.result() if isinstance(frame, Future) else frame
+
+    def window(self, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        """`L` and, where there is one, `L_spike` of frames [begin, end), (1,t,...); frames before are forgotten."""
+        self.forget(begin)
+        self._request(begin, end)
+        frames = [self.frame(number) for number in range(begin, end)]
+        self._request(end, min(2 * end - begin, self.length))
+        spike = torch.stack([frame["L_spike"] for frame in frames])[None] if "L_spike" in frames[0] else None
+        return torch.stack([frame["L"] for frame in frames])[None], spike
+
+    def forget(self, before: int) -> None:
+        """Lets go of the frames before a number."""
+        for number in [number for number in self._frames if number < before]:
+            del self._frames[number]
+
+    def _request(self, begin: int, end: int, background: bool = True) -> None:
+        for number in range(begin, end):
+            if number in self._frames:
+                continue
+            if self.pool is not None:
+                self._frames[number] = self.pool.submit(self._load, number)
+            elif not background:
+                self._frames[number] = self._load(number)
+
+    def _load(self, number: int) -> dict[str, Any]:
+        sample = self.test_set.load(self.index, number, number + 1)
+        return {key: value[0] if isinstance(value, Tensor) else value for key, value in sample.items()}
+
+
+def restore_clip(
+    restorer: Restorer,
+    test_set: ClipSet,
+    index: int,
+    finished: Finished | None = None,
+    pool: ThreadPoolExecutor | None = None,
+) -> Iterator[FrameResult]:
+    """Restores a clip; its frames come in order, each as soon as it is complete.
+
+    Args:
+        restorer: the network and how it is used.
+        test_set, index: the clip.
+        finished: gives the picture file of a frame that was restored before, or None.
+        pool: threads that read frames ahead.
+    """
+    clip, reader = test_set.clips[index], ClipReader(test_set, index, pool)
+    if clip.target is not None or restorer.testing.center_frame_only:
+        shown = [reader.length // 2]
+        names = [clip.target or clip.frames[shown[0]]]
+    else:
+        shown, names = list(range(reader.length)), list(clip.frames)
+    files = {number: finished and finished(clip.name, name) for number, name in zip(shown, names, strict=True)}
+    missing = {number for number, file in files.items() if file is None}
+
+    def window(begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        return reader.window(begin, end)
+
+    if clip.target is None:
+        made = restorer.frames(window, reader.length, missing.__contains__)
+    else:
+        made = _middle(restorer.frames(window, reader.length, interpolates=True), shown[0]) if missing else iter(())
+    for place, (number, name) in enumerate(zip(shown, names, strict=True)):
+        file = files[number]
+        if file is None:
+            made_number, picture = next(made)
+            assert made_number == number
+            restored = tensor2uint(picture)
+        else:
+            restored = imread_rgb(file)
+        yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored)
+
+
+def _middle(made: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tuple[int, Tensor]]:
+    """The middle one of the frames that a network makes of a clip, under another number."""
+    frames = [picture for _, picture in made]
+    yield number, frames[len(frames) // 2]
+
+
+def _result(
+    clip: str, name: str, place: tuple[int, int], frame: Mapping[str, Any], restored: np.ndarray
+) -> FrameResult:
+    """A restored frame with what it was made of, as pictures."""
+    planes = frame.get("L_spike", frame["L"][3:])
+    return FrameResult(
+        clip=clip,
+        frame=name,
+        index=place[0],
+        length=place[1],
+        blurred=tensor2uint(frame["L"][:3]),
+        restored=restored,
+        sharp=tensor2uint(frame["H"]) if "H" in frame else None,
+        spikes=tensor2uint(_visible(planes).unsqueeze(0)) if len(planes) else None,
+    )
+
+
+def evaluate(
+    network: nn.Module,
+    test_set: ClipSet,
+    testing: Testing,
+    device: torch.device,
+    on_frame: Callable[[FrameResult], None] | None = None,
+    input_scores: bool = False,
+    indices: Iterable[int] | None = None,
+    finished: Finished | None = None,
+    num_workers: int = 0,
+    scorer: Scorer | None = None,
+    baselines: Callable[[FrameResult], Pictures] | None = None,
+) -> Scores:
+    """Restores clips, scores their frames where there is ground truth, and hands each frame to `on_frame`, in order.
+
+    No more than the frames of two tiles are held, however long a clip is.
+
+    Args:
+        network: as in `Restorer`; evaluated in `eval()` mode and left as it was.
+        test_set: where the clips are read from.
+        input_scores: also score the blurred input (where it has the size of the ground truth).
+        indices: of the clips; None takes all.
+        finished: as in `restore_clip`.
+        num_workers: threads that read frames ahead; 0 reads when a tile needs them.
+        scorer: measures in the background, and is closed; None: one for PSNR and SSIM.
+        baselines: further restorations of a frame to score, by method; called in the background.
+    """
+    scorer = scorer or Scorer(temporal=False)
+    training = network.training
+    network.eval()
+    try:
+        with scorer, ThreadPoolExecutor(num_workers) if num_workers else nullcontext() as pool:
+            restorer = Restorer(network, testing, device)
+            for index in range(len(test_set.clips)) if indices is None else indices:
+                for result in restore_clip(restorer, test_set, index, finished, pool):
+                    _score(result, scorer, input_scores, baselines)
+                    if on_frame is not None:
+                        on_frame(result)
+    finally:
+        network.train(training)
+    return scorer.scores
+
+
+def merge_scores(scores: Scores, order: list[str], dist: Dist) -> Scores:
+    """The scores of all ranks, clips in the given order: what one process would have measured."""
+    rows = [row for part in all_gather_object(scores.rows, dist) for row in part]
+    return Scores(sorted(rows, key=lambda row: order.index(str(row["clip"]))))
+
+
+def _score(
+    result: FrameResult, scorer: Scorer, input_scores: bool, baselines: Callable[[FrameResult], Pictures] | None
+) -> None:
+    """Hands a frame to the scorer where there is ground truth."""
+    if result.sharp is None:
+        return
+    pictures = {"": result.restored}
+    comparable = result.blurred.shape == result.sharp.shape
+    if input_scores and comparable:
+        pictures["input"] = result.blurred
+    more = functools.partial(baselines, result) if baselines is not None and comparable else None
+    scorer.add(result.clip, result.frame, result.sharp, pictures, more)
+
+
+def _visible(planes: Tensor) -> Tensor:
+    """Spike channels (S,h,w) as one picture in [0,1]: their mean, stretched to its 1st and 99th percentile."""
+    mean = planes.float().mean(0)
+    low, high = torch.quantile(mean.flatten()[:: max(1, mean.numel() // 100_000)], torch.tensor([0.01, 0.99])).tolist()
+    return ((mean - low) / max(high - low, 1e-6)).clamp(0, 1)

@@ -1,0 +1,1 @@
+"""The training run: schedule, losses on features, dry run, memory estimate."""

@@ -1,0 +1,83 @@
+"""What a run would use: options, network, data sets, one batch, memory, one step (`main_train_vrt.py --dry-run`)."""
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from models.model_base import Batch, ModelBase, split
+from models.select_model import define_Model
+from models.training.estimate import GB, estimate_memory
+from utils.utils_dist import Dist
+from utils.utils_option import Options, options_to_dict
+from utils.utils_timer import peak_memory
+
+logger = logging.getLogger(__name__)
+
+# Activations up to which a step on a CPU takes seconds.
+CPU_BYTES = 1_000_000_000
+
+
+def dry_run(opt: Options, dist: Dist, train_set: Any, test_set: Any, sample: Any) -> None:
+    """Logs what the run would use; writes nothing.
+
+    A step is taken on this rank's share of a batch: on a GPU always, on a CPU where it is a matter of seconds.
+
+    Args:
+        train_set, test_set: the data sets; the second may be None.
+        sample: an index of `train_set`.
+    """
+    assert opt.datasets.train is not None
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logger.info("options: %s", json.dumps(options_to_dict(opt), indent=1))
+    logger.info("training samples: %d; test clips: %s", len(train_set), "none" if test_set is None else len(test_set))
+    model = define_Model(opt, dist)
+    parameters = sum(p.numel() for p in model.netG.parameters())
+    logger.info("network %s: %s parameters", opt.netG.net_type, f"{parameters:,}")
+    share = opt.datasets.train.dataloader_batch_size // dist.world_size
+    batch = default_collate([train_set[sample]] * share)
+    for name, value in batch.items():
+        if isinstance(value, Tensor):
+            logger.info("%s: %s %s per rank", name, tuple(value.shape), value.dtype)
+    part = next(split(batch, opt.train.accumulate_grad))
+    estimate = estimate_memory(model, part)
+    clips = len(next(value for value in part.values() if isinstance(value, Tensor)))
+    logger.info("memory per GPU, estimated for CUDA and %d clips at a time: %s", clips, estimate)
+    if dist.device.type == "cpu" and estimate.activations > CPU_BYTES:
+        logger.info(
+            "no step taken, as this is a CPU and the network large (more than %.0f GB of activations); on a GPU a step "
+            "is taken and its time and memory are measured",
+            CPU_BYTES / GB,
+        )
+        return
+    _take_step(model, batch)
+
+
+def _take_step(model: ModelBase, batch: Batch) -> None:
+    """Takes the first step and logs its time, loss and, on a GPU, memory."""
+    device = model.dist.device
+    begin = time.perf_counter()
+    try:
+        model.optimize_parameters(1, batch)
+    except torch.OutOfMemoryError as error:
+        logger.warning(
+            "the first step does not fit into the memory of %s: lower datasets.train.gt_size or num_frame, take more "
+            "GPUs or train.accumulate_grad, or recompute more (netG.use_checkpoint_attn, use_checkpoint_ffn)\n%s",
+            device,
+            error,
+        )
+        return
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    memory = peak_memory(device)
+    logger.info(
+        "first step: %.1f s, loss %.4f%s",
+        time.perf_counter() - begin,
+        float(model.log["G_loss"]),
+        "" if memory is None else f", measured memory {memory:.2f} GB",
+    )

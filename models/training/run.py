@@ -1,0 +1,77 @@
+"""What a training run carries from step to step, its checkpoints and its tests; the loop is in `main_train_vrt.py`."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from models.model_base import ModelBase
+from models.testing.evaluate import Testing, evaluate, merge_scores
+from utils.utils_checkpoint import CheckpointFolder
+from utils.utils_dist import Dist, any_rank, check_same_weights, on_main
+from utils.utils_logger import Writer, log_validation
+from utils.utils_option import Options, options_to_dict
+from utils.utils_signal import StopRequest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """What the loop carries from step to step.
+
+    Attributes:
+        step: optimizer steps taken. samples: consumed by them, over all ranks; they decide what comes next.
+        epoch_length: samples of the training set.
+    """
+
+    opt: Options
+    dist: Dist
+    model: ModelBase
+    test_set: Any
+    checkpoints: CheckpointFolder
+    writer: Writer
+    stop: StopRequest
+    epoch_length: int
+    step: int
+    samples: int
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the last sample consumed."""
+        return (self.samples - 1) // self.epoch_length
+
+    @property
+    def last(self) -> bool:
+        """Whether all steps are taken."""
+        return self.step == self.opt.train.total_iter
+
+    @property
+    def test_due(self) -> bool:
+        """Whether the network is to be tested after this step."""
+        due = self.step % self.opt.train.checkpoint_test == 0 or self.last
+        return self.test_set is not None and self.step > 0 and due
+
+    def save(self) -> None:
+        """Writes a checkpoint, on rank 0, of weights that are the same on all."""
+        check_same_weights(self.model.netG, self.dist)
+        state = {**self.model.state_dict(), "samples": self.samples, "options": options_to_dict(self.opt)}
+        on_main(lambda: self.checkpoints.save(self.step, state), self.dist)
+        logger.info("Saved step %d", self.step)
+
+    def validate(self) -> None:
+        """Restores and scores the test set, its clips dealt out to the ranks; given up where the run is to stop."""
+        names = [clip.name for clip in self.test_set.clips]
+        clips = range(self.dist.rank, len(names), self.dist.world_size)
+        testing = Testing.from_options(self.opt.val, self.opt.scale, self.model.amp_dtype, self.opt.netG)
+        show = self.writer.panels(self.step, self.opt.experiment_dir / "images" if self.opt.val.save_img else None)
+        network, device = self.model.tested_network, self.dist.device
+        own = self.stop.interruptible(
+            lambda: evaluate(network, self.test_set, testing, device, on_frame=show, indices=clips)
+        )
+        if any_rank(own is None, self.dist):
+            return
+        assert own is not None
+        scores = merge_scores(own, names, self.dist)
+        log_validation(self.writer, self.epoch, self.step, scores)
+        psnr = scores.mean_over_clips().get("psnr", float("nan"))
+        on_main(lambda: self.checkpoints.record_score(self.step, psnr), self.dist)

@@ -1,0 +1,123 @@
+"""What a test leaves behind besides the restored frames: scores and the report page.
+
+report = Report(folder, title, settings, clips)
+scores = evaluate(..., on_frame=report.show, scorer=report.scorer(lpips), baselines=training_free(clips))
+report.write(scores)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from utils.evaluation.lpips import LPIPS, missing_files
+from utils.evaluation.report_gallery import Gallery
+from utils.evaluation.report_page import write_page
+from utils.evaluation.scorer import Scorer
+from utils.evaluation.scores import Scores
+from utils.evaluation.sweep import Sweep
+
+INSTANTS = 16  # of an exposure
+
+
+class Shown(Protocol):
+    """What is read of a restored frame (`models.testing.evaluate.FrameResult`)."""
+
+    @property
+    def clip(self) -> str: ...
+    @property
+    def frame(self) -> str: ...
+    @property
+    def is_middle(self) -> bool: ...
+    @property
+    def blurred(self) -> np.ndarray: ...
+    @property
+    def restored(self) -> np.ndarray: ...
+    @property
+    def sharp(self) -> np.ndarray | None: ...
+    @property
+    def spikes(self) -> np.ndarray | None: ...
+
+
+@runtime_checkable
+class SpikeViews(Protocol):
+    """A test set with spikes (`data/dataset_video_rgbspike.py`)."""
+
+    def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
+        """Restorations without a network, by name."""
+
+    def instants(self, clip: str, frame: str, count: int) -> np.ndarray:
+        """Moments of the exposure, (N,h,w) float32."""
+
+
+def training_free(clips: Any) -> Callable[[Shown], Mapping[str, np.ndarray]]:
+    """What restores a frame of a test set without a network, by method; nothing where it has no spikes."""
+
+    def restorations(result: Shown) -> Mapping[str, np.ndarray]:
+        if not isinstance(clips, SpikeViews):
+            return {}
+        return clips.training_free(result.clip, result.frame, result.blurred)
+
+    return restorations
+
+
+class Report:
+    """Collects what the page shows while a test runs.
+
+    Args:
+        folder: where metrics and page are written.
+        title, settings: of the page.
+        clips: the test set; with spikes it also gives the training-free restorations and the exposures.
+    """
+
+    def __init__(self, folder: Path, title: str, settings: Sequence[str], clips: Any) -> None:
+        self.folder, self.title, self.settings = folder, title, list(settings)
+        self.gallery = Gallery()
+        self._baselines = training_free(clips)
+        self._spikes = clips if isinstance(clips, SpikeViews) else None
+
+    def scorer(self, lpips: LPIPS | None) -> Scorer:
+        """Measures everything, and tells the gallery."""
+        return Scorer(lpips, on_scored=self.gallery.judge)
+
+    def show(self, result: Shown) -> None:
+        """Takes a clip's middle frame into the gallery."""
+        if not result.is_middle:
+            return
+        pictures = {"input": result.blurred, **self._baselines(result), "": result.restored}
+        optional = {"sharp": result.sharp, "spikes": result.spikes}
+        pictures |= {name: picture for name, picture in optional.items() if picture is not None}
+        instants = None if self._spikes is None else self._spikes.instants(result.clip, result.frame, INSTANTS)
+        self.gallery.show(result.clip, result.frame, pictures, instants)
+
+    def write(self, scores: Scores, sweep: Sweep | None = None) -> str:
+        """Writes metrics and page; returns the tables and where everything is."""
+        said = []
+        if scores.rows:
+            scores.write(self.folder)
+            said += [scores.table(), scores.method_table()]
+        if sweep is not None:
+            sweep.write(self.folder)
+            said.append(sweep.table())
+        page = self.folder / "index.html"
+        write_page(page, self.title, self.settings, scores, self.gallery, sweep)
+        places = [f"report: {page}"]
+        if scores.rows:
+            places.append(f"per frame: {self.folder / 'metrics.csv'}, summary: {self.folder / 'metrics.json'}")
+        return "\n\n".join(["", *filter(None, said), "\n".join(places)])
+
+
+def find_lpips(folder: Path | None, default: Path = Path("model_zoo/lpips")) -> tuple[LPIPS | None, str]:
+    """LPIPS by AlexNet and "", or None and a line that says why not.
+
+    Args:
+        folder: where its files are, as asked for; None: the default folder, and nothing is wrong where they are not.
+
+    Raises:
+        ValueError: `folder` is given and lacks a file.
+    """
+    missing = [] if folder else missing_files(default)
+    if missing:
+        return None, f"LPIPS is left out: {' and '.join(map(str, missing))} are not there (docs/evaluation.md)"
+    return LPIPS(folder or default), ""

@@ -1,0 +1,1 @@
+"""Option files: text, layers, schema, checks, messages."""

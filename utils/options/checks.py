@@ -1,0 +1,198 @@
+"""Checks that need more than one option, and the options that are accepted but have no effect."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from utils.options.faults import Fault
+from utils.options.parts import Registries
+from utils.options.schema import (
+    DatasetOptions,
+    DatasetsOptions,
+    NetworkOptions,
+    Options,
+    TopOptions,
+    TrainOptions,
+    ValOptions,
+)
+from utils.utils_memory import parse_memory
+from utils.utils_tile import AXES, check_tile
+
+NO_EFFECT = {
+    "use_static_graph": "a static graph would end the run at fix_iter",
+    "merge_bn": "there is no batch normalisation to merge",
+    "merge_bn_startpoint": "there is no batch normalisation to merge",
+    "netG.init_bn_type": "networks initialise themselves",
+    "netG.init_gain": "networks initialise themselves",
+    "train.G_optimizer_reuse": "a run is always continued with all of its state",
+    "train.G_regularizer_orthstep": "KAIR's weight regularizers are made for 2-D convolutions",
+    "train.G_regularizer_clipstep": "KAIR's weight regularizers are made for 2-D convolutions",
+}
+"""Options that nothing reads, and why; a test holds this against the code. `gpu_ids` and `dist` depend on the start."""
+
+
+def input_channels(section: DatasetOptions, n_channels: int, registries: Registries) -> int:
+    """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it appends them; or spikes alone.
+
+    Raises:
+        ValueError: the representation refuses its parameters.
+    """
+    dataset = registries.datasets.get(section.dataset_type)
+    packs_spikes = getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None))
+    if packs_spikes == "window":
+        return int(section.window)
+    if packs_spikes != "concat":
+        return n_channels
+    return n_channels + _spike_channels(section, registries)
+
+
+def spike_bins(section: DatasetOptions, registries: Registries) -> int | None:
+    """Channels per frame of the `L_spike` that a dataset delivers; None where it delivers none.
+
+    Raises:
+        ValueError: the representation refuses its parameters.
+    """
+    return _spike_channels(section, registries) if _is_dual(section) else None
+
+
+def _is_dual(section: DatasetOptions) -> bool:
+    return getattr(section, "input_pack_mode", None) == "dual"
+
+
+def _spike_channels(section: DatasetOptions, registries: Registries) -> int:
+    spike = section.arguments()["spike"]
+    represent = registries.representations.get(spike.pop("representation"))
+    return int(represent(**spike).channels)
+
+
+def packing_faults(datasets: DatasetsOptions, net_type: str, takes_spikes: bool) -> Iterator[Fault]:
+    """A network that takes spikes beside the frames needs datasets that deliver them, and no other can use them."""
+    for phase, section in datasets:
+        if section is None or _is_dual(section) == takes_spikes:
+            continue
+        keys = ("datasets", phase, "input_pack_mode") if hasattr(section, "input_pack_mode") else ("datasets", phase)
+        if takes_spikes:
+            remedy = 'takes spikes beside the frames: choose a dataset_type with spikes and input_pack_mode "dual"'
+        else:
+            remedy = 'takes none of the spikes that "dual" delivers beside the frames; choose "concat", or "vrt_spike"'
+        yield keys, f"netG.net_type {net_type!r} {remedy}"
+
+
+def channel_faults(channels: dict[str, int], key: str, value: int | None) -> Iterator[Fault]:
+    """Training set, test set and an explicit `netG.in_chans` or `netG.spike_bins` have to agree on the channels."""
+    said = " and ".join(f"datasets.{phase} delivers {count}" for phase, count in channels.items())
+    kind = "input" if key == "in_chans" else "spike"
+    if len(set(channels.values())) > 1:
+        yield (
+            ("datasets",),
+            f"{said} {kind} channels; give both the same spike representation and dataset types that pack it alike",
+        )
+    elif channels and value is not None and value not in channels.values():
+        yield (("netG", key), f"is {value}, but {said} channels; leave {key} out and it follows the data")
+
+
+def dataset_faults(phase: str, section: DatasetOptions, top: TopOptions | None) -> Iterator[Fault]:
+    """A dataset against the top level."""
+    if top is None:
+        return
+    if section.scale is not None and section.scale != top.scale:
+        yield (("datasets", phase, "scale"), f"is {section.scale}, but the top scale is {top.scale}; leave it out")
+    gt_size = getattr(section, "gt_size", None)
+    if isinstance(gt_size, int) and gt_size % top.scale:
+        yield (("datasets", phase, "gt_size"), f"{gt_size} is no multiple of scale, {top.scale}")
+
+
+def network_faults(net: NetworkOptions, top: TopOptions | None) -> Iterator[Fault]:
+    """The lists of a network that go stage by stage, and its scale against the top level's."""
+    upscale = getattr(net, "upscale", None)
+    if top is not None and isinstance(upscale, int) and upscale != top.scale:
+        yield (("netG", "upscale"), f"is {upscale}, but scale is {top.scale}; they have to agree")
+    depths, dims, heads = (_values(net, key) for key in ("depths", "embed_dims", "num_heads"))
+    if depths and dims and heads and not len(depths) == len(dims) == len(heads):
+        yield (
+            ("netG", "depths"),
+            f"has {len(depths)} values, embed_dims {len(dims)}, num_heads {len(heads)}; each needs one per stage",
+        )
+    elif dims and heads:
+        for i, (dim, count) in enumerate(zip(dims, heads, strict=False)):
+            if count < 1 or dim % count:
+                yield (("netG", "embed_dims", i), f"{dim} can't be split into num_heads[{i}] = {count} heads")
+    wrong = [i for i in _values(net, "indep_reconsts") if not 0 <= i < len(depths)]
+    if depths and wrong:
+        yield (("netG", "indep_reconsts"), f"{wrong}: there are stages 0 to {len(depths) - 1} only (one per depth)")
+
+
+def train_faults(train: TrainOptions, registries: Registries) -> Iterator[Fault]:
+    """The loss's name, and keys of `train` that belong together."""
+    if registries.losses.names():
+        yield from name_fault(("train", "G_lossfn_type"), train.G_lossfn_type, registries.losses)
+    if train.G_scheduler_type == "MultiStepLR" and not train.G_scheduler_milestones:
+        yield (("train", "G_scheduler_milestones"), "required by MultiStepLR: the steps at which the rate drops")
+    periods, weights = train.G_scheduler_periods, train.G_scheduler_restart_weights
+    if isinstance(weights, list) and not (isinstance(periods, list) and len(periods) == len(weights)):
+        yield (
+            ("train", "G_scheduler_restart_weights"),
+            "a list needs G_scheduler_periods to be a list of the same length",
+        )
+    if train.vgg_layer_weights is not None and len(train.vgg_layer_weights) != len(train.vgg_layers):
+        yield (("train", "vgg_layer_weights"), f"needs {len(train.vgg_layers)} values, one for each of vgg_layers")
+
+
+def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
+    """Tiles against their overlap and the attention window."""
+    if val.max_memory is not None:
+        try:
+            parse_memory(val.max_memory)
+        except ValueError as error:
+            yield (("val", "max_memory"), str(error).partition(": ")[2])
+    tile = val.tile_size
+    if tile == "auto":
+        return
+    keys = ["tile"] * 3 if val.tile else ["num_frame_testing", "size_patch_testing", "size_patch_testing"]
+    window = _values(net, "window_size")
+    if len(window) == 3:
+        try:
+            check_tile(tile, window)
+        except ValueError as error:
+            yield (("val", keys[-1]), str(error))
+    for axis, (size, overlap, blend) in enumerate(zip(tile, val.tile_overlap_size, val.blend_size, strict=True)):
+        if not size:
+            continue
+        if overlap >= size:
+            yield (("val", keys[axis]), f"tiles of {size} {AXES[axis]} can't overlap by {overlap}")
+        if blend is not None and blend > overlap:
+            yield (("val", "blend", axis), f"{blend} {AXES[axis]} are more than the tiles' overlap, {overlap}")
+
+
+def name_fault(keys: tuple[str, ...], name: str, registry: Any) -> Iterator[Fault]:
+    """A fault where nothing is registered as `name`."""
+    try:
+        registry.get(name)
+    except ValueError as error:
+        yield (keys, str(error).partition(": ")[2])
+
+
+def _values(section: NetworkOptions | None, key: str) -> list[int]:
+    """An option that is a list, or nothing where the part has no such option."""
+    value = getattr(section, key, None)
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def unused(opt: Options, world_size: int | None) -> Iterator[str]:
+    """Names each option that was asked for and has no effect.
+
+    Args:
+        world_size: number of processes that torchrun or the platform started; None where neither did.
+    """
+    if opt.gpu_ids is not None and (world_size is not None or len(opt.gpu_ids) > 1):
+        yield (
+            f"gpu_ids {opt.gpu_ids} has no effect: torchrun's --nproc_per_node (or ./launch_train.sh N) decides how "
+            "many GPUs work, CUDA_VISIBLE_DEVICES which."
+        )
+    if opt.dist is not None and opt.dist != (world_size is not None):
+        processes = "one process" if world_size is None else f"{world_size} processes of torchrun"
+        yield f"dist: {str(opt.dist).lower()} has no effect: this run has {processes}."
+    for name, reason in NO_EFFECT.items():
+        section, _, key = name.rpartition(".")
+        holder = getattr(opt, section) if section else opt
+        if getattr(holder, key) != type(holder).model_fields[key].default:
+            yield f"{name} has no effect: {reason}."

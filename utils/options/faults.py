@@ -1,0 +1,179 @@
+"""From pydantic's errors to sentences: dotted name, what was expected, what was given, what was probably meant."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from utils.options.parts import Registries, all_sections
+from utils.options.schema import Options, Section
+from utils.options.text import Keys
+
+Fault = tuple[Keys, str]
+"""Which option, and what is wrong with it."""
+
+EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "sequence_type": "a list",
+    "dict_type": "a section {{...}}",
+    "mapping_type": "a section {{...}}",
+    "model_type": "a section {{...}}",
+    "model_attributes_type": "a section {{...}}",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "at least {min_length} values",
+    "too_long": "at most {max_length} values",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "a name without slashes",
+    "none_required": "null",
+}
+
+
+CHOOSERS = {
+    "datasets.*": "dataset_type",
+    "datasets.*.spike": "representation",
+    "netG": "net_type",
+    "train": "G_lossfn_type",
+}
+"""The key that chooses the part whose parameters a section has."""
+
+
+class KnownKeys:
+    """All option keys there are, to tell what an unknown one may have meant."""
+
+    def __init__(self, registries: Registries) -> None:
+        self.registries = registries
+
+    @cached_property
+    def homes(self) -> dict[str, list[tuple[str, str]]]:
+        """(section, part) by key: where each key belongs."""
+        homes: dict[str, list[tuple[str, str]]] = {}
+        for section, part, model in all_sections(self.registries):
+            for key in model.model_fields:
+                homes.setdefault(key, []).append((section, part))
+        return homes
+
+    def explain_unknown(self, keys: Keys, choices: Iterable[str]) -> str:
+        """What to write instead of the unknown last one of `keys`, in a section that knows `choices`."""
+        key = str(keys[-1])
+        section = ".".join("*" if i == 1 and keys[0] == "datasets" else str(k) for i, k in enumerate(keys[:-1]))
+        choices = sorted(choices)
+        if key in self.homes:
+            homes = self.homes[key]
+            parts = [part for home, part in homes if home == section]
+            if parts:
+                return f"not an option of this {CHOOSERS[section]}, but of {', '.join(parts)}"
+            places = dict.fromkeys(f"{home}.{key}" if home else f"{key}, outside all sections" for home, _ in homes)
+            return f"unknown here; did you mean {' or '.join(places)}?"
+        near = nearest(key, choices)
+        if near:
+            return f"unknown option; did you mean {near!r}?"
+        elsewhere = nearest(key, self.homes)
+        if elsewhere:
+            home = self.homes[elsewhere][0][0]
+            return f"unknown option; did you mean {f'{home}.' if home else ''}{elsewhere}?"
+        if len(choices) <= 16:
+            return f"unknown option; choices: {', '.join(choices)}"
+        return "unknown option; docs/options.md lists all"
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that `word` is most likely a misspelling of."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
+    return by_lower[near[0]] if near else None
+
+
+def faults_of(error: ValidationError, keys: Keys, model: type[Section], tree: Any, known: KnownKeys) -> list[Fault]:
+    """The faults that pydantic found in the section `keys`, whose raw values are `tree`."""
+    grouped: dict[Keys, list[ErrorDetails]] = {}
+    for detail in error.errors():
+        grouped.setdefault(_written_keys(detail, tree), []).append(detail)
+    # A union reports a fault inside a list both there and, for its other branch, at the list itself.
+    inner = [local for local in grouped if not any(local == other[: len(local)] for other in grouped if other != local)]
+    return [((*keys, *local), _sentence((*keys, *local), grouped[local], model, known)) for local in inner]
+
+
+def _written_keys(detail: ErrorDetails, tree: Any) -> Keys:
+    """Where the error is in the file: pydantic's location without the names of union branches."""
+    keys: list[str | int] = []
+    for part in detail["loc"]:
+        inside = part in tree if isinstance(tree, Mapping) else isinstance(part, int) and isinstance(tree, list)
+        if inside:
+            tree = tree[part]
+        if inside or detail["type"] == "missing":
+            keys.append(part)
+    return tuple(keys)
+
+
+def _sentence(keys: Keys, details: Sequence[ErrorDetails], model: type[Section], known: KnownKeys) -> str:
+    first = details[0]
+    if first["type"] == "extra_forbidden":
+        fields = Options.model_fields if len(keys) == 1 else _fields_at(model, first["loc"][:-1])
+        return known.explain_unknown(keys, fields)
+    if first["type"] == "missing":
+        return "required, but missing"
+    given = first["input"]
+    expected = " or ".join(dict.fromkeys(_expectation(detail) for detail in details))
+    sentence = f"expected {expected}, got {_shown(given)}"
+    if first["type"] == "literal_error" and isinstance(given, str):
+        meant = nearest(given, [choice.strip("'") for choice in str(first["ctx"]["expected"]).split(" or ")])
+        return sentence + (f"; did you mean {meant!r}?" if meant else "")
+    types = {detail["type"] for detail in details}
+    return sentence + (_hint(given, types) if isinstance(given, str) and "string_type" not in types else "")
+
+
+def _fields_at(model: type[Section], location: Sequence[str | int]) -> Iterable[str]:
+    """The keys of the section that `location` leads to inside `model`."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        candidates = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
+        inner = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, Section)]
+        if not inner:
+            return ()
+        model = inner[0]
+    return model.model_fields
+
+
+def _expectation(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    if detail["type"] == "literal_error":
+        return f"one of {context['expected'].replace(' or ', ', ')}"
+    if detail["type"] in EXPECTED:
+        return EXPECTED[detail["type"]].format(**context)
+    return f"something else ({detail['msg']})"
+
+
+def _shown(value: Any) -> str:
+    """A value as the file has it, shortened."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _hint(given: str, types: set[str]) -> str:
+    """How to write what was probably meant by text where something else is expected."""
+    try:
+        json.loads(given)
+        return "; write it without quotes"
+    except ValueError:
+        if "bool_type" in types and given.lower() in ("true", "false"):
+            return f"; write {given.lower()}"
+        if types & {"list_type", "tuple_type", "sequence_type"} and not given.startswith("["):
+            return f"; write {json.dumps([given], ensure_ascii=False)}"
+        return "; null has no quotes" if given.lower() in ("none", "null") else ""

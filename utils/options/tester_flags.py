@@ -1,0 +1,143 @@
+"""The flags of main_test_vrt.py, KAIR's and our own, and what they make of an option file."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.utils_download import RELEASE, published_weights
+from utils.utils_option import Options, load_options
+
+TASKS = Path(__file__).resolve().parents[2] / "options" / "vrt" / "test"
+MODEL_ZOO = Path("model_zoo/vrt")
+
+
+def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
+    """The flags of the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--opt", type=Path, help="option file of the experiment to test")
+    which.add_argument("--task", help="name of a published model, e.g. 006_VRT_videodeblurring_GoPro")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", help="change options")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="a .pth file or experiment folder [the option file's, the task's]"
+    )
+    parser.add_argument(
+        "--download",
+        nargs="?",
+        const=RELEASE,
+        metavar="URL",
+        help="fetch the weights of --task where they are missing, from the VRT release or another folder of the web",
+    )
+    parser.add_argument("--sigma", type=int, default=0, help="noise level of denoising out of 255 (10, 20, 30, 40, 50)")
+    parser.add_argument("--folder_lq", help="what to restore: a folder of clips, one clip's folder, or a video file")
+    parser.add_argument("--folder_gt", help="the sharp clips, likewise; without them nothing is scored")
+    parser.add_argument("--folder_spike", help="folder of the clips' spike streams")
+    parser.add_argument(
+        "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0 takes all; or auto"
+    )
+    parser.add_argument(
+        "--tile_overlap", type=int, nargs=3, metavar=("T", "H", "W"), help="what neighbouring tiles share"
+    )
+    parser.add_argument("--max_memory", metavar="10GB", help="the most to use: GPU memory, or the process's on a CPU")
+    parser.add_argument("--num_workers", type=int, default=0, help="threads that read frames ahead")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument("--save_result", action="store_true", help="write every restored frame")
+    parser.add_argument("--save_video", action="store_true", help="write a video of each clip, side by side")
+    parser.add_argument("--fps", type=float, help="of these videos [the input's, or 25]")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of --save_result")
+    parser.add_argument(
+        "--sweep", nargs="+", metavar="KIND=V,V", help="test on other spikes too: threshold=1,2,4 drop=0.5"
+    )
+    parser.add_argument("--lpips", type=Path, metavar="FOLDER", help="weights of LPIPS [model_zoo/lpips, if there]")
+    arguments = parser.parse_args(argv)
+    if arguments.tile is not None and arguments.tile != ["auto"]:
+        if len(arguments.tile) != 3 or not all(part.isdecimal() for part in arguments.tile):
+            parser.error(f"argument --tile: three whole numbers or auto, not {' '.join(arguments.tile)}")
+        arguments.tile = [int(part) for part in arguments.tile]
+    return arguments
+
+
+def options(arguments: argparse.Namespace) -> Options:
+    """The option file of --opt or --task with the flags put in its place.
+
+    Raises:
+        ValueError: no such file or task, or faults of the options.
+    """
+    path = arguments.opt or TASKS / f"{arguments.task}.json"
+    if not path.is_file():
+        choices = "" if arguments.opt else f" Tasks: {', '.join(sorted(file.stem for file in TASKS.glob('*.json')))}."
+        raise ValueError(f"There is no option file {path}.{choices}")
+    # The checkpoint holds the flow network too.
+    flags: dict[str, Any] = {"netG.spynet_path": None}
+    if arguments.folder_lq:
+        flags |= folder_flags(arguments)
+    if arguments.tile is not None:
+        flags["val.tile"] = arguments.tile[0] if arguments.tile == ["auto"] else arguments.tile
+    if arguments.tile_overlap is not None:
+        flags["val.tile_overlap"] = arguments.tile_overlap
+    if arguments.max_memory is not None:
+        flags["val.max_memory"] = arguments.max_memory
+    if arguments.sigma:
+        flags["datasets.test.sigma"] = arguments.sigma
+    return load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
+
+
+def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options for clips named on the command line; for --task with the published tester's rules, by the folder's name.
+
+    vimeo: the middle frame of septuplets is scored. Frame interpolation: davis, vid4 and ucf101 make the frames that
+    are left out, of any other folder new frames between all are made.
+    """
+    roots = {"lq": arguments.folder_lq, "gt": arguments.folder_gt, "spike": arguments.folder_spike}
+    flags: dict[str, Any] = {f"datasets.test.dataroot_{name}": root for name, root in roots.items() if root}
+    name, task = arguments.folder_lq.lower(), arguments.task or ""
+    interpolates = "videofi" in task
+    if task and "vimeo" in name:
+        flags["datasets.test.dataset_type"] = "VideoTestVimeo90KDataset"
+        if interpolates:
+            flags["datasets.test.temporal_scale"] = 2
+        else:
+            flags["val.pad_seq"] = True  # seven frames are to be eight
+    elif interpolates:
+        kinds = {"ucf101": "VFI_UCF101", "davis": "VFI_DAVIS", "vid4": "VFI_Vid4"}
+        kind = next((kind for part, kind in kinds.items() if part in name), "VideoInterpolationTestDataset")
+        flags["datasets.test.dataset_type"] = kind
+        if kind != "VFI_UCF101":
+            flags |= {"val.tile": [0, 256, 256], "val.tile_overlap": [0, 20, 20]}
+    else:
+        flags["datasets.test.meta_info_file"] = None
+    if not arguments.folder_gt:
+        flags["datasets.test.dataroot_gt"] = None
+    return flags
+
+
+def check_noise(opt: Options) -> None:
+    """
+    Raises:
+        ValueError: a noise level without a network that takes one, or such a network without it.
+    """
+    takes, given = getattr(opt.netG, "nonblind_denoising", False), getattr(opt.datasets.test, "sigma", 0) > 0
+    if takes and not given:
+        raise ValueError(f"--sigma: {opt.task} has to be told the noise level out of 255; it knows 10, 20, 30, 40, 50")
+    if given and not takes:
+        raise ValueError(f"--sigma: {opt.task} takes no noise level (netG.nonblind_denoising is false); leave it out")
+
+
+def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
+    """Where the weights are: as --checkpoint says, else the experiment's folder or the published model's place.
+
+    Raises:
+        ValueError: there are none; the message says where to put them.
+    """
+    if arguments.checkpoint:
+        return arguments.checkpoint
+    if arguments.opt is None:
+        return published_weights(MODEL_ZOO / f"{opt.task}.pth", arguments.download)
+    if not opt.experiment_dir.exists():
+        raise ValueError(
+            f"{opt.experiment_dir}: there is no checkpoint; train first ({arguments.opt}), or name another with "
+            "--checkpoint"
+        )
+    return opt.experiment_dir
