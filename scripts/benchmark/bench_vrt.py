@@ -8,14 +8,13 @@
     python scripts/benchmark/bench_vrt.py --device cuda --precision bf16 --size 6x192x192 --compare sdpa,sdpa+graphs
 
 `eager` is the plain way (`models/layers/backends/eager.py`). Each variant has a process of its own; they take turns,
-and the medians are printed. Columns: seconds on the clock and of all processor threads; how often faster than the
-first variant by either; peak memory of the process (CPU) or allocated (GPU), with what there was before the first
-pass, and the shares of the first variant's: of all, and of what the passes added; operations, GB that they read and
-write, TFLOP, GB that are alive at once and the largest tensor's, counted on tensors without data (`vrt_counters.py`); share of the
+and the medians are printed. Columns: seconds on the clock and of all processor threads; how often faster than the first
+variant by either; peak memory of the process (CPU) or allocated (GPU), with what there was before the first pass, and
+the shares of the first variant's: of all, and of what the passes added; operations, GB that they read and write, TFLOP,
+GB that are alive at once and the largest tensor's, counted on tensors without data (`vrt_counters.py`); share of the
 roofline: the time (CPU: processor seconds) that the TFLOP take at the rate of a large matrix product, measured in the
-same run, over the median; the largest difference of the first output from the first variant's, where both have the
-same recipe. On a machine that others use as well, processor seconds say more than the clock.
-"""
+same run, over the median; the largest difference of the first output from the first variant's, where both have the same
+recipe. On a machine that others use as well, processor seconds say more than the clock."""
 
 import argparse
 import json
