@@ -25,8 +25,8 @@ import torch
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.dataset_inspection import DatasetInspection, leaks
-from data.inspection import Finding
+from data.doctor.dataset_inspection import DatasetInspection, leaks
+from data.doctor.inspection import Finding
 from data.sampler import SampleIndex
 from data.select_dataset import define_Dataset
 from models.training.dry_run import dry_run

@@ -28,11 +28,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import triton_alignment, triton_deform
-from models.layers.attention_backend import AttentionBackend
-from models.layers.parallel_warping import DeformableAlignment
-from models.layers.triton_backend import TritonBackend
-from models.layers.window_layout import Size3
+from models.layers.backends.attention_backend import AttentionBackend
+from models.layers.backends.triton import alignment as triton_alignment
+from models.layers.backends.triton import deform as triton_deform
+from models.layers.backends.triton.backend import TritonBackend
+from models.layers.vrt.alignment import DeformableAlignment
+from models.layers.vrt.window_layout import Size3
 from scripts.benchmark import bench_attention
 from scripts.benchmark.bench_attention import Problem, Subject
 

@@ -23,10 +23,10 @@ import numpy as np
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data.spike.gopro_layout import SPLITS, Clip, is_complete, write_dataset
-from data.spike.interpolate import FLOW_MIN_SIDE, to_spike_clock
-from data.spike.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CameraScene, load_photograph
-from data.spike.simulate import ExposedFrame, Exposure, expose
+from data.spike.simulation.gopro_layout import SPLITS, Clip, is_complete, write_dataset
+from data.spike.simulation.interpolate import FLOW_MIN_SIDE, to_spike_clock
+from data.spike.simulation.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CameraScene, load_photograph
+from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
 

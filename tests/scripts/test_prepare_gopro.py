@@ -11,7 +11,7 @@ from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.spike.sync import ExposureWindow, SyncTable
 from scripts.data_preparation.prepare_gopro_spike_dataset import RECIPE, main
 from tests.data.raw_trees import raw_gopro
-from utils.option_layers import load_layers
+from utils.options.layers import load_layers
 
 CLIP = "GOPR0002_03_00"
 
