@@ -198,7 +198,9 @@ def close(run: TinyRun, other: TinyRun, begin: int, end: int) -> bool:
 def interpreter(folder: Path) -> Path:
     """This interpreter for launch_train.sh, taken to have all requirements: what it lacks a test must not install."""
     path = folder / "python"
-    path.write_text(f'#!/usr/bin/env bash\n[ "$1" = scripts/check_requirements.py ] || exec "{sys.executable}" "$@"\n')
+    path.write_text(
+        f'#!/usr/bin/env bash\n[[ $1 == *scripts/check_requirements.py ]] || exec "{sys.executable}" "$@"\n'
+    )
     path.chmod(0o755)
     return path
 

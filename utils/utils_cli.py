@@ -15,6 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 
 
+def program(module: str) -> str:
+    """What a usage line calls the command of a module: `svrt VERB` where that started it, else `python -m MODULE`."""
+    return sys.argv[0] if sys.argv[0].startswith("svrt ") else f"python -m {module}"
+
+
 def run_command(command: Callable[[], None]) -> int:
     """Runs a command.
 

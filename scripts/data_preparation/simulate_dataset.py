@@ -29,6 +29,7 @@ from data.spike.simulation.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, Ca
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
+from utils.utils_cli import program
 
 DEMO_SIZE = (128, 160)
 DEMO_SPEED = (1.1, 2.2)
@@ -200,7 +201,7 @@ DEMO_DEFAULTS: dict[str, Any] = {"train_clips": 12, "train_frames": 12, "test_fr
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; what belongs to only one of videos and demo is None where it was not given."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.data_preparation.simulate_dataset", description=(__doc__ or "").split("\n")[0]
+        prog=program("scripts.data_preparation.simulate_dataset"), description=(__doc__ or "").split("\n")[0]
     )
     add = parser.add_argument
     add("--root", type=Path, help="folder of the data set (default without --video: trainsets/demo)")

@@ -17,7 +17,7 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utils.utils_cli import run_command
+from utils.utils_cli import program, run_command
 
 VERBS = {
     "info": "size, firing rates, order of bits, hot and dead pixels of a stream",
@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m scripts.spikes", description=__doc__, formatter_class=formatter)
+    prog = program("scripts.spikes")
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=formatter)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, help_line in VERBS.items():
         verb = verbs.add_parser(name, help=help_line, formatter_class=formatter)

@@ -1,0 +1,92 @@
+"""S-VRT: video restoration from blurred frames and spikes.
+
+    svrt VERB --help        (./svrt in the checkout, which makes the environment; `svrt` after `pip install -e .`)
+
+Each verb starts the same code as the script that it names below.
+"""
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+PACKAGES = ("data", "models", "scripts", "utils")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command.
+
+    Attributes:
+        module: with `main(argv) -> exit code`.
+        purpose: in a line.
+        flags: "module:function" that makes the command's parser from a description and imports nothing slow, so that
+            --help answers at once; None where the module itself is quick to import.
+    """
+
+    module: str
+    purpose: str
+    flags: str | None = None
+
+
+VERBS = {
+    "test": Verb("main_test_vrt", "restore clips, score them, write a report"),
+    "train": Verb("main_train_vrt", "train a network from an option file"),
+    "simulate": Verb("scripts.data_preparation.simulate_dataset", "a data set with spikes from any video"),
+    "prepare": Verb("scripts.data_preparation.prepare", "lay out GoPro and other sets as recipes expect"),
+    "doctor": Verb("scripts.doctor", "look at everything that a run would use"),
+    "inspect": Verb("scripts.inspect_run", "how a run is doing: curves, tests, troubles"),
+    "spikes": Verb("scripts.spikes.__main__", "look at spike streams, render, simulate, convert, check them"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the verb's exit code, 2 for a mistake in what was asked for."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in VERBS:
+        sys.stderr.write(f"Error: svrt has no verb {name!r}; it has {', '.join(VERBS)}\n")
+        return 2
+    verb = VERBS[name]
+    sys.path.insert(0, str(ROOT))
+    sys.argv[0] = f"svrt {name}"  # what argparse calls the program
+    try:
+        if verb.flags is not None and not {"-h", "--help"}.isdisjoint(rest):
+            module, function = verb.flags.split(":")
+            getattr(importlib.import_module(module), function)(docstring(verb.module)).print_help()
+            return 0
+        return importlib.import_module(verb.module).main(rest)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in PACKAGES or package in sys.modules:
+            raise  # a fault of ours or of an installed package
+        sys.stderr.write(
+            f"Error: the package {package} is not installed here; start by {ROOT / 'svrt'}, which installs what "
+            f"{ROOT / 'requirement.txt'} lists, or pip install -r that file\n"
+        )
+        return 2
+
+
+def usage() -> str:
+    """The verbs with their purposes."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"    {name:{width}}  {verb.purpose}" for name, verb in VERBS.items())
+    return f"{__doc__}\n{verbs}\n\n    ./svrt python ...   the environment's Python itself"
+
+
+def docstring(module: str) -> str:
+    """A module's docstring, without importing it."""
+    specification = importlib.util.find_spec(module)
+    assert specification is not None and specification.origin is not None, module
+    return ast.get_docstring(ast.parse(Path(specification.origin).read_text(encoding="utf-8"))) or ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

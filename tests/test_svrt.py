@@ -1,0 +1,56 @@
+"""The command `svrt`: its verbs, the launcher beside it, and the installation that brings it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import svrt
+from tests.tiny import environment
+
+
+def run(*command: object, **variables: object) -> subprocess.CompletedProcess[str]:
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment(**variables))
+
+
+def test_without_a_verb_it_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert svrt.main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n    {name} " in listed and verb.purpose in listed for name, verb in svrt.VERBS.items())
+    assert svrt.main([]) == 2
+
+
+def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert svrt.main(["deblur"]) == 2
+    assert capsys.readouterr().err.startswith("Error: svrt has no verb 'deblur'; it has test, ")
+
+
+def test_a_package_that_lacks_is_told_in_a_line(repository: Path) -> None:
+    """-S hides installed packages."""
+    done = run(sys.executable, "-S", "-E", repository / "svrt.py", "doctor")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Error: the package numpy is not installed here; start by ")
+
+
+def test_the_launcher_runs_verbs_and_python(repository: Path, tmp_path: Path) -> None:
+    """From any folder; the interpreter counts as one that has everything."""
+    (tmp_path / "svrt").symlink_to(repository / "svrt")
+    assert run(tmp_path / "svrt", "spikes", "--help").stdout.startswith("usage: svrt spikes")
+    done = run(repository / "svrt", "python", "-c", "import sys; print(sys.executable)")
+    assert done.stdout.strip() == sys.executable
+    assert run(repository / "svrt", "deblur").returncode == 2
+
+
+def test_an_import_puts_nothing_into_the_way() -> None:
+    """As after `pip install -e .`: the module alone is found, and `utils` is anybody's name."""
+    source = """
+import importlib.util, sys
+specification = importlib.util.spec_from_file_location("svrt", sys.argv[1])
+before = list(sys.path)
+specification.loader.exec_module(importlib.util.module_from_spec(specification))
+assert sys.path == before and not {"utils", "data", "models", "torch"} & set(sys.modules)
+"""
+    done = run(sys.executable, "-c", source, svrt.__file__)
+    assert done.returncode == 0, done.stderr
