@@ -30,6 +30,7 @@ from utils.evaluation.results import ResultWriter, check_same_run
 from utils.evaluation.scores import Scores
 from utils.evaluation.sweep import run_sweep
 from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_option import Options
 
@@ -45,7 +46,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     """Restores and scores the clips; writes what was asked for; prints the table."""
     # All that can be wrong is found before anything is restored or written.
     if opt.datasets.test is None:
-        raise ValueError("datasets.test: missing; name the clips in the option file or by --folder_lq")
+        raise UserError("datasets.test: missing; name the clips in the option file or by --folder_lq")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
     check_noise(opt)

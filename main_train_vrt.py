@@ -23,6 +23,7 @@ from models.model_base import TrainingStopped, check_parts
 from models.select_model import define_Model
 from models.training.dry_run import dry_run
 from models.training.run import Run
+from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command
 from utils.utils_dist import Dist, all_gather_object, any_rank, close_dist, init_dist, on_main
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
         setup_logger(None, dist.rank)
     opt = load_options(arguments.opt, arguments.set)
     if opt.datasets.train is None:
-        raise ValueError("datasets.train: missing; training needs a training set")
+        raise UserError("datasets.train: missing; training needs a training set")
     shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
     train_set = define_Dataset(opt.datasets.train, **shared)
     test_set = None if opt.datasets.test is None else define_Dataset(opt.datasets.test, **shared)

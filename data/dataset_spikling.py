@@ -21,6 +21,7 @@ from data.frame_io import Box
 from data.sampler import SampleIndex, sample_rng
 from data.spike_pairs import BasePairs, NpzPairs, PairSource, PicturePairs, Sensor, SpikePair, VideoPairs
 from data.video_clips import Clip
+from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 
@@ -33,7 +34,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0).
 
     Raises:
-        ValueError: the data can't be used as the options say.
+        UserError: the data can't be used as the options say.
     """
 
     packs_spikes: ClassVar[str | None] = "window"
@@ -83,14 +84,14 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.gt_size < 0:
-            raise ValueError(f"window {self.window} has to be 1 or more, gt_size {self.gt_size} 0 or more.")
+            raise UserError(f"window {self.window} has to be 1 or more, gt_size {self.gt_size} 0 or more.")
         if self.sim_ratio < 1:
-            raise ValueError(f"sim_ratio: {self.sim_ratio}; a sensor's pixel covers 1 of the picture's or more.")
+            raise UserError(f"sim_ratio: {self.sim_ratio}; a sensor's pixel covers 1 of the picture's or more.")
         self.source = self._source()
         sizes = [self.source.size(index) for index in range(len(self.source.names))]
         small = [name for name, size in zip(self.source.names, sizes, strict=True) if min(size) < self.gt_size]
         if small:
-            raise ValueError(
+            raise UserError(
                 f"gt_size: pictures are smaller than the crop of {self.gt_size}: {len(small)} of {len(sizes)}, "
                 f"first {small[0]}"
             )
@@ -118,7 +119,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
             return NpzPairs(root, window, self.spike_threshold)
         if self.layout == "base":
             if (self.spike_h is None) != (self.spike_w is None):
-                raise ValueError(f"spike_h {self.spike_h} and spike_w {self.spike_w}: give both or neither.")
+                raise UserError(f"spike_h {self.spike_h} and spike_w {self.spike_w}: give both or neither.")
             size = None if self.spike_h is None or self.spike_w is None else (self.spike_h, self.spike_w)
             return BasePairs(root, window, self.spike_threshold, self.spike_center, size, self.spike_flipud)
         sensor = Sensor(_range(self.sim_threshold), _range(self.sim_gain), self.sim_gain_spread, self.sim_spurious)
@@ -159,5 +160,5 @@ class SpiklingTestDataset(SpiklingDataset):
 def _range(values: Sequence[float]) -> tuple[float, float]:
     """The two ends of a range given as a list."""
     if len(values) != 2 or values[0] > values[1]:
-        raise ValueError(f"a range is [least, greatest], not {list(values)}")
+        raise UserError(f"a range is [least, greatest], not {list(values)}")
     return values[0], values[1]

@@ -14,6 +14,7 @@ import torch
 
 from data.augment import NOISE, chance
 from data.dataset_video_train import VideoRecurrentTrainDataset, Window
+from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 
@@ -34,9 +35,9 @@ class VideoRecurrentTrainNonblindDenoisingDataset(VideoRecurrentTrainDataset):
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma_min <= self.sigma_max:
-            raise ValueError(f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}: 0 <= min <= max is needed.")
+            raise UserError(f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}: 0 <= min <= max is needed.")
         if self.scale != 1:
-            raise ValueError(f"scale: {self.scale}; denoising keeps the size, 1.")
+            raise UserError(f"scale: {self.scale}; denoising keeps the size, 1.")
         self.dataroot_lq = self.dataroot_gt
         super().__post_init__()
 

@@ -25,6 +25,7 @@ from data.spike.reconstruction.baselines import MOMENT, training_free
 from data.spike_augment import SpikeChange
 from data.spike_io import SpikeFrames
 from data.video_clips import FramePairs
+from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 SPIKE_JITTERS = (
@@ -71,7 +72,7 @@ class _WithSpikes(Dataset[dict[str, Any]]):
 
     def __post_init__(self) -> None:
         if self.input_pack_mode not in ("concat", "dual"):
-            raise ValueError(f"input_pack_mode: {self.input_pack_mode!r} is unknown. Choices: concat, dual.")
+            raise UserError(f"input_pack_mode: {self.input_pack_mode!r} is unknown. Choices: concat, dual.")
         self.encoding = build_encoding(self.spike, self.spike_threshold, self.spike_normalize, self.hot_pixel_filter)
         super().__post_init__()  # type: ignore[misc]  # of the data set mixed with
 
@@ -138,10 +139,10 @@ class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset
         for key in SPIKE_JITTERS:
             value, limit = getattr(self, key), 1 if key in ("spike_photon_noise", "spike_hot_pixels") else math.inf
             if not 0 <= value <= limit:
-                raise ValueError(f"{key}: {value}; it is 0 (off) or more" + (" up to 1." if limit == 1 else "."))
+                raise UserError(f"{key}: {value}; it is 0 (off) or more" + (" up to 1." if limit == 1 else "."))
         super().__post_init__()
         if self.spike_gain_jitter and not self.encoding.brightness_true:
-            raise ValueError(
+            raise UserError(
                 "spike_gain_jitter: only firing rates can be scaled, and these channels are none (spike_normalize, or "
                 "the representation); spike_threshold_jitter changes the spikes themselves."
             )
@@ -181,7 +182,7 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
 
     def __post_init__(self) -> None:
         if self.sigma:
-            raise ValueError(f"sigma: {self.sigma}; denoising takes no spikes, use VideoRecurrentTestDataset.")
+            raise UserError(f"sigma: {self.sigma}; denoising takes no spikes, use VideoRecurrentTestDataset.")
         super().__post_init__()
 
     def _faults(self) -> list[str]:

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from data.frame_io import Frames, open_frames
 from data.video_clips import Clip, check_channels, check_roots, report_faults, to_tensor
+from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
     where the frame to be made is known "H": (1,3,H*scale,W*scale).
 
     Raises:
-        ValueError: the data can't be used as the options say; one message lists all that was found.
+        UserError: the data can't be used as the options say; one message lists all that was found.
     """
 
     dataroot_lq: str
@@ -117,12 +118,12 @@ class VideoTestVimeo90KDataset(_TargetDataset):
 
     def __post_init__(self) -> None:
         if self.num_frame not in (1, 3, 5, 7):
-            raise ValueError(f"num_frame: {self.num_frame}; of seven frames 1, 3, 5 or 7 lie around the middle one.")
+            raise UserError(f"num_frame: {self.num_frame}; of seven frames 1, 3, 5 or 7 lie around the middle one.")
         self._chosen: set[str] | None = None
         if self.meta_info_file is not None:
             path = Path(self.meta_info_file).expanduser()
             if not path.is_file():
-                raise ValueError(f"meta_info_file: {path} does not exist; null takes all septuplets.")
+                raise UserError(f"meta_info_file: {path} does not exist; null takes all septuplets.")
             self._chosen = {line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
         super().__post_init__()
 
@@ -173,7 +174,7 @@ class VideoInterpolationTestDataset(_TargetDataset):
 
     def _open_gt(self) -> None:
         if self.dataroot_gt is not None:
-            raise ValueError("dataroot_gt: new frames have no ground truth; VFI_DAVIS makes frames that are left out.")
+            raise UserError("dataroot_gt: new frames have no ground truth; VFI_DAVIS makes frames that are left out.")
 
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
         last = len(frames) - 1

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from data.noise import ClipNoise
 from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
+from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     `clips` lists the clips in the order of the items; `fps` is their speed, None where it is not known.
 
     Raises:
-        ValueError: the data can't be used as the options say; one message lists all that was found.
+        UserError: the data can't be used as the options say; one message lists all that was found.
     """
 
     packs_spikes: ClassVar[str | None] = None
@@ -59,7 +60,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     def __post_init__(self) -> None:
         check_channels(self.n_channels)
         if self.num_frame != -1 and self.num_frame < 1:
-            raise ValueError(f"num_frame: {self.num_frame}; it is -1 (all frames of a clip) or 1 and more.")
+            raise UserError(f"num_frame: {self.num_frame}; it is -1 (all frames of a clip) or 1 and more.")
         check_roots(self._roots())
         self.pairs = FramePairs(
             dataroot_lq=self.dataroot_lq,

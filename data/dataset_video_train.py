@@ -18,6 +18,7 @@ from data.augment import Appearance, Augmentation
 from data.frame_io import Box
 from data.sampler import SampleIndex, sample_rng
 from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
+from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     {"L": (T,3,h,w), "H": (T,3,gt_size,gt_size), "key": "clip/first frame"}: float32 RGB in [0, 1], h = gt_size/scale.
 
     Raises:
-        ValueError: the data can't be used as the options say; one message lists all that was found.
+        UserError: the data can't be used as the options say; one message lists all that was found.
     """
 
     packs_spikes: ClassVar[str | None] = None
@@ -102,11 +103,11 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     def __post_init__(self) -> None:
         check_channels(self.n_channels)
         if self.num_frame < 1 or self.gt_size < 1 or not self.interval_list or min(self.interval_list) < 1:
-            raise ValueError("num_frame, gt_size and every interval of interval_list have to be 1 or more.")
+            raise UserError("num_frame, gt_size and every interval of interval_list have to be 1 or more.")
         if not 0 <= self.brightness_jitter < 1 or not 0 <= self.contrast_jitter < 1:
-            raise ValueError("brightness_jitter and contrast_jitter have to be from 0 (off) to below 1.")
+            raise UserError("brightness_jitter and contrast_jitter have to be from 0 (off) to below 1.")
         if self.gt_size % self.scale:
-            raise ValueError(f"gt_size: {self.gt_size} is not a multiple of scale {self.scale}.")
+            raise UserError(f"gt_size: {self.gt_size} is not a multiple of scale {self.scale}.")
         check_roots(self._roots())
         self.pairs = FramePairs(
             dataroot_lq=self.dataroot_lq,

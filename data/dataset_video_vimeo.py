@@ -17,6 +17,7 @@ import torchvision.transforms.functional as colours
 from data.augment import NOISE, chance
 from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.video_clips import Clip
+from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 CLIP_FRAMES = 7
@@ -39,7 +40,7 @@ class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
 
     def __post_init__(self) -> None:
         if self.pad_sequence and self.flip_sequence:
-            raise ValueError("pad_sequence and flip_sequence: choose one.")
+            raise UserError("pad_sequence and flip_sequence: choose one.")
         self.num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
         super().__post_init__()
 
@@ -76,12 +77,12 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
         num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
         count, rest = divmod(num_frame - 1, max(1, self.temporal_scale))
         if self.temporal_scale < 2 or rest or count % 2 == 0:
-            raise ValueError(
+            raise UserError(
                 f"num_frame {num_frame}, temporal_scale {self.temporal_scale}: an even number of input frames, "
                 "temporal_scale (2 or more) apart, has to span num_frame frames, such as 4 frames of 7 at 2."
             )
         if self.scale != 1 or self.pad_sequence or self.flip_sequence:
-            raise ValueError("scale, pad_sequence, flip_sequence: interpolation takes none of them.")
+            raise UserError("scale, pad_sequence, flip_sequence: interpolation takes none of them.")
         self.dataroot_lq = self.dataroot_gt
         super().__post_init__()
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from data.picture_crop import Box, Encoded, decode_box
 from data.picture_header import read_header
+from utils.user_error import UserError
 from utils.utils_file import natural_order as natural_order
 from utils.utils_image import decode_rgb
 
@@ -81,7 +82,7 @@ class Frames(ABC):
             (h, w, 3) uint8 RGB.
 
         Raises:
-            ValueError: the file can't be read, or has another size than the clip's first frame.
+            UserError: the file can't be read, or has another size than the clip's first frame.
         """
         image = self._preloaded.get((clip, frame))
         if image is not None:
@@ -93,7 +94,7 @@ class Frames(ABC):
         else:
             image, (height, width) = decode_box(self._mapped(clip, frame), where, box)
         if (height, width) != self.size(clip):
-            raise ValueError(
+            raise UserError(
                 f"{where}: {height}x{width} pixels, but the first frame of the clip has "
                 f"{self.size(clip)[0]}x{self.size(clip)[1]}. All frames of a clip must have one size."
             )
@@ -130,7 +131,7 @@ class FolderFrames(Frames):
     ) -> None:
         super().__init__(root)
         if not root.is_dir():
-            raise ValueError(f"{option}: the folder {root} does not exist. {NO_DATA_REMEDY}")
+            raise UserError(f"{option}: the folder {root} does not exist. {NO_DATA_REMEDY}")
         suffixes = IMAGE_SUFFIXES if filename_ext is None else (f".{filename_ext.lstrip('.').lower()}",)
         self._files: dict[str, dict[str, str]] = {}
         for folder, subfolders, files in os.walk(root, followlinks=True):
@@ -140,11 +141,11 @@ class FolderFrames(Frames):
                 self._files[Path(folder).relative_to(root).as_posix()] = _by_stem(folder, images)
         if "." in self._files:
             if len(self._files) > 1:
-                raise ValueError(f"{option}: {root} holds both images and folders of images; move the images away.")
+                raise UserError(f"{option}: {root} holds both images and folders of images; move the images away.")
             self.single = single_name or os.path.basename(os.path.abspath(root))
             self._files = {self.single: self._files["."]}
         if not self._files:
-            raise ValueError(
+            raise UserError(
                 f"{option}: {root} holds no clip folders with {' '.join(suffixes)} files. The layout is "
                 f"<folder>/<clip>/<frame>; `filename_ext` names the frames' extension. {NO_DATA_REMEDY}"
             )
@@ -171,7 +172,7 @@ class FolderFrames(Frames):
         with self.open(clip, frame) as file:
             header = read_header(file)
         if not header.height:
-            raise ValueError(f"{self.where(clip, frame)}: {header.fault}; copy it again")
+            raise UserError(f"{self.where(clip, frame)}: {header.fault}; copy it again")
         return header.height, header.width
 
 
@@ -182,7 +183,7 @@ class LmdbFrames(Frames):
         super().__init__(root)
         meta = root / "meta_info.txt"
         if not (root / "data.mdb").is_file() or not meta.is_file():
-            raise ValueError(
+            raise UserError(
                 f"{option}: {root} is no LMDB folder (data.mdb and meta_info.txt); "
                 f'folders of images are read with "io_backend": {{"type": "disk"}}. {NO_DATA_REMEDY}'
             )
@@ -190,7 +191,7 @@ class LmdbFrames(Frames):
         for number, line in enumerate(meta.read_text(encoding="utf-8").splitlines(), 1):
             match = re.fullmatch(r"(.+)/([^/]+)\.\w+ \((\d+), ?(\d+), ?\d+\) \d+\s*", line)
             if match is None:
-                raise ValueError(f"{meta}, line {number}: {line!r} is not `clip/frame.png (h,w,c) 1`.")
+                raise UserError(f"{meta}, line {number}: {line!r} is not `clip/frame.png (h,w,c) 1`.")
             clip, frame = match[1], match[2]
             self.clips.setdefault(clip, []).append(frame)
             self._frame_sizes[clip, frame] = int(match[3]), int(match[4])
@@ -203,7 +204,7 @@ class LmdbFrames(Frames):
         with _environment(os.path.realpath(self.root)).begin() as transaction:
             value = transaction.get(f"{clip}/{frame}".encode())
         if value is None:
-            raise ValueError(f"{self.where(clip, frame)}: the key is in meta_info.txt but not in data.mdb.")
+            raise UserError(f"{self.where(clip, frame)}: the key is in meta_info.txt but not in data.mdb.")
         return bytes(value)
 
     def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
@@ -214,12 +215,12 @@ def lmdb_module() -> Any:
     """The package lmdb.
 
     Raises:
-        ValueError: it is not installed.
+        UserError: it is not installed.
     """
     try:
         import lmdb
     except ImportError as error:
-        raise ValueError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
+        raise UserError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
     return lmdb
 
 
@@ -247,11 +248,11 @@ def open_frames(
     """Opens a data root as the option `io_backend` says; a path that ends with `.lmdb` is an LMDB, a file a video.
 
     Raises:
-        ValueError: the root or the backend does not exist.
+        UserError: the root or the backend does not exist.
     """
     backend = (io_backend or {}).get("type", "disk")
     if backend not in ("disk", "lmdb"):
-        raise ValueError(f"io_backend.type: no backend is called {backend!r}. Choices: disk, lmdb.")
+        raise UserError(f"io_backend.type: no backend is called {backend!r}. Choices: disk, lmdb.")
     path = Path(root).expanduser()
     if backend == "lmdb" or path.suffix == ".lmdb":
         return LmdbFrames(path, option)
@@ -273,5 +274,5 @@ def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
     for name in sorted(files):
         other = by_stem.setdefault(Path(name).stem, name)
         if other != name:
-            raise ValueError(f"{folder}: {other} and {name} are the same frame; set `filename_ext` or remove one.")
+            raise UserError(f"{folder}: {other} and {name} are the same frame; set `filename_ext` or remove one.")
     return by_stem

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from data.frame_io import FolderFrames, LmdbFrames, lmdb_module
 from data.picture_header import read_header
+from utils.user_error import UserError
 
 FRAMES_PER_TRANSACTION = 256
 ROOM = 1.2  # pages of the database over the bytes put in, at the most
@@ -31,7 +32,7 @@ def write_lmdb(path: Path, frames: FolderFrames) -> None:
     """Writes the LMDB, whole or not at all; one that is there is replaced.
 
     Raises:
-        ValueError: a frame can't be read.
+        UserError: a frame can't be read.
     """
     half_made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(half_made, ignore_errors=True)
@@ -61,6 +62,6 @@ def _put(transaction: Any, frames: FolderFrames, clip: str, frame: str) -> str:
         content = file.read()
     where = frames.where(clip, frame)
     if header.fault:
-        raise ValueError(f"{where}: {header.fault}; copy it again")
+        raise UserError(f"{where}: {header.fault}; copy it again")
     transaction.put(f"{clip}/{frame}".encode(), content)
     return f"{clip}/{frame}{Path(where).suffix} ({header.height},{header.width},3) 1\n"

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from data.picture_header import PNG_SIGNATURE
+from utils.user_error import UserError
 from utils.utils_image import decode_rgb
 
 Encoded = bytes | mmap.mmap
@@ -56,7 +57,7 @@ def decode_box(encoded: Encoded, name: str, box: Box) -> tuple[np.ndarray, tuple
         (h, w, 3) uint8 RGB, and the whole picture's height and width.
 
     Raises:
-        ValueError: damaged (as far as it was read), or not an 8-bit picture.
+        UserError: damaged (as far as it was read), or not an 8-bit picture.
     """
     view = memoryview(encoded)
     try:
@@ -112,8 +113,8 @@ def _decode_top_rows(view: memoryview, name: str, bottom: int) -> tuple[np.ndarr
         raise _damaged(name, error) from error
 
 
-def _damaged(name: str, error: Exception) -> ValueError:
-    return ValueError(f"{name}: not a readable picture ({error}; damaged or cut short?); copy it again")
+def _damaged(name: str, error: Exception) -> UserError:
+    return UserError(f"{name}: not a readable picture ({error}; damaged or cut short?); copy it again")
 
 
 @dataclass(frozen=True)

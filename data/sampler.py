@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from utils.user_error import UserError
 from utils.utils_signal import SIGNALS
 
 GRACE_SECONDS = 30
@@ -48,7 +49,7 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
         shuffle: False: every epoch runs through the data set in order.
 
     Raises:
-        ValueError: the data set is empty, or the batch is not a multiple of the ranks.
+        UserError: the data set is empty, or the batch is not a multiple of the ranks.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
     ) -> None:
         assert 0 <= rank < world_size and consumed >= 0 and seed >= 0
         if dataset_len < 1:
-            raise ValueError("The data set has no samples.")
+            raise UserError("The data set has no samples.")
         if global_batch < 1 or global_batch % world_size:
             below = global_batch // world_size * world_size
             near = " or ".join(str(size) for size in (below, below + world_size) if size > 0)
-            raise ValueError(
+            raise UserError(
                 f"datasets.train.dataloader_batch_size: {global_batch} samples per step can't be shared equally by "
                 f"{world_size} processes; it counts the samples of all of them. Nearest: {near}."
             )
@@ -118,7 +119,7 @@ def training_batches(
         pin_memory: for copies to a GPU.
 
     Raises:
-        ValueError: the batch is not a multiple of the ranks.
+        UserError: the batch is not a multiple of the ranks.
     """
     sampler = GlobalBatchSampler(
         len(dataset),

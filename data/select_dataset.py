@@ -36,7 +36,7 @@ def define_Dataset(section: DatasetSection, *, seed: int, scale: int, n_channels
         A `torch.utils.data.Dataset` of samples; one for testing also has `clips` and `load`.
 
     Raises:
-        ValueError: no such data set, or its data can't be used.
+        UserError: no such data set, or its data can't be used.
     """
     parameters = DATASETS.parameters(section.dataset_type)
     injected = {"seed": seed, "scale": scale, "n_channels": n_channels}

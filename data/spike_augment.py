@@ -16,6 +16,7 @@ from data.augment import SPIKE_CHANGE, chance
 from data.spike.encoding import SpikeEncoding
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 
 DRAW, HOT, RAISE, PHOTONS = range(4)
 
@@ -78,7 +79,7 @@ class SpikeChange:
             try:
                 encoding.support(moved, length)
                 return moved
-            except ValueError:  # a representation may read more than the exposure
+            except UserError:  # a representation may read more than the exposure
                 shift -= 1 if shift > 0 else -1
         return window
 

@@ -23,6 +23,7 @@ from data.spike_augment import ChangedStream, SpikeChange
 from data.spike_cache import SpikeCache, description
 from data.video_clips import Clip
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class SpikeFrames:
             return
         try:
             sync = SyncTable.load(sync_path, name) if sync_path.is_file() else None
-        except ValueError as error:
+        except UserError as error:
             self.faults.append(str(error))
             return
         lengths: dict[Path, int] = {}
@@ -151,7 +152,7 @@ class SpikeFrames:
                     lengths[path] = len(stream)
                 window = sync.window(frame) if sync else default_window(name, lengths[path])
                 window.check(lengths[path])
-            except ValueError as error:
+            except UserError as error:
                 self.faults.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 if whole_clip and path not in lengths:
                     return  # the other frames would only say the same

@@ -27,6 +27,7 @@ from data.spike.spikling_npz import load_spike_numpy, spike_numpy_shape
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import PICTURE_SUFFIXES, FrameSize, FrameSource
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 from utils.utils_image import imread_rgb
 
@@ -67,7 +68,7 @@ class NpzPairs:
         threshold: of the simulator that made them.
 
     Raises:
-        ValueError: no pairs, or one that is damaged or too short.
+        UserError: no pairs, or one that is damaged or too short.
     """
 
     def __init__(self, root: Path, window: int, threshold: float) -> None:
@@ -77,7 +78,7 @@ class NpzPairs:
         self.shapes = [spike_numpy_shape(file) for file in self.files]
         for file, (length, _, _) in zip(self.files, self.shapes, strict=True):
             if length < window:
-                raise ValueError(f"{file}: {length} spike frames, but window is {window}; lower datasets.*.window")
+                raise UserError(f"{file}: {length} spike frames, but window is {window}; lower datasets.*.window")
 
     def size(self, index: int) -> tuple[int, int]:
         return self.shapes[index][1:]
@@ -100,7 +101,7 @@ class BasePairs:
         flipud: rows are stored bottom-up.
 
     Raises:
-        ValueError: no streams, one without its picture or of another size, or a window that reaches outside.
+        UserError: no streams, one without its picture or of another size, or a window that reaches outside.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class BasePairs:
         self.pictures = []
         for stream, begin in zip(self.streams, self.begins, strict=True):
             if begin < 0 or begin + window > len(stream):
-                raise ValueError(
+                raise UserError(
                     f"{stream.filepath}: the window [{begin}, {begin + window}) reaches outside its {len(stream)} "
                     f"frames; lower datasets.*.window or set spike_center"
                 )
@@ -131,7 +132,7 @@ class BasePairs:
             picture = next((path for path in found if path.is_file()), found[0])
             sharp = cv2.cvtColor(imread_rgb(picture), cv2.COLOR_RGB2GRAY)
             if sharp.shape != stream.shape[1:]:
-                raise ValueError(f"{picture}: {sharp.shape} pixels, but its spikes have {stream.shape[1:]}")
+                raise UserError(f"{picture}: {sharp.shape} pixels, but its spikes have {stream.shape[1:]}")
             self.pictures.append(sharp)
 
     def size(self, index: int) -> tuple[int, int]:
@@ -162,7 +163,7 @@ class Sensor:
     def __post_init__(self) -> None:
         low, high = self.threshold
         if not (0 < low <= high and 0 <= self.gain[0] <= self.gain[1] <= 1):
-            raise ValueError(f"sim_threshold {list(self.threshold)} has to be positive and sim_gain in [0, 1], rising")
+            raise UserError(f"sim_threshold {list(self.threshold)} has to be positive and sim_gain in [0, 1], rising")
         SensorNoise(gain_spread=self.gain_spread, spurious=self.spurious)  # checks them
 
     def fire(self, light: np.ndarray, rng: np.random.Generator) -> SpikePair:
@@ -189,7 +190,7 @@ class VideoPairs:
         cache: folder for the interpolated frames, made once and then read by all processes; None: in memory.
 
     Raises:
-        ValueError: nothing to read, or videos too short for the window.
+        UserError: nothing to read, or videos too short for the window.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class VideoPairs:
     ) -> None:
         self.window, self.sensor, self.strides = window, sensor, list(strides)
         if ticks < 1 or not self.strides or min(self.strides) < 1:
-            raise ValueError(f"sim_ticks {ticks} and every one of sim_strides {self.strides} have to be 1 or more")
+            raise UserError(f"sim_ticks {ticks} and every one of sim_strides {self.strides} have to be 1 or more")
         sources = [FrameSource(path, FrameSize(multiple=ratio)) for path in _video_paths(root)]
         self.frames = [_light_clock(source, ratio, ticks, cache) for source in sources]
         before = window // 2 * max(self.strides)
@@ -216,7 +217,7 @@ class VideoPairs:
             if before <= tick < len(frames) - after
         ]
         if not self.items:
-            raise ValueError(
+            raise UserError(
                 f"{root}: no video is long enough; a window of {window} spike frames, {max(self.strides)} of the "
                 f"{ticks} ticks of a video frame apart, takes {-(-(before + after) // ticks) + 1} video frames"
             )
@@ -248,7 +249,7 @@ class PicturePairs:
         speed: range of the camera's top speed, in pixels per spike frame.
 
     Raises:
-        ValueError: no pictures.
+        UserError: no pictures.
     """
 
     def __init__(
@@ -285,7 +286,7 @@ def _find(root: Path, suffixes: Sequence[str], what: str) -> list[Path]:
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in suffixes) if root.is_dir() else []
     if not files:
         state = "holds no" if root.is_dir() else "no such folder; it should hold"
-        raise ValueError(f"datasets.*.dataroot: {root}: {state} {what}")
+        raise UserError(f"datasets.*.dataroot: {root}: {state} {what}")
     return files
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from data.frame_io import NO_DATA_REMEDY, Box, Frames, natural_order, open_frames
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 
 VAL_PARTITIONS = {
@@ -44,7 +45,7 @@ class Clip:
         return len(self.frames)
 
 
-class DataFaults(ValueError):
+class DataFaults(UserError):
     """What keeps data from being used: the message shows the first ten, `faults` are all of them."""
 
     def __init__(self, title: str, faults: list[str]) -> None:
@@ -52,6 +53,10 @@ class DataFaults(ValueError):
         shown = "".join(f"\n  {fault}" for fault in faults[:FAULTS_SHOWN])
         more = f"\n  ... and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
         super().__init__(f"{title}:{shown}{more}")
+        self._arguments = (title, faults)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments  # rank 0 sends its error to the others
 
 
 def report_faults(faults: list[str], title: str) -> None:
@@ -61,7 +66,7 @@ def report_faults(faults: list[str], title: str) -> None:
 
 
 def check_roots(roots: Mapping[str, str | None]) -> None:
-    """Raises one ValueError that names every data root (by option) that does not exist; None is no root."""
+    """Raises one UserError that names every data root (by option) that does not exist; None is no root."""
     missing = [f"{key}: {root}" for key, root in roots.items() if root and not Path(root).expanduser().exists()]
     report_faults([*missing, NO_DATA_REMEDY] if missing else [], "Data folders that do not exist")
 
@@ -78,7 +83,7 @@ class FramePairs:
         val_partition, test_mode: clips set aside for validation: left out, or with `test_mode` the only ones taken.
 
     Raises:
-        ValueError: a root is missing or holds no frames, the meta info file or the partition can't be used.
+        UserError: a root is missing or holds no frames, the meta info file or the partition can't be used.
     """
 
     def __init__(
@@ -127,7 +132,7 @@ class FramePairs:
         try:
             height, width = self.lq.size(clip.name)
             sharp = self.gt.size(clip.name) if self.gt is not None else (height * self.scale, width * self.scale)
-        except ValueError as error:
+        except UserError as error:
             return [str(error)]
         if sharp == (height * self.scale, width * self.scale):
             return []
@@ -160,11 +165,11 @@ def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
         filename_tmpl: from numbers to names, "06d" or "im{}".
 
     Raises:
-        ValueError: no such file, a line of another form, a bad template.
+        UserError: no such file, a line of another form, a bad template.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ValueError(f"meta_info_file: {path} does not exist; null takes all clips of the data folders.")
+        raise UserError(f"meta_info_file: {path} does not exist; null takes all clips of the data folders.")
     name = _frame_namer(filename_tmpl)
     clips = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
@@ -172,11 +177,11 @@ def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
             continue
         match = re.fullmatch(r"\s*(\S.*?)\s+(\d+)\s+(?:\([\d,]+\)|\S+\s+(\d+))\s*", line)
         if match is None:
-            raise ValueError(f"{path}, line {number}: {line!r} is not `clip n_frames (h,w,c) first_frame`.")
+            raise UserError(f"{path}, line {number}: {line!r} is not `clip n_frames (h,w,c) first_frame`.")
         first = 1 if match[3] is None else int(match[3])
         clips.append(Clip(match[1], tuple(name(k) for k in range(first, first + int(match[2])))))
     if not clips:
-        raise ValueError(f"meta_info_file: {path} names no clips.")
+        raise UserError(f"meta_info_file: {path} names no clips.")
     return clips
 
 
@@ -185,9 +190,9 @@ def _frame_namer(filename_tmpl: str) -> Callable[[int], str]:
     name = filename_tmpl.format if "{" in filename_tmpl else lambda number: format(number, filename_tmpl)
     try:
         if name(0) == name(1):
-            raise ValueError("every number has the same name")
+            raise UserError("every number has the same name")
     except (ValueError, IndexError, KeyError) as error:
-        raise ValueError(
+        raise UserError(
             f'filename_tmpl: {filename_tmpl!r} formats no number; "06d" names frames 000000, "im{{}}" im0.'
         ) from error
     return name
@@ -197,7 +202,7 @@ def write_meta_info(path: Path, frames: Frames, clips: Iterable[str]) -> dict[st
     """Writes a meta info file for clips of a root; returns the number of frames of each.
 
     Raises:
-        ValueError: a clip's frames are not numbered without gaps, which such a file can't say.
+        UserError: a clip's frames are not numbered without gaps, which such a file can't say.
     """
     counts = {}
     with atomic_write(path) as file:
@@ -205,7 +210,7 @@ def write_meta_info(path: Path, frames: Frames, clips: Iterable[str]) -> dict[st
             numbers = [frame_number(frame) for frame in frames.clips[clip]]
             if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
                 lacking = sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers))
-                raise ValueError(f"{clip}: frame numbers are missing in between: {', '.join(map(str, lacking[:5]))}")
+                raise UserError(f"{clip}: frame numbers are missing in between: {', '.join(map(str, lacking[:5]))}")
             height, width = frames.size(clip)
             file.write(f"{clip} {len(numbers)} ({height},{width},3) {numbers[0]}\n")
             counts[clip] = len(numbers)
@@ -216,11 +221,11 @@ def frame_number(frame: str) -> int:
     """The number in a frame's name, the last one of several.
 
     Raises:
-        ValueError: it has none.
+        UserError: it has none.
     """
     numbers = re.findall(r"\d+", frame)
     if not numbers:
-        raise ValueError(f"frame {frame!r} has no number in its name, which its place in the clip comes from")
+        raise UserError(f"frame {frame!r} has no number in its name, which its place in the clip comes from")
     return int(numbers[-1])
 
 
@@ -231,23 +236,23 @@ def select_partition(clips: list[Clip], val_partition: str | list[str] | None, t
         val_partition: "REDS4", "official" (REDS clips 240 to 269), or a list of clip names.
 
     Raises:
-        ValueError: no partition has this name, a listed clip does not exist, or no clip is left.
+        UserError: no partition has this name, a listed clip does not exist, or no clip is left.
     """
     if val_partition is None:
         return clips
     if isinstance(val_partition, str):
         if val_partition not in VAL_PARTITIONS:
             choices = ", ".join(VAL_PARTITIONS)
-            raise ValueError(f"val_partition: {val_partition!r} is unknown. Choices: {choices}, or a list of clips.")
+            raise UserError(f"val_partition: {val_partition!r} is unknown. Choices: {choices}, or a list of clips.")
         held_out = VAL_PARTITIONS[val_partition]
     else:
         held_out = val_partition
         unknown = sorted(set(held_out) - {clip.name for clip in clips})
         if unknown:
-            raise ValueError(f"val_partition: there are no clips {', '.join(unknown)}.")
+            raise UserError(f"val_partition: there are no clips {', '.join(unknown)}.")
     chosen = [clip for clip in clips if (clip.name in held_out) == test_mode]
     if not chosen:
-        raise ValueError(f"val_partition: {val_partition!r} with test_mode {test_mode} leaves no clip of {len(clips)}.")
+        raise UserError(f"val_partition: {val_partition!r} with test_mode {test_mode} leaves no clip of {len(clips)}.")
     logger.info("val_partition %s: %d of %d clips", val_partition, len(chosen), len(clips))
     return chosen
 
@@ -258,9 +263,9 @@ def to_tensor(frames: np.ndarray) -> torch.Tensor:
 
 
 def check_channels(n_channels: int) -> None:
-    """Raises ValueError for anything but RGB."""
+    """Raises UserError for anything but RGB."""
     if n_channels != 3:
-        raise ValueError(f"n_channels: {n_channels}; the video data sets deliver RGB, 3.")
+        raise UserError(f"n_channels: {n_channels}; the video data sets deliver RGB, 3.")
 
 
 def _missing(name: str, frames: tuple[str, ...] | list[str], side: Frames, option: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from data.frame_io import Box, Frames
 from data.spike.video_source import FrameSize, FrameSource
+from utils.user_error import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
 
@@ -34,14 +35,14 @@ class VideoFrames(Frames):
         fps: frames per second, as the file says.
 
     Raises:
-        ValueError: not a video, or one without frames.
+        UserError: not a video, or one without frames.
     """
 
     def __init__(self, root: Path, option: str, single_name: str | None = None) -> None:
         super().__init__(root)
         if root.suffix.lower() not in VIDEO_SUFFIXES:
             endings = " ".join(VIDEO_SUFFIXES)
-            raise ValueError(f"{option}: {root} is neither a folder nor a video file ({endings})")
+            raise UserError(f"{option}: {root} is neither a folder nor a video file ({endings})")
         self._source = FrameSource(root, FrameSize(multiple=1))
         self.single = single_name or root.stem
         self.clips = {self.single: [f"{number:06d}" for number in range(self._source.length)]}

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from models.training.execution import compile_blocks, make_deterministic
 from models.training.schedule import learning_rate
+from utils.user_error import UserError
 from utils.utils_dist import Dist, all_gather_object, all_reduce_sum, any_rank
 from utils.utils_option import TrainOptions
 from utils.utils_timer import Timer
@@ -175,7 +176,7 @@ class ModelBase:
             source: the experiment's folder, for messages.
 
         Raises:
-            ValueError: the state is of another architecture, listing the keys, or of other parameter groups.
+            UserError: the state is of another architecture, listing the keys, or of other parameter groups.
         """
         load_strict(self.netG, state["netG"], source)
         if self.netE is not None:
@@ -278,9 +279,9 @@ def split(batch: Batch, parts: int) -> Iterator[dict[str, Any]]:
 
 
 def check_parts(size: int, parts: int) -> None:
-    """Raises ValueError where a process's share of a step can't be worked through in equal parts."""
+    """Raises UserError where a process's share of a step can't be worked through in equal parts."""
     if size % parts:
-        raise ValueError(
+        raise UserError(
             f"train.accumulate_grad: {parts} parts do not divide this rank's {size} samples of a step "
             f"(datasets.train.dataloader_batch_size over all ranks)"
         )
@@ -295,7 +296,7 @@ def _with_current_rates(
     """
     now = optimizer.state_dict()["param_groups"]
     if [len(group["params"]) for group in saved["param_groups"]] != [len(group["params"]) for group in now]:
-        raise ValueError(
+        raise UserError(
             f"{source}: the saved optimizer has other groups of parameters; set train.fix_iter, fix_keys and "
             f"fix_lr_mul as they were, or go on under a new task with path.pretrained_netG"
         )

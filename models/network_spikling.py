@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.layers.spike.rates import gaussian_weights, interval_rates, weighted_rates
 from models.layers.spike.small_unet import SmallUNet
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 from utils.utils_image import tensor2uint
 from utils.utils_registry import NETWORKS
 
@@ -53,13 +54,13 @@ class SemiUNet(nn.Module):
         """(B,T,W,H,W') spikes worth their threshold -> (B,T,1,H,W'); any height and width from 5 pixels on.
 
         Raises:
-            ValueError: another number of spike frames, or a picture too small to normalise.
+            UserError: another number of spike frames, or a picture too small to normalise.
         """
         check_window(L, self.in_chans)
         height, width = L.shape[-2:]
         rows, columns = -height % MULTIPLE, -width % MULTIPLE
         if (height + rows) * (width + columns) <= MULTIPLE**2:
-            raise ValueError(f"the Semi-UNet needs more than {MULTIPLE}x{MULTIPLE} pixels, not {height}x{width}")
+            raise UserError(f"the Semi-UNet needs more than {MULTIPLE}x{MULTIPLE} pixels, not {height}x{width}")
         # Rows and columns without spikes around the picture, as in spikling for its camera's 250 rows.
         border = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
         x = 2 * F.pad(L.flatten(0, 1), border) - 1
@@ -105,7 +106,7 @@ class SpikeRefine(nn.Module):
     ) -> None:
         super().__init__()
         if not 2 * max(self.BESIDE) < in_chans <= 255:
-            raise ValueError(f"window and netG.in_chans: {in_chans}; from {2 * max(self.BESIDE) + 1} to 255 are needed")
+            raise UserError(f"window and netG.in_chans: {in_chans}; from {2 * max(self.BESIDE) + 1} to 255 are needed")
         self.in_chans = in_chans
         mixed = len(self.SIGMAS) + len(self.ORDERS)
         centered = gaussian_weights(in_chans, self.SIGMAS, [0.0] * len(self.SIGMAS))
@@ -125,7 +126,7 @@ class SpikeRefine(nn.Module):
         """(B,T,W,H,W') spikes worth their threshold -> (B,T,1,H,W'); any height and width.
 
         Raises:
-            ValueError: another number of spike frames.
+            UserError: another number of spike frames.
         """
         check_window(L, self.in_chans)
         with torch.autocast(L.device.type, enabled=False):
@@ -142,9 +143,9 @@ class SpikeRefine(nn.Module):
 
 
 def check_window(L: Tensor, in_chans: int) -> None:
-    """Raises ValueError where `L` is not (B,T,in_chans,H,W)."""
+    """Raises UserError where `L` is not (B,T,in_chans,H,W)."""
     if L.ndim != 5 or L.shape[2] != in_chans:
-        raise ValueError(
+        raise UserError(
             f"the network takes (B,T,{in_chans},H,W), windows of {in_chans} spike frames, not {tuple(L.shape)}; "
             f"set window of the data set and netG.in_chans alike"
         )
@@ -163,7 +164,7 @@ def generate(network: nn.Module, seq: np.ndarray | SpikeStream, start: int, thre
         (H,W) uint8; the scene at frame start + W // 2.
 
     Raises:
-        ValueError: the window reaches outside the stream.
+        UserError: the window reaches outside the stream.
     """
     return next(iter(generate_stream(network, seq, [start], threshold)))
 
@@ -178,7 +179,7 @@ def generate_stream(
     """`generate` for many windows, `batch_size` at a time; only the windows of one batch are in memory.
 
     Raises:
-        ValueError: as `generate`, when the batch with that window comes.
+        UserError: as `generate`, when the batch with that window comes.
     """
     batch: list[int] = []
     for start in starts:
@@ -204,7 +205,7 @@ def _generate_batch(
 def _window(seq: np.ndarray | SpikeStream, start: int, length: int) -> np.ndarray:
     """Frames [start, start + length) of the stream, (length,H,W) uint8."""
     if start < 0 or start + length > len(seq):
-        raise ValueError(
+        raise UserError(
             f"the window [{start}, {start + length}) reaches outside the stream's [0, {len(seq)}); "
             f"a network of {length} frames can begin from 0 to {len(seq) - length}"
         )

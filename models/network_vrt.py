@@ -27,6 +27,7 @@ from models.layers.vrt.spynet import SpyNet
 from models.layers.vrt.stage import Stage
 from models.layers.vrt.window_attention import WindowCodes
 from models.layers.vrt.window_layout import Size3, WindowLayouts
+from utils.user_error import UserError
 from utils.utils_registry import NETWORKS
 
 # (stage's size against the one before, scale of its features) of stages 1 to 7.
@@ -71,7 +72,7 @@ class VRT(nn.Module):
             fastest that runs on the input's device. May be changed later by setting the attribute of this name.
 
     Raises:
-        ValueError: arguments that do not fit together.
+        UserError: arguments that do not fit together.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class VRT(nn.Module):
             (B, T, out_chans, H*upscale, W*upscale); for interpolation (B, out_chans/3, 3, H, W).
 
         Raises:
-            ValueError: the input's shape does not fit the network.
+            UserError: the input's shape does not fit the network.
         """
         self._check_input(x)
         height, width = x.shape[-2:]
@@ -300,12 +301,12 @@ class VRT(nn.Module):
         channels = self.in_chans + self.nonblind_denoising
         if x.dim() != 5 or x.shape[2] != channels or 0 in x.shape:
             noise = " and the noise map" if self.nonblind_denoising else ""
-            raise ValueError(
+            raise UserError(
                 f"VRT takes clips (B, T, {channels}, H, W): netG.in_chans = {self.in_chans} channels per frame{noise}; "
                 f"got {tuple(x.shape)}."
             )
         if not self.pa_frames and x.shape[1] != self.clip_frames:
-            raise ValueError(
+            raise UserError(
                 f"Frame interpolation (netG.pa_frames = 0) takes netG.img_size[0] = {self.clip_frames} frames; "
                 f"got {x.shape[1]}."
             )
@@ -334,7 +335,7 @@ def _check_arguments(
     deformable_groups: int,
     nonblind_denoising: bool,
 ) -> None:
-    """Raises ValueError naming every argument that does not fit, by its option key."""
+    """Raises UserError naming every argument that does not fit, by its option key."""
     stages = len(STAGES)
     faults = []
     if len(img_size) != 3 or len(window_size) != 3:
@@ -371,4 +372,4 @@ def _check_arguments(
             "netG.pa_frames = 0 is frame interpolation: upscale 1, out_chans 3 per new frame, no nonblind_denoising"
         )
     if faults:
-        raise ValueError("The network's options do not fit together:\n- " + "\n- ".join(faults) + ".")
+        raise UserError("The network's options do not fit together:\n- " + "\n- ".join(faults) + ".")

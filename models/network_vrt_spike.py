@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from models.layers.ops.few_frames import plus
 from models.layers.spike.spike_encoder3d import SpikeEncoder3D, registers
 from models.network_vrt import SIZE_MULTIPLE, VRT
+from utils.user_error import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +71,15 @@ class VRTWithSpike(nn.Module):
             (B, T, 3, H*upscale, W*upscale), see `VRT.forward`.
 
         Raises:
-            ValueError: spikes are missing or do not belong to the frames.
+            UserError: spikes are missing or do not belong to the frames.
         """
         if spikes is None:
-            raise ValueError(
+            raise UserError(
                 'netG.net_type "vrt_spike" takes spikes beside the frames; set datasets.*.input_pack_mode to "dual", '
                 'or use net_type "vrt", which takes them as channels.'
             )
         if spikes.dim() != 5 or spikes.shape[:2] != x.shape[:2]:
-            raise ValueError(
+            raise UserError(
                 f"Spikes (B, T, K, h, w) need the frames' B and T, {tuple(x.shape[:2])}; got {tuple(spikes.shape)}."
             )
         size = (x.shape[-2], x.shape[-1])

@@ -17,6 +17,7 @@ from models.layers.spike.temporal_attention import SpikeTemporalSA
 from models.network_spikling import SemiUNet  # noqa: F401  registers by being imported
 from models.network_vrt import VRT
 from models.network_vrt_spike import VRTWithSpike
+from utils.user_error import UserError
 from utils.utils_option import NetworkOptions
 from utils.utils_registry import FUSIONS, NETWORKS, keyword_parameters, options_of, takes_options_of
 from utils.utils_weights import load_network_weights, load_strict
@@ -37,13 +38,13 @@ def vrt_with_spike(*, fuse_type: str = "temporal_cross_attention", **options: An
             the fusion (fuse_). The channels of the spike branch are `embed_dims[:4]`.
 
     Raises:
-        ValueError: options that do not fit together, or an option of another fusion than `fuse_type`.
+        UserError: options that do not fit together, or an option of another fusion than `fuse_type`.
     """
     fusion_class = FUSIONS.get(fuse_type)
     known = ["fuse_type", *(f"fuse_{key}" for key in keyword_parameters(fusion_class))]
     for key, parameter in keyword_parameters(vrt_with_spike).items():
         if key.startswith("fuse_") and key not in known and options[key] != parameter.default:
-            raise ValueError(f"netG.{key}: not an option of the fusion {fuse_type!r}. Choices: {', '.join(known)}.")
+            raise UserError(f"netG.{key}: not an option of the fusion {fuse_type!r}. Choices: {', '.join(known)}.")
     channels, reach = options["embed_dims"][:SCALES], max(1, options["img_size"][0] - 1)
     vrt = VRT(**options_of("", VRT, options))
     encoder = SpikeEncoder3D(channels, **options_of("spike_", SpikeEncoder3D, options))
@@ -57,7 +58,7 @@ def define_G(netG: NetworkOptions) -> nn.Module:
     """Builds the network that `netG.net_type` names, with freshly initialised weights.
 
     Raises:
-        ValueError: unknown `net_type`, or arguments that do not fit together.
+        UserError: unknown `net_type`, or arguments that do not fit together.
     """
     network = NETWORKS.get(netG.net_type)(**netG.arguments())
     if netG.init_type == "identity":
@@ -74,7 +75,7 @@ def load_weights(network: nn.Module, path: str | Path, strict: bool = True, pref
     it knew keep their weights, new ones start at zero, so that the first output is the same.
 
     Raises:
-        ValueError: no such file, a damaged one, or (with `strict`) one of another architecture, listing the keys.
+        UserError: no such file, a damaged one, or (with `strict`) one of another architecture, listing the keys.
     """
     weights = load_network_weights(path, prefer_ema=prefer_ema)
     widen = getattr(network, "widen", None)

@@ -42,6 +42,7 @@ from models.select_network import define_G, load_weights
 from models.testing.evaluate import FrameResult, Testing, evaluate
 from scripts.comparison_report import Comparison, Row, machine, markdown, put_section, write_figure
 from utils.evaluation.scores import Scores
+from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder
 from utils.utils_cli import run_command
 from utils.utils_dist import init_dist
@@ -128,9 +129,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def compare(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     """The whole comparison; everything that can be wrong with options is found before anything is trained."""
     if not re.fullmatch(r"[\w.-]+", arguments.name):
-        raise ValueError(f"--name {arguments.name!r}: letters, digits, '_', '-' and '.' make a name")
+        raise UserError(f"--name {arguments.name!r}: letters, digits, '_', '-' and '.' make a name")
     if arguments.timed_steps < 1:
-        raise ValueError(f"--timed_steps {arguments.timed_steps}: at least 1 is needed")
+        raise UserError(f"--timed_steps {arguments.timed_steps}: at least 1 is needed")
     variants = variants_of(arguments)
     check_alike(variants)
     for variant in variants:
@@ -204,14 +205,14 @@ def without_spikes(tree: dict[str, Any]) -> dict[str, Any]:
 def check_alike(variants: Sequence[Variant]) -> None:
     """
     Raises:
-        ValueError: a set is missing, or steps, seed, data or the like differ, so that there is nothing to compare.
+        UserError: a set is missing, or steps, seed, data or the like differ, so that there is nothing to compare.
     """
     trees = [options_to_dict(variant.opt) for variant in variants]
     faults = []
     for name, keys in SAME.items():
         sections = [find(tree, name) for tree in trees]
         if None in sections:
-            raise ValueError(f"{name}: missing in the options of {variants[sections.index(None)].title}")
+            raise UserError(f"{name}: missing in the options of {variants[sections.index(None)].title}")
         for key in keys:
             values = [section.get(key) for section in sections]
             if any(value != values[0] for value in values):
@@ -219,9 +220,9 @@ def check_alike(variants: Sequence[Variant]) -> None:
                     f"{name}.{key}: {', '.join(f'{v.title} {x}' for v, x in zip(variants, values, strict=True))}"
                 )
         if name == "datasets.test" and sections[0].get("dataroot_gt") is None:
-            raise ValueError("datasets.test.dataroot_gt: null; scores need sharp frames")
+            raise UserError("datasets.test.dataroot_gt: null; scores need sharp frames")
     if faults:
-        raise ValueError(f"the networks would not be trained and tested alike; set the same: {'; '.join(faults)}")
+        raise UserError(f"the networks would not be trained and tested alike; set the same: {'; '.join(faults)}")
 
 
 def find(tree: Mapping[str, Any], name: str) -> Any:
@@ -234,7 +235,7 @@ def find(tree: Mapping[str, Any], name: str) -> Any:
 def check_unchanged(variant: Variant) -> None:
     """
     Raises:
-        ValueError: its experiment was begun with other options, so that going on would mix the two.
+        UserError: its experiment was begun with other options, so that going on would mix the two.
     """
     path = variant.opt.experiment_dir / "options" / "resolved.json"
     if not path.is_file():
@@ -243,7 +244,7 @@ def check_unchanged(variant: Variant) -> None:
     now["datasets"] = {**now["datasets"], "test": None}
     changes = option_changes(json.loads(path.read_text(encoding="utf-8")), now)
     if changes:
-        raise ValueError(
+        raise UserError(
             f"{variant.opt.experiment_dir} was trained with other options ({'; '.join(changes)}); choose another "
             "--name, or remove that folder"
         )
@@ -260,9 +261,9 @@ def train(variant: Variant) -> float | None:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         code = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
         if code:
-            raise ValueError(f"{variant.title}: training ended with exit code {code}; its last lines above say why")
+            raise UserError(f"{variant.title}: training ended with exit code {code}; its last lines above say why")
         if opt.train.total_iter not in CheckpointFolder(opt.experiment_dir).steps():
-            raise ValueError(f"{variant.title}: training was told to stop; the same command goes on with it")
+            raise UserError(f"{variant.title}: training was told to stop; the same command goes on with it")
     return json.loads(peak.read_text(encoding="utf-8"))["gb"] if peak.is_file() else None
 
 

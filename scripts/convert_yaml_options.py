@@ -22,6 +22,7 @@ import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_network  # noqa: F401  (registers networks and fusions)
 from models.layers.spike.temporal_attention import chunk_limit
 from utils.options.text import read_document
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
 from utils.utils_option import OptionError, load_options
@@ -129,10 +130,10 @@ def run(template: Path, options: Path) -> None:
     """Converts a file, checks the result and prints what was left out.
 
     Raises:
-        ValueError: an option of the template that can't be had here, or the result is no valid option file.
+        UserError: an option of the template that can't be had here, or the result is no valid option file.
     """
     if options.suffix != ".json":
-        raise ValueError(f"{options}: the option file to write is JSON; give it a name that ends in .json")
+        raise UserError(f"{options}: the option file to write is JSON; give it a name that ends in .json")
     tree, left_out = convert(dict(leaves(read_document(template).tree)), template)
     base = os.path.relpath(BASE, options.resolve().parent)
     with atomic_write(options) as file:
@@ -200,9 +201,9 @@ class _Conversion:
         """The value of a key, which is dealt with by that."""
         return self.values.pop(key, default)
 
-    def refuse(self, key: str, value: Any, remedy: str) -> ValueError:
+    def refuse(self, key: str, value: Any, remedy: str) -> UserError:
         """The error for a value that can't be had here."""
-        return ValueError(f"{self.source}: {key} = {value!r}: {remedy}")
+        return UserError(f"{self.source}: {key} = {value!r}: {remedy}")
 
     def number(self, key: str, default: float | None = None) -> Any:
         """The value of a key that is a number, which is dealt with by that; `default` where it is not given."""
@@ -237,7 +238,7 @@ class _Conversion:
         given = {key: self.take(key) for key in BINS if key in self.values}
         if len(set(given.values())) > 1:
             said = ", ".join(f"{key} = {value}" for key, value in given.items())
-            raise ValueError(f"{self.source}: {said} mean the same, the bins per frame; give one number")
+            raise UserError(f"{self.source}: {said} mean the same, the bins per frame; give one number")
         normalizes = any(key.startswith("DATA.NORM.") for key in self.values)
         mean, std = self.number("DATA.NORM.MEAN", 0), self.number("DATA.NORM.STD", 1)
         for section in BOTH:
@@ -279,7 +280,7 @@ class _Conversion:
         if fusion is not None:
             try:
                 FUSIONS.get(fusion)
-            except ValueError as error:
+            except UserError as error:
                 raise self.refuse("MODEL.FUSE.TYPE", fusion, str(error)) from error
             self.put("netG.fuse_type", fusion)
         frames, crop = self.take("DATA.CLIP_LEN"), self.options.get("datasets", {}).get("train", {}).get("gt_size")
@@ -298,7 +299,7 @@ class _Conversion:
                 adaptive, tokens, side, shape = (self.take(key, CHUNKS[name]) for name, key in keys.items())
                 try:
                     self.put(f"netG.{option}", chunk_limit(adaptive, tokens, side, shape))
-                except ValueError as error:
+                except UserError as error:
                     raise self.refuse(keys["CHUNK_SHAPE"], shape, str(error)) from error
 
     def training(self) -> None:

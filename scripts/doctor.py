@@ -31,13 +31,14 @@ from data.sampler import SampleIndex
 from data.select_dataset import define_Dataset
 from models.training.dry_run import dry_run
 from scripts.check_requirements import missing
-from utils.utils_cli import ROOT
+from utils.user_error import UserError
 from utils.utils_dist import close_dist, init_dist
 from utils.utils_image import imwrite_rgb
 from utils.utils_option import Options, add_option_arguments, load_options
 
 SHOWN = 8  # findings of a kind that are listed in full
 LOW_DISK = 5e9  # bytes
+ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ("netG.spynet_path", "path.pretrained_netG", "path.pretrained_netE", "train.vgg_path")
 
 
@@ -58,7 +59,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
     """All that is wrong, in the order in which it is found."""
     try:
         opt = load_options(arguments.opt, arguments.set)
-    except ValueError as error:
+    except UserError as error:
         yield Finding("options", str(error), "correct the option file; docs/options.md lists all keys")
         return
     yield from environment(opt)

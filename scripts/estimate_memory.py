@@ -22,6 +22,7 @@ import data.select_dataset  # noqa: F401  (registers the data sets)
 from models.model_base import check_parts
 from models.select_model import define_Model
 from models.training.estimate import MemoryEstimate, estimate_memory
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_dist import Dist
 from utils.utils_option import Options, load_options
@@ -57,13 +58,13 @@ def clips_at_once(opt: Options, gpus: int) -> int:
     """Clips that a GPU works on at a time.
 
     Raises:
-        ValueError: there is no training set, or its clips can't be dealt out.
+        UserError: there is no training set, or its clips can't be dealt out.
     """
     if opt.datasets.train is None:
-        raise ValueError("datasets.train: missing; the estimate is of training")
+        raise UserError("datasets.train: missing; the estimate is of training")
     clips = opt.datasets.train.dataloader_batch_size
     if gpus < 1 or clips % gpus:
-        raise ValueError(
+        raise UserError(
             f"--gpus {gpus}: datasets.train.dataloader_batch_size = {clips} clips can't be dealt out to them"
         )
     check_parts(clips // gpus, opt.train.accumulate_grad)

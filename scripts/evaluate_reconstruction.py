@@ -25,6 +25,7 @@ from data.spike.simulation.simulate import to_uint8
 from data.spike.video_source import PICTURE_SUFFIXES
 from scripts.benchmark.reconstruction_table import METHODS, Sample, by_method, by_network, measure, table
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
 from utils.utils_image import imread_rgb, imwrite_rgb, panel
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Reconstructs every stream by every method and prints the table."""
     if not arguments.threshold > 0:
-        raise ValueError(f"--threshold {arguments.threshold}: more than 0 is needed")
+        raise UserError(f"--threshold {arguments.threshold}: more than 0 is needed")
     samples = [sample_of(path, arguments) for path in find_streams(arguments.data)]
     free = {name: by_method(method) for name, method in FREE.items()}
     networks = {name: by_network(Path(recipe), Path(weights)) for name, recipe, weights in arguments.network}
@@ -79,7 +80,7 @@ def find_streams(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found = [path] if path.is_file() else sorted(path.rglob("*.dat"))
         if not found:
-            raise ValueError(f"--data {path}: no such file, or a folder without .dat files")
+            raise UserError(f"--data {path}: no such file, or a folder without .dat files")
         files += found
     return files
 
@@ -91,16 +92,16 @@ def sample_of(path: Path, arguments: argparse.Namespace) -> Sample:
     places = [folder / f"{path.stem}{suffix}" for folder in folders for suffix in PICTURE_SUFFIXES]
     picture = next((place for place in places if place.is_file()), None)
     if picture is None:
-        raise ValueError(f"{path}: there is no sharp picture {path.stem}.png in {' or '.join(map(str, folders))}")
+        raise UserError(f"{path}: there is no sharp picture {path.stem}.png in {' or '.join(map(str, folders))}")
     rgb = imread_rgb(picture)
     if rgb.shape[0] * stream.spike_w != rgb.shape[1] * stream.spike_h:
-        raise ValueError(
+        raise UserError(
             f"{picture}: {rgb.shape[0]}x{rgb.shape[1]} pixels have another shape than the spikes' "
             f"{stream.spike_h}x{stream.spike_w}; give --spike_h and --spike_w"
         )
     center = len(stream) // 2 if arguments.center is None else arguments.center
     if not 0 <= center < len(stream):
-        raise ValueError(f"--center {center}: {path} has spike frames [0, {len(stream)})")
+        raise UserError(f"--center {center}: {path} has spike frames [0, {len(stream)})")
     sharp = to_uint8(gray_at_size(rgb, (stream.spike_h, stream.spike_w)))
     return Sample(path.stem, stream, center, arguments.threshold, sharp)
 

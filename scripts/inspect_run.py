@@ -30,6 +30,7 @@ from torch import Tensor
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_model  # noqa: F401  (registers models, networks and losses)
 from utils.evaluation.chart import chart
+from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, DamagedFile, read_checkpoint
 from utils.utils_cli import run_command
 from utils.utils_image import imwrite_rgb
@@ -114,7 +115,7 @@ def experiment_folder(path: Path, overrides: Sequence[str]) -> Path:
     """The folder of a run that is named by itself or by its option file.
 
     Raises:
-        ValueError: there is no such folder or file.
+        UserError: there is no such folder or file.
     """
     return path if path.is_dir() else load_options(path, overrides).experiment_dir
 
@@ -123,11 +124,11 @@ def inspect(folder: Path, picture: Path) -> None:
     """Prints what there is to say of a run and draws its curves.
 
     Raises:
-        ValueError: the folder has no log.
+        UserError: the folder has no log.
     """
     path = folder / "train.log"
     if not path.is_file():
-        raise ValueError(f"{folder}: no train.log; name the folder of a run, experiments/<task>, or its option file")
+        raise UserError(f"{folder}: no train.log; name the folder of a run, experiments/<task>, or its option file")
     log = Log.read(path)
     resolved = folder / "options" / "resolved.json"
     options = json.loads(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}

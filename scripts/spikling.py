@@ -24,6 +24,7 @@ from models.network_spikling import SemiUNet, generate, generate_stream
 from models.select_network import load_weights
 from scripts.spikes.sources import with_progress
 from scripts.spikes.video import write_video
+from utils.user_error import UserError
 
 __all__ = [
     "Generator",
@@ -51,7 +52,7 @@ class Generator(SemiUNet):
         """Loads weights of `main_train_vrt.py --opt options/spikling/train_spikling.json`.
 
         Raises:
-            ValueError: no such file, or weights of another network.
+            UserError: no such file, or weights of another network.
         """
         load_weights(self, path)
         return self
@@ -89,11 +90,11 @@ def _starts(seq: np.ndarray, stride: int) -> range:
     """First spike frames of the pictures.
 
     Raises:
-        ValueError: the stream is too short for one picture.
+        UserError: the stream is too short for one picture.
     """
     amount = (len(seq) - TAIL) // stride if stride > 0 else 0
     if amount < 1:
-        raise ValueError(
+        raise UserError(
             f"{len(seq)} spike frames at stride {stride} give no picture: at least {TAIL} + stride are needed"
         )
     return range(0, amount * stride, stride)

@@ -22,6 +22,7 @@ import numpy as np
 import yaml
 
 from utils.spike_writer import write_spikes as write_spikes
+from utils.user_error import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ LABEL_DATA_TYPE = {  # SpikeCV's names and numbers of what a data set is labelle
 SPIKECV_DATASETS = Path("..", "spkData", "datasets")  # where SpikeCV's own scripts look for a relative name
 
 
-class SpikeFormatError(ValueError):
+class SpikeFormatError(UserError):
     """A spike file or its description does not hold together; the message names the file and the remedy."""
 
 
@@ -129,7 +130,7 @@ class SpikeStream:
         """Frames [begin_idx, begin_idx + block_len), (block_len, H, W) uint8. `flipud` overrides the object's.
 
         Raises:
-            ValueError: a frame asked for is not in the file (SpikeCV fills with zeros there).
+            UserError: a frame asked for is not in the file (SpikeCV fills with zeros there).
         """
         return self.crop(begin_idx, block_len, 0, 0, self.spike_h, self.spike_w, flipud)
 
@@ -145,7 +146,7 @@ class SpikeStream:
             flipud: overrides the object's.
 
         Raises:
-            ValueError: the box is empty or reaches outside the stream; the message gives both ranges.
+            UserError: the box is empty or reaches outside the stream; the message gives both ranges.
         """
         begin, end = self._checked_range("frames", begin, length, len(self))
         top, bottom = self._checked_range("rows", top, h, self.spike_h)
@@ -182,7 +183,7 @@ class SpikeStream:
         """(begin, end) as plain integers, inside [0, available)."""
         begin, length = operator.index(begin), operator.index(length)
         if begin < 0 or length < 1 or begin + length > available:
-            raise ValueError(
+            raise UserError(
                 f"{self.filepath}: {what} [{begin}, {begin + length}) were asked for; it has {what} [0, {available})."
             )
         return begin, begin + length

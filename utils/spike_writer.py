@@ -14,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 
 
@@ -33,20 +34,20 @@ class SpikeWriter:
         """Appends spikes (T, H, W), bool or any integers 0/1.
 
         Raises:
-            ValueError: not three dimensions, empty, another size than before, or a value other than 0 and 1.
+            UserError: not three dimensions, empty, another size than before, or a value other than 0 and 1.
         """
         spikes = np.asarray(spikes)
         if spikes.ndim != 3 or spikes.size == 0:
-            raise ValueError(
+            raise UserError(
                 f"{self.path}: spikes have shape {spikes.shape}; (T, H, W) with at least one pixel is needed."
             )
         self._size = self._size or spikes.shape[1:]
         if spikes.shape[1:] != self._size:
-            raise ValueError(
+            raise UserError(
                 f"{self.path}: spikes of {spikes.shape[1:]} after spikes of {self._size}; one size is needed."
             )
         if spikes.dtype != np.bool_ and not ((spikes == 0) | (spikes == 1)).all():
-            raise ValueError(f"{self.path}: spikes must be 0 or 1, found values from {spikes.min()} to {spikes.max()}.")
+            raise UserError(f"{self.path}: spikes must be 0 or 1, found values from {spikes.min()} to {spikes.max()}.")
         stored = spikes[:, ::-1] if self._flipud else spikes
         bits = stored.reshape(len(spikes), -1).astype(np.bool_)
         self._file.write(np.packbits(bits, axis=1, bitorder="little").tobytes())
@@ -61,20 +62,20 @@ def writing_spikes(path: str | Path, flipud: bool = True) -> Iterator[SpikeWrite
         flipud: rows are stored bottom-up, as cameras and the public data sets have them.
 
     Raises:
-        ValueError: the block wrote no frame.
+        UserError: the block wrote no frame.
     """
     with atomic_write(path, "wb") as file:
         writer = SpikeWriter(path, file, flipud)
         yield writer
         if not writer.frames:
-            raise ValueError(f"{path}: there was no spike frame to write.")
+            raise UserError(f"{path}: there was no spike frame to write.")
 
 
 def write_spikes(path: str | Path, spikes: np.ndarray, flipud: bool = True) -> None:
     """Writes spikes (T, H, W), bool or any integers 0/1, as a `.dat` file; whole or not at all.
 
     Raises:
-        ValueError: not three dimensions, empty, or a value other than 0 and 1.
+        UserError: not three dimensions, empty, or a value other than 0 and 1.
     """
     with writing_spikes(path, flipud) as writer:
         writer.write(spikes)

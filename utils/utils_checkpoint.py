@@ -28,6 +28,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from utils.user_error import UserError
 from utils.utils_file import atomic_write, sha256_of
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ STATE, META, COMPLETE, PINNED, SCORE, BEST = "state.pth", "meta.json", "COMPLETE
 UNFINISHED, SET_ASIDE = ".unfinished_", ".replaced_"
 
 
-class DamagedFile(ValueError):
+class DamagedFile(UserError):
     """A file that is incomplete, cut short or altered; the message names it."""
 
 
@@ -55,12 +56,12 @@ class CheckpointFolder:
         keep: how many of the newest to keep; None keeps all. The best and the pinned ones come on top.
 
     Raises:
-        ValueError: `keep` is below 1.
+        UserError: `keep` is below 1.
     """
 
     def __init__(self, experiment_dir: Path | str, keep: int | None = 3) -> None:
         if keep is not None and keep < 1:
-            raise ValueError(f"train.checkpoint_keep: {keep}; at least 1 checkpoint must be kept, null keeps all")
+            raise UserError(f"train.checkpoint_keep: {keep}; at least 1 checkpoint must be kept, null keeps all")
         self.folder = Path(experiment_dir) / "checkpoints"
         self.models = Path(experiment_dir) / "models"
         self.keep = keep
@@ -119,7 +120,7 @@ class CheckpointFolder:
             None where nothing was saved yet.
 
         Raises:
-            ValueError: there are checkpoints, but none can be read; or a newer version of this code wrote them.
+            UserError: there are checkpoints, but none can be read; or a newer version of this code wrote them.
         """
         damaged = []
         for step, folder in sorted(self._candidates().items(), reverse=True):
@@ -130,7 +131,7 @@ class CheckpointFolder:
                 logger.warning("%s. The one before it is taken; delete the folder %s to be rid of this.", error, folder)
         found = self._load_kair(damaged)
         if found is None and damaged:
-            raise ValueError(
+            raise UserError(
                 f"{self.folder.parent}: no checkpoint can be read. {damaged[0]}. Copy an intact one there, or "
                 f"delete the folders 'checkpoints' and 'models' to start anew"
             )
@@ -254,7 +255,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
     Raises:
         DamagedFile: incomplete, cut short or altered.
-        ValueError: written by a newer version of this code.
+        UserError: written by a newer version of this code.
     """
     if not (folder / COMPLETE).exists():
         raise DamagedFile(f"{folder}: not complete (no file {COMPLETE})")
@@ -265,7 +266,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{folder}: {META} or {STATE} is damaged or missing ({error})") from error
     if version > FORMAT:
-        raise ValueError(f"{folder}: written in format {version}, this code reads up to {FORMAT}; use the newer code")
+        raise UserError(f"{folder}: written in format {version}, this code reads up to {FORMAT}; use the newer code")
     if (size, digest) != expected:
         raise DamagedFile(f"{folder / STATE}: damaged, {size} bytes where {expected[0]} were written, or other content")
     return load_plain(folder / STATE)
@@ -276,16 +277,16 @@ def load_plain(path: Path | str) -> Any:
 
     Raises:
         DamagedFile: cut short or altered.
-        ValueError: it is missing, or holds objects whose loading could run code.
+        UserError: it is missing, or holds objects whose loading could run code.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: there is no such file; check the path, or put the checkpoint there") from error
+        raise UserError(f"{path}: there is no such file; check the path, or put the checkpoint there") from error
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error):  # torch's word for a class or function asked for by name
             raise DamagedFile(f"{path}: no readable checkpoint, damaged? Copy or download it again") from error
-        raise ValueError(
+        raise UserError(
             f"{path}: holds more than tensors and plain values, and loading that could run foreign code; where you "
             f"trust it, save its weights anew with torch.save(network.state_dict(), ...)"
         ) from error

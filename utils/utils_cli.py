@@ -8,10 +8,10 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+
+from utils.user_error import UserError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-ROOT = Path(__file__).resolve().parents[1]
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 
 
@@ -23,8 +23,8 @@ def program(module: str) -> str:
 def run_command(command: Callable[[], None]) -> int:
     """Runs a command.
 
-    By the rules of this code a `ValueError` raised in it names a mistake in options, data or flags and the remedy, so
-    its message is all that is printed. One from a library below is a fault of ours, and passes with its traceback.
+    The message of a `UserError` is all that is printed. Every other exception passes with its traceback, except a full
+    disk.
 
     Returns:
         Exit code: 0 done, 1 the disk is full, 2 a user's mistake.
@@ -32,12 +32,9 @@ def run_command(command: Callable[[], None]) -> int:
     try:
         command()
         return 0
-    except ValueError as error:
-        message = _message(error)
-        if message is None:
-            raise
+    except UserError as error:
         rank = os.environ.get("RANK", "0")
-        sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {message}\n")
+        sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {_message(error)}\n")
         # The traceback keeps loaders alive; left to the garbage collector, each of their workers takes 5 s to end.
         traceback.clear_frames(error.__traceback__)
         return 2
@@ -52,15 +49,10 @@ def run_command(command: Callable[[], None]) -> int:
         return 1
 
 
-def _message(error: ValueError) -> str | None:
-    """What a statement of this repository has to say; None where another's raised the error."""
-    text, frame = str(error), traceback.extract_tb(error.__traceback__)[-1]
-    place, statement = frame.filename, frame.line or ""
+def _message(error: UserError) -> str:
+    """The message of a user's mistake, without the traceback that a loader's worker puts before it."""
+    text = str(error)
     if IN_WORKER.match(text):
-        # A loader's worker hands over its traceback as text, its exception's own message at the end.
-        place, statement = re.findall(r'^  File "(.+)", line \d+, in .+\n +(.*)$', text, re.MULTILINE)[-1]
-        text = re.split(r"^[\w.]*Error: ", text, flags=re.MULTILINE)[-1].rstrip()
-    path = Path(place).resolve()
-    ours = path.is_relative_to(ROOT) and ".venv" not in path.parts
-    # A conversion or an unpacking that fails inside our statement is a fault of ours too.
-    return text if ours and statement.startswith("raise ") else None
+        # PyTorch raises the worker's error type again with the worker's whole traceback as its text.
+        text = re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].rstrip()
+    return text

@@ -22,6 +22,8 @@ import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
 
+from utils.user_error import UserError
+
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
@@ -67,7 +69,7 @@ def init_dist(device: str | None = None, timeout_minutes: float = 120) -> Dist:
         timeout_minutes: how long a rank waits for the others before it gives up; in a test it may have fewer frames.
 
     Raises:
-        ValueError: the environment is contradictory, or there are more processes than GPUs.
+        UserError: the environment is contradictory, or there are more processes than GPUs.
     """
     launch = read_launch(os.environ) or Launch(0, 1, 0, "", "single process")
     place = _choose_device(launch, device)
@@ -180,7 +182,7 @@ def read_launch(environ: Mapping[str, str]) -> Launch | None:
         None for a process on its own.
 
     Raises:
-        ValueError: some of the variables are missing or are no sensible numbers.
+        UserError: some of the variables are missing or are no sensible numbers.
     """
     if "RANK" in environ or "WORLD_SIZE" in environ:
         _require(environ, ["RANK", "WORLD_SIZE"])
@@ -207,20 +209,20 @@ def first_host(nodelist: str) -> str:
     """First machine of SLURM's compressed list: "gpu[07-09,12],cpu1" gives "gpu07"."""
     match = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,\[]*))?", nodelist)
     if match is None:
-        raise ValueError(f"SLURM_STEP_NODELIST={nodelist!r} is no list of machines; set MASTER_ADDR to the first one")
+        raise UserError(f"SLURM_STEP_NODELIST={nodelist!r} is no list of machines; set MASTER_ADDR to the first one")
     return "".join(part or "" for part in match.groups())
 
 
 def _checked(launch: Launch) -> Launch:
     if not 0 <= launch.rank < launch.world_size:
-        raise ValueError(f"the environment says rank {launch.rank} of {launch.world_size} processes; unset or fix both")
+        raise UserError(f"the environment says rank {launch.rank} of {launch.world_size} processes; unset or fix both")
     return launch
 
 
 def _require(environ: Mapping[str, str], names: Sequence[str]) -> None:
     missing = [name for name in names if name not in environ]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"the environment announces several processes but lacks {', '.join(missing)}; set them, start with "
             f"torchrun, or unset RANK and WORLD_SIZE to run alone"
         )
@@ -230,13 +232,13 @@ def _number(environ: Mapping[str, str], name: str) -> int:
     try:
         return int(environ[name])
     except ValueError:
-        raise ValueError(f"the environment variable {name}={environ[name]!r} is not a whole number") from None
+        raise UserError(f"the environment variable {name}={environ[name]!r} is not a whole number") from None
 
 
 def _choose_device(launch: Launch, device: str | None) -> torch.device:
     """The CPU, or the GPU of this process."""
     if device not in (None, "cpu"):
-        raise ValueError(f"device: {device!r} can't be chosen here; use 'cpu', or None and CUDA_VISIBLE_DEVICES")
+        raise UserError(f"device: {device!r} can't be chosen here; use 'cpu', or None and CUDA_VISIBLE_DEVICES")
     count = 0 if device == "cpu" else torch.cuda.device_count()
     if count == 0:
         return torch.device("cpu")
@@ -245,7 +247,7 @@ def _choose_device(launch: Launch, device: str | None) -> torch.device:
     # SLURM and some platforms show each process its own GPU alone; torchrun shows all of them.
     if count == 1 and launch.launcher in ("SLURM", "platform"):
         return torch.device("cuda", 0)
-    raise ValueError(
+    raise UserError(
         f"process {launch.local_rank + 1} of this machine has no GPU: there are {count}; start at most {count}"
     )
 

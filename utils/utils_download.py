@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from utils.user_error import UserError
 from utils.utils_file import atomic_write, sha256_of
 
 logger = logging.getLogger(__name__)
@@ -27,11 +28,11 @@ def published_weights(path: Path, base_url: str | None) -> Path:
     """The weights at `path`, downloaded from `base_url`/`<its name>` where they are not there and a URL is given.
 
     Raises:
-        ValueError: they are not there and can't be had, or are damaged; the message says where to put the file.
+        UserError: they are not there and can't be had, or are damaged; the message says where to put the file.
     """
     if not path.exists():
         if base_url is None:
-            raise ValueError(
+            raise UserError(
                 f"{path}: there is no checkpoint; put the VRT release's {path.name} there, let --download fetch it, "
                 "or name another with --checkpoint"
             )
@@ -49,17 +50,17 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
         sha256: what the content has to be; None: the server's word and length are all there is to go by.
 
     Raises:
-        ValueError: the server does not have it, sends less or more than it says, or sends something else; the message
+        UserError: the server does not have it, sends less or more than it says, or sends something else; the message
             says what to do by hand.
     """
     remedy = f"download {url} by hand to {path}"
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"--download: {url} is no http or https address")
+        raise UserError(f"--download: {url} is no http or https address")
     logger.info("downloading %s", url)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, atomic_write(path, "wb") as file:
             if answer.status != 200:
-                raise ValueError(f"{url}: the server answers {answer.status} {answer.reason}; {remedy}")
+                raise UserError(f"{url}: the server answers {answer.status} {answer.reason}; {remedy}")
             announced = answer.headers.get("Content-Length")
             digest, size = hashlib.sha256(), 0
             while block := answer.read(BLOCK):
@@ -67,14 +68,14 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
                 digest.update(block)
                 size += len(block)
             if announced is not None and size != int(announced):
-                raise ValueError(f"{url}: {size} of {announced} bytes came; try again, or {remedy}")
+                raise UserError(f"{url}: {size} of {announced} bytes came; try again, or {remedy}")
             found = digest.hexdigest()
             if sha256 is not None and found != sha256.lower():
-                raise ValueError(f"{url}: the content's SHA-256 is {found}, not {sha256}; {remedy}")
+                raise UserError(f"{url}: the content's SHA-256 is {found}, not {sha256}; {remedy}")
     except urllib.error.HTTPError as error:
-        raise ValueError(f"{url}: the server answers {error.code} {error.reason}; {remedy}") from error
+        raise UserError(f"{url}: the server answers {error.code} {error.reason}; {remedy}") from error
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-        raise ValueError(f"{url}: cannot be reached ({getattr(error, 'reason', error)}); {remedy}") from error
+        raise UserError(f"{url}: cannot be reached ({getattr(error, 'reason', error)}); {remedy}") from error
     with atomic_write(_digest_file(path)) as file:
         file.write(f"{found}  {path.name}\n")
     logger.info("%s: %.1f MB, SHA-256 %s", path, size / 1e6, found)
@@ -83,7 +84,7 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
 def check_sha256(path: Path) -> None:
     """
     Raises:
-        ValueError: a file that does not agree with the SHA-256 beside it.
+        UserError: a file that does not agree with the SHA-256 beside it.
     """
     beside = _digest_file(path)
     if not beside.is_file():
@@ -91,7 +92,7 @@ def check_sha256(path: Path) -> None:
     expected = beside.read_text(encoding="utf-8").split()
     found = sha256_of(path)
     if not expected or found != expected[0].lower():
-        raise ValueError(f"{path}: its SHA-256 is {found}, not as in {beside}; remove both and download it again")
+        raise UserError(f"{path}: its SHA-256 is {found}, not as in {beside}; remove both and download it again")
 
 
 def _digest_file(path: Path) -> Path:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
+from utils.user_error import UserError
+
 CHECK = "check the path and its permissions"
 
 
@@ -64,17 +66,17 @@ def list_folder(folder: Path | str, suffixes: Sequence[str] | None = None) -> li
         suffixes: only files whose names end so, in any case (".png"); None: everything.
 
     Raises:
-        ValueError: the folder can't be listed, or a link in it leads nowhere; the message names it.
+        UserError: the folder can't be listed, or a link in it leads nowhere; the message names it.
     """
     folder = Path(folder)
     try:
         entries = [folder / name for name in os.listdir(folder) if not name.startswith(".")]
         broken = [entry for entry in entries if entry.is_symlink() and not entry.exists()]
     except OSError as error:
-        raise ValueError(f"{folder}: the folder can't be listed ({error.strerror}); {CHECK}") from error
+        raise UserError(f"{folder}: the folder can't be listed ({error.strerror}); {CHECK}") from error
     if broken:
         entry = min(broken, key=lambda path: natural_order(path.name))
-        raise ValueError(
+        raise UserError(
             f"{entry}: a link to {os.readlink(entry)}, which does not exist ({len(broken)} such links in this folder); "
             "move its target back, or prepare the data again where they are now"
         )
@@ -88,14 +90,14 @@ def walk_folders(root: Path | str, suffixes: Sequence[str]) -> Iterator[tuple[Pa
     """The folders below `root` and itself, links followed, each with its files that end so; natural order.
 
     Raises:
-        ValueError: as `list_folder`; or a link leads back to a folder that it lies in.
+        UserError: as `list_folder`; or a link leads back to a folder that it lies in.
     """
 
     def below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, list[Path]]]:
         status = folder.stat()
         own = status.st_dev, status.st_ino
         if own in above:
-            raise ValueError(f"{folder}: a link back to a folder that it lies in; remove it")
+            raise UserError(f"{folder}: a link back to a folder that it lies in; remove it")
         entries, endings = list_folder(folder), tuple(suffixes)
         folders = [entry for entry in entries if entry.is_dir()]
         yield folder, [entry for entry in entries if entry.name.lower().endswith(endings) and not entry.is_dir()]
@@ -109,14 +111,14 @@ def open_regular(path: Path | str) -> BinaryIO:
     """Opens a file for reading bytes, without Python's buffer.
 
     Raises:
-        ValueError: it is missing, may not be read, or is no regular file (opening a pipe would wait for ever).
+        UserError: it is missing, may not be read, or is no regular file (opening a pipe would wait for ever).
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError(f"{path}: a folder, a pipe or a device where a file is needed; {CHECK}")
+            raise UserError(f"{path}: a folder, a pipe or a device where a file is needed; {CHECK}")
         return open(path, "rb", buffering=0)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); {CHECK}") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {CHECK}") from error
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -125,20 +127,20 @@ def read_bytes(path: Path | str) -> bytes:
         try:
             return file.read()
         except OSError as error:
-            raise ValueError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
+            raise UserError(f"{path}: cannot be read ({error.strerror}); copy it again") from error
 
 
 def read_text(path: Path | str) -> str:
     """A text file in UTF-8, with or without a byte-order mark.
 
     Raises:
-        ValueError: as `open_regular`, or another encoding.
+        UserError: as `open_regular`, or another encoding.
     """
     content = read_bytes(path)
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: no text in UTF-8 (byte {error.start}); save it anew as UTF-8, or copy it again"
         ) from error
 
@@ -147,24 +149,24 @@ def read_json(path: Path | str) -> Any:
     """The value in a JSON file.
 
     Raises:
-        ValueError: as `read_text`, not JSON, nested too deeply, or with a number too long to be one.
+        UserError: as `read_text`, not JSON, nested too deeply, or with a number too long to be one.
     """
     text = read_text(path)
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise ValueError(f"{path}: nested too deeply to be read as JSON; write it anew") from error
+        raise UserError(f"{path}: nested too deeply to be read as JSON; write it anew") from error
     except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}); write it anew") from error
+        raise UserError(f"{path}: not readable as JSON ({error}); write it anew") from error
 
 
 def check_relative(name: str, where: Path | str) -> str:
     """The name of a clip or frame, if files named so stay inside the folder of all clips.
 
     Raises:
-        ValueError: empty, absolute, or with parts such as `..`; `where` is the file that lists it.
+        UserError: empty, absolute, or with parts such as `..`; `where` is the file that lists it.
     """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or "\\" in name or "\0" in name or {"..", "."} & set(name.split("/")):
-        raise ValueError(f"{where}: the name {name!r} leads out of the folder; a clip or frame is `name` or `a/b`")
+        raise UserError(f"{where}: the name {name!r} leads out of the folder; a clip or frame is `name` or `a/b`")
     return name

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 
 TITLE_HEIGHT = 24  # pixels of the strip above a panel's pictures
@@ -21,12 +22,12 @@ def imread_rgb(path: str | Path) -> np.ndarray:
     """Reads a picture file as uint8 (H,W,3) RGB; see `decode_rgb` for what is accepted.
 
     Raises:
-        ValueError: the file is missing, damaged, or not an 8-bit picture; the message names it.
+        UserError: the file is missing, damaged, or not an 8-bit picture; the message names it.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: cannot be read ({error.strerror}); check the path in the options or meta file"
         ) from error
     return decode_rgb(content, str(path))
@@ -43,20 +44,20 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
         name: file name or key, for messages.
 
     Raises:
-        ValueError: damaged or cut short, 16 bits per channel, or partly transparent.
+        UserError: damaged or cut short, 16 bits per channel, or partly transparent.
     """
     # Some decoders fill the missing rest of a JPEG with gray instead of failing.
     cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda")
     picture = None if cut or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None:
-        raise ValueError(f"{name}: not a readable picture ({len(content)} bytes; damaged or cut short?); copy it again")
+        raise UserError(f"{name}: not a readable picture ({len(content)} bytes; damaged or cut short?); copy it again")
     if picture.dtype != np.uint8:
-        raise ValueError(f"{name}: {picture.dtype} pixels; only 8 bits per channel are supported, convert it first")
+        raise UserError(f"{name}: {picture.dtype} pixels; only 8 bits per channel are supported, convert it first")
     if picture.ndim == 2:
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
     if picture.shape[2] == 4:
         if not (picture[..., 3] == 255).all():
-            raise ValueError(f"{name}: partly transparent; flatten it to RGB first")
+            raise UserError(f"{name}: partly transparent; flatten it to RGB first")
         return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB)
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
@@ -69,13 +70,13 @@ def imwrite_rgb(path: str | Path, picture: np.ndarray) -> None:
         picture: uint8 (H,W,3) RGB or (H,W) gray.
 
     Raises:
-        ValueError: not a picture, or an ending without a known format.
+        UserError: not a picture, or an ending without a known format.
         OSError: the disk is full or the folder can't be written; nothing is left behind.
     """
     rgb = as_rgb(picture)
     suffix = Path(path).suffix.lower()
     if not suffix or not cv2.haveImageWriter(f"picture{suffix}"):
-        raise ValueError(f"{path}: no picture format has the ending {suffix!r}; use .png, .jpg, .bmp or .tif")
+        raise UserError(f"{path}: no picture format has the ending {suffix!r}; use .png, .jpg, .bmp or .tif")
     stored = picture if picture.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     encoded, content = cv2.imencode(suffix, stored)
     assert encoded, f"{path}: {stored.shape} could not be encoded as {suffix}"
@@ -87,13 +88,13 @@ def tensor2uint(tensor: Tensor) -> np.ndarray:
     """A float picture (C,H,W) in [0,1], RGB, as uint8: (H,W,3) for C = 3, (H,W) for C = 1; clamped, times 255, rounded.
 
     Raises:
-        ValueError: another shape, or values that are not numbers.
+        UserError: another shape, or values that are not numbers.
     """
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise ValueError(f"a picture is a tensor (3,H,W) or (1,H,W), not {tuple(tensor.shape)}")
     values = tensor.detach().float().cpu()
     if values.isnan().any():
-        raise ValueError("a picture has values that are not numbers (NaN); the network or its input is broken")
+        raise UserError("a picture has values that are not numbers (NaN); the network or its input is broken")
     # float32 as KAIR: 0.5 / 255 steps round half to even in numpy and torch alike.
     picture = values.clamp(0, 1).mul(255).round().numpy().astype(np.uint8)
     return np.ascontiguousarray(picture.transpose(1, 2, 0)) if len(picture) == 3 else picture[0]

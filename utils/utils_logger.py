@@ -24,6 +24,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils.evaluation.scores import Scores
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import LoggerOptions
@@ -138,7 +139,7 @@ class Writer:
         resumed_step: step from which the run goes on; later points of a run that crashed are dropped.
 
     Raises:
-        ValueError: W&B or TensorBoard was asked for and can't be had; the message says what to install or set.
+        UserError: W&B or TensorBoard was asked for and can't be had; the message says what to install or set.
     """
 
     def __init__(
@@ -294,7 +295,7 @@ def _start_tensorboard(folder: Path, resumed_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter  # only where asked for: it is slow to import
     except ImportError as error:
-        raise ValueError("logger.tensorboard: pip install tensorboard, or set it to false") from error
+        raise UserError("logger.tensorboard: pip install tensorboard, or set it to false") from error
     return SummaryWriter(str(folder), purge_step=resumed_step + 1 if resumed_step else None)
 
 
@@ -303,10 +304,10 @@ def _start_wandb(folder: Path, options: LoggerOptions, config: Mapping[str, Any]
     try:
         import wandb  # only where asked for
     except ImportError as error:
-        raise ValueError("logger.wandb: pip install wandb, or set it to false") from error
+        raise UserError("logger.wandb: pip install wandb, or set it to false") from error
     has_key = bool(os.environ.get("WANDB_API_KEY"))
     if options.wandb_mode == "online" and not has_key:
-        raise ValueError(
+        raise UserError(
             'logger.wandb_mode: "online" needs WANDB_API_KEY in the environment; leave it out to run offline'
         )
     path = folder / "wandb_id.txt"

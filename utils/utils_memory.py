@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from utils.user_error import UserError
+
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 SAFE_SHARE = 0.8
 """Of the free memory, what is used where no limit is given."""
@@ -34,11 +36,11 @@ def parse_memory(text: str) -> int:
     """Bytes of "10GB", "800 MB", "4GiB".
 
     Raises:
-        ValueError: another form.
+        UserError: another form.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
     if match is None or not float(match[1]):
-        raise ValueError(f"max_memory: {text!r} is no amount of memory; write it like 10GB, 800MB or 4GiB")
+        raise UserError(f"max_memory: {text!r} is no amount of memory; write it like 10GB, 800MB or 4GiB")
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
@@ -53,7 +55,7 @@ def free_memory(device: torch.device) -> int:
     """Bytes that this process can still take on a device: a GPU's free memory, or the machine's (or container's).
 
     Raises:
-        ValueError: it is not known on this system.
+        UserError: it is not known on this system.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -61,7 +63,7 @@ def free_memory(device: torch.device) -> int:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError) as error:
-        raise ValueError("max_memory: the free memory of this system is not known; name a tile with --tile") from error
+        raise UserError("max_memory: the free memory of this system is not known; name a tile with --tile") from error
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -78,7 +80,7 @@ def used_memory(device: torch.device) -> int:
     try:
         return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError as error:
-        raise ValueError("max_memory: a CPU's memory is measured on Linux only; name a tile with --tile") from error
+        raise UserError("max_memory: a CPU's memory is measured on Linux only; name a tile with --tile") from error
 
 
 def reset_peak(device: torch.device) -> None:
@@ -112,7 +114,7 @@ def memory_limit(limit: int | None, device: torch.device) -> Iterator[None]:
     """Inside, taking more than `limit` bytes of a device raises an error that `is_out_of_memory` knows; None: no limit.
 
     Raises:
-        ValueError: a CPU's memory can't be measured here.
+        UserError: a CPU's memory can't be measured here.
     """
     if limit is None:
         yield

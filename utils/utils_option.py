@@ -36,6 +36,7 @@ from utils.options.schema import (
     ValOptions,
 )
 from utils.options.text import Document, Keys, OptionError, dotted
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 
 __all__ = [
@@ -271,7 +272,7 @@ class _Checker:
                 channels["in_chans"][phase] = option_checks.input_channels(section, top.n_channels, self.registries)
                 bins = option_checks.spike_bins(section, self.registries)
                 channels["spike_bins"] |= {} if bins is None else {phase: bins}
-            except ValueError as error:
+            except UserError as error:
                 self.faults.append((("datasets", phase, "spike"), str(error)))
         return channels
 

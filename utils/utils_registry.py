@@ -19,6 +19,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from utils.user_error import UserError
+
 Part = TypeVar("Part", bound=Callable[..., Any])
 
 
@@ -51,13 +53,13 @@ class Registry:
         """The part called `name`.
 
         Raises:
-            ValueError: nothing has this name; the message lists the choices and the nearest one.
+            UserError: nothing has this name; the message lists the choices and the nearest one.
         """
         if name.lower() in self._parts:
             return self._parts[name.lower()][1]
         near = difflib.get_close_matches(name.lower(), self._parts, n=1)
         hint = f" Did you mean {self._parts[near[0]][0]!r}?" if near else ""
-        raise ValueError(f"{self.option}: no {self.kind} is called {name!r}.{hint} Choices: {', '.join(self.names())}.")
+        raise UserError(f"{self.option}: no {self.kind} is called {name!r}.{hint} Choices: {', '.join(self.names())}.")
 
     def names(self) -> list[str]:
         """All registered names, sorted."""

@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from utils.user_error import UserError
+
 AXES = ("frames", "rows", "columns")
 Blend = tuple[int | None, int | None, int | None]
 KAIR_BLEND: Blend = (None, 0, 0)
@@ -131,7 +133,7 @@ def restore_tiled(
         (B,T,C',H*scale,W*scale) float32 on `output_device`, detached.
 
     Raises:
-        ValueError: a tile, overlap or blend that can't be had, spikes that don't belong to the frames, or a network
+        UserError: a tile, overlap or blend that can't be had, spikes that don't belong to the frames, or a network
             whose result has another size.
     """
     cut = Tiling(**tiling)
@@ -160,7 +162,7 @@ def stream(
         Index and (B,C,H,W) of every wanted frame.
 
     Raises:
-        ValueError: the network makes another number of frames than it is given, of a part of the clip.
+        UserError: the network makes another number of frames than it is given, of a part of the clip.
     """
     plan = tiling.time(frames)
     if len(plan) == 1:
@@ -174,7 +176,7 @@ def stream(
         if any(map(wanted, places)):
             made = window(segment.begin, segment.end)
             if made.shape[1] != segment.end - segment.begin:
-                raise ValueError(
+                raise UserError(
                     f"the network made {made.shape[1]} frames of {segment.end - segment.begin}; such a network can't "
                     "be tiled in time, use tile 0"
                 )
@@ -243,12 +245,12 @@ def check_tile(tile: Sequence[int], window_size: Sequence[int]) -> None:
         window_size: frames, rows, columns of an attention window.
 
     Raises:
-        ValueError: not so; the message names the nearest tiles that are.
+        UserError: not so; the message names the nearest tiles that are.
     """
     _check_three(tile, "tile")
     for name, size, window in list(zip(AXES, tile, window_size, strict=True))[1:]:
         if size % window:
-            raise ValueError(
+            raise UserError(
                 f"tile: {size} {name} are no multiple of the attention window of {window}; "
                 f"use {_nearest_multiples(size, window)}, or 0 for all {name}"
             )
@@ -278,7 +280,7 @@ def plan_axis(
         axis: name for messages.
 
     Raises:
-        ValueError: negative numbers, overlap not below the tile, blend above the overlap, or no multiple of `step`
+        UserError: negative numbers, overlap not below the tile, blend above the overlap, or no multiple of `step`
             and `window`.
     """
     _check_axis(tile, overlap, blend, axis)
@@ -286,7 +288,7 @@ def plan_axis(
         return [Segment(0, length, slice(None), slice(0, length * scale), torch.ones(1))]
     grid = math.lcm(step, window)
     if tile % grid or tile - overlap < grid:
-        raise ValueError(
+        raise UserError(
             f"tile: {tile} {axis} with an overlap of {overlap} can't be moved by whole attention windows and spike "
             f"pixels, {grid} {axis} at a time; use a tile of {_nearest_multiples(tile, grid)} and an overlap at least "
             f"{grid} smaller, or 0 for all {axis}"
@@ -378,12 +380,12 @@ def _profile(size: int, before: int | None, after: int | None, blend: int | None
 def check_video(lq: Tensor, spike: Tensor | None) -> None:
     """
     Raises:
-        ValueError: frames that are not (B,T,C,H,W), or spikes of another clip.
+        UserError: frames that are not (B,T,C,H,W), or spikes of another clip.
     """
     if lq.ndim != 5:
         raise ValueError(f"restore_tiled takes frames (B,T,C,H,W), not {tuple(lq.shape)}")
     if spike is not None and (spike.ndim != 5 or spike.shape[:2] != lq.shape[:2]):
-        raise ValueError(
+        raise UserError(
             f"spikes {tuple(spike.shape)} do not belong to frames {tuple(lq.shape)}: "
             f"they are (B,T,K,h,w) with the same B and T"
         )
@@ -407,7 +409,7 @@ def _check_result(made: Tensor, batch: int, frames: int, box: tuple[Segment, Seg
     """The network's result must have the size of its tile."""
     rows, columns = (part.end - part.begin for part in box)
     if made.ndim != 5 or (made.shape[0], *made.shape[3:]) != (batch, rows * scale, columns * scale):
-        raise ValueError(
+        raise UserError(
             f"the network made {tuple(made.shape)} of a tile of {frames} frames, {rows} x {columns}, "
             f"but with scale {scale} it should be {rows * scale} x {columns * scale}; check the option scale"
         )
@@ -415,19 +417,19 @@ def _check_result(made: Tensor, batch: int, frames: int, box: tuple[Segment, Seg
 
 def _check_axis(tile: int, overlap: int, blend: int | None, axis: str) -> None:
     if tile < 0 or overlap < 0 or (blend is not None and blend < 0):
-        raise ValueError(f"tile, overlap and blend must not be negative: {tile}, {overlap}, {blend} {axis}")
+        raise UserError(f"tile, overlap and blend must not be negative: {tile}, {overlap}, {blend} {axis}")
     if tile and overlap >= tile:
-        raise ValueError(
+        raise UserError(
             f"tile_overlap: {overlap} {axis} are not less than the tile of {tile}; "
             f"use at most {tile - 1}, or a tile of 0 for all {axis}"
         )
     if blend is not None and blend > overlap and tile:
-        raise ValueError(f"blend: {blend} {axis} are more than the overlap of {overlap}; use at most {overlap}")
+        raise UserError(f"blend: {blend} {axis} are more than the overlap of {overlap}; use at most {overlap}")
 
 
 def _check_three(values: Sequence[int | None], name: str) -> None:
     if len(values) != 3:
-        raise ValueError(f"{name} takes three numbers (frames, rows, columns), not {list(values)}")
+        raise UserError(f"{name} takes three numbers (frames, rows, columns), not {list(values)}")
 
 
 def _nearest_multiples(value: int, step: int) -> str:

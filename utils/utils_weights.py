@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from utils.user_error import UserError
 from utils.utils_checkpoint import STATE, CheckpointFolder, load_plain, read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -29,14 +30,14 @@ def load_network_weights(path: Path | str, prefer_ema: bool = False) -> dict[str
         Names and tensors; the prefix that DDP puts before the names is removed.
 
     Raises:
-        ValueError: missing, damaged, or without a network's weights; the message names the file and a remedy.
+        UserError: missing, damaged, or without a network's weights; the message names the file and a remedy.
     """
     path = Path(path)
     content = _load_folder(path) if path.is_dir() else load_plain(path)
     weights = _choose(content, path, prefer_ema)
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         keys = ", ".join(map(str, list(content)[:SHOWN])) if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(
+        raise UserError(
             f"{path}: holds no network's weights but {keys or 'nothing'}; give a <iter>_G.pth or <iter>_E.pth, "
             f"a file with 'params' or 'params_ema', or an experiment's folder"
         )
@@ -59,7 +60,7 @@ def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | s
         Names that were not loaded: empty with `strict`.
 
     Raises:
-        ValueError: with `strict`, a checkpoint of another architecture, listing the keys that differ; without it,
+        UserError: with `strict`, a checkpoint of another architecture, listing the keys that differ; without it,
             one where nothing matches. The network is unchanged.
     """
     own = net.state_dict()
@@ -77,7 +78,7 @@ def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | s
     differences = "".join(part for part in parts if part)
     matching = {name: value for name, value in state_dict.items() if name in own and name not in set(reshaped)}
     if differences and (strict or not matching):
-        raise ValueError(
+        raise UserError(
             f"{path}: checkpoint of another architecture; compare netG in the options with those it was trained "
             f"with{differences}"
         )
@@ -93,7 +94,7 @@ def _load_folder(path: Path) -> Any:
         return read_checkpoint(path)
     found = CheckpointFolder(path.parent if path.name == "checkpoints" else path).load_newest()
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"{path}: there is no checkpoint in this folder; train first, or give another with --checkpoint"
         )
     logger.info("%s: the checkpoint of step %d is taken", path, found[0])

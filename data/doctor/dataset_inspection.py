@@ -20,6 +20,7 @@ from data.picture_header import PictureHeader
 from data.spike.orientation import gray_at_size
 from data.spike.registration import CenterEstimate, exposure_rate, is_off, measure_center, orientations
 from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
+from utils.user_error import UserError
 from utils.utils_image import panel
 
 MEASURED_CLIPS = 12  # of each section
@@ -96,7 +97,7 @@ class DatasetInspection:
             try:
                 self.roots[option] = frames = open_frames(option, root, backend, suffix)
                 self.headers[option] = read_headers(frames)
-            except (ValueError, OSError) as error:
+            except (UserError, OSError) as error:
                 yield self._missing(option, str(error).removeprefix(f"{option}: "))
                 continue
             yield from inspect_frames(f"datasets.{self.phase}.{option}", frames, self.headers[option])
@@ -114,7 +115,7 @@ class DatasetInspection:
             counts = write_meta_info(Path(path).expanduser(), next(iter(self.roots.values())), whole)
             what = f"{path}: written anew, {len(counts)} clips, {sum(counts.values())} frames"
             yield Finding("meta info", what, "nothing to do", serious=False)
-        except ValueError as error:
+        except UserError as error:
             yield Finding("meta info", f"{path}: left as it is: {error}", "complete the clip, or remove it")
 
     def _build(self, section: Section, build: Callable[[Any], Any]) -> Iterator[Finding]:
@@ -129,7 +130,7 @@ class DatasetInspection:
                     yield Finding(
                         "data", f"datasets.{self.phase}: {fault}", "see the sentence; docs/data.md has the layout"
                     )
-        except ValueError as error:
+        except UserError as error:
             yield Finding("data", f"datasets.{self.phase}: {error}", "see the sentence; docs/data.md has the layout")
 
     def _unlisted(self) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from data.frame_io import Frames
 from data.picture_header import PictureHeader, read_header
+from utils.user_error import UserError
 
 DECODED = 24  # pictures of each root that are decoded whole
 COPY_AGAIN = "copy or download the file again"
@@ -79,7 +80,7 @@ def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str]
     for clip, name in random.Random(0).sample(sound, min(DECODED, len(sound))):
         try:
             frames.read(clip, name)
-        except ValueError as error:
+        except UserError as error:
             yield Finding("damaged", f"{option}: {error}", COPY_AGAIN, clip=clip)
 
 

@@ -17,6 +17,7 @@ import data.spike.contrast  # noqa: F401  (registers itself)
 from data.spike.representations import Representation
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS
 
 HOT_RATE = 0.95  # firing rate of a hot pixel where `hot_pixel_filter` is true; scenes stay at or below 1/threshold
@@ -39,7 +40,7 @@ class SpikeEncoding:
         halo: pixels around a crop that the result depends on, 0 or 1.
 
     Raises:
-        ValueError: threshold, hot rate or normalisation out of range.
+        UserError: threshold, hot rate or normalisation out of range.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class SpikeEncoding:
         hot_rate: float | None = None,
     ) -> None:
         if not (threshold > 0 and math.isfinite(threshold)):
-            raise ValueError(f"spike_threshold is {threshold}; a number above 0 is needed (GoPro spike set: 2.0).")
+            raise UserError(f"spike_threshold is {threshold}; a number above 0 is needed (GoPro spike set: 2.0).")
         if hot_rate is not None and not 0 < hot_rate <= 1:
-            raise ValueError(f"hot_pixel_filter is {hot_rate}; false, true or a firing rate in (0, 1] is needed.")
+            raise UserError(f"hot_pixel_filter is {hot_rate}; false, true or a firing rate in (0, 1] is needed.")
         self.representation = representation
         self.threshold = threshold
         self.hot_rate = hot_rate
@@ -74,7 +75,8 @@ class SpikeEncoding:
             window: the exposure, in frames of `spikes`. The array's borders are taken for the picture's.
 
         Raises:
-            ValueError: the exposure is not inside the block, or the array is of another kind.
+            UserError: the exposure is not inside the block.
+            ValueError: `spikes` is not (T, h, w) uint8 or bool.
         """
         if spikes.ndim != 3 or spikes.dtype not in (np.uint8, np.bool_):
             raise ValueError(f"spikes are {spikes.dtype} of shape {spikes.shape}; (T, h, w) uint8 or bool is needed.")
@@ -100,17 +102,17 @@ class SpikeEncoding:
             time_reversed: encode the stream played backwards (`window` still as in the file).
 
         Raises:
-            ValueError: box or exposure outside the stream; names the file.
+            UserError: box or exposure outside the stream; names the file.
         """
         if h < 1 or w < 1:
-            raise ValueError(f"{stream.filepath}: a crop of {h}x{w} spike pixels was asked for.")
+            raise UserError(f"{stream.filepath}: a crop of {h}x{w} spike pixels was asked for.")
         length = len(stream)
         try:
             if time_reversed:
                 window = window.reversed(length)
             begin, end = self.support(window, length)
-        except ValueError as fault:
-            raise ValueError(f"{stream.filepath}: {fault}") from fault
+        except UserError as fault:
+            raise UserError(f"{stream.filepath}: {fault}") from fault
         first = length - end if time_reversed else begin
         above, before = min(self.halo, max(top, 0)), min(self.halo, max(left, 0))
         below = min(self.halo, max(stream.spike_h - top - h, 0))
@@ -145,16 +147,16 @@ def build_encoding(
         hot_pixel_filter: False: off; True: from a firing rate of 0.95; a number: from that rate.
 
     Raises:
-        ValueError: unknown representation or parameter (lists the choices), or a value out of range.
+        UserError: unknown representation or parameter (lists the choices), or a value out of range.
     """
     parameters = dict(spike)
     if "representation" not in parameters:
-        raise ValueError(f'spike: "representation" is missing; choices: {", ".join(REPRESENTATIONS.names())}.')
+        raise UserError(f'spike: "representation" is missing; choices: {", ".join(REPRESENTATIONS.names())}.')
     name = parameters.pop("representation")
     known = REPRESENTATIONS.parameters(name)
     unknown = sorted(set(parameters) - set(known))
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"spike: representation {name!r} has no parameter {', '.join(unknown)}; "
             f"it has: {', '.join(known) or 'none'}."
         )
@@ -167,15 +169,15 @@ def build_encoding(
 def _mean_std(normalize: Mapping[str, Any], channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation as (channels or 1, 1, 1) float32."""
     if set(normalize) != {"mean", "std"}:
-        raise ValueError(f'spike_normalize has {sorted(normalize)}; "mean" and "std" are needed.')
+        raise UserError(f'spike_normalize has {sorted(normalize)}; "mean" and "std" are needed.')
     arrays = []
     for key in ("mean", "std"):
         values = np.atleast_1d(np.asarray(normalize[key], np.float32))
         if values.shape not in ((1,), (channels,)) or not np.isfinite(values).all():
-            raise ValueError(f"spike_normalize.{key} is {normalize[key]}; one number, or {channels} (one per channel).")
+            raise UserError(f"spike_normalize.{key} is {normalize[key]}; one number, or {channels} (one per channel).")
         arrays.append(values[:, None, None])
     if not (arrays[1] > 0).all():
-        raise ValueError(f"spike_normalize.std is {normalize['std']}; numbers above 0 are needed.")
+        raise UserError(f"spike_normalize.std is {normalize['std']}; numbers above 0 are needed.")
     return arrays[0], arrays[1]
 
 

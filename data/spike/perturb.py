@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 
 ORDERS: dict[str, Callable[[int, float, np.random.Generator], np.ndarray]] = {
     "shuffle": lambda length, amount, rng: rng.permutation(length),
@@ -63,13 +64,13 @@ class Perturbation:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"spike_perturb: kind {self.kind!r}; choices: {', '.join(KINDS)}.")
+            raise UserError(f"spike_perturb: kind {self.kind!r}; choices: {', '.join(KINDS)}.")
         if self.kind == "shift" and int(self.amount) != self.amount:
-            raise ValueError(f"spike_perturb: shift by {self.amount}; a whole number of spike frames is needed.")
+            raise UserError(f"spike_perturb: shift by {self.amount}; a whole number of spike frames is needed.")
         if self.kind in SHARES and not 0 <= self.amount <= 1:
-            raise ValueError(f"spike_perturb: {self.kind} {self.amount}; a probability in [0, 1] is needed.")
+            raise UserError(f"spike_perturb: {self.kind} {self.amount}; a probability in [0, 1] is needed.")
         if self.kind == THRESHOLD and not (self.amount >= 1 and int(self.amount) == self.amount):
-            raise ValueError(
+            raise UserError(
                 f"spike_perturb: threshold times {self.amount:g}; recorded spikes tell those of a camera with a whole "
                 "multiple of the threshold, 2, 3, ..., and of no other."
             )
@@ -83,24 +84,24 @@ def build_perturbation(section: Mapping[str, Any] | None) -> Perturbation | None
     """The perturbation that the option `spike_perturb` describes; None for none.
 
     Raises:
-        ValueError: unknown kind or key, or an amount that is missing, out of place or out of range.
+        UserError: unknown kind or key, or an amount that is missing, out of place or out of range.
     """
     if section is None:
         return None
     unknown = sorted(set(section) - {"kind", "amount", "seed"})
     kind, amount, seed = section.get("kind", ""), section.get("amount"), section.get("seed", 0)
     if unknown:
-        raise ValueError(f"spike_perturb: unknown {', '.join(unknown)}; it has kind, amount and seed.")
+        raise UserError(f"spike_perturb: unknown {', '.join(unknown)}; it has kind, amount and seed.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"spike_perturb: seed is {seed!r}; a whole number from 0 on is needed.")
+        raise UserError(f"spike_perturb: seed is {seed!r}; a whole number from 0 on is needed.")
     if kind not in KINDS:
         return Perturbation(str(kind))  # which says so
     if kind in WITHOUT_AMOUNT:
         if amount is not None:
-            raise ValueError(f'spike_perturb: {kind} takes no amount; leave out "amount": {amount!r}.')
+            raise UserError(f'spike_perturb: {kind} takes no amount; leave out "amount": {amount!r}.')
         return Perturbation(str(kind), seed=seed)
     if isinstance(amount, bool) or not isinstance(amount, int | float):
-        raise ValueError(f"spike_perturb: {kind} needs an amount, a number; it is {amount!r}.")
+        raise UserError(f"spike_perturb: {kind} needs an amount, a number; it is {amount!r}.")
     return Perturbation(str(kind), amount, seed)
 
 

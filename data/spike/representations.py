@@ -30,6 +30,7 @@ from data.spike.frame_sums import (
 )
 from data.spike.intervals import interval_rate
 from data.spike.sync import ExposureWindow
+from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS
 
 EMA_REACH = 8.0  # in (the longest) decays; beyond, below 4e-4 of the newest
@@ -158,9 +159,9 @@ class Raw:
     def __init__(self, *, length: int = 41, edge: Literal["error", "shift"] = "error") -> None:
         _at_least("raw", "length", length, 1)
         if length % 2 == 0:
-            raise ValueError(f"spike representation raw: length is {length}; an odd number has a centre.")
+            raise UserError(f"spike representation raw: length is {length}; an odd number has a centre.")
         if edge not in ("error", "shift"):
-            raise ValueError(f'spike representation raw: edge is {edge!r}; choices: "error", "shift".')
+            raise UserError(f'spike representation raw: edge is {edge!r}; choices: "error", "shift".')
         self.channels = length
         self.edge = edge
 
@@ -169,7 +170,7 @@ class Raw:
         shifted = min(max(begin, 0), length - self.channels)
         if shifted < 0 or (shifted != begin and self.edge == "error"):
             remedy = "a smaller length" + (' or edge "shift"' if shifted >= 0 else "")
-            raise ValueError(
+            raise UserError(
                 f"spike representation raw: the window [{begin}, {begin + self.channels}) around frame {window.center} "
                 f"reaches outside the stream's [0, {length}); choose {remedy}."
             )
@@ -233,7 +234,7 @@ class Gaussian(_Weighted):
 
     def __init__(self, *, sigma: float = 6.0) -> None:
         if not sigma > 0:
-            raise ValueError(f"spike representation gaussian: sigma is {sigma}; more than 0 frames are needed.")
+            raise UserError(f"spike representation gaussian: sigma is {sigma}; more than 0 frames are needed.")
         self.sigma = sigma
 
     def support(self, window: ExposureWindow, length: int) -> tuple[int, int]:
@@ -258,7 +259,7 @@ class EMA(_Weighted):
     def __init__(self, *, decays: list[float] = [4.0, 16.0, 64.0]) -> None:  # noqa: B006 (only read)
         _at_least("ema", "number of decays", len(decays), 1)
         if not min(decays) > 0:
-            raise ValueError(f"spike representation ema: decays are {decays}; more than 0 frames are needed.")
+            raise UserError(f"spike representation ema: decays are {decays}; more than 0 frames are needed.")
         self.channels = len(decays)
         self.decays = list(decays)
 
@@ -274,4 +275,4 @@ class EMA(_Weighted):
 
 def _at_least(name: str, parameter: str, value: int, minimum: int) -> None:
     if value < minimum:
-        raise ValueError(f"spike representation {name}: {parameter} is {value}; at least {minimum} is needed.")
+        raise UserError(f"spike representation {name}: {parameter} is {value}; at least {minimum} is needed.")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from utils.user_error import UserError
+
 NEIGHBOURS = 5  # a pixel is hot or dead compared with the median of so many by so many
 HOT_EXCESS = 0.15  # and at least as much again as the median
 DEAD_SPIKES = 5  # spikes of the median pixel around a dead one
@@ -105,10 +107,8 @@ def reversed_bits(stored: np.ndarray) -> np.ndarray:
     """Spikes (T, h, w) as stored, read with the most significant bit of each byte first.
 
     Raises:
-        ValueError: frames that are no whole number of bytes have bits that are not known.
+        UserError: frames that are no whole number of bytes have bits that are not known.
     """
     if stored[0].size % 8:
-        raise ValueError(
-            f"frames of {stored.shape[1]}x{stored.shape[2]} pixels are no whole bytes: read the file again"
-        )
+        raise UserError(f"frames of {stored.shape[1]}x{stored.shape[2]} pixels are no whole bytes: read the file again")
     return stored.reshape(len(stored), -1, 8)[..., ::-1].reshape(stored.shape)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from data.spike.perturb import THRESHOLD, build_perturbation
 from data.spike.simulation.gopro_layout import MANIFEST, PICTURES, SPIKES
+from utils.user_error import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = (THRESHOLD, "shift", "drop", "noise")
@@ -58,15 +59,15 @@ def conditions(specs: Sequence[str], section: SpikeSection) -> list[Condition]:
     """All conditions of a sweep, `KIND=VALUE,VALUE,...` each; may simulate spikes.
 
     Raises:
-        ValueError: a spec of another form, a set without spikes, or spikes that can't be had.
+        UserError: a spec of another form, a set without spikes, or spikes that can't be had.
     """
     options = section.arguments()
     if "spike_perturb" not in options:
-        raise ValueError("--sweep: the test set has no spikes; name them in the option file or by --folder_spike")
+        raise UserError("--sweep: the test set has no spikes; name them in the option file or by --folder_spike")
     if options["dataroot_gt"] is None:
-        raise ValueError("--sweep: there is nothing to tabulate without sharp frames; give --folder_gt")
+        raise UserError("--sweep: there is nothing to tabulate without sharp frames; give --folder_gt")
     if options["spike_perturb"] is not None:
-        raise ValueError(
+        raise UserError(
             "--sweep: datasets.test.spike_perturb is set; leave it out, the sweep changes the spikes itself"
         )
     found = []
@@ -90,9 +91,9 @@ def parse_spec(spec: str) -> tuple[str, list[float]]:
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
-        raise ValueError(f"--sweep {spec}: numbers are needed, as in {EXAMPLE}")
+        raise UserError(f"--sweep {spec}: numbers are needed, as in {EXAMPLE}")
     if kind not in KINDS:
-        raise ValueError(f"--sweep {spec}: {kind!r} is unknown; choices: {', '.join(KINDS)}")
+        raise UserError(f"--sweep {spec}: {kind!r} is unknown; choices: {', '.join(KINDS)}")
     return kind, list(dict.fromkeys(values))
 
 
@@ -100,7 +101,7 @@ def _with_threshold(value: float, options: dict[str, Any]) -> list[Condition]:
     """The network told and not told of another threshold."""
     own = options["spike_threshold"]
     if not value > 0:
-        raise ValueError(f"--sweep threshold={value:g}: a threshold above 0 is needed")
+        raise UserError(f"--sweep threshold={value:g}: a threshold above 0 is needed")
     factor = value / own
     changes: dict[str, Any] = {}
     made = "as recorded"
@@ -119,15 +120,15 @@ def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
     It lies beside the set: <set>_threshold_<value>.
 
     Raises:
-        ValueError: the set was not simulated from photographs, or can't be made again as it was.
+        UserError: the set was not simulated from photographs, or can't be made again as it was.
     """
     reason = f"--sweep threshold={threshold:g}: recorded spikes tell whole multiples of their own threshold alone"
     root = next((parent for parent in dataroot_spike.resolve().parents if (parent / MANIFEST).is_file()), None)
     if root is None:
-        raise ValueError(f"{reason}, and {dataroot_spike} is no simulated set that could be made again")
+        raise UserError(f"{reason}, and {dataroot_spike} is no simulated set that could be made again")
     parameters = json.loads((root / MANIFEST).read_text(encoding="utf-8"))["parameters"]
     if parameters.get("kind") != "photographs":
-        raise ValueError(
+        raise UserError(
             f"{reason}, and {root} was made from videos: make it again by python -m {SIMULATOR} with "
             f"--threshold {threshold:g} and another --root, and test with that"
         )
@@ -137,11 +138,11 @@ def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
     command = [sys.executable, "-m", SIMULATOR, *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"{reason}, and making the set again failed: {done.stderr.strip()}")
+        raise UserError(f"{reason}, and making the set again failed: {done.stderr.strip()}")
     before, after = (sorted((made / PICTURES).rglob("*.png")) for made in (root, target))
     same = [path.relative_to(root) for path in before] == [path.relative_to(target) for path in after]
     if not same or not filecmp.cmp(before[-1], after[-1], shallow=False):
-        raise ValueError(
+        raise UserError(
             f"{reason}, and {target} shows other scenes than {root}, made by an older version: make both anew"
         )
     return target / SPIKES / dataroot_spike.resolve().relative_to(root / SPIKES)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 
 GOPRO_CLIP = re.compile(r"GOPR\d+_(\d+)_")
@@ -32,7 +33,7 @@ class ExposureWindow:
     """Spike frames [begin, end) of an exposure, and the one that coincides with the sharp frame.
 
     Raises:
-        ValueError: not 0 <= begin <= center < end.
+        UserError: not 0 <= begin <= center < end.
     """
 
     begin: int
@@ -41,7 +42,7 @@ class ExposureWindow:
 
     def __post_init__(self) -> None:
         if not 0 <= self.begin <= self.center < self.end:
-            raise ValueError(
+            raise UserError(
                 f"exposure [{self.begin}, {self.end}) with centre {self.center}: 0 <= begin <= centre < end is needed."
             )
 
@@ -61,10 +62,10 @@ class ExposureWindow:
     def check(self, length: int) -> None:
         """
         Raises:
-            ValueError: the exposure does not lie inside a stream of `length` frames.
+            UserError: the exposure does not lie inside a stream of `length` frames.
         """
         if self.end > length:
-            raise ValueError(
+            raise UserError(
                 f"exposure [{self.begin}, {self.end}) lies outside the stream, which has spike frames [0, {length}): "
                 "the sync.json belongs to another stream, or the .dat is incomplete."
             )
@@ -116,11 +117,11 @@ class SyncTable:
             seq_name: the clip wanted; needed for a log of several clips. A file of another clip is an error.
 
         Raises:
-            ValueError: no such file, not in the format (names the entry and the key), or not about `seq_name`.
+            UserError: no such file, not in the format (names the entry and the key), or not about `seq_name`.
         """
         path = Path(path)
         if not path.is_file():
-            raise ValueError(f"{path}: no such file; write it with scripts/data_preparation/make_sync.py.")
+            raise UserError(f"{path}: no such file; write it with scripts/data_preparation/make_sync.py.")
         if path.suffix.lower() == ".csv":
             return _load_log(path, seq_name)
         return _load_json(path, seq_name)
@@ -131,7 +132,7 @@ class SyncTable:
         A log counts frames (226); there any zero-padded number finds its frame.
 
         Raises:
-            ValueError: the frame is not in the file.
+            UserError: the frame is not in the file.
         """
         stem = _stem(rgb_name)
         if stem in self.windows:
@@ -140,7 +141,7 @@ class SyncTable:
             return self.windows[str(int(stem))]
         near = difflib.get_close_matches(stem, self.windows, n=1)
         hint = f" The nearest name is {near[0]!r}." if near else ""
-        raise ValueError(f"{self.path}: RGB frame {stem!r} is not among its {len(self)} frames.{hint}")
+        raise UserError(f"{self.path}: RGB frame {stem!r} is not among its {len(self)} frames.{hint}")
 
 
 def write_sync(
@@ -175,7 +176,7 @@ def _unique(path: Path, entries: Iterable[tuple[str, ExposureWindow]]) -> dict[s
     windows: dict[str, ExposureWindow] = {}
     for rgb, window in entries:
         if rgb in windows:
-            raise ValueError(f"{path}: RGB frame {rgb!r} is listed twice.")
+            raise UserError(f"{path}: RGB frame {rgb!r} is listed twice.")
         windows[rgb] = window
     return windows
 
@@ -184,31 +185,31 @@ def _load_json(path: Path, seq_name: str | None) -> SyncTable:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise ValueError(f"{path}: not readable as JSON ({fault}).") from fault
+        raise UserError(f"{path}: not readable as JSON ({fault}).") from fault
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
-        raise ValueError(
+        raise UserError(
             f'{path}: {{"seq_name": ..., "frames": [{{"rgb", "spike_begin", "spike_end"}}, ...]}} is needed.'
         )
     found = content.get("seq_name")
     if not isinstance(found, str):
-        raise ValueError(f"{path}: seq_name is {found!r}; the clip's name is needed.")
+        raise UserError(f"{path}: seq_name is {found!r}; the clip's name is needed.")
     if seq_name is not None and found != seq_name:
-        raise ValueError(f"{path}: is about clip {found!r}, not {seq_name!r}.")
+        raise UserError(f"{path}: is about clip {found!r}, not {seq_name!r}.")
     spike_fps = content.get("spike_fps")
     if spike_fps is not None and (isinstance(spike_fps, bool) or not isinstance(spike_fps, int | float)):
-        raise ValueError(f"{path}: spike_fps is {spike_fps!r}; a number is needed.")
+        raise UserError(f"{path}: spike_fps is {spike_fps!r}; a number is needed.")
     entries = [_json_entry(path, number, entry) for number, entry in enumerate(content["frames"])]
     return SyncTable(path, found, _unique(path, entries), spike_fps)
 
 
 def _json_entry(path: Path, number: int, entry: object) -> tuple[str, ExposureWindow]:
     if not isinstance(entry, dict) or not isinstance(entry.get("rgb"), str):
-        raise ValueError(f"{path}: frames[{number}] needs rgb, the RGB frame's name.")
+        raise UserError(f"{path}: frames[{number}] needs rgb, the RGB frame's name.")
     for key in ("spike_begin", "spike_end", "spike_center"):
         if key == "spike_center" and entry.get(key) is None:
             continue
         if type(entry.get(key)) is not int:
-            raise ValueError(f"{path}: frames[{number}].{key} is {entry.get(key)!r}; a spike frame's index is needed.")
+            raise UserError(f"{path}: frames[{number}].{key} is {entry.get(key)!r}; a spike frame's index is needed.")
     return _stem(entry["rgb"]), _window(
         f"{path}: frames[{number}]", entry["spike_begin"], entry["spike_end"], entry.get("spike_center")
     )
@@ -217,8 +218,8 @@ def _json_entry(path: Path, number: int, entry: object) -> tuple[str, ExposureWi
 def _window(where: str, begin: int, end: int, center: int | None) -> ExposureWindow:
     try:
         return ExposureWindow(begin, end, (begin + end) // 2 if center is None else center)
-    except ValueError as fault:
-        raise ValueError(f"{where}: {fault}") from fault
+    except UserError as fault:
+        raise UserError(f"{where}: {fault}") from fault
 
 
 def _load_log(path: Path, seq_name: str | None) -> SyncTable:
@@ -227,12 +228,12 @@ def _load_log(path: Path, seq_name: str | None) -> SyncTable:
         reader = csv.DictReader(file)
         rows = list(reader)
     if list(reader.fieldnames or []) != LOG_COLUMNS or not rows:
-        raise ValueError(f"{path}: columns are {reader.fieldnames}; {','.join(LOG_COLUMNS)} and frames are needed.")
+        raise UserError(f"{path}: columns are {reader.fieldnames}; {','.join(LOG_COLUMNS)} and frames are needed.")
     clips = sorted({row["seq"] for row in rows})
     if seq_name is None and len(clips) == 1:
         seq_name = clips[0]
     if seq_name not in clips:
-        raise ValueError(f"{path}: clip {seq_name!r} was asked for; it has {', '.join(clips)}.")
+        raise UserError(f"{path}: clip {seq_name!r} was asked for; it has {', '.join(clips)}.")
     entries = []
     for line, row in enumerate(rows, start=2):
         if row["seq"] != seq_name:
@@ -240,7 +241,7 @@ def _load_log(path: Path, seq_name: str | None) -> SyncTable:
         try:
             frame, begin, end = (int(row[column]) for column in LOG_COLUMNS[:3])
         except (TypeError, ValueError) as fault:
-            raise ValueError(f"{path}: line {line}: frame_idx, t0 and t1 must be whole spike frame indices.") from fault
+            raise UserError(f"{path}: line {line}: frame_idx, t0 and t1 must be whole spike frame indices.") from fault
         entries.append((str(frame), _window(f"{path}: line {line}", begin, end, None)))
     assert seq_name is not None
     return SyncTable(path, seq_name, _unique(path, entries))

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.user_error import UserError
+
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
@@ -46,7 +48,7 @@ class FrameSource:
         length: number of frames, counted by reading through the video once.
 
     Raises:
-        ValueError: nothing there, not a video, or no pictures in the folder.
+        UserError: nothing there, not a video, or no pictures in the folder.
     """
 
     def __init__(self, path: Path, size: FrameSize, max_frames: int | None = None) -> None:
@@ -55,18 +57,18 @@ class FrameSource:
         if path.is_dir():
             self.pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
             if not self.pictures:
-                raise ValueError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder")
+                raise UserError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder")
             found = len(self.pictures)
         elif path.is_file():
             found = self._count()
         else:
-            raise ValueError(f"{path}: no such video file or folder of frames")
+            raise UserError(f"{path}: no such video file or folder of frames")
         self.length = found if max_frames is None else min(found, max_frames)
 
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
-            raise ValueError(
+            raise UserError(
                 f"{self.path}: cannot be decoded as a video; give a file that OpenCV's ffmpeg reads "
                 "(mp4, avi, mov, mkv), or a folder of its frames"
             )
@@ -80,21 +82,21 @@ class FrameSource:
             count += 1
         capture.release()
         if count == 0:
-            raise ValueError(f"{self.path}: the video has no frame that can be decoded")
+            raise UserError(f"{self.path}: the video has no frame that can be decoded")
         return count
 
     def frames(self, begin: int, end: int) -> Iterator[np.ndarray]:
         """Frames [begin, end): (h,w,3) uint8 RGB, all of one size.
 
         Raises:
-            ValueError: a frame cannot be read or differs in size from the first.
+            UserError: a frame cannot be read or differs in size from the first.
         """
         first: tuple[int, ...] | None = None
         for index, frame in enumerate(self._read(begin, end), start=begin):
             first = first or frame.shape
             if frame.shape != first:
                 name = self.pictures[index] if self.pictures else f"{self.path}, frame {index}"
-                raise ValueError(
+                raise UserError(
                     f"{name}: {frame.shape[0]}x{frame.shape[1]} pixels, but the first frame has "
                     f"{first[0]}x{first[1]}: frames of one clip have one size"
                 )
@@ -106,7 +108,7 @@ class FrameSource:
             for path in self.pictures[begin:end]:
                 picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
                 if picture is None:
-                    raise ValueError(f"{path}: cannot be read as a picture; it may be damaged")
+                    raise UserError(f"{path}: cannot be read as a picture; it may be damaged")
                 yield picture
             return
         capture = self._open()
@@ -117,7 +119,7 @@ class FrameSource:
             for index in range(begin, end):
                 good, frame = capture.read()
                 if not good:
-                    raise ValueError(f"{self.path}: frame {index} cannot be decoded")
+                    raise UserError(f"{self.path}: frame {index} cannot be decoded")
                 yield frame
         finally:
             capture.release()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from utils.user_error import UserError
 from utils.utils_memory import give_back_memory, is_out_of_memory, peak_memory, reset_peak, used_memory
 from utils.utils_tile import Tiling, plan_time, spread
 
@@ -50,7 +51,7 @@ def measure_cost(
         tiling: all about tiles but their size.
 
     Raises:
-        ValueError: even these do not fit into the memory that is allowed.
+        UserError: even these do not fit into the memory that is allowed.
     """
     units = tile_units(lq, spike, tiling.window)
     pixels, taken = [], []
@@ -63,7 +64,7 @@ def measure_cost(
             if not is_out_of_memory(error):
                 raise
             told = f"a tile of {lq.shape[1]} frames, {sides[0]} x {sides[1]}, does not fit"
-            raise ValueError(f"max_memory: {told} ({str(error).splitlines()[0]}); allow more") from error
+            raise UserError(f"max_memory: {told} ({str(error).splitlines()[0]}); allow more") from error
     grows = pixels[-1] > pixels[-2] and taken[-1] > taken[-2]
     slope = (taken[-1] - taken[-2]) / (pixels[-1] - pixels[-2]) if grows else taken[-1] / pixels[-1]
     host = 0.0 if device.type == "cuda" else _host_bytes(lq, spike, tiling.scale)
@@ -83,7 +84,7 @@ def choose_tile(
         room: bytes that a tile may take.
 
     Raises:
-        ValueError: even the smallest tile takes more.
+        UserError: even the smallest tile takes more.
     """
     overlap = tiling.overlap
     axes = [
@@ -97,7 +98,7 @@ def choose_tile(
             fitting.append((math.prod(share for _, share in tile), -count * rows * columns, (count, rows, columns)))
     if not fitting:
         least = [axis[0][0] for axis in axes]
-        raise ValueError(
+        raise UserError(
             f"max_memory: a tile of {least[0]} frames, {least[1]} x {least[2]}, takes about "
             f"{cost.of(least, size) / 1e9:.2f} GB, {max(room, 0) / 1e9:.2f} GB are left; allow more"
         )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models.testing.auto_tile import TileCost, choose_tile, least_side, measure_cost, tile_units
 from models.testing.cuda_graphs import GraphedNetwork
+from utils.user_error import UserError
 from utils.utils_memory import (
     SAFE_SHARE,
     free_memory,
@@ -133,7 +134,7 @@ class Restorer:
             interpolates: the network may make another number of frames than it is given.
 
         Raises:
-            ValueError: the clip can't be restored as asked, or not within the memory that is there.
+            UserError: the clip can't be restored as asked, or not within the memory that is there.
         """
         start, padded = 0, frames + self.testing.pad_seq
         if self.testing.tile == "auto":
@@ -145,7 +146,7 @@ class Restorer:
             def window(begin: int, end: int, origin: int = origin) -> Tensor:
                 made = self._window(*self._read(read, origin + begin, origin + end, frames))
                 if made.shape[1] != end - begin and not interpolates:
-                    raise ValueError(
+                    raise UserError(
                         f"the network made {made.shape[1]} frames of {end - begin}; frame interpolation "
                         "(netG.pa_frames = 0) is tested with a dataset_type for it, VFI_DAVIS or VFI_UCF101"
                     )
@@ -194,11 +195,11 @@ class Restorer:
     def _check_limit(self) -> None:
         """
         Raises:
-            ValueError: what the process holds already is as much as it may use.
+            UserError: what the process holds already is as much as it may use.
         """
         used = 0 if self.limit is None else used_memory(self.device)
         if self.limit is not None and used >= self.limit:
-            raise ValueError(
+            raise UserError(
                 f"max_memory: {self.limit / 1e9:.2f} GB are allowed, and before the first tile the process holds "
                 f"{used / 1e9:.2f} GB on {self.device}; allow more than that"
             )
@@ -248,13 +249,13 @@ class Restorer:
         """A tile of half as many frames.
 
         Raises:
-            ValueError: there is no smaller one.
+            UserError: there is no smaller one.
         """
         now = min(tiling.tile[0] or frames, frames)
         half = max(now // 2, tiling.overlap[0] + 1)
         if half >= now:
             _, rows, columns = tiling.tile
-            raise ValueError(
+            raise UserError(
                 f"max_memory: even a tile of {now} frames, {rows} x {columns}, does not fit into the memory of "
                 f"{self.device}{'' if self.limit is None else f', {self.limit / 1e9:.2f} GB'}; allow more"
             )

@@ -11,6 +11,7 @@ from torch import nn
 
 from models.layers.spike.temporal_attention import TemporalBlock
 from models.layers.vrt.blocks import TMSA
+from utils.user_error import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,10 @@ def compile_blocks(network: nn.Module) -> None:
     and all that runs without gradients stay as they are. Names of parameters don't change.
 
     Raises:
-        ValueError: there is no C++ compiler.
+        UserError: there is no C++ compiler.
     """
     if BACKEND == "inductor" and not shutil.which(os.environ.get("CXX", "g++")):
-        raise ValueError("train.compile: torch.compile needs a C++ compiler; install g++, or set train.compile=false")
+        raise UserError("train.compile: torch.compile needs a C++ compiler; install g++, or set train.compile=false")
     # The blocks' graphs are smaller than DDP's buckets: cutting them further would only forbid recomputing in them.
     torch._dynamo.config.optimize_ddp = False
     blocks = [module for module in network.modules() if isinstance(module, (TMSA, TemporalBlock))]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import vgg
 
+from utils.user_error import UserError
 from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class VGGLoss(nn.Module):
             that memory does not grow with the clip. None: all at once, everything kept.
 
     Raises:
-        ValueError: unknown layer, or no weights; the message says where to put the file.
+        UserError: unknown layer, or no weights; the message says where to put the file.
     """
 
     mean: Tensor
@@ -63,7 +64,7 @@ class VGGLoss(nn.Module):
         names = layer_names(vgg_type)
         unknown = [layer for layer in vgg_layers if layer not in names]
         if unknown:
-            raise ValueError(f"train.vgg_layers: {vgg_type} has no {', '.join(unknown)}; it has {', '.join(names)}")
+            raise UserError(f"train.vgg_layers: {vgg_type} has no {', '.join(unknown)}; it has {', '.join(names)}")
         weights = vgg_layer_weights or [1.0] * len(vgg_layers)
         self.layer_weights = dict(zip(map(names.index, vgg_layers), weights, strict=True))
         self.distance = {"l1": F.l1_loss, "l2": F.mse_loss}[vgg_distance]
@@ -119,14 +120,14 @@ def _imagenet_weights(vgg_type: str, path: str | Path | None) -> dict[str, Tenso
     """torchvision's ImageNet weights, from a file, its cache, or its download.
 
     Raises:
-        ValueError: there are none to be had.
+        UserError: there are none to be had.
     """
     if path is not None:
         return load_network_weights(path)
     try:
         return dict(torchvision.models.get_weight(f"{vgg_type.upper()}_Weights.IMAGENET1K_V1").get_state_dict())
     except (URLError, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"train.G_perceptual_weight: the VGG loss needs torchvision's {WEIGHTS[vgg_type]}, and "
             f"downloading it failed ({error}). Copy it to model_zoo/{WEIGHTS[vgg_type]} and set train.vgg_path, or set "
             f"train.G_perceptual_weight=0."

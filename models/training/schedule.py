@@ -8,6 +8,8 @@ very last step, so the final checkpoint is written after a step at full learning
 import math
 from typing import Protocol
 
+from utils.user_error import UserError
+
 
 class ScheduleOptions(Protocol):
     """The keys of `train` that are read here."""
@@ -74,7 +76,7 @@ def _period(index: int, options: ScheduleOptions) -> tuple[float, float]:
     if isinstance(periods, list):
         return periods[index], weights[index] if isinstance(weights, list) else 1.0
     if isinstance(weights, list):
-        raise ValueError(
+        raise UserError(
             "train.G_scheduler_restart_weights: a list needs a list of G_scheduler_periods of the same length"
         )
     return periods * weights**index, 1.0

@@ -36,6 +36,7 @@ from models.layers.vrt.alignment import DeformableAlignment
 from models.layers.vrt.window_layout import Size3
 from scripts.benchmark import bench_attention
 from scripts.benchmark.bench_attention import Problem, Subject
+from utils.user_error import UserError
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,10 @@ def alignment_problems(size: Size3, batch: int, device: torch.device) -> Iterato
     """All cases, by name.
 
     Raises:
-        ValueError: a single frame.
+        UserError: a single frame.
     """
     if size[0] < 2:
-        raise ValueError(f"--size: alignment needs two frames at least, got {size[0]}")
+        raise UserError(f"--size: alignment needs two frames at least, got {size[0]}")
     for case in CASES:
         yield case.name, AlignmentProblem(case, size, batch, device)
 

@@ -46,6 +46,7 @@ from models.layers.backends.triton.attention import Tiles
 from models.layers.vrt.blocks import GatedMlp
 from models.layers.vrt.window_attention import WindowAttention, WindowCodes
 from models.layers.vrt.window_layout import Size3, from_windows, to_windows, window_layout
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 
 LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
@@ -234,22 +235,22 @@ def contenders(names: str, tiles: str | None, tiled: str, device: torch.device, 
     """Those of the command line; `tiled` is the back end of the tiles.
 
     Raises:
-        ValueError: an unknown back end, one that can't run here, or malformed tiles.
+        UserError: an unknown back end, one that can't run here, or malformed tiles.
     """
     found = []
     for name in names.split(","):
         backend = ATTENTION_BACKENDS.get(name)()
         reason = backend.refusal(device, dtype)
         if reason is not None:
-            raise ValueError(f"--compare {name}: {reason}")
+            raise UserError(f"--compare {name}: {reason}")
         found.append(Contender(name, backend))
     for text in tiles.split(",") if tiles else ():
         try:
             rows, columns, warps, stages = map(int, text.split("x"))
         except ValueError:
-            raise ValueError(f"--tiles {text}: ROWSxCOLUMNSxWARPSxSTAGES, such as 64x64x4x2") from None
+            raise UserError(f"--tiles {text}: ROWSxCOLUMNSxWARPSxSTAGES, such as 64x64x4x2") from None
         if min(rows, columns) < 16 or any(n & (n - 1) for n in (rows, columns, warps)):
-            raise ValueError(f"--tiles {text}: rows, columns and warps are powers of two, rows and columns at least 16")
+            raise UserError(f"--tiles {text}: rows, columns and warps are powers of two, rows and columns at least 16")
         backend = ATTENTION_BACKENDS.get(tiled)()
         found.append(Contender(f"{tiled} {text}", backend, Tiles(rows, columns, warps, stages)))
     return found
@@ -287,9 +288,9 @@ def run(arguments: argparse.Namespace, subject: Subject) -> bool:
     try:
         frames, height, width = map(int, arguments.size.split("x"))
     except ValueError:
-        raise ValueError(f"--size {arguments.size}: FRAMESxHEIGHTxWIDTH, such as 6x192x192") from None
+        raise UserError(f"--size {arguments.size}: FRAMESxHEIGHTxWIDTH, such as 6x192x192") from None
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch sees no GPU here")
+        raise UserError("--device cuda: PyTorch sees no GPU here")
     torch.set_float32_matmul_precision("high" if arguments.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = arguments.precision == "tf32"
     device = torch.device(arguments.device)

@@ -38,6 +38,7 @@ from models.testing.restore import Testing
 from utils.evaluation.flow_metric import optical_flow
 from utils.evaluation.metrics import psnr, psnr_y, ssim, ssim_y
 from utils.evaluation.scorer import Pictures, Scorer
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_option import load_options
 
@@ -102,7 +103,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Medians in milliseconds per frame and their ratio."""
     height, width = arguments.size
     if min(height, width) < 32 or arguments.frames < 2 or arguments.rounds < 1:
-        raise ValueError("--size needs at least 32 32, --frames 2, --rounds 1")
+        raise UserError("--size needs at least 32 32, --frames 2, --rounds 1")
     opt = load_options(arguments.opt, ["netG.spynet_path=null"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = define_G(opt.netG).to(device)

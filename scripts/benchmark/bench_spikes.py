@@ -26,6 +26,7 @@ from data.spike.encoding import build_encoding
 from data.spike.sync import ExposureWindow
 from scripts.benchmark.stream_benchmark import run_benchmark
 from utils.spike_loader import SpikeStream, write_spikes
+from utils.user_error import UserError
 
 BLOCK = 41
 CROP = 96
@@ -64,7 +65,7 @@ def jobs(path: Path, height: int, width: int) -> dict[str, tuple[Callable[[], np
     stream = SpikeStream(path, height, width)
     length = len(stream)
     if length < BLOCK or min(height, width) < CROP or height * width % 8:
-        raise ValueError(f"{path}: {BLOCK} frames of {CROP}x{CROP} or more, with H*W a multiple of 8, are needed.")
+        raise UserError(f"{path}: {BLOCK} frames of {CROP}x{CROP} or more, with H*W a multiple of 8, are needed.")
     begin, top, left = (length - BLOCK) // 2, (height - CROP) // 2 + 1, (width - CROP) // 2 + 3
     encoding = build_encoding({"representation": "voxel", "bins": VOXELS}, spike_threshold=2.0)
     window = ExposureWindow(0, length, length // 2)

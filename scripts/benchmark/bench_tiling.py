@@ -26,6 +26,7 @@ from torch import Tensor
 
 from data.select_dataset import define_Dataset
 from models.select_network import define_G, load_weights
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_option import load_options
 from utils.utils_tile import Tiling, segments_of
@@ -81,7 +82,7 @@ def bench(options: Path, checkpoint: Path | None) -> None:
     """Prints all tables."""
     opt = load_options(options, ["netG.init_type=default"])
     if opt.datasets.test is None:
-        raise ValueError("datasets.test: missing; the clips to restore are taken from it")
+        raise UserError("datasets.test: missing; the clips to restore are taken from it")
     torch.manual_seed(SEED)
     network = define_G(opt.netG).eval()
     if checkpoint is not None:

@@ -30,6 +30,7 @@ from main_train_vrt import stream
 from models.model_base import ModelBase
 from models.select_model import define_Model
 from scripts.estimate_memory import NO_FILES, batch_of
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_dist import Dist, any_rank, init_dist
 from utils.utils_logger import Writer, log_train
@@ -159,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> None:
         opt = load_options(arguments.recipe, [*(NO_FILES if arguments.synthetic else ()), *arguments.set])
         if opt.datasets.train is None:
-            raise ValueError("datasets.train: missing; the benchmark is of training")
+            raise UserError("datasets.train: missing; the benchmark is of training")
         found = measure(opt, arguments.synthetic, arguments.steps, arguments.warmup)
         print(json.dumps(found, indent=1)) if arguments.json else report(found)
 

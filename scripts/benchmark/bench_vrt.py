@@ -34,6 +34,7 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.benchmark.vrt_worker import GRAPHS, Variant, serve
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +67,7 @@ class Process:
         """Calls `Workload.name` in the process.
 
         Raises:
-            ValueError: it failed there, for instance for lack of memory.
+            UserError: it failed there, for instance for lack of memory.
         """
         try:
             self._connection.send((name, arguments))
@@ -74,9 +75,9 @@ class Process:
         except (EOFError, ConnectionError) as fault:
             self._process.join()
             code = self._process.exitcode
-            raise ValueError(f"{label(self.variant)}: its process ended with code {code}; out of memory?") from fault
+            raise UserError(f"{label(self.variant)}: its process ended with code {code}; out of memory?") from fault
         if error:
-            raise ValueError(f"{label(self.variant)}: {error}")
+            raise UserError(f"{label(self.variant)}: {error}")
         return result
 
     def end(self) -> None:
@@ -186,12 +187,12 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         frames, height, width = map(int, arguments.size.split("x"))
     except ValueError:
-        raise ValueError(f"--size {arguments.size}: FRAMESxHEIGHTxWIDTH, such as 6x64x64") from None
+        raise UserError(f"--size {arguments.size}: FRAMESxHEIGHTxWIDTH, such as 6x64x64") from None
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch sees no GPU here")
+        raise UserError("--device cuda: PyTorch sees no GPU here")
     for compared in arguments.compare.split(","):
         if "+" in compared.removesuffix(GRAPHS) or (compared.endswith(GRAPHS) and arguments.step):
-            raise ValueError(f"--compare {compared}: BACKEND or, for a forward pass, BACKEND{GRAPHS}")
+            raise UserError(f"--compare {compared}: BACKEND or, for a forward pass, BACKEND{GRAPHS}")
     if arguments.malloc == "tuned":
         os.environ.update(TUNED_MALLOC)
     overrides = (*(() if arguments.checkpoint else NO_CHECKPOINTS), *arguments.set)

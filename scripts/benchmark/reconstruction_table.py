@@ -35,6 +35,7 @@ from data.spike.simulation.simulate import to_uint8
 from data.spike.sync import default_window
 from utils.evaluation.metrics import psnr, ssim
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 from utils.utils_image import imread_rgb
 
 METHODS: dict[str, RateMethod] = {
@@ -68,7 +69,7 @@ Reconstruct = Callable[[Sample], np.ndarray]
 def load_samples(data: Path) -> list[Sample]:
     """
     Raises:
-        ValueError: the folder has none of the samples.
+        UserError: the folder has none of the samples.
     """
     found = []
     gopro = data / "gopro_spike_sample" / "000226.dat"
@@ -79,7 +80,7 @@ def load_samples(data: Path) -> list[Sample]:
         stream = SpikeStream(path, 250, 400)
         found.append((stream, default_window(path.stem, len(stream)).center, 1 / 0.6))
     if not found:
-        raise ValueError(f"{data}: neither gopro_spike_sample/000226.dat nor reds_base/*.dat is there")
+        raise UserError(f"{data}: neither gopro_spike_sample/000226.dat nor reds_base/*.dat is there")
     samples = []
     for stream, center, threshold in found:
         picture = imread_rgb(stream.filepath.with_suffix(".png"))
@@ -145,7 +146,7 @@ def main() -> None:
         for name, recipe, checkpoint in arguments.network:
             ways[name] = by_network(Path(recipe), Path(checkpoint))
         rows = measure(samples, ways)
-    except ValueError as fault:
+    except UserError as fault:
         parser.error(str(fault))
     print(json.dumps(rows, indent=1) if arguments.json else table(rows, samples))
 

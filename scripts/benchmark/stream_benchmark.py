@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 
 
 class Measured(NamedTuple):
@@ -48,7 +49,7 @@ def run_benchmark(
                 size = make_stream(path)
             stream = SpikeStream(path, *size)
             measured = Measured(path.name, stream.shape, arguments.repeats, measure(stream, arguments.repeats))
-        except ValueError as fault:
+        except UserError as fault:
             parser.error(str(fault))
     if not arguments.json:
         return measured

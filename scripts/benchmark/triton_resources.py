@@ -31,6 +31,7 @@ from models.layers.backends.triton import deform as triton_deform
 from models.layers.backends.triton.attention import interpreted, window_attention, window_attention_backward
 from models.layers.backends.triton.mlp import add_gated_mlp
 from models.layers.backends.triton.norm_linear import norm_linear
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 
 KERNELS = ("attention_forward", "attention_backward", "attention_backward_bias")
@@ -196,7 +197,7 @@ def registers(kernel: Any) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> None:
     """Compiles and prints."""
     if interpreted():
-        raise ValueError("TRITON_INTERPRET=1 leaves nothing to compile: unset it")
+        raise UserError("TRITON_INTERPRET=1 leaves nothing to compile: unset it")
     torch.set_float32_matmul_precision(arguments.precision)
     capability, dtype = arguments.capability, DTYPES[arguments.dtype]
     header = f"{'registers':>11}{'spilled':>9}{'shared KiB':>12}{'warps':>7}"

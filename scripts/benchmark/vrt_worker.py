@@ -23,6 +23,7 @@ from models.testing.cuda_graphs import GraphedNetwork
 from models.training.execution import compile_blocks
 from scripts.benchmark.vrt_counters import count
 from scripts.estimate_memory import NO_FILES
+from utils.user_error import UserError
 from utils.utils_option import load_options
 
 GRAPHS = "+graphs"
@@ -72,7 +73,7 @@ class Workload:
             dtype = torch.bfloat16 if variant.precision == "bf16" else torch.float32
             reason = ATTENTION_BACKENDS.get(backend)().refusal(self.device, dtype)
             if reason is not None:  # what takes its place must not be measured under its name
-                raise ValueError(f"it can't run here: {reason}")
+                raise UserError(f"it can't run here: {reason}")
         for module in network.modules():
             if isinstance(module, VRT):
                 module.attention_backend = backend

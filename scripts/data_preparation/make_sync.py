@@ -34,6 +34,7 @@ from data.spike_io import SpikeFrames, find_spikes
 from data.video_clips import Clip
 from scripts.data_preparation.preparation import SPLITS, sections
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 
 GOPRO_SPIKE_FPS = 1920.0  # 240 sharp frames a second, 8 spike frames each
@@ -105,9 +106,9 @@ def windows_by_rule(
     """
     files = find_spikes(clip, folder)
     if files.missing:
-        raise ValueError(files.missing)
+        raise UserError(files.missing)
     if files.whole_clip:
-        raise ValueError(
+        raise UserError(
             f"{next(iter(files.paths.values()))} holds all frames' spikes: say how they follow each other by "
             "--spikes_per_frame and --exposure, or by --log"
         )
@@ -135,7 +136,7 @@ def _windows(
     }
     files = find_spikes(clip, folder)
     if files.missing:
-        raise ValueError(files.missing)
+        raise UserError(files.missing)
     for frame, path in files.paths.items():
         windows[frame].check(len(SpikeStream(path, *recording.size)))
     return windows
@@ -146,7 +147,7 @@ def check(recording: Recording, arguments: argparse.Namespace) -> list[str]:
     off = []
     found = SpikeFrames.plain(recording.spikes, recording.clips, recording.size, recording.flipud)
     if found.faults:
-        raise ValueError("\n  ".join(["The spikes can't be checked:", *found.faults[:10]]))
+        raise UserError("\n  ".join(["The spikes can't be checked:", *found.faults[:10]]))
     print(f"{recording.spikes}, offsets in spike frames")
     print(f"{'clip':30s} {'offset':>7s} {'correlation there':>18s} {'as sync says':>13s}")
     for clip in recording.clips:
@@ -183,7 +184,7 @@ def _recordings(arguments: argparse.Namespace) -> list[Recording]:
         size, flipud = (section.get("spike_h"), section.get("spike_w")), section.get("spike_flipud", True)
         found.append(Recording(frames, side == "gt", Path(section["dataroot_spike"]).expanduser(), size, flipud))
     if not found:
-        raise ValueError(f"{arguments.opt}: no dataroot_spike in datasets.{' or datasets.'.join(arguments.splits)}")
+        raise UserError(f"{arguments.opt}: no dataroot_spike in datasets.{' or datasets.'.join(arguments.splits)}")
     return found
 
 

@@ -48,7 +48,7 @@ def tile_frames(frames: Frames, target: Path, workers: int, force: bool = False)
     """Writes <target>/<clip>/<frame>.tif of every frame; returns how many were not there yet.
 
     Raises:
-        ValueError: a frame can't be read.
+        UserError: a frame can't be read.
     """
     keys = [(clip, frame) for clip, names in frames.clips.items() for frame in names]
     todo = [key for key in keys if force or not _path(target, *key).is_file()]

@@ -17,6 +17,7 @@ from data.frame_lmdb import lmdb_is_complete, write_lmdb
 from data.video_clips import frame_number, write_meta_info
 from scripts.data_preparation.make_tiles import tile_frames
 from utils.options.layers import load_layers
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
 
@@ -128,13 +129,13 @@ def prepare_splits(splits: Sequence[Split], how: Manner) -> None:
     """Lays out all splits, or says what is missing before anything is made.
 
     Raises:
-        ValueError: a raw folder is missing, a clip is not whole, or the disk is too full.
+        UserError: a raw folder is missing, a clip is not whole, or the disk is too full.
     """
     faults = [fault for split in splits for fault in _incomplete(split)]
     if faults:
         shown = "".join(f"\n  {fault}" for fault in faults[:10])
         more = f"\n  ... and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise ValueError(f"The raw data are not complete; nothing was changed:{shown}{more}")
+        raise UserError(f"The raw data are not complete; nothing was changed:{shown}{more}")
     _check_room(splits, how)
     for split in splits:
         for side, target in split.targets.items():
@@ -174,7 +175,7 @@ def lay_out(raw: Path, target: Path, how: Manner) -> None:
         if not how.force and pictures(target) == pictures(raw):
             return
         if not how.force:
-            raise ValueError(f"{target} holds other frames than {raw}; --force replaces it")
+            raise UserError(f"{target} holds other frames than {raw}; --force replaces it")
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not how.copy:
@@ -235,7 +236,7 @@ def _gaps(names: Sequence[str]) -> str:
 def _check_room(splits: Sequence[Split], how: Manner) -> None:
     """
     Raises:
-        ValueError: copies, LMDBs and tiles would not fit on the disk.
+        UserError: copies, LMDBs and tiles would not fit on the disk.
     """
     if not (how.copy or how.lmdb or how.tiles):
         return
@@ -252,7 +253,7 @@ def _check_room(splits: Sequence[Split], how: Manner) -> None:
     for place, size in needed.values():
         free = shutil.disk_usage(place).free
         if size > free:
-            raise ValueError(
+            raise UserError(
                 f"{place}: about {size / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
                 "links alone (without --copy, --generate_lmdb and --tiles) need none"
             )
@@ -310,7 +311,7 @@ def _prepare_layout(layout: Layout, arguments: argparse.Namespace) -> None:
             print(f"{name}: no raw data, and all that the options name is there; left alone")
             continue
         if "gt" in lacking or (asked and lacking):
-            raise ValueError(f"{raw_root}: no {name} clips for {', '.join(lacking)}. {layout.unpack}")
+            raise UserError(f"{raw_root}: no {name} clips for {', '.join(lacking)}. {layout.unpack}")
         if lacking:
             print(f"{name}: {', '.join(lacking)} left out, not in {raw_root}")
         if present:

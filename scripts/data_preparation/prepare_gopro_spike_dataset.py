@@ -38,6 +38,7 @@ from scripts.data_preparation.preparation import (
     write_config,
 )
 from utils.spike_loader import find_geometry
+from utils.user_error import UserError
 
 RECIPE = Path(__file__).resolve().parents[2] / "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
 """The option file whose folders are made where the command line names none."""
@@ -78,7 +79,7 @@ def prepare(arguments: argparse.Namespace) -> None:
         elif is_there(chosen[name]):
             print(f"{name}: no raw data, and all that the options name is there; left alone")
         elif arguments.opt is None or chosen[name]:
-            raise ValueError(
+            raise UserError(
                 f"{root / name}: no clips. Unpack GOPRO_Large so that {root / name}/<clip>/sharp/000001.png exists."
             )
     prepare_splits(splits, manner(arguments, roots))
@@ -95,7 +96,7 @@ def prepare_spikes(split: Split, spikes: Path, arguments: argparse.Namespace) ->
         spikes: <clip>/spike/<frame>.dat below it; config.yaml goes into its parent.
 
     Raises:
-        ValueError: names the spike files that are missing or of another size.
+        UserError: names the spike files that are missing or of another size.
     """
     frames = FolderFrames(split.targets["gt"], "dataroot_gt")
     clips = [Clip(clip, tuple(frames.clips[clip])) for clip in split.raw["gt"]]
@@ -124,7 +125,7 @@ def prepare_spikes(split: Split, spikes: Path, arguments: argparse.Namespace) ->
 
 def _gopro_root(train: dict[str, str]) -> Path:
     if not train.get("dataroot_gt"):
-        raise ValueError("name the folder of GoPro by --gopro_root, or an option file with a training set by --opt")
+        raise UserError("name the folder of GoPro by --gopro_root, or an option file with a training set by --opt")
     return Path(train["dataroot_gt"]).expanduser().parent
 
 

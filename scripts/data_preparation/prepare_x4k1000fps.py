@@ -32,6 +32,7 @@ from data.spike.video_source import FrameSize, FrameSource
 from data.video_clips import write_meta_info
 from scripts.data_preparation.preparation import SPLITS, pictures, write_config
 from utils.spike_loader import write_spikes
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_image import imwrite_rgb
 
@@ -60,15 +61,13 @@ def prepare(arguments: argparse.Namespace) -> None:
     """All exposures of all splits."""
     wrong = [exposure for exposure in arguments.exposures if exposure < 3 or exposure % 2 == 0]
     if wrong or arguments.step < 1:
-        raise ValueError(
+        raise UserError(
             f"--exposures {wrong or arguments.exposures}, --step {arguments.step}: odd from 3 on, and 1 or more"
         )
     raw = {split: raw_clips(arguments.raw_root / RAW_SPLITS[split]) for split in arguments.splits}
     lacking = [str(arguments.raw_root / RAW_SPLITS[split]) for split, clips in raw.items() if not clips]
     if lacking:
-        raise ValueError(
-            f"{', '.join(lacking)}: no clips; unpack X4K1000FPS so that <split>/<scene>/<clip>/*.png exist"
-        )
+        raise UserError(f"{', '.join(lacking)}: no clips; unpack X4K1000FPS so that <split>/<scene>/<clip>/*.png exist")
     _check_room(raw, arguments)
     for exposure in arguments.exposures:
         root = arguments.out_root / f"X4K1000FPS_{exposure}"
@@ -111,7 +110,7 @@ def make_clip(folder: Path, places: list[Path], exposure: int, number: int, argu
         imwrite_rgb(half_made[1] / f"{names[-1]}.png", blurred)
         write_spikes(half_made[2] / "spike" / f"{names[-1]}.dat", spikes)
     if not names:
-        raise ValueError(f"{folder}: {source.length} frames are too few for an exposure of {exposure} spike frames")
+        raise UserError(f"{folder}: {source.length} frames are too few for an exposure of {exposure} spike frames")
     write_sync(half_made[2] / "sync.json", places[2].name, dict.fromkeys(names, window), 1000.0 * FACTOR)
     for path, place in zip(half_made, places, strict=True):
         path.rename(place)
@@ -140,14 +139,14 @@ def exposed(
 def _check_room(raw: dict[str, dict[str, Path]], arguments: argparse.Namespace) -> None:
     """
     Raises:
-        ValueError: what will be made does not fit on the disk.
+        UserError: what will be made does not fit on the disk.
     """
     files = [folder / name for clips in raw.values() for folder in clips.values() for name in pictures(folder)]
     per_frame = sum(file.stat().st_size for file in files) * (2 * FACTOR / arguments.step + FACTOR / arguments.step)
     place = next(folder for folder in (arguments.out_root, *arguments.out_root.absolute().parents) if folder.exists())
     needed, free = len(arguments.exposures) * per_frame, shutil.disk_usage(place).free
     if needed > free:
-        raise ValueError(f"{place}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
+        raise UserError(f"{place}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
 
 
 if __name__ == "__main__":

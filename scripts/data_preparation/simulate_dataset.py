@@ -29,6 +29,7 @@ from data.spike.simulation.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, Ca
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
+from utils.user_error import UserError
 from utils.utils_cli import program
 
 DEMO_SIZE = (128, 160)
@@ -91,7 +92,7 @@ def video_parts(
     """
     for source in sources:
         if exposure.blocks(source.length) < 1:
-            raise ValueError(
+            raise UserError(
                 f"{source.path}: {source.length} frames are too few; one blurred picture of "
                 f"{exposure.sharp_frames} frames needs {exposure.sharp_needed(1)} "
                 "(the next one ends its spike stream). Lower --n, or give a longer video"
@@ -99,19 +100,19 @@ def video_parts(
     if args.split is not None or len(sources) > 1:
         count = args.test_clips if args.test_clips is not None else max(1, round(args.test_fraction * len(sources)))
         if count > len(sources):
-            raise ValueError(f"--test_clips {count}: there are only {len(sources)} videos")
+            raise UserError(f"--test_clips {count}: there are only {len(sources)} videos")
         for index, source in enumerate(sources):
             split = args.split or ("test" if index >= len(sources) - count else "train")
             yield source, split, 0, exposure.blocks(source.length)
         return
     if args.test_clips is not None:
-        raise ValueError("--test_clips chooses among several videos; split a single one by --test_fraction or --split")
+        raise UserError("--test_clips chooses among several videos; split a single one by --test_fraction or --split")
     (source,) = sources
     blocks = exposure.blocks(source.length)
     gap = math.ceil(exposure.sharp_frames / exposure.stride)
     test = max(1, round(args.test_fraction * blocks))
     if blocks - gap - test < 1:
-        raise ValueError(
+        raise UserError(
             f"{source.path}: {blocks} blurred pictures are too few to split in time "
             f"({test} for testing, {gap} between): lower --n or --test_fraction, give more videos, "
             "or send it all to one side with --split train or --split test"
@@ -133,7 +134,7 @@ def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposu
         part = int(len(sources) == 1 and first > 0)
         name = clip_name(source.path, exposure.sharp_frames, part)
         if any(clip.name == name for clip in clips):
-            raise ValueError(f"{source.path}: another video gives the clip the same name {name!r}: rename one of them")
+            raise UserError(f"{source.path}: another video gives the clip the same name {name!r}: rename one of them")
         clips.append(Clip(split, name, length, functools.partial(exposed, source, first, length, index)))
     return clips
 
@@ -248,11 +249,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Fills in defaults; raises ValueError for numbers out of range and for options that would have no effect."""
+    """Fills in defaults; raises UserError for numbers out of range and for options that would have no effect."""
     defaults, others = (VIDEO_DEFAULTS, DEMO_DEFAULTS) if args.video else (DEMO_DEFAULTS, VIDEO_DEFAULTS)
     for name in others:
         if getattr(args, name) is not None and not (args.video and name == "test_clips"):
-            raise ValueError(f"--{name} has no effect {'with' if args.video else 'without'} --video: leave it out")
+            raise UserError(f"--{name} has no effect {'with' if args.video else 'without'} --video: leave it out")
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -268,20 +269,20 @@ def check(args: argparse.Namespace) -> None:
     }
     for name, limit in least.items():
         if getattr(args, name) is not None and not getattr(args, name) >= limit:
-            raise ValueError(f"--{name} must be at least {limit}, got {getattr(args, name)}")
+            raise UserError(f"--{name} must be at least {limit}, got {getattr(args, name)}")
     if not args.video and args.train_clips + args.test_clips == 0:
-        raise ValueError("--train_clips 0 and --test_clips 0 leave nothing to make")
+        raise UserError("--train_clips 0 and --test_clips 0 leave nothing to make")
     if args.video and not 0 < args.scale <= 8:
-        raise ValueError(f"--scale must lie in (0, 8], got {args.scale}")
+        raise UserError(f"--scale must lie in (0, 8], got {args.scale}")
     if args.video and not 0 < args.test_fraction < 1:
-        raise ValueError(f"--test_fraction must lie between 0 and 1, got {args.test_fraction}")
+        raise UserError(f"--test_fraction must lie between 0 and 1, got {args.test_fraction}")
     if args.size is not None and min(args.size) < FLOW_MIN_SIDE:
-        raise ValueError(f"--size {args.size[0]} {args.size[1]}: both must be at least {FLOW_MIN_SIDE}")
+        raise UserError(f"--size {args.size[0]} {args.size[1]}: both must be at least {FLOW_MIN_SIDE}")
     if args.size is not None and args.video and args.scale != 1.0:
-        raise ValueError("--size and --scale both resize: give one of them")
+        raise UserError("--size and --scale both resize: give one of them")
     if args.root is None:
         if args.video:
-            raise ValueError("--root is missing: say where the data set of these videos goes")
+            raise UserError("--root is missing: say where the data set of these videos goes")
         args.root = Path("trainsets/demo")
 
 
@@ -294,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_from_videos(args)
         else:
             make_demo(args)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"simulate_dataset: {error}", file=sys.stderr)
         return 2
     return 0

@@ -19,6 +19,7 @@ if not __package__:  # started by path, not by -m
 
 import models.select_network  # noqa: F401  registers the networks, whose options the file has
 from data.select_dataset import define_Dataset
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_option import add_option_arguments, load_options
 
@@ -41,7 +42,7 @@ def report(arguments: argparse.Namespace) -> None:
     opt = load_options(arguments.opt, [*arguments.set, "datasets.train.spike_normalize=null"])
     section = opt.datasets.train
     if section is None:
-        raise ValueError("datasets.train: missing; the statistics are those of a training set")
+        raise UserError("datasets.train: missing; the statistics are those of a training set")
     dataset: Any = define_Dataset(section, seed=opt.train.manual_seed, scale=opt.scale, n_channels=opt.n_channels)
     keys = [(clip.name, frame) for clip in dataset.clips for frame in clip.frames]
     step = max(1, len(keys) // arguments.frames) if arguments.frames else 1
@@ -53,7 +54,7 @@ def report(arguments: argparse.Namespace) -> None:
         print(f"{channel:7d}  {m:8.4f}  {s:8.4f}  " + "  ".join(f"{value:8.4f}" for value in row))
     flat = [str(channel) for channel, value in enumerate(std) if round(float(value), DIGITS) == 0]
     if flat:
-        raise ValueError(f"channels {', '.join(flat)} have the same value everywhere; they can't be normalised")
+        raise UserError(f"channels {', '.join(flat)} have the same value everywhere; they can't be normalised")
     block = {key: [round(float(v), DIGITS) for v in values] for key, values in (("mean", mean), ("std", std))}
     print(f'"spike_normalize": {json.dumps(block)}')
 

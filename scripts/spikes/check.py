@@ -19,6 +19,7 @@ from data.spike.orientation import center_scores, gray_at_size, orientation_scor
 from data.spike.sync import SyncTable, default_window
 from scripts.spikes.sources import Source, add_source_arguments, open_source
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 from utils.utils_image import imread_rgb
 
 CERTAIN = 0.1  # edge correlation below which nothing can be said
@@ -40,11 +41,11 @@ def run(args: argparse.Namespace) -> None:
     source = open_source(args)
     stream = source.stream
     if not isinstance(stream, SpikeStream):
-        raise ValueError(f"{source.path}: only .dat files have an orientation to check")
+        raise UserError(f"{source.path}: only .dat files have an orientation to check")
     picture = imread_rgb(args.picture)
     center = assumed_center(source, args) if args.center is None else args.center
     if not 0 <= center < len(stream) or args.reach < 0:
-        raise ValueError(f"--center {center}, --reach {args.reach}: the stream has frames 0 to {len(stream) - 1}")
+        raise UserError(f"--center {center}, --reach {args.reach}: the stream has frames 0 to {len(stream) - 1}")
     content = compare(source, stream, picture, center, args.reach)
     print(json.dumps(content, indent=1) if args.json else text(content))
     if not content["right"]:

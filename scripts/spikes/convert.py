@@ -19,6 +19,7 @@ from data.spike.stream_report import reversed_bits
 from scripts.spikes.sources import Source, add_source_arguments, frame_range, open_source
 from utils.spike_loader import SpikeStream, find_threshold
 from utils.spike_writer import writing_spikes
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 from utils.utils_image import imread_rgb
 
@@ -42,16 +43,16 @@ def run(args: argparse.Namespace) -> None:
     frames = frame_range(source, args.begin, args.end)
     suffix = args.out.suffix.lower()
     if suffix not in (".dat", ".npy", ".npz"):
-        raise ValueError(f"{args.out}: streams are written as .dat, .npy or .npz")
+        raise UserError(f"{args.out}: streams are written as .dat, .npy or .npz")
     if args.out.exists() and args.out.resolve() == source.path.resolve():
-        raise ValueError(f"{args.out}: the stream cannot be written over itself; choose another name")
+        raise UserError(f"{args.out}: the stream cannot be written over itself; choose another name")
     if suffix != ".dat" and (args.out_top_down or args.config):
-        raise ValueError("--out_top_down and --config are for .dat files")
+        raise UserError("--out_top_down and --config are for .dat files")
     if (suffix == ".npz") != (args.picture is not None):
-        raise ValueError("spikling's .npz needs --picture, the one at the middle of the frames; others have none")
+        raise UserError("spikling's .npz needs --picture, the one at the middle of the frames; others have none")
     config = args.out.parent / "config.yaml"
     if args.config and config.exists():
-        raise ValueError(f"{config} is there already; choose another folder, or leave out --config")
+        raise UserError(f"{config} is there already; choose another folder, or leave out --config")
     blocks = (turned(block, args) for block in as_displayed(source, frames, args.reverse_bits))
     _, height, width = source.shape
     if suffix == ".dat":
@@ -79,7 +80,7 @@ def as_displayed(source: Source, frames: range, reverse_bits: bool) -> Iterator[
         return
     stream = source.stream
     if not isinstance(stream, SpikeStream) or stream.head_columns:
-        raise ValueError("--reverse_bits is for .dat files without head columns")
+        raise UserError("--reverse_bits is for .dat files without head columns")
     for block in source.blocks(frames.start, frames.stop, "converting", as_stored=True):
         block = reversed_bits(block)
         yield block[:, ::-1] if stream.flipud else block

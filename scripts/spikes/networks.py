@@ -8,6 +8,7 @@ from torch import nn
 import data.select_dataset  # noqa: F401  registers what recipes name
 import models.select_model  # noqa: F401
 from models.select_network import define_G, load_weights
+from utils.user_error import UserError
 from utils.utils_option import load_options
 
 
@@ -15,11 +16,11 @@ def load_generator(recipe: Path, checkpoint: Path) -> nn.Module:
     """The network of a recipe with the checkpoint's weights, for inference, on the GPU if there is one.
 
     Raises:
-        ValueError: no such recipe or checkpoint, a network that takes no windows of spikes, or weights of another one.
+        UserError: no such recipe or checkpoint, a network that takes no windows of spikes, or weights of another one.
     """
     options = load_options(recipe)
     if options.model != "spikling":
-        raise ValueError(
+        raise UserError(
             f'{recipe}: its model is {options.model!r}; networks that turn spikes into pictures have "spikling"'
         )
     network = define_G(options.netG)

@@ -11,6 +11,7 @@ from data.spike.reconstruction.methods import RateMethod
 from data.spike.reconstruction.reconstruct import METHODS, reconstruct_frames
 from data.spike.simulation.simulate import linear_to_srgb, to_uint8
 from scripts.spikes.sources import Source, frame_range
+from utils.user_error import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +60,16 @@ def moments(source: Source, args: argparse.Namespace, frames: Sequence[int] | No
     """The moments and pictures that the arguments ask for; `frames` in place of --begin, --end and --stride.
 
     Raises:
-        ValueError: frames that are not there, or an argument that has no effect or is out of range.
+        UserError: frames that are not there, or an argument that has no effect or is out of range.
     """
     given = {name: getattr(args, name) for name in PARAMETERS if getattr(args, name) is not None}
     known = [] if args.method in ("raw", "gen") else _parameters(args.method)
     for name in given:
         if name not in known:
             fitting = ", ".join(f"--{name}" for name in known)
-            raise ValueError(f"--{name} has no effect with --method {args.method}, which has: {fitting or 'none'}")
+            raise UserError(f"--{name} has no effect with --method {args.method}, which has: {fitting or 'none'}")
     if args.method != "gen" and (args.opt or args.checkpoint):
-        raise ValueError("--opt and --checkpoint are for --method gen")
+        raise UserError("--opt and --checkpoint are for --method gen")
     if args.method == "gen":
         return _generated(source, args, frames)
     times = frame_range(source, args.begin, args.end, args.stride) if frames is None else frames
@@ -86,7 +87,7 @@ def _parameters(method: str) -> list[str]:
 def _generated(source: Source, args: argparse.Namespace, frames: Sequence[int] | None) -> Moments:
     """By a network, whose window lies around each moment; without --end up to the last one with a whole window."""
     if args.checkpoint is None:
-        raise ValueError("--method gen needs --checkpoint, the network's weights")
+        raise UserError("--method gen needs --checkpoint, the network's weights")
     # Here, since importing networks takes longer than most pictures.
     from models.network_spikling import generate_stream
     from scripts.spikes.networks import load_generator

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scripts.spikes.pictures import add_picture_arguments, moments
 from scripts.spikes.sources import add_source_arguments, open_source, with_progress
+from utils.user_error import UserError
 from utils.utils_image import imwrite_rgb
 
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     source = open_source(args)
     if args.frame and (args.begin, args.end, args.stride) != (0, None, 1):
-        raise ValueError("--begin, --end and --stride have no effect with --frame: give one or the other")
+        raise UserError("--begin, --end and --stride have no effect with --frame: give one or the other")
     asked = moments(source, args, args.frame)
     pictures = with_progress(asked.pictures, len(asked.times), args.method)
     for time, picture in zip(asked.times, pictures, strict=True):

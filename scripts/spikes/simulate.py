@@ -26,6 +26,7 @@ from data.spike.simulation.video import spike_frames, write_config, write_frames
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from scripts.spikes.sources import with_progress
+from utils.user_error import UserError
 from utils.utils_image import imwrite_rgb
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png")  # background and moving object
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         shutter = Shutter(args.exposure, args.gap)
         if count < shutter.period:
-            raise ValueError(f"{args.video}: {count} spike frames are fewer than an exposure and gap, {shutter.period}")
+            raise UserError(f"{args.video}: {count} spike frames are fewer than an exposure and gap, {shutter.period}")
         folder = args.pictures or args.out.parent
         pictures = write_exposed(expose(bar, shutter, make_sensor=make_sensor, **seen), shutter, args.out, folder)
         written = pictures * shutter.period
@@ -103,19 +104,19 @@ def run(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises ValueError for numbers out of range and options that would have no effect."""
+    """Raises UserError for numbers out of range and options that would have no effect."""
     if args.out.suffix.lower() != ".dat":
-        raise ValueError(f"{args.out}: streams are simulated into .dat files; `convert` makes others of them")
+        raise UserError(f"{args.out}: streams are simulated into .dat files; `convert` makes others of them")
     least = {"frames": 1, "interpolate": 1, "spike_ratio": 1, "seed": 0}
     for name, limit in least.items():
         if getattr(args, name) is not None and getattr(args, name) < limit:
-            raise ValueError(f"--{name} must be at least {limit}, got {getattr(args, name)}")
+            raise UserError(f"--{name} must be at least {limit}, got {getattr(args, name)}")
     if not args.scale > 0 or (args.size and min(args.size) < args.spike_ratio):
-        raise ValueError(f"--scale {args.scale}, --size {args.size}: frames of at least one spike pixel are needed")
+        raise UserError(f"--scale {args.scale}, --size {args.size}: frames of at least one spike pixel are needed")
     if args.size and args.scale != 1.0:
-        raise ValueError("--size and --scale both resize: give one of them")
+        raise UserError("--size and --scale both resize: give one of them")
     if args.exposure is None and (args.gap or args.pictures):
-        raise ValueError("--gap and --pictures need --exposure: the spike frames that a picture is exposed for")
+        raise UserError("--gap and --pictures need --exposure: the spike frames that a picture is exposed for")
 
 
 def sensor_model(args: argparse.Namespace) -> SensorModel:
@@ -136,7 +137,7 @@ def clock_frames(args: argparse.Namespace, rng: np.random.Generator) -> tuple[It
     """Frames (H,W,3) uint8 RGB on the spike clock, and how many."""
     if args.video.name == "photographs" and not args.video.exists():
         if args.interpolate is not None or args.scale != 1.0:
-            raise ValueError("--interpolate and --scale have no effect on photographs, which move on the spike clock")
+            raise UserError("--interpolate and --scale have no effect on photographs, which move on the spike clock")
         height, width = args.size or PHOTOGRAPH_SIZE
         size = height - height % args.spike_ratio, width - width % args.spike_ratio
         background, moving = (load_photograph(name) for name in PHOTOGRAPHS)
@@ -152,14 +153,14 @@ def clock_frames(args: argparse.Namespace, rng: np.random.Generator) -> tuple[It
 
 
 def check_config(args: argparse.Namespace, size: tuple[int, int], model: SensorModel) -> None:
-    """Raises ValueError where the stream's folder has a config.yaml of other streams."""
+    """Raises UserError where the stream's folder has a config.yaml of other streams."""
     path = args.out.parent / "config.yaml"
     if args.no_config or not path.is_file():
         return
     found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     wanted = {"spike_h": size[0], "spike_w": size[1], "spike_threshold": model.spike_threshold}
     if any(found.get(key) != value for key, value in wanted.items()):
-        raise ValueError(f"{path} describes other streams: choose another folder, or --no_config")
+        raise UserError(f"{path} describes other streams: choose another folder, or --no_config")
 
 
 def write_exposed(exposed: Iterable[ExposedFrame], shutter: Shutter, out: Path, folder: Path) -> int:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from data.spike.spikling_npz import load_spike_numpy
 from utils.spike_loader import SpikeStream, find_threshold
+from utils.user_error import UserError
 
 BLOCK = 64  # frames read at once
 
@@ -48,7 +49,7 @@ class Source:
             return self.stream.get_block_spikes(begin, end - begin, flipud=False if as_stored else None)
         spikes = np.array(self.stream[begin:end], np.uint8)
         if spikes.max() > 1:
-            raise ValueError(f"{self.path}: spikes must be 0 or 1, found {spikes.max()}")
+            raise UserError(f"{self.path}: spikes must be 0 or 1, found {spikes.max()}")
         return spikes
 
     def blocks(self, begin: int, end: int, title: str, *, as_stored: bool = False) -> Iterator[np.ndarray]:
@@ -76,13 +77,13 @@ def open_source(args: argparse.Namespace) -> Source:
     """Opens what `add_source_arguments` describes.
 
     Raises:
-        ValueError: no such file, not a stream, or arguments that do not fit the kind of file.
+        UserError: no such file, not a stream, or arguments that do not fit the kind of file.
     """
     path: Path = args.spikes
     stream: SpikeStream | np.ndarray
     if path.suffix.lower() in (".npy", ".npz"):
         if args.spike_h or args.spike_w or args.top_down or args.head_columns:
-            raise ValueError(f"{path}: --spike_h, --spike_w, --top_down and --head_columns are for .dat files")
+            raise UserError(f"{path}: --spike_h, --spike_w, --top_down and --head_columns are for .dat files")
         stream = _open_array(path, args.axes)
     else:
         stream = SpikeStream(path, args.spike_h, args.spike_w, not args.top_down, args.head_columns)
@@ -90,7 +91,7 @@ def open_source(args: argparse.Namespace) -> Source:
     if threshold is None:
         threshold = find_threshold(path.resolve().parent) or 1.0
     if not threshold > 0:
-        raise ValueError(f"--threshold {threshold}: a number above 0 is needed (GoPro spike set: 2.0)")
+        raise UserError(f"--threshold {threshold}: a number above 0 is needed (GoPro spike set: 2.0)")
     return Source(path, stream, threshold)
 
 
@@ -99,10 +100,10 @@ def _open_array(path: Path, axes: str) -> np.ndarray:
     try:
         loaded = np.load(path, mmap_mode="r")
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: cannot be read as a numpy file ({error})") from error
+        raise UserError(f"{path}: cannot be read as a numpy file ({error})") from error
     array = loaded if isinstance(loaded, np.ndarray) else _from_archive(path, loaded)
     if array.ndim != 3 or array.dtype not in (np.uint8, np.bool_) or array.size == 0:
-        raise ValueError(f"{path}: {array.dtype} of shape {array.shape}; spikes are uint8 or bool with three axes")
+        raise UserError(f"{path}: {array.dtype} of shape {array.shape}; spikes are uint8 or bool with three axes")
     return array.transpose(2, 0, 1) if axes == "hwt" else array
 
 
@@ -114,7 +115,7 @@ def _from_archive(path: Path, archive: Any) -> np.ndarray:
             return load_spike_numpy(path)[0]
         found = [array for array in (archive[name] for name in archive.files) if array.ndim == 3]
     if len(found) != 1:
-        raise ValueError(f"{path}: holds {', '.join(sorted(names))}; one array with three axes is needed")
+        raise UserError(f"{path}: holds {', '.join(sorted(names))}; one array with three axes is needed")
     return found[0]
 
 
@@ -122,12 +123,12 @@ def frame_range(source: Source, begin: int, end: int | None, stride: int = 1) ->
     """Spike frames [begin, end) by `stride`.
 
     Raises:
-        ValueError: none, or frames that are not in the stream.
+        UserError: none, or frames that are not in the stream.
     """
     length = len(source)
     last = length if end is None else end
     if not 0 <= begin < last <= length or stride < 1:
-        raise ValueError(
+        raise UserError(
             f"{source.path}: frames {begin} to {last} by {stride} were asked for; it has frames [0, {length})"
         )
     return range(begin, last, stride)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from utils.user_error import UserError
 from utils.utils_video import VideoWriter
 
 SUFFIXES = (".mp4", ".gif", ".avi")
@@ -16,10 +17,10 @@ SUFFIXES = (".mp4", ".gif", ".avi")
 def check_video_path(path: Path) -> None:
     """
     Raises:
-        ValueError: an ending that no format here has.
+        UserError: an ending that no format here has.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path}: videos are written as {', '.join(SUFFIXES)}")
+        raise UserError(f"{path}: videos are written as {', '.join(SUFFIXES)}")
 
 
 def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -> int:
@@ -30,15 +31,15 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -
         fps: pictures per second; a .gif rounds the time of a picture to 1/100 s.
 
     Raises:
-        ValueError: unknown ending, no pictures, fps not above 0, or OpenCV has no such encoder here.
+        UserError: unknown ending, no pictures, fps not above 0, or OpenCV has no such encoder here.
     """
     check_video_path(path)
     if not fps > 0:
-        raise ValueError(f"{fps} pictures per second: a number above 0 is needed")
+        raise UserError(f"{fps} pictures per second: a number above 0 is needed")
     iterator = iter(pictures)
     first = next(iterator, None)
     if first is None:
-        raise ValueError(f"{path}: there is no picture to write")
+        raise UserError(f"{path}: there is no picture to write")
     pictures = itertools.chain([first], iterator)
     if path.suffix.lower() == ".mp4":
         with VideoWriter(path, fps) as video:
@@ -59,7 +60,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -
 def _write_avi(path: Path, pictures: Iterable[np.ndarray], fps: float, size: tuple[int, ...]) -> int:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"XVID"), fps, (size[1], size[0]), isColor=False)
     if not writer.isOpened():
-        raise ValueError(f"{path}: this OpenCV has no XVID encoder; write an .mp4 or .gif")
+        raise UserError(f"{path}: this OpenCV has no XVID encoder; write an .mp4 or .gif")
     count = 0
     for picture in pictures:
         writer.write(picture)

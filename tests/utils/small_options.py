@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
+from utils.user_error import UserError
 from utils.utils_option import OptionError, Options, Registries, load_options
 from utils.utils_registry import Registry, takes_options_of
 
@@ -87,7 +88,7 @@ class HalvesByDefault:
 class Tfp:
     def __init__(self, *, bins: int = 4) -> None:
         if bins < 1:
-            raise ValueError(f"tfp: bins is {bins}")
+            raise UserError(f"tfp: bins is {bins}")
         self.channels = bins
 
 

@@ -1,6 +1,7 @@
 """How commands end: our messages for people's mistakes, tracebacks for faults of the code."""
 
 import gc
+import pickle
 import time
 import traceback
 from fractions import Fraction
@@ -8,41 +9,44 @@ from fractions import Fraction
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from utils.utils_cli import run_command
+from data.video_clips import DataFaults
+from utils.options.text import OptionError
+from utils.utils_checkpoint import DamagedFile
+from utils.utils_cli import UserError, run_command
 
 
 class Broken(Dataset[int]):
     """Raises the given error for every item."""
 
-    def __init__(self, library: bool) -> None:
-        self.library = library
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, index: int) -> int:
-        if self.library:
+        if self.error is None:
             return int(Fraction("no number"))
         try:
             raise KeyError("hidden")
         except KeyError as error:
-            raise ValueError("clip/000003.png: can't be read;\ncopy it again: ValueError helps nobody") from error
+            raise self.error from error
 
 
 def mistake() -> None:
-    raise ValueError("options.json: a mistake")
+    raise UserError("options.json: a mistake")
 
 
 def fault_of_ours() -> None:
-    (_, _) = [1]
+    raise ValueError("a tensor of another shape")
 
 
 def fault_below() -> None:
     Fraction("no number")
 
 
-def read_with_workers(library: bool) -> None:
-    list(DataLoader(Broken(library), num_workers=1))
+def read_with_workers(error: Exception | None) -> None:
+    list(DataLoader(Broken(error), num_workers=1))
 
 
 def test_done() -> None:
@@ -58,20 +62,21 @@ def test_a_mistake_is_one_message(capsys: pytest.CaptureFixture[str], monkeypatc
     assert capsys.readouterr().err == "[rank 3] Error: options.json: a mistake\n"
 
 
+@pytest.mark.parametrize("kind", [UserError, DamagedFile])
 def test_a_mistake_that_a_loaders_worker_met(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kind: type[UserError], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    assert run_command(lambda: read_with_workers(library=False)) == 2
-    told = "Error: clip/000003.png: can't be read;\ncopy it again: ValueError helps nobody\n"
-    assert capsys.readouterr().err == told
+    message = "clip/000003.png: can't be read;\ncopy it again: ValueError helps nobody"
+    assert run_command(lambda: read_with_workers(kind(message))) == 2
+    assert capsys.readouterr().err == f"Error: {message}\n"
     # The worker ends at once, not when the garbage collector finds it.
     begin = time.monotonic()
     gc.collect()
     assert time.monotonic() - begin < 4
 
 
-@pytest.mark.parametrize("fault", [fault_of_ours, fault_below, lambda: read_with_workers(library=True)])
+@pytest.mark.parametrize("fault", [fault_of_ours, fault_below, lambda: read_with_workers(None)])
 def test_faults_of_the_code_pass(fault: object, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError) as raised:
         run_command(fault)  # type: ignore[arg-type]
@@ -82,3 +87,12 @@ def test_faults_of_the_code_pass(fault: object, capsys: pytest.CaptureFixture[st
 def test_other_errors_pass() -> None:
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: print(1 // 0))
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("a"), OptionError("a.json", ["b", "c"]), DataFaults("clips", ["d"] * 12), DamagedFile("e")]
+)
+def test_mistakes_travel_between_ranks(error: UserError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error) and str(copy) == str(error)
+    assert getattr(copy, "faults", None) == getattr(error, "faults", None)

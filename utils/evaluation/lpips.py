@@ -20,6 +20,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from utils.user_error import UserError
 from utils.utils_weights import load_network_weights
 
 
@@ -62,7 +63,7 @@ class LPIPS(nn.Module):
         net: "alex" or "vgg".
 
     Raises:
-        ValueError: a file is missing, or holds something else.
+        UserError: a file is missing, or holds something else.
     """
 
     shift: Tensor
@@ -71,11 +72,11 @@ class LPIPS(nn.Module):
     def __init__(self, folder: Path | str, net: Literal["alex", "vgg"] = "alex") -> None:
         super().__init__()
         if net not in BACKBONES:
-            raise ValueError(f"LPIPS looks through {' or '.join(BACKBONES)}, not {net!r}")
+            raise UserError(f"LPIPS looks through {' or '.join(BACKBONES)}, not {net!r}")
         backbone, folder = BACKBONES[net], Path(folder)
         missing = missing_files(folder, net)
         if missing:
-            raise ValueError(f"LPIPS needs {' and '.join(map(str, missing))}; docs/evaluation.md says where from")
+            raise UserError(f"LPIPS needs {' and '.join(map(str, missing))}; docs/evaluation.md says where from")
         self.taps = backbone.taps
         with torch.device("meta"):  # the layers alone: drawing weights that are replaced costs a second
             network = torchvision.models.get_model(backbone.architecture, weights=None)
@@ -87,9 +88,7 @@ class LPIPS(nn.Module):
         try:
             self.features.load_state_dict(own, assign=True)
         except RuntimeError as error:
-            raise ValueError(
-                f"{folder / backbone.file}: not torchvision's {backbone.architecture} ({error})"
-            ) from error
+            raise UserError(f"{folder / backbone.file}: not torchvision's {backbone.architecture} ({error})") from error
         for index, weight in enumerate(_linear_weights(folder / backbone.linear_file, self.taps.values())):
             self.register_buffer(f"linear{index}", weight)
         self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1))
@@ -120,10 +119,10 @@ class LPIPS(nn.Module):
         """The distance of two uint8 pictures (H,W,3) RGB.
 
         Raises:
-            ValueError: a side has less than 64 pixels.
+            UserError: a side has less than 64 pixels.
         """
         if min(a.shape[:2]) < MINIMUM:
-            raise ValueError(
+            raise UserError(
                 f"LPIPS needs pictures of at least {MINIMUM} x {MINIMUM} pixels, not {a.shape[0]} x {a.shape[1]}"
             )
         pictures = [torch.from_numpy(np.ascontiguousarray(p)).to(self.shift.device) for p in (a, b)]
@@ -138,6 +137,6 @@ def _linear_weights(path: Path, channels: Iterable[int]) -> list[Tensor]:
     for index, count in enumerate(channels):
         name = f"lin{index}.model.1.weight"
         if name not in weights or weights[name].shape != (1, count, 1, 1):
-            raise ValueError(f"{path}: no LPIPS 0.1 weights: {name} of (1, {count}, 1, 1) is not in it")
+            raise UserError(f"{path}: no LPIPS 0.1 weights: {name} of (1, {count}, 1, 1) is not in it")
         layers.append(weights[name])
     return layers

@@ -14,6 +14,8 @@ The paper's deblurring tables come from MATLAB's `ssim`, which counts the border
 import cv2
 import numpy as np
 
+from utils.user_error import UserError
+
 WINDOW = 11
 SIGMA = 1.5
 PEAK = 255.0
@@ -24,7 +26,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of two uint8 pictures (H,W,3) RGB or (H,W); infinite for equal ones.
 
     Raises:
-        ValueError: not uint8, or not of one shape.
+        UserError: not uint8, or not of one shape.
     """
     _check_pair(a, b)
     # A sum of whole numbers, exact, and many times as fast as a mean of float64 differences.
@@ -35,7 +37,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Structural similarity, at most 1, of two uint8 pictures (H,W,3) RGB or (H,W); the mean over channels.
 
     Raises:
-        ValueError: not uint8, not of one shape, or smaller than the 11 x 11 window.
+        UserError: not uint8, not of one shape, or smaller than the 11 x 11 window.
     """
     _check_pair(a, b)
     if a.ndim == 2:
@@ -68,12 +70,12 @@ def _check_pair(a: np.ndarray, b: np.ndarray) -> None:
     """Both must be 8-bit pictures of one shape."""
     for picture in (a, b):
         if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
-            raise ValueError(
+            raise UserError(
                 f"metrics compare uint8 pictures (H,W,3) RGB or (H,W), not {picture.dtype} {picture.shape}; "
                 f"utils_image.tensor2uint converts a network's output"
             )
     if a.shape != b.shape:
-        raise ValueError(f"metrics compare pictures of one shape, not {a.shape} with {b.shape}")
+        raise UserError(f"metrics compare pictures of one shape, not {a.shape} with {b.shape}")
 
 
 def _psnr(error: float) -> float:
@@ -84,7 +86,7 @@ def _psnr(error: float) -> float:
 def _ssim(a: np.ndarray, b: np.ndarray) -> float:
     """SSIM of two planes (H,W)."""
     if min(a.shape[:2]) < WINDOW:
-        raise ValueError(
+        raise UserError(
             f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, not {a.shape[0]} x {a.shape[1]}; "
             f"for smaller ones only PSNR is defined"
         )

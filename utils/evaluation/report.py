@@ -115,7 +115,7 @@ def find_lpips(folder: Path | None, default: Path = Path("model_zoo/lpips")) -> 
         folder: where its files are, as asked for; None: the default folder, and nothing is wrong where they are not.
 
     Raises:
-        ValueError: `folder` is given and lacks a file.
+        UserError: `folder` is given and lacks a file.
     """
     missing = [] if folder else missing_files(default)
     if missing:

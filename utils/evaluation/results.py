@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import Options, option_changes, options_to_dict
@@ -64,7 +65,7 @@ class ResultWriter:
         self, folder: Path, *, save_result: bool, save_video: bool = False, fps: float = 25.0, resume: bool = False
     ) -> None:
         if resume and not save_result:
-            raise ValueError("--resume: goes on from the frames that --save_result writes; give both")
+            raise UserError("--resume: goes on from the frames that --save_result writes; give both")
         self.folder, self.save_result, self.save_video, self.fps = folder, save_result, save_video, fps
         self.resume = resume
         self._video: VideoWriter | None = None
@@ -112,13 +113,13 @@ def check_same_run(folder: Path, opt: Options, network: nn.Module, resume: bool)
     """Notes in `folder` what frames are restored with; resuming, holds it against what the frames there were made with.
 
     Raises:
-        ValueError: `resume` would mix frames of two runs.
+        UserError: `resume` would mix frames of two runs.
     """
     path, now = folder / RUN, _run(opt, network)
     if resume and path.is_file():
         changes = option_changes(json.loads(path.read_text(encoding="utf-8")), now)
         if changes:
-            raise ValueError(
+            raise UserError(
                 f"--resume: the frames in {folder} were restored otherwise ({'; '.join(changes)}); leave --resume out "
                 "to restore all of them, or choose another --output"
             )

@@ -14,6 +14,7 @@ from utils.options.schema import (
     TrainOptions,
     ValOptions,
 )
+from utils.user_error import UserError
 from utils.utils_memory import parse_memory
 from utils.utils_tile import AXES, check_tile
 
@@ -34,7 +35,7 @@ def input_channels(section: DatasetOptions, n_channels: int, registries: Registr
     """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it appends them; or spikes alone.
 
     Raises:
-        ValueError: the representation refuses its parameters.
+        UserError: the representation refuses its parameters.
     """
     dataset = registries.datasets.get(section.dataset_type)
     packs_spikes = getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None))
@@ -49,7 +50,7 @@ def spike_bins(section: DatasetOptions, registries: Registries) -> int | None:
     """Channels per frame of the `L_spike` that a dataset delivers; None where it delivers none.
 
     Raises:
-        ValueError: the representation refuses its parameters.
+        UserError: the representation refuses its parameters.
     """
     return _spike_channels(section, registries) if _is_dual(section) else None
 
@@ -142,7 +143,7 @@ def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
     if val.max_memory is not None:
         try:
             parse_memory(val.max_memory)
-        except ValueError as error:
+        except UserError as error:
             yield (("val", "max_memory"), str(error).partition(": ")[2])
     tile = val.tile_size
     if tile == "auto":
@@ -152,7 +153,7 @@ def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
     if len(window) == 3:
         try:
             check_tile(tile, window)
-        except ValueError as error:
+        except UserError as error:
             yield (("val", keys[-1]), str(error))
     for axis, (size, overlap, blend) in enumerate(zip(tile, val.tile_overlap_size, val.blend_size, strict=True)):
         if not size:
@@ -167,7 +168,7 @@ def name_fault(keys: tuple[str, ...], name: str, registry: Any) -> Iterator[Faul
     """A fault where nothing is registered as `name`."""
     try:
         registry.get(name)
-    except ValueError as error:
+    except UserError as error:
         yield (keys, str(error).partition(": ")[2])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.user_error import UserError
 from utils.utils_download import RELEASE, published_weights
 from utils.utils_option import Options, load_options
 
@@ -63,12 +64,12 @@ def options(arguments: argparse.Namespace) -> Options:
     """The option file of --opt or --task with the flags put in its place.
 
     Raises:
-        ValueError: no such file or task, or faults of the options.
+        UserError: no such file or task, or faults of the options.
     """
     path = arguments.opt or TASKS / f"{arguments.task}.json"
     if not path.is_file():
         choices = "" if arguments.opt else f" Tasks: {', '.join(sorted(file.stem for file in TASKS.glob('*.json')))}."
-        raise ValueError(f"There is no option file {path}.{choices}")
+        raise UserError(f"There is no option file {path}.{choices}")
     # The checkpoint holds the flow network too.
     flags: dict[str, Any] = {"netG.spynet_path": None}
     if arguments.folder_lq:
@@ -116,27 +117,27 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 def check_noise(opt: Options) -> None:
     """
     Raises:
-        ValueError: a noise level without a network that takes one, or such a network without it.
+        UserError: a noise level without a network that takes one, or such a network without it.
     """
     takes, given = getattr(opt.netG, "nonblind_denoising", False), getattr(opt.datasets.test, "sigma", 0) > 0
     if takes and not given:
-        raise ValueError(f"--sigma: {opt.task} has to be told the noise level out of 255; it knows 10, 20, 30, 40, 50")
+        raise UserError(f"--sigma: {opt.task} has to be told the noise level out of 255; it knows 10, 20, 30, 40, 50")
     if given and not takes:
-        raise ValueError(f"--sigma: {opt.task} takes no noise level (netG.nonblind_denoising is false); leave it out")
+        raise UserError(f"--sigma: {opt.task} takes no noise level (netG.nonblind_denoising is false); leave it out")
 
 
 def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
     """Where the weights are: as --checkpoint says, else the experiment's folder or the published model's place.
 
     Raises:
-        ValueError: there are none; the message says where to put them.
+        UserError: there are none; the message says where to put them.
     """
     if arguments.checkpoint:
         return arguments.checkpoint
     if arguments.opt is None:
         return published_weights(MODEL_ZOO / f"{opt.task}.pth", arguments.download)
     if not opt.experiment_dir.exists():
-        raise ValueError(
+        raise UserError(
             f"{opt.experiment_dir}: there is no checkpoint; train first ({arguments.opt}), or name another with "
             "--checkpoint"
         )

@@ -14,11 +14,13 @@ from typing import Any, NoReturn
 
 import yaml
 
+from utils.user_error import UserError
+
 Keys = tuple[str | int, ...]
 """Where a value is in an option tree: section names, keys, list indices."""
 
 
-class OptionError(ValueError):
+class OptionError(UserError):
     """An option file that can't be used; the message lists every fault found.
 
     Attributes:
@@ -29,6 +31,10 @@ class OptionError(ValueError):
         self.faults = list(faults)
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
         super().__init__("\n".join([f"{source}: {count} in the options", *(f"  - {fault}" for fault in self.faults)]))
+        self._arguments = (source, self.faults)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments  # rank 0 sends its error to the others
 
 
 @dataclass
@@ -120,7 +126,7 @@ def _plain_value(text: str) -> Any:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise UserError(f"{text} is no JSON")
 
 
 class _JsonReader:

@@ -19,6 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from utils.user_error import UserError
+
 SIGMA = 5.0
 """Of the Gaussian, in spike frames. Wider ones are less noisy and blur more: 6 is best on the GoPro sample, 4 on the
 demo set, whose scenes move faster for their size; 5 is near both."""
@@ -54,10 +56,10 @@ def spike_guided(blurred: np.ndarray, moment: np.ndarray, exposure: np.ndarray, 
     """blurred (H,W,3) uint8 times (moment + floor) / (exposure + floor), both (h,w) float32; uint8, cut at 255.
 
     Raises:
-        ValueError: the floor is not above 0, so that a pixel without spikes would be 0 / 0.
+        UserError: the floor is not above 0, so that a pixel without spikes would be 0 / 0.
     """
     if not floor > 0:
-        raise ValueError(f"spike_guided: floor is {floor}; an intensity above 0 is needed.")
+        raise UserError(f"spike_guided: floor is {floor}; an intensity above 0 is needed.")
     quotient = _enlarged((moment + np.float32(floor)) / (exposure + np.float32(floor)), blurred.shape[:2])
     return _as_uint8(blurred * quotient[..., None])
 

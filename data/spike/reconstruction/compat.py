@@ -9,7 +9,7 @@ so that SpikeCV's two disagree by a frame, spikes2frame(t) == spikes2images(t + 
 255 x rate to whole numbers; none knows the camera's threshold. New code uses data/spike/reconstruction/reconstruct.py.
 
 Two faults are not kept: spikling's windows beyond the stream's end (fewer frames, or NaN) and SpikeCV's index error at
-it are a `ValueError` and the frames that exist; spikling's minutes per second of video, and SpikeCV's misspelt names.
+it are a `UserError` and the frames that exist; spikling's minutes per second of video, and SpikeCV's misspelt names.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 
 LONGEST = 256  # 255 // interval is 0 from here on
 
@@ -41,7 +42,7 @@ def interval_method(seq: np.ndarray, mid: int) -> np.ndarray:
         (h, w) uint8.
 
     Raises:
-        ValueError: not three dimensions, or no such frame.
+        UserError: not three dimensions, or no such frame.
     """
     _check(seq, mid, "mid")
     begin, end = max(0, mid - LONGEST), min(len(seq), mid + LONGEST)
@@ -63,11 +64,11 @@ def window_method(seq: np.ndarray, start: int, length: int) -> np.ndarray:
         (h, w) uint8.
 
     Raises:
-        ValueError: not three dimensions, or a frame that is not there.
+        UserError: not three dimensions, or a frame that is not there.
     """
     _check(seq, start, "start")
     if length < 1 or start + length > len(seq):
-        raise ValueError(
+        raise UserError(
             f"a window of {length} frames from frame {start} was asked for; the stream has frames 0 to {len(seq) - 1}"
         )
     shades = (np.arange(length + 1) / length * 255).astype(np.uint8)
@@ -88,7 +89,7 @@ class TFP:
         """255 x mean over 2 * half_win_length + 1 frames, for each frame that has them: (T - 2 half, h, w) uint8.
 
         Raises:
-            ValueError: another size than the object's, or fewer frames than half windows.
+            UserError: another size than the object's, or fewer frames than half windows.
         """
         _check_size(spikes, self.spike_h, self.spike_w)
         times = _inside(len(spikes), half_win_length)
@@ -106,11 +107,11 @@ class TFP:
         """255 x mean over the frames around key_ts: (h, w) uint8.
 
         Raises:
-            ValueError: another size than the object's, or a window that leaves the stream.
+            UserError: another size than the object's, or a window that leaves the stream.
         """
         _check_size(spikes, self.spike_h, self.spike_w)
         if half_win_length < 0 or key_ts - half_win_length < 0 or key_ts + half_win_length >= len(spikes):
-            raise ValueError(
+            raise UserError(
                 f"half window {half_win_length} around frame {key_ts} leaves the stream of {len(spikes)} frames"
             )
         window = spikes[key_ts - half_win_length : key_ts + half_win_length + 1]
@@ -137,7 +138,7 @@ class TFI:
         """Interval pictures of frames [half, T - half), (T - 2 half, h, w) uint8; spikes are sought in all frames.
 
         Raises:
-            ValueError: another size than the object's, or fewer frames than half windows.
+            UserError: another size than the object's, or fewer frames than half windows.
         """
         _check_size(spikes, self.spike_h, self.spike_w)
         times = _inside(len(spikes), max_search_half_window)
@@ -162,12 +163,12 @@ class TFI:
         Spikes are sought in frames [key_ts - half + 1, key_ts + half], but not in frame 0.
 
         Raises:
-            ValueError: another size than the object's, or half of the half window leaves the stream.
+            UserError: another size than the object's, or half of the half window leaves the stream.
         """
         _check_size(spikes, self.spike_h, self.spike_w)
         half = max_search_half_window
         if half < 1 or key_ts - half // 2 < 0 or key_ts + half // 2 > len(spikes) or key_ts >= len(spikes):
-            raise ValueError(f"half window {half} around frame {key_ts} leaves the stream of {len(spikes)} frames")
+            raise UserError(f"half window {half} around frame {key_ts} leaves the stream of {len(spikes)} frames")
         up = _first(spikes[key_ts + 1 : key_ts + half + 1])
         down = _first(spikes[max(key_ts - half + 1, 1) : key_ts + 1][::-1])
         return _shades(np.where((up < 0) | (down < 0), 2 * half, up + down + 1))
@@ -189,17 +190,17 @@ def _shades(interval: np.ndarray) -> np.ndarray:
 def _inside(length: int, half: int) -> range:
     """Frames with `half` frames on both sides."""
     if half < 0 or length < 2 * half:
-        raise ValueError(f"the stream has {length} frames; a half window of {half} needs at least {2 * max(half, 0)}")
+        raise UserError(f"the stream has {length} frames; a half window of {half} needs at least {2 * max(half, 0)}")
     return range(half, length - half)
 
 
 def _check(seq: np.ndarray, time: int, name: str) -> None:
     if seq.ndim != 3 or not 0 <= time < len(seq):
-        raise ValueError(
+        raise UserError(
             f"{name} is frame {time} of spikes of shape {seq.shape}; (T, h, w) and a frame in [0, T) are needed"
         )
 
 
 def _check_size(spikes: np.ndarray, height: int, width: int) -> None:
     if spikes.ndim != 3 or spikes.shape[1:] != (height, width):
-        raise ValueError(f"spikes have shape {spikes.shape}; (T, {height}, {width}) is needed")
+        raise UserError(f"spikes have shape {spikes.shape}; (T, {height}, {width}) is needed")

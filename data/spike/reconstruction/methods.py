@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from data.spike.frame_sums import gaussian_support, gaussian_weights
+from utils.user_error import UserError
 
 Blocks = Callable[[int, int], Tensor]
 """From frames [begin, end) to their spikes, (end - begin, h, w) uint8."""
@@ -109,7 +110,7 @@ class KIntervalRate(LocalMethod):
         _at_least("interval: order", self.order, 1)
         _at_least("interval: reach", self.reach, 1)
         if self.reach > FARTHEST:
-            raise ValueError(f"interval: reach is {self.reach}; at most {FARTHEST} frames can be looked at")
+            raise UserError(f"interval: reach is {self.reach}; at most {FARTHEST} frames can be looked at")
 
     def support(self, time: int, length: int) -> tuple[int, int]:
         return max(0, time - self.reach), min(length, time + self.reach)
@@ -162,7 +163,7 @@ class GaussianRate(LocalMethod):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
-            raise ValueError(f"gaussian: sigma is {self.sigma}; more than 0 frames are needed")
+            raise UserError(f"gaussian: sigma is {self.sigma}; more than 0 frames are needed")
 
     def support(self, time: int, length: int) -> tuple[int, int]:
         return gaussian_support(time, self.sigma, length)
@@ -210,7 +211,7 @@ class PlasticityRate(RateMethod):
 
     def __post_init__(self) -> None:
         if not (0 < self.u0 < 1 and 0 < self.f < 1 and 0 < self.D < math.inf and 0 < self.F < math.inf):
-            raise ValueError(f"{self}: u0 and f in (0, 1) and D and F above 0 frames are needed")
+            raise UserError(f"{self}: u0 and f in (0, 1) and D and F above 0 frames are needed")
         _at_least("plasticity: memory", self.memory, 1)
 
     @property
@@ -272,4 +273,4 @@ class _Synapse:
 
 def _at_least(what: str, value: int, minimum: int) -> None:
     if value < minimum:
-        raise ValueError(f"{what} is {value}; at least {minimum} is needed")
+        raise UserError(f"{what} is {value}; at least {minimum} is needed")

@@ -39,6 +39,7 @@ from data.spike.reconstruction.methods import (
     WindowRate,
 )
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 
 Spikes = SpikeStream | np.ndarray | Tensor
 Times = int | Sequence[int] | None
@@ -98,7 +99,7 @@ def reconstruct(stream: Spikes, method: RateMethod, t: Times = None, threshold: 
         (h, w), or (N, h, w) for several; float32 in [0, 1]; a tensor for a tensor, else numpy.
 
     Raises:
-        ValueError: no frames, another kind of array, a frame that is not in the stream, or a threshold not above 0.
+        UserError: no frames, another kind of array, a frame that is not in the stream, or a threshold not above 0.
     """
     times = [t] if isinstance(t, int | np.integer) else t
     frames = list(reconstruct_frames(stream, method, times, threshold))
@@ -116,15 +117,15 @@ def reconstruct_frames(
         times: spike frames in any order, ascending ones being fast; None: all.
 
     Raises:
-        ValueError: at once, as `reconstruct`.
+        UserError: at once, as `reconstruct`.
     """
     source = SpikeSource(stream)
     if not threshold > 0:
-        raise ValueError(f"the spike threshold is {threshold}; a number above 0 is needed (GoPro spike set: 2.0)")
+        raise UserError(f"the spike threshold is {threshold}; a number above 0 is needed (GoPro spike set: 2.0)")
     asked = list(range(source.length)) if times is None else [operator.index(time) for time in times]
     outside = [time for time in asked if not 0 <= time < source.length]
     if outside or not asked:
-        raise ValueError(
+        raise UserError(
             f"spike frame {outside[0] if outside else 'none'} was asked for; "
             f"the stream has frames 0 to {source.length - 1}"
         )
@@ -144,11 +145,11 @@ class SpikeSource:
         if not isinstance(stream, SpikeStream):
             known = (np.uint8, np.bool_, torch.uint8, torch.bool)
             if stream.ndim != 3 or stream.dtype not in known:
-                raise ValueError(
+                raise UserError(
                     f"spikes are {stream.dtype} of shape {tuple(stream.shape)}; (T, h, w) uint8 or bool is needed"
                 )
             if 0 in stream.shape:
-                raise ValueError(f"spikes of shape {tuple(stream.shape)} are empty; at least one pixel is needed")
+                raise UserError(f"spikes of shape {tuple(stream.shape)} are empty; at least one pixel is needed")
         self.length = len(stream)
 
     def block(self, begin: int, end: int) -> Tensor:
@@ -159,5 +160,5 @@ class SpikeSource:
         # Flipped views and read-only files cannot be shared with torch.
         spikes = part.to(torch.uint8) if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.uint8))
         if spikes.max() > 1:
-            raise ValueError(f"spikes must be 0 or 1, found {int(spikes.max())} in frames [{begin}, {end})")
+            raise UserError(f"spikes must be 0 or 1, found {int(spikes.max())} in frames [{begin}, {end})")
         return spikes

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from data.spike.simulation.simulate import ExposedFrame, Exposure
 from data.spike.sync import ExposureWindow, write_sync
 from utils.spike_loader import write_spikes
+from utils.user_error import UserError
 from utils.utils_image import imwrite_rgb
 
 SPLITS = ("train", "test")
@@ -57,13 +58,13 @@ def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
     """Whether `root` already holds the whole data set made with `parameters`; False if there is nothing yet.
 
     Raises:
-        ValueError: `root` holds something else: other files, other parameters, or a set with files missing.
+        UserError: `root` holds something else: other files, other parameters, or a set with files missing.
     """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     manifest = root / MANIFEST
     if not manifest.is_file():
-        raise ValueError(
+        raise UserError(
             f"{root} is no simulated data set ({MANIFEST} is missing) and is left alone: "
             "choose another folder with --root"
         )
@@ -71,7 +72,7 @@ def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
         made = json.loads(manifest.read_text(encoding="utf-8"))
         before, clips = dict(made["parameters"]), dict(made["clips"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{manifest} cannot be read ({error}): make the data set again with --force") from None
+        raise UserError(f"{manifest} cannot be read ({error}): make the data set again with --force") from None
     wanted = json.loads(json.dumps(parameters))
     differing = [
         f"{key} {before.get(key)} -> {wanted.get(key)}"
@@ -79,14 +80,14 @@ def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
         if before.get(key) != wanted.get(key)
     ]
     if differing:
-        raise ValueError(
+        raise UserError(
             f"{root} was made with other parameters ({'; '.join(differing)}): "
             "replace it with --force, or choose another folder with --root"
         )
     for clip, length in clips.items():
         missing = [path for path in _files(root, clip, length) if not path.is_file()]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{missing[0]} is missing ({len(missing)} files of {clip}): make the data set again with --force"
             )
     return True
@@ -112,12 +113,12 @@ def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, paramet
         parameters: JSON-able, kept in `simulation.json` for `is_complete`.
 
     Raises:
-        ValueError: `root` holds files that are no part of a simulated data set, or the clips differ in size.
+        UserError: `root` holds files that are no part of a simulated data set, or the clips differ in size.
     """
     if root.exists():
         foreign = sorted({entry.name for entry in root.iterdir()} - OWN_ENTRIES) if root.is_dir() else [root.name]
         if foreign:
-            raise ValueError(
+            raise UserError(
                 f"{root} holds other files ({', '.join(foreign[:3])}), which are not overwritten: "
                 "choose another folder with --root"
             )
@@ -145,7 +146,7 @@ def _write_all(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters
             for frame in clip.exposed():
                 size, spike_size = size or frame.sharp.shape[:2], frame.spikes.shape[1:]
                 if frame.sharp.shape[:2] != size:
-                    raise ValueError(
+                    raise UserError(
                         f"{clip.name}: pictures of {frame.sharp.shape[0]}x{frame.sharp.shape[1]}, but the "
                         f"clips before have {size[0]}x{size[1]}, and one data set has one size: "
                         "bring them to it with --size HEIGHT WIDTH"

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+from utils.user_error import UserError
 
 FLOW_MIN_SIDE = 32
 """DIS needs pictures of at least this size."""
@@ -148,12 +149,12 @@ def to_spike_clock(frames: Iterable[np.ndarray], factor: int = GOPRO_SPIKES_PER_
         (H,W,3) uint8 RGB: factor * (frames - 1) + 1 of them.
 
     Raises:
-        ValueError: frames smaller than optical flow can be estimated on.
+        UserError: frames smaller than optical flow can be estimated on.
     """
     before: np.ndarray | None = None
     for frame in frames:
         if min(frame.shape[:2]) < FLOW_MIN_SIDE:
-            raise ValueError(
+            raise UserError(
                 f"optical flow needs frames of at least {FLOW_MIN_SIDE}x{FLOW_MIN_SIDE}, "
                 f"got {frame.shape[0]}x{frame.shape[1]}"
             )

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+from utils.user_error import UserError
 
 TRAIN_PHOTOGRAPHS = (
     "astronaut.png",
@@ -37,15 +38,15 @@ def load_photograph(name: str) -> np.ndarray:
     """A photograph of scikit-image's package as (H,W,3) uint8 RGB.
 
     Raises:
-        ValueError: scikit-image is not installed, or its package has no such photograph.
+        UserError: scikit-image is not installed, or its package has no such photograph.
     """
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise ValueError("the demo scenes are made of scikit-image's photographs: pip install scikit-image>=0.22")
+        raise UserError("the demo scenes are made of scikit-image's photographs: pip install scikit-image>=0.22")
     path = Path(spec.origin).parent / "data" / name
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError(f"{path}: no such photograph in this scikit-image: pip install --upgrade scikit-image")
+        raise UserError(f"{path}: no such photograph in this scikit-image: pip install --upgrade scikit-image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.user_error import UserError
+
 HOT_CURRENT = (0.5, 1.0)  # of a hot pixel, in shares of white: with the light, it fires at nearly the highest rate
 
 
@@ -31,7 +33,7 @@ class SensorNoise:
         spurious: probability that a pixel which does not fire in a frame is read as if it had.
 
     Raises:
-        ValueError: a value out of range.
+        UserError: a value out of range.
     """
 
     photons: float | None = None
@@ -44,10 +46,10 @@ class SensorNoise:
 
     def __post_init__(self) -> None:
         if self.photons is not None and not 0 < self.photons < math.inf:
-            raise ValueError(f"noise: photons is {self.photons}; a number above 0 is needed")
+            raise UserError(f"noise: photons is {self.photons}; a number above 0 is needed")
         for name in ("dark_current", "gain_spread", "threshold_spread", "hot_pixels", "dead_pixels", "spurious"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"noise: {name} is {getattr(self, name)}; a number in [0, 1] is needed")
+                raise UserError(f"noise: {name} is {getattr(self, name)}; a number in [0, 1] is needed")
 
 
 class PixelNoise:

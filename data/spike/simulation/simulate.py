@@ -27,6 +27,7 @@ from torch import Tensor
 
 from data.spike.simulation.noise import PixelNoise
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+from utils.user_error import UserError
 
 Light = Literal["srgb", "linear"]
 Start = np.random.Generator | np.ndarray | Literal["zero"]
@@ -70,11 +71,11 @@ def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb",
         (H/ratio, W/ratio) float64 in [0, full_scale].
 
     Raises:
-        ValueError: H or W is no multiple of `spike_ratio`.
+        UserError: H or W is no multiple of `spike_ratio`.
     """
     height, width = frame.shape[:2]
     if height % spike_ratio or width % spike_ratio:
-        raise ValueError(
+        raise UserError(
             f"a frame of {height}x{width} does not divide by --spike_ratio {spike_ratio}: "
             "cut it to multiples of that first"
         )
@@ -104,7 +105,7 @@ class IntegrateAndFire:
         charge: (h, w) float64, what the pixels hold now; numpy or torch, as the light last given.
 
     Raises:
-        ValueError: threshold, gain, ticks or full scale is not positive, or `start` has another shape or range.
+        UserError: threshold, gain, ticks or full scale is not positive, or `start` has another shape or range.
     """
 
     def __init__(
@@ -120,11 +121,11 @@ class IntegrateAndFire:
         noise: PixelNoise | None = None,
     ) -> None:
         if not threshold > 0:
-            raise ValueError(f"the spike threshold must be positive, got {threshold}")
+            raise UserError(f"the spike threshold must be positive, got {threshold}")
         if not (gain > 0 and ticks > 0 and full_scale > 0):
-            raise ValueError(f"gain {gain}, ticks {ticks} and full scale {full_scale} must be positive")
+            raise UserError(f"gain {gain}, ticks {ticks} and full scale {full_scale} must be positive")
         if reset not in ("subtract", "zero"):
-            raise ValueError(f"reset is 'subtract' or 'zero', got {reset!r}")
+            raise UserError(f"reset is 'subtract' or 'zero', got {reset!r}")
         self.threshold = float(threshold)
         self.gain, self.reset, self.ticks, self.full_scale, self.noise = gain, reset, ticks, full_scale, noise
         self.charge: Any = self._start(tuple(shape), start)
@@ -134,7 +135,7 @@ class IntegrateAndFire:
             return start.random(shape) * self.threshold
         if isinstance(start, np.ndarray):
             if start.shape != shape or start.min() < 0 or start.max() >= self.threshold:
-                raise ValueError(
+                raise UserError(
                     f"the charge at the start must be {shape} in [0, {self.threshold}), "
                     f"got {start.shape} in [{start.min()}, {start.max()}]"
                 )
@@ -224,9 +225,9 @@ class Exposure:
 
     def __post_init__(self) -> None:
         if self.sharp_frames < 2:
-            raise ValueError(f"an exposure spans at least 2 sharp frames, got {self.sharp_frames}")
+            raise UserError(f"an exposure spans at least 2 sharp frames, got {self.sharp_frames}")
         if self.stride < 1:
-            raise ValueError(f"the stride between exposures is at least 1 sharp frame, got {self.stride}")
+            raise UserError(f"the stride between exposures is at least 1 sharp frame, got {self.stride}")
 
     @property
     def period(self) -> int:
@@ -273,7 +274,7 @@ class Shutter:
 
     def __post_init__(self) -> None:
         if self.exposure < 1 or self.gap < 0:
-            raise ValueError(
+            raise UserError(
                 f"an exposure of {self.exposure} and a gap of {self.gap} spike frames: at least 1 and 0 are needed"
             )
 

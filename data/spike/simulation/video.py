@@ -20,6 +20,7 @@ from data.spike.simulation.simulate import IntegrateAndFire, Light, sensor_light
 from data.spike.spikling_npz import dump_spike_numpy
 from data.spike.video_source import FrameSize, FrameSource
 from utils.spike_writer import writing_spikes
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
 
 MakeSensor = Callable[[tuple[int, int]], IntegrateAndFire]
@@ -79,14 +80,14 @@ def video_to_spike(path: str | Path, size: tuple[int, int], window: int, out: st
         Number of pairs.
 
     Raises:
-        ValueError: no such video, fewer frames than a window, or `out` without a place for the number.
+        UserError: no such video, fewer frames than a window, or `out` without a place for the number.
     """
     out = str(out)
     if window < 1 or out.format(0) == out.format(1) or not out.endswith(".npz"):
-        raise ValueError(f"window {window}, out {out!r}: frames, and a name like 'data/sp{{:04d}}.npz', are needed")
+        raise UserError(f"window {window}, out {out!r}: frames, and a name like 'data/sp{{:04d}}.npz', are needed")
     source = FrameSource(Path(path), FrameSize(target=(size[1], size[0]), multiple=1))
     if source.length < window:
-        raise ValueError(f"{path}: {source.length} frames are fewer than the window of {window}")
+        raise UserError(f"{path}: {source.length} frames are fewer than the window of {window}")
     rng = np.random.default_rng([seed, zlib.crc32(Path(path).name.encode())])
     sensor = PRESETS["spikling"].sensor((size[1], size[0]), rng)
     names = (name for number in itertools.count(1) if not Path(name := out.format(number)).exists())

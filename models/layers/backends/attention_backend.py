@@ -132,7 +132,7 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Atten
     first of `PREFERENCE` that can, and never warns: the choice is logged once.
 
     Raises:
-        ValueError: unknown name, listing the choices.
+        UserError: unknown name, listing the choices.
     """
     if name == "auto":
         known = [choice for choice in PREFERENCE if choice in ATTENTION_BACKENDS.names()]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from utils.user_error import UserError
+
 RGB = 3
 # conv_first sees the frame and the four nearest samples of either neighbour.
 WARPED_COPIES = 9
@@ -44,12 +46,12 @@ class Upsample(nn.Sequential):
         channels: C.
 
     Raises:
-        ValueError: another scale.
+        UserError: another scale.
     """
 
     def __init__(self, scale: int, channels: int) -> None:
         if scale != 3 and (scale < 2 or scale & (scale - 1)):
-            raise ValueError(f"netG.upscale: {scale} cannot be made of pixel shuffles. Choices: 1, 2, 3, 4, 8, 16.")
+            raise UserError(f"netG.upscale: {scale} cannot be made of pixel shuffles. Choices: 1, 2, 3, 4, 8, 16.")
         factors = [3] if scale == 3 else [2] * int(math.log2(scale))
         layers: list[nn.Module] = []
         for factor in factors:

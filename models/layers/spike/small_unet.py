@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.user_error import UserError
+
 SCALES = 3
 
 
@@ -31,13 +33,13 @@ class SmallUNet(nn.Module):
         blocks: residual blocks at each size on the way down, and on the way up but for the smallest.
 
     Raises:
-        ValueError: not three of each, or none.
+        UserError: not three of each, or none.
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
         if len(channels) != SCALES or len(blocks) != SCALES or min(channels) < 1 or min(blocks) < 0:
-            raise ValueError(
+            raise UserError(
                 f"netG.channels {list(channels)} and netG.blocks {list(blocks)}: three numbers each, for full, half "
                 "and quarter size"
             )

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from models.layers.ops.few_frames import at_once, few_frames, joined
 from models.layers.ops.frame_conv import FrameConv
 from models.layers.vrt.stage import ChannelsToSpace
+from utils.user_error import UserError
 
 SCALES = 4
 RATIOS = (1, 2, 4, 8)
@@ -110,7 +111,7 @@ class SpikeEncoder3D(nn.Module):
         time_steps: frames per token of each scale.
 
     Raises:
-        ValueError: arguments that do not fit together, by their option keys.
+        UserError: arguments that do not fit together, by their option keys.
     """
 
     def __init__(
@@ -150,10 +151,10 @@ class SpikeEncoder3D(nn.Module):
             Features (B, T', H', W', C) at 1, 1/2, 1/4, 1/8 of `padded`; T' is T divided by `time_steps`, rounded up.
 
         Raises:
-            ValueError: the number of bins is another.
+            UserError: the number of bins is another.
         """
         if spikes.dim() != 5 or spikes.shape[2] != self.bins:
-            raise ValueError(
+            raise UserError(
                 f"Spikes are (B, T, {self.bins}, h, w), as netG.spike_bins is {self.bins}; got {tuple(spikes.shape)}. "
                 "The channels of datasets.*.spike have to be as many."
             )
@@ -227,7 +228,7 @@ def _resize_matrix(source: int, length: int, target: int, ratio: int, like: Tens
 
 
 def _check_arguments(bins: int, ratio: int, temporal_strides: Sequence[int]) -> None:
-    """Raises ValueError naming every argument that does not fit, by its option key."""
+    """Raises UserError naming every argument that does not fit, by its option key."""
     faults = []
     if bins < 1:
         faults.append(f"netG.spike_bins: at least 1; got {bins}")
@@ -242,4 +243,4 @@ def _check_arguments(bins: int, ratio: int, temporal_strides: Sequence[int]) -> 
             f"{ratio} starts below them; got {list(temporal_strides)}"
         )
     if faults:
-        raise ValueError("The spike encoder's options do not fit together:\n- " + "\n- ".join(faults) + ".")
+        raise UserError("The spike encoder's options do not fit together:\n- " + "\n- ".join(faults) + ".")

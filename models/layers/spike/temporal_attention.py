@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.layers.ops.few_frames import at_once
 from models.layers.ops.zero_start import zero_start
+from utils.user_error import UserError
 from utils.utils_registry import FUSIONS
 
 MAX_BATCH_TOKENS = 49152
@@ -259,7 +260,7 @@ class SpikeTemporalSA(nn.Module):
         checkpoint: recompute in the backward pass.
 
     Raises:
-        ValueError: arguments that do not fit together, by their option keys.
+        UserError: arguments that do not fit together, by their option keys.
     """
 
     def __init__(
@@ -310,7 +311,7 @@ class TemporalCrossAttentionFusion(nn.Module):
         checkpoint: recompute in the backward pass.
 
     Raises:
-        ValueError: arguments that do not fit together, by their option keys.
+        UserError: arguments that do not fit together, by their option keys.
     """
 
     def __init__(
@@ -328,7 +329,7 @@ class TemporalCrossAttentionFusion(nn.Module):
         super().__init__()
         _check_arguments("netG.fuse_", channels, heads, max_batch_tokens)
         if window < 1 or window % 2 == 0:
-            raise ValueError(f"netG.fuse_window: side of a neighbourhood, an odd number from 1 on; got {window}.")
+            raise UserError(f"netG.fuse_window: side of a neighbourhood, an odd number from 1 on; got {window}.")
         self.scales = nn.ModuleList()
         for dim, step in zip(channels, time_steps, strict=True):
             block = TemporalBlock(
@@ -370,16 +371,16 @@ def chunk_limit(adaptive_chunk: bool, max_batch_tokens: int, chunk_size: int, ch
         chunk_shape: "square", "wide" or "tall", of `chunk_size`**2 pixels each; the result doesn't depend on it.
 
     Raises:
-        ValueError: another shape.
+        UserError: another shape.
     """
     shapes = ("square", "wide", "tall")
     if chunk_shape not in shapes:
-        raise ValueError(f"chunk_shape: {chunk_shape!r} is unknown. Choices: {', '.join(shapes)}.")
+        raise UserError(f"chunk_shape: {chunk_shape!r} is unknown. Choices: {', '.join(shapes)}.")
     return max_batch_tokens if adaptive_chunk else chunk_size**2
 
 
 def _check_arguments(prefix: str, channels: Sequence[int], heads: int, max_batch_tokens: int) -> None:
     if heads < 1 or any(dim % heads for dim in channels):
-        raise ValueError(f"{prefix}heads: has to divide netG.embed_dims[:4] = {list(channels)}; got {heads}.")
+        raise UserError(f"{prefix}heads: has to divide netG.embed_dims[:4] = {list(channels)}; got {heads}.")
     if max_batch_tokens < 1:
-        raise ValueError(f"{prefix}max_batch_tokens: pixels that go at a time, at least 1; got {max_batch_tokens}.")
+        raise UserError(f"{prefix}max_batch_tokens: pixels that go at a time, at least 1; got {max_batch_tokens}.")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from models.layers.ops.few_frames import at_once, joined
 from models.layers.ops.flow_warp import at_least_float32, flow_warp
+from utils.user_error import UserError
 from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class SpyNet(nn.Module):
             identity, and the gradient reaches that convolution at the first step and the rest from the second.
 
     Raises:
-        ValueError: the file is missing or holds another network.
+        UserError: the file is missing or holds another network.
     """
 
     mean: Tensor
@@ -72,8 +73,8 @@ class SpyNet(nn.Module):
         try:
             # The published file has the convolutions only.
             load_strict(self, {"mean": self.mean, "std": self.std, **load_network_weights(path)}, path)
-        except ValueError as error:
-            raise ValueError(
+        except UserError as error:
+            raise UserError(
                 f"{error}\nnetG.spynet_path wants spynet_sintel_final-3d2a1287.pth of "
                 "https://github.com/JingyunLiang/VRT/releases/tag/v0.0 (MMEditing's file of the same name has other "
                 "keys), or null: flow starts untrained."
