@@ -22,10 +22,10 @@ import numpy as np
 from data.picture_crop import Box, Encoded, decode_box
 from data.picture_header import read_header
 from utils.user_error import UserError
+from utils.utils_file import check_relative, open_regular, read_bytes, read_text, walk_folders
 from utils.utils_file import natural_order as natural_order
-from utils.utils_image import decode_rgb
+from utils.utils_image import PICTURE_SUFFIXES, decode_rgb
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 TILED_SUFFIXES = (".tif", ".tiff")  # may be read in parts
 NO_DATA_REMEDY = (
     "`./launch_train.sh 1 OPTION_FILE --prepare-data` lays out a downloaded GoPro set; "
@@ -132,13 +132,11 @@ class FolderFrames(Frames):
         super().__init__(root)
         if not root.is_dir():
             raise UserError(f"{option}: the folder {root} does not exist. {NO_DATA_REMEDY}")
-        suffixes = IMAGE_SUFFIXES if filename_ext is None else (f".{filename_ext.lstrip('.').lower()}",)
+        suffixes = PICTURE_SUFFIXES if filename_ext is None else (f".{filename_ext.lstrip('.').lower()}",)
         self._files: dict[str, dict[str, str]] = {}
-        for folder, subfolders, files in os.walk(root, followlinks=True):
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            images = [name for name in files if not name.startswith(".") and name.lower().endswith(suffixes)]
+        for folder, images in walk_folders(root, suffixes):
             if images:
-                self._files[Path(folder).relative_to(root).as_posix()] = _by_stem(folder, images)
+                self._files[folder.relative_to(root).as_posix()] = _by_stem(images)
         if "." in self._files:
             if len(self._files) > 1:
                 raise UserError(f"{option}: {root} holds both images and folders of images; move the images away.")
@@ -156,17 +154,19 @@ class FolderFrames(Frames):
         return str(folder / self._files[clip][frame])
 
     def _encoded(self, clip: str, frame: str) -> bytes:
-        return Path(self.where(clip, frame)).read_bytes()
+        return read_bytes(self.where(clip, frame))
 
     def _mapped(self, clip: str, frame: str) -> Encoded:
         path = self.where(clip, frame)
-        if not path.endswith(TILED_SUFFIXES) or os.stat(path).st_size == 0:
+        if not path.lower().endswith(TILED_SUFFIXES):
             return self._encoded(clip, frame)
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return b""
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def open(self, clip: str, frame: str) -> BinaryIO:
-        return open(self.where(clip, frame), "rb")
+        return open_regular(self.where(clip, frame))
 
     def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
         with self.open(clip, frame) as file:
@@ -188,11 +188,11 @@ class LmdbFrames(Frames):
                 f'folders of images are read with "io_backend": {{"type": "disk"}}. {NO_DATA_REMEDY}'
             )
         self._frame_sizes: dict[tuple[str, str], tuple[int, int]] = {}
-        for number, line in enumerate(meta.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(meta).splitlines(), 1):
             match = re.fullmatch(r"(.+)/([^/]+)\.\w+ \((\d+), ?(\d+), ?\d+\) \d+\s*", line)
             if match is None:
                 raise UserError(f"{meta}, line {number}: {line!r} is not `clip/frame.png (h,w,c) 1`.")
-            clip, frame = match[1], match[2]
+            clip, frame = check_relative(match[1], f"{meta}, line {number}"), match[2]
             self.clips.setdefault(clip, []).append(frame)
             self._frame_sizes[clip, frame] = int(match[3]), int(match[4])
         self.clips = _in_order(self.clips)
@@ -268,11 +268,13 @@ def _in_order(clips: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return {clip: sorted(clips[clip], key=natural_order) for clip in sorted(clips, key=natural_order)}
 
 
-def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
+def _by_stem(files: Iterable[Path]) -> dict[str, str]:
     """File names by their name without extension."""
     by_stem: dict[str, str] = {}
-    for name in sorted(files):
-        other = by_stem.setdefault(Path(name).stem, name)
-        if other != name:
-            raise UserError(f"{folder}: {other} and {name} are the same frame; set `filename_ext` or remove one.")
+    for file in files:
+        other = by_stem.setdefault(file.stem, file.name)
+        if other != file.name:
+            raise UserError(
+                f"{file.parent}: {other} and {file.name} are the same frame; set `filename_ext` or remove one."
+            )
     return by_stem

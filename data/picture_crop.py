@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data.picture_header import PNG_SIGNATURE
+from utils.picture_checks import CHECKED_TIFF, MOST_PIXELS, PNG_SIGNATURE, check_picture, with_check_sum
 from utils.user_error import UserError
 from utils.utils_image import decode_rgb
 
@@ -60,6 +60,7 @@ def decode_box(encoded: Encoded, name: str, box: Box) -> tuple[np.ndarray, tuple
         UserError: damaged (as far as it was read), or not an 8-bit picture.
     """
     view = memoryview(encoded)
+    check_picture(view, name, in_part=True)
     try:
         tiles = _TileIndex.read(view)
         if tiles is not None:
@@ -87,9 +88,9 @@ def encode_tiles(picture: np.ndarray, tile: int = TILE) -> bytes:
         predictor=True,
         photometric="rgb",
         metadata=None,
-        software=False,
+        software=CHECKED_TIFF.decode(),
     )
-    return file.getvalue()
+    return with_check_sum(file.getvalue())
 
 
 def _is_plain_png(view: memoryview) -> bool:
@@ -109,6 +110,9 @@ def _decode_top_rows(view: memoryview, name: str, bottom: int) -> tuple[np.ndarr
             image._size = width, min(bottom, height)
             image.tile = [image.tile[0]._replace(extents=(0, 0, *image._size))]
             return np.asarray(image), (height, width)
+    except ValueError:  # texts larger than Pillow takes, which other decoders pass over
+        picture = decode_rgb(bytes(view), name)
+        return picture[:bottom], (picture.shape[0], picture.shape[1])
     except (OSError, SyntaxError, struct.error) as error:
         raise _damaged(name, error) from error
 
@@ -153,6 +157,8 @@ class _TileIndex:
         if layout != [8, 8, 2, 3, 1, 2]:  # bits, deflate, RGB, 3 samples, interleaved, horizontal differences
             return None
         height, width, tile_height, tile_width = (int(values(tag)[0]) for tag in (257, 256, 323, 322))
+        if not 0 < tile_height * tile_width <= MOST_PIXELS:
+            raise ValueError(f"tiles of {tile_height}x{tile_width} pixels")
         return cls(height, width, tile_height, tile_width, values(324), values(325))
 
     def decode(self, view: memoryview, box: Box) -> np.ndarray:
@@ -167,9 +173,11 @@ class _TileIndex:
             for column in range(first_column, end_column):
                 index = row * per_row + column
                 begin = int(self.offsets[index])
-                content = zlib.decompress(view[begin : begin + int(self.lengths[index])])
-                differences = np.frombuffer(content, np.uint8).reshape(shape[2:])
-                tiles[row - first_row, column - first_column] = differences
+                inflate, size = zlib.decompressobj(), self.tile_height * self.tile_width * 3
+                content = inflate.decompress(view[begin : begin + int(self.lengths[index])], size + 1)
+                if not inflate.eof or len(content) != size:
+                    raise ValueError(f"tile {index} is cut short, or larger than it says")
+                tiles[row - first_row, column - first_column] = np.frombuffer(content, np.uint8).reshape(shape[2:])
         np.add.accumulate(tiles, axis=3, dtype=np.uint8, out=tiles)
         joined = tiles.transpose(0, 2, 1, 3, 4).reshape(shape[0] * shape[2], shape[1] * shape[3], 3)
         top, left = box.top - first_row * self.tile_height, box.left - first_column * self.tile_width

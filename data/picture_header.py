@@ -8,9 +8,10 @@ import struct
 import zlib
 from typing import BinaryIO, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from utils.picture_checks import MOST_PIXELS, PNG_SIGNATURE
+
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_COLOURS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
@@ -42,13 +43,18 @@ def read_header(file: BinaryIO) -> PictureHeader:
         fault = "" if tail.endswith(PNG_END) else "cut short: the PNG has no end"
         if depth != 8 or colour not in (0, 2, 3, 6):
             fault = fault or f"{depth}-bit {PNG_COLOURS.get(colour, 'unknown')} pixels; 8-bit RGB is needed"
-        return PictureHeader(height, width, fingerprint, fault)
+        return PictureHeader(height, width, fingerprint, fault or _size_fault(height, width))
     file.seek(0)
     try:
         with Image.open(file) as image:
             height, width = image.height, image.width
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow's readers raise whatever the bytes lead them to
         reason = "empty file" if length == 0 else f"not a readable picture ({type(error).__name__})"
         return PictureHeader(0, 0, fingerprint, reason)
     cut = head.startswith(JPEG_START) and not tail.rstrip(b"\x00").endswith(JPEG_END)
-    return PictureHeader(height, width, fingerprint, "cut short: the JPEG has no end" if cut else "")
+    fault = "cut short: the JPEG has no end" if cut else _size_fault(height, width)
+    return PictureHeader(height, width, fingerprint, fault)
+
+
+def _size_fault(height: int, width: int) -> str:
+    return "" if 0 < height * width <= MOST_PIXELS else f"{height}x{width} pixels, of {MOST_PIXELS} at the most"

@@ -24,6 +24,7 @@ from data.spike_cache import SpikeCache, description
 from data.video_clips import Clip
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
+from utils.utils_file import list_folder
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def find_spikes(clip: Clip, folder: Path) -> ClipFiles:
     """Looks for <folder>/spike/<frame>.dat, or a single `.dat` in <folder>/spike or <folder>."""
     per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
     missing = [path for path in per_frame.values() if not path.is_file()]
-    whole = [*sorted((folder / "spike").glob("*.dat")), *sorted(folder.glob("*.dat"))]
+    whole = [file for place in (folder / "spike", folder) if place.is_dir() for file in list_folder(place, (".dat",))]
     if len(missing) == len(per_frame) and len(whole) == 1:
         return ClipFiles(dict.fromkeys(clip.frames, whole[0]), True, "")
     if not missing:
@@ -131,14 +132,15 @@ class SpikeFrames:
         paths, whole_clip = files.paths, files.whole_clip
         self.faults += [files.missing] if files.missing else []
         sync_path = folder / "sync.json"
-        if whole_clip and not sync_path.is_file():
+        has_sync = sync_path.exists() or sync_path.is_symlink()  # a link that leads nowhere is no missing file
+        if whole_clip and not has_sync:
             self.faults.append(
                 f"{sync_path}: no such file, and {next(iter(paths.values()))} holds all frames' spikes; "
                 "scripts/data_preparation/make_sync.py writes it"
             )
             return
         try:
-            sync = SyncTable.load(sync_path, name) if sync_path.is_file() else None
+            sync = SyncTable.load(sync_path, name) if has_sync else None
         except UserError as error:
             self.faults.append(str(error))
             return

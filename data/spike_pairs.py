@@ -28,7 +28,7 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import PICTURE_SUFFIXES, FrameSize, FrameSource
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, find_files, list_folder
 from utils.utils_image import imread_rgb
 
 PATH_LENGTH = 100  # sharp frames; a camera's path has periods up to 60
@@ -283,7 +283,7 @@ def _cut(array: np.ndarray, box: Box) -> np.ndarray:
 
 def _find(root: Path, suffixes: Sequence[str], what: str) -> list[Path]:
     """The files below a folder with one of these endings, by name."""
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in suffixes) if root.is_dir() else []
+    files = find_files(root, suffixes)
     if not files:
         state = "holds no" if root.is_dir() else "no such folder; it should hold"
         raise UserError(f"datasets.*.dataroot: {root}: {state} {what}")
@@ -292,8 +292,7 @@ def _find(root: Path, suffixes: Sequence[str], what: str) -> list[Path]:
 
 def _photographs(root: Path, size: FrameSize) -> Iterator[tuple[str, np.ndarray]]:
     """Names and pictures (h,w,3) uint8 RGB of a folder, or of the videos that it means."""
-    pictures = root.is_dir() and any(path.suffix.lower() in PICTURE_SUFFIXES for path in root.rglob("*"))
-    if pictures:
+    if find_files(root, PICTURE_SUFFIXES):
         for file in _find(root, PICTURE_SUFFIXES, "pictures"):
             yield file.relative_to(root).with_suffix("").as_posix(), size.apply(imread_rgb(file))
         return
@@ -306,7 +305,7 @@ def _photographs(root: Path, size: FrameSize) -> Iterator[tuple[str, np.ndarray]
 
 def _video_paths(root: Path) -> list[Path]:
     """The videos that a root means: itself, or what lies in it."""
-    entries = sorted(path for path in root.iterdir() if not path.name.startswith(".")) if root.is_dir() else []
+    entries = list_folder(root) if root.is_dir() else []
     inside = [path for path in entries if path.is_dir() or path.suffix.lower() not in PICTURE_SUFFIXES]
     return inside or [root]
 

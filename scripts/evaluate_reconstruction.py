@@ -22,13 +22,12 @@ if not __package__:  # started by path, not by -m
 from data.spike.orientation import gray_at_size
 from data.spike.reconstruction.methods import GaussianRate
 from data.spike.simulation.simulate import to_uint8
-from data.spike.video_source import PICTURE_SUFFIXES
 from scripts.benchmark.reconstruction_table import METHODS, Sample, by_method, by_network, measure, table
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_cli import run_command
-from utils.utils_file import atomic_write
-from utils.utils_image import imread_rgb, imwrite_rgb, panel
+from utils.utils_file import atomic_write, find_files
+from utils.utils_image import PICTURE_SUFFIXES, imread_rgb, imwrite_rgb, panel
 
 FREE = {**METHODS, **{f"Gaussian {sigma}": GaussianRate(float(sigma)) for sigma in (5, 7)}}
 """Methods without training; the Gaussians by the frame, as the best of them is what a network has to beat."""
@@ -78,7 +77,7 @@ def find_streams(paths: Sequence[Path]) -> list[Path]:
     """The .dat files that the paths mean."""
     files: list[Path] = []
     for path in paths:
-        found = [path] if path.is_file() else sorted(path.rglob("*.dat"))
+        found = [path] if path.is_file() else find_files(path, (".dat",))
         if not found:
             raise UserError(f"--data {path}: no such file, or a folder without .dat files")
         files += found

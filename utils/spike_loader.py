@@ -23,6 +23,7 @@ import yaml
 
 from utils.spike_writer import write_spikes as write_spikes
 from utils.user_error import UserError
+from utils.utils_file import list_folder
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +225,7 @@ def data_parameter_dict(data_filename: str | Path, label_type: str = "raw") -> d
             f"{config_path}: the data set has no {label_type!r} labels (number {LABEL_DATA_TYPE[label_type]}); its "
             f"labeled_data_type is {config['labeled_data_type']}."
         )
-    files = sorted(path.glob("*.dat")) if path.is_dir() else [path]
+    files = list_folder(path, (".dat",)) if path.is_dir() else [path]
     if not files:
         raise SpikeFormatError(f"{path}: the folder has no .dat file.")
     parameters: dict[str, Any] = {
@@ -366,6 +367,8 @@ def _label_parameters(path: Path, config_path: Path, config: dict[str, Any]) -> 
         "labeled_data_suffix": suffix,
         "labeled_data_dir": str(labels.with_suffix(f".{suffix}"))
         if single
-        else sorted(str(label) for label in labels.glob(f"*.{suffix}")),
+        else [str(label) for label in list_folder(labels, (f".{suffix}".lower(),))]
+        if labels.is_dir()
+        else [],
         "label_root_list": None if single else str(labels),
     }

@@ -94,17 +94,23 @@ def walk_folders(root: Path | str, suffixes: Sequence[str]) -> Iterator[tuple[Pa
     """
 
     def below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, list[Path]]]:
-        status = folder.stat()
+        entries, endings, status = list_folder(folder), tuple(suffixes), folder.stat()
         own = status.st_dev, status.st_ino
         if own in above:
             raise UserError(f"{folder}: a link back to a folder that it lies in; remove it")
-        entries, endings = list_folder(folder), tuple(suffixes)
         folders = [entry for entry in entries if entry.is_dir()]
         yield folder, [entry for entry in entries if entry.name.lower().endswith(endings) and not entry.is_dir()]
         for subfolder in folders:
             yield from below(subfolder, (*above, own))
 
     yield from below(Path(root), ())
+
+
+def find_files(root: Path | str, suffixes: Sequence[str]) -> list[Path]:
+    """All files below a folder that end so, in the order of `walk_folders`; none where there is no folder."""
+    if not Path(root).is_dir():
+        return []
+    return [file for _, files in walk_folders(root, suffixes) for file in files]
 
 
 def open_regular(path: Path | str) -> BinaryIO:

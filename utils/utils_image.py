@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from utils.picture_checks import check_picture
 from utils.user_error import UserError
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, read_bytes
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 TITLE_HEIGHT = 24  # pixels of the strip above a panel's pictures
 GAP = 4  # pixels between a panel's pictures
 CROP_STEP = 8  # of the search for a crop, in pixels
@@ -24,13 +26,7 @@ def imread_rgb(path: str | Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, damaged, or not an 8-bit picture; the message names it.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); check the path in the options or meta file"
-        ) from error
-    return decode_rgb(content, str(path))
+    return decode_rgb(read_bytes(path), str(path))
 
 
 def decode_rgb(content: bytes, name: str) -> np.ndarray:
@@ -44,12 +40,14 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
         name: file name or key, for messages.
 
     Raises:
-        UserError: damaged or cut short, 16 bits per channel, or partly transparent.
+        UserError: damaged or cut short, 16 bits per channel, partly transparent, or larger than `MOST_PIXELS`.
     """
-    # Some decoders fill the missing rest of a JPEG with gray instead of failing.
-    cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda")
-    picture = None if cut or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if picture is None:
+    size = check_picture(content, name)
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UserError(f"{name}: not a readable picture ({error.err}); copy it again") from error
+    if picture is None or picture.shape[:2] != size:
         raise UserError(f"{name}: not a readable picture ({len(content)} bytes; damaged or cut short?); copy it again")
     if picture.dtype != np.uint8:
         raise UserError(f"{name}: {picture.dtype} pixels; only 8 bits per channel are supported, convert it first")

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from utils.user_error import UserError
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+from utils.utils_file import list_folder
+from utils.utils_image import PICTURE_SUFFIXES as PICTURE_SUFFIXES
+from utils.utils_image import imread_rgb
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class FrameSize:
 
 
 class FrameSource:
-    """A video file, or a folder of pictures in the order of their names.
+    """A video file, or a folder of pictures in the natural order of their names.
 
     Args:
         path: the file or folder.
@@ -55,7 +56,7 @@ class FrameSource:
         self.path, self.size = path, size
         self.pictures: list[Path] = []
         if path.is_dir():
-            self.pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+            self.pictures = list_folder(path, PICTURE_SUFFIXES)
             if not self.pictures:
                 raise UserError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder")
             found = len(self.pictures)
@@ -100,16 +101,13 @@ class FrameSource:
                     f"{name}: {frame.shape[0]}x{frame.shape[1]} pixels, but the first frame has "
                     f"{first[0]}x{first[1]}: frames of one clip have one size"
                 )
-            yield self.size.apply(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            yield self.size.apply(frame)
 
     def _read(self, begin: int, end: int) -> Iterator[np.ndarray]:
-        """Frames [begin, end) as stored, BGR."""
+        """Frames [begin, end) as stored, RGB."""
         if self.pictures:
             for path in self.pictures[begin:end]:
-                picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-                if picture is None:
-                    raise UserError(f"{path}: cannot be read as a picture; it may be damaged")
-                yield picture
+                yield imread_rgb(path)
             return
         capture = self._open()
         try:
@@ -120,7 +118,7 @@ class FrameSource:
                 good, frame = capture.read()
                 if not good:
                     raise UserError(f"{self.path}: frame {index} cannot be decoded")
-                yield frame
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         finally:
             capture.release()
 

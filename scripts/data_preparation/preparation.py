@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.frame_io import IMAGE_SUFFIXES, FolderFrames, natural_order
+from data.frame_io import FolderFrames, natural_order
 from data.frame_lmdb import lmdb_is_complete, write_lmdb
 from data.video_clips import frame_number, write_meta_info
 from scripts.data_preparation.make_tiles import tile_frames
 from utils.options.layers import load_layers
 from utils.user_error import UserError
 from utils.utils_cli import run_command
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, list_folder
+from utils.utils_image import PICTURE_SUFFIXES
 
 SPLITS = ("train", "test")
 TILES = "_tiles"
@@ -121,8 +122,8 @@ def is_there(section: Mapping[str, Any]) -> bool:
 
 def clip_folders(root: Path, inner: str = "") -> dict[str, Path]:
     """Clips below a folder by name: <root>/<clip>/<inner>."""
-    found = sorted(root.iterdir()) if root.is_dir() else []
-    return {path.name: path / inner for path in found if path.is_dir() and not path.name.startswith(".")}
+    found = list_folder(root) if root.is_dir() else []
+    return {path.name: path / inner for path in found if path.is_dir()}
 
 
 def prepare_splits(splits: Sequence[Split], how: Manner) -> None:
@@ -197,10 +198,7 @@ def write_config(folder: Path, spike_h: int, spike_w: int) -> None:
 
 def pictures(folder: Path) -> list[str]:
     """Names of the picture files in a folder, in order."""
-    if not folder.is_dir():
-        return []
-    names = (path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted((name for name in names if not name.startswith(".")), key=natural_order)
+    return [path.name for path in list_folder(folder, PICTURE_SUFFIXES)] if folder.is_dir() else []
 
 
 def _incomplete(split: Split) -> list[str]:

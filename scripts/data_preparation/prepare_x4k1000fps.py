@@ -34,6 +34,7 @@ from scripts.data_preparation.preparation import SPLITS, pictures, write_config
 from utils.spike_loader import write_spikes
 from utils.user_error import UserError
 from utils.utils_cli import run_command
+from utils.utils_file import list_folder
 from utils.utils_image import imwrite_rgb
 
 FACTOR = 4  # spike frames per raw frame
@@ -86,7 +87,8 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 def raw_clips(root: Path) -> dict[str, Path]:
     """Folders of frames below a split, named by their path: <scene>_<clip>."""
-    folders = sorted(path for path in root.glob("*/*") if pictures(path))
+    scenes = [scene for scene in list_folder(root) if scene.is_dir()] if root.is_dir() else []
+    folders = [clip for scene in scenes for clip in list_folder(scene) if clip.is_dir() and pictures(clip)]
     return {"_".join(folder.relative_to(root).parts): folder for folder in folders}
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from data.frame_io import FolderFrames
 from data.picture_crop import Box, decode_box, encode_tiles
 from data.picture_header import read_header
+from utils.picture_checks import CHECKED_TIFF
+from utils.utils_image import decode_rgb
 
 BOXES = [Box(0, 0, 16, 16), Box(70, 90, 20, 40), Box(3, 61, 64, 5), Box(94, 145, 6, 5), Box(0, 0, 100, 150)]
 
@@ -55,15 +57,32 @@ def test_crops_are_exact(picture: np.ndarray, box: Box) -> None:
         assert size == (100, 150) and np.array_equal(crop, box.of(picture)), name
 
 
-def test_only_what_is_needed_is_decoded(picture: np.ndarray) -> None:
-    """A crop of the top does not look at damage below it: neither rows of a PNG, nor tiles."""
+def test_damage_outside_of_a_crop_is_refused_too(picture: np.ndarray) -> None:
+    """Every single flipped bit of 200: a crop of the top is refused as the whole picture is."""
+    rng = np.random.default_rng(0)
     for encoded in (encode(picture, ".png"), encode_tiles(picture, 32)):
-        damaged = bytearray(encoded)
-        damaged[len(encoded) // 2 : len(encoded) // 2 + 64] = bytes(64)  # a TIFF's index is before its tiles
+        for bit in rng.integers(8 * len(encoded), size=100):
+            damaged = bytearray(encoded)
+            damaged[bit // 8] ^= 1 << (bit % 8)
+            for box in (Box(0, 0, 20, 30), Box(0, 0, 100, 150)):
+                with pytest.raises(ValueError, match=r"^name: "):
+                    decode_box(bytes(damaged), "name", box)
+            with pytest.raises(ValueError, match=r"^name: "):
+                decode_rgb(bytes(damaged), "name")
+
+
+def test_tiles_of_another_program_are_checked_where_they_are_read(picture: np.ndarray) -> None:
+    encoded = encode_tiles(picture, 32)[:-8].replace(CHECKED_TIFF, b"x" * len(CHECKED_TIFF))
+    damaged = bytearray(encoded)
+    damaged[len(encoded) // 2 : len(encoded) // 2 + 64] = bytes(64)
+    crop, _ = decode_box(bytes(damaged), "name", Box(0, 0, 20, 30))
+    assert np.array_equal(crop, picture[:20, :30])
+    for read in (
+        lambda: decode_box(bytes(damaged), "name", Box(0, 0, 100, 150)),
+        lambda: decode_rgb(bytes(damaged), "name"),
+    ):
         with pytest.raises(ValueError, match="name: not a readable picture"):
-            decode_box(bytes(damaged), "name", Box(0, 0, 100, 150))
-        crop, _ = decode_box(bytes(damaged), "name", Box(0, 0, 20, 30))
-        assert np.array_equal(crop, picture[:20, :30])
+            read()
 
 
 @pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])

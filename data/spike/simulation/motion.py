@@ -18,6 +18,7 @@ import numpy as np
 
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from utils.user_error import UserError
+from utils.utils_image import imread_rgb
 
 TRAIN_PHOTOGRAPHS = (
     "astronaut.png",
@@ -44,10 +45,9 @@ def load_photograph(name: str) -> np.ndarray:
     if spec is None or spec.origin is None:
         raise UserError("the demo scenes are made of scikit-image's photographs: pip install scikit-image>=0.22")
     path = Path(spec.origin).parent / "data" / name
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
+    if not path.is_file():
         raise UserError(f"{path}: no such photograph in this scikit-image: pip install --upgrade scikit-image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return imread_rgb(path)
 
 
 @dataclass(frozen=True)
