@@ -23,6 +23,7 @@ from models.model_base import TrainingStopped, check_parts
 from models.select_model import define_Model
 from models.training.dry_run import dry_run
 from models.training.run import Run
+from utils.options.flags import trainer_parser
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command
@@ -30,7 +31,6 @@ from utils.utils_dist import Dist, all_gather_object, any_rank, close_dist, init
 from utils.utils_logger import Writer, log_train, progress_bar, setup_logger
 from utils.utils_option import (
     Options,
-    add_option_arguments,
     load_options,
     option_changes,
     options_to_dict,
@@ -44,10 +44,7 @@ logger = logging.getLogger("svrt")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done or told to stop, 1 failed, 2 a mistake in options or data."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_option_arguments(parser)
-    parser.add_argument("--profile", type=int, default=0, metavar="N", help="write a profiler's trace of N steps")
-    arguments = parser.parse_args(argv)
+    arguments = trainer_parser(__doc__ or "").parse_args(argv)
     try:
         code = run_command(lambda: run(arguments))
     except (TrainingStopped, NotSaved) as error:

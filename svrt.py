@@ -34,12 +34,22 @@ class Verb:
 
 
 VERBS = {
-    "test": Verb("main_test_vrt", "restore clips, score them, write a report"),
-    "train": Verb("main_train_vrt", "train a network from an option file"),
-    "simulate": Verb("scripts.data_preparation.simulate_dataset", "a data set with spikes from any video"),
-    "prepare": Verb("scripts.data_preparation.prepare", "lay out GoPro and other sets as recipes expect"),
-    "doctor": Verb("scripts.doctor", "look at everything that a run would use"),
-    "inspect": Verb("scripts.inspect_run", "how a run is doing: curves, tests, troubles"),
+    "test": Verb("main_test_vrt", "restore clips, score them, write a report", "utils.options.flags:tester_parser"),
+    "train": Verb("main_train_vrt", "train a network from an option file", "utils.options.flags:trainer_parser"),
+    "simulate": Verb(
+        "scripts.data_preparation.simulate_dataset",
+        "a data set with spikes from any video",
+        "scripts.flags:simulate_parser",
+    ),
+    "prepare": Verb(
+        "scripts.data_preparation.prepare",
+        "lay out GoPro and other sets as recipes expect",
+        "scripts.flags:prepare_parser",
+    ),
+    "doctor": Verb("scripts.doctor", "look at everything that a run would use", "scripts.flags:doctor_parser"),
+    "inspect": Verb(
+        "scripts.inspect_run", "how a run is doing: curves, scores, troubles", "scripts.flags:inspect_parser"
+    ),
     "spikes": Verb("scripts.spikes.__main__", "look at spike streams, render, simulate, convert, check them"),
 }
 

@@ -31,10 +31,11 @@ from data.sampler import SampleIndex
 from data.select_dataset import define_Dataset
 from models.training.dry_run import dry_run
 from scripts.check_requirements import missing
+from scripts.flags import doctor_parser
 from utils.user_error import UserError
 from utils.utils_dist import close_dist, init_dist
 from utils.utils_image import imwrite_rgb
-from utils.utils_option import Options, add_option_arguments, load_options
+from utils.utils_option import Options, load_options
 
 SHOWN = 8  # findings of a kind that are listed in full
 LOW_DISK = 5e9  # bytes
@@ -44,12 +45,7 @@ WEIGHTS = ("netG.spynet_path", "path.pretrained_netG", "path.pretrained_netE", "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 nothing is wrong, 1 something is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_option_arguments(parser)
-    parser.add_argument("--fix-meta", action="store_true", help="write the meta info files anew from the folders")
-    parser.add_argument("--no-step", action="store_true", help="look only, without the dry step")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="the contact sheet")
-    arguments = parser.parse_args(argv)
+    arguments = doctor_parser(__doc__ or "").parse_args(argv)
     findings = list(examine(arguments))
     print(conclusion(findings))
     return 1 if any(finding.serious for finding in findings) else 0

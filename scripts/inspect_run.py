@@ -9,7 +9,6 @@ newest of which is read and checked; draws loss, learning rate and PSNR into `in
 It reads `train.log`, so it works while the run goes on, on any machine that sees the folder.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -29,6 +28,7 @@ from torch import Tensor
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_model  # noqa: F401  (registers models, networks and losses)
+from scripts.flags import inspect_parser
 from utils.evaluation.chart import chart
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, DamagedFile, read_checkpoint
@@ -90,14 +90,7 @@ class Log:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a mistake, and with --preempted 3 for a run that was not."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", type=Path, help="the run's folder, or its option file")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the file's")
-    parser.add_argument("--output", type=Path, help="the picture (default: inspect.png in the run's folder)")
-    parser.add_argument(
-        "--preempted", action="store_true", help="say nothing; exit code 0 if the run was told to stop early, else 3"
-    )
-    arguments = parser.parse_args(argv)
+    arguments = inspect_parser(__doc__ or "").parse_args(argv)
     preempted = False
 
     def run() -> None:

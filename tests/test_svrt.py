@@ -22,6 +22,23 @@ def test_without_a_verb_it_lists_them(capsys: pytest.CaptureFixture[str]) -> Non
     assert svrt.main([]) == 2
 
 
+@pytest.mark.parametrize("name", svrt.VERBS)
+def test_help_imports_nothing_slow(name: str) -> None:
+    """NumPy, OpenCV, PyTorch and pydantic take seconds."""
+    source = """
+import sys, svrt
+try:
+    code = svrt.main([sys.argv[1], "--help"])
+except SystemExit as error:  # argparse's way
+    code = error.code
+slow = {"numpy", "cv2", "torch", "pydantic", "urllib.request"} & set(sys.modules)
+assert code == 0 and not slow, slow
+"""
+    done = run(sys.executable, "-c", source, name, PYTHONPATH=Path(svrt.__file__).parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: svrt {name} ")
+
+
 def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert svrt.main(["deblur"]) == 2
     assert capsys.readouterr().err.startswith("Error: svrt has no verb 'deblur'; it has test, ")

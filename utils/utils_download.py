@@ -8,9 +8,6 @@ A file takes its name only when all of it has come and is what it should be. Its
 
 import hashlib
 import logging
-import urllib.error
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 from utils.user_error import UserError
@@ -53,6 +50,10 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
         UserError: the server does not have it, sends less or more than it says, or sends something else; the message
             says what to do by hand.
     """
+    import urllib.error  # slow to import, and commands that only name RELEASE in their --help import this module
+    import urllib.parse
+    import urllib.request
+
     remedy = f"download {url} by hand to {path}"
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise UserError(f"--download: {url} is no http or https address")

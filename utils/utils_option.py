@@ -7,7 +7,6 @@
 decides the keys of `datasets.*` and `netG`.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 from utils.options import checks as option_checks
 from utils.options import parts as option_parts
 from utils.options.faults import Fault, KnownKeys, faults_of
+from utils.options.flags import add_option_arguments, speaks
 from utils.options.layers import load_layers
 from utils.options.parts import Registries
 from utils.options.schema import (
@@ -80,14 +80,9 @@ def load_options(path: str | Path, overrides: Sequence[str] = (), *, registries:
         raise OptionError(path, checker.sentences())
     world_size = os.environ.get("WORLD_SIZE")
     notices = [*checker.document.notices, *option_checks.unused(opt, int(world_size) if world_size else None)]
-    for notice in notices if _speaks() else []:
+    for notice in notices if speaks() else []:
         logger.warning("%s", notice)
     return opt
-
-
-def _speaks() -> bool:
-    """Whether this process is the one that tells the user, of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def options_to_dict(opt: Options) -> dict[str, Any]:
@@ -119,42 +114,6 @@ def _flat(options: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def add_option_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Adds --opt, --set and --dry-run, and KAIR's --launcher, --local_rank and --dist, which have no effect.
-
-    Args:
-        default: the option file where --opt is not given; None: it has to be.
-    """
-    parser.add_argument(
-        "--opt", default=default, required=default is None, metavar="FILE", help="option file, JSON or YAML"
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="options that override the file's, for instance train.total_iter=100 netG.depths=[2,2,2]",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and stop")
-    for flags in (["--launcher"], ["--local_rank", "--local-rank"], ["--dist"]):
-        parser.add_argument(*flags, action=_Ignored, help="accepted as in KAIR, without effect: torchrun decides")
-
-
-class _Ignored(argparse.Action):
-    """A flag of KAIR's scripts that has no effect here."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        if _speaks():
-            logger.warning("%s has no effect: processes and devices follow torchrun's environment.", option_string)
 
 
 class _Checker:

@@ -6,7 +6,6 @@ The folder names of datasets.train.dataroot_gt tell DVD, REDS, DAVIS and Vimeo-9
 The other flags are those of the data set's own prepare_*.py.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from scripts.data_preparation import (
     prepare_vimeo90k,
 )
 from scripts.data_preparation.preparation import sections
+from scripts.flags import prepare_parser
 from utils.utils_cli import run_command
 
 COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
@@ -34,11 +34,7 @@ COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a folder is missing or incomplete."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--opt", type=Path, required=True, metavar="FILE", help="option file that names the folders")
-    arguments, others = parser.parse_known_args(argv)
+    arguments, others = prepare_parser(__doc__ or "").parse_known_args(argv)
     found: list[int] = []
 
     def prepare() -> None:

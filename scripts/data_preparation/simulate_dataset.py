@@ -29,8 +29,8 @@ from data.spike.simulation.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, Ca
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
+from scripts.flags import simulate_parser
 from utils.user_error import UserError
-from utils.utils_cli import program
 
 DEMO_SIZE = (128, 160)
 DEMO_SPEED = (1.1, 2.2)
@@ -201,51 +201,7 @@ DEMO_DEFAULTS: dict[str, Any] = {"train_clips": 12, "train_frames": 12, "test_fr
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; what belongs to only one of videos and demo is None where it was not given."""
-    parser = argparse.ArgumentParser(
-        prog=program("scripts.data_preparation.simulate_dataset"), description=(__doc__ or "").split("\n")[0]
-    )
-    add = parser.add_argument
-    add("--root", type=Path, help="folder of the data set (default without --video: trainsets/demo)")
-    add("--video", type=Path, nargs="+", metavar="PATH", help="video files, or folders of a video's frames")
-    add("--n", type=int, default=7, help="sharp frames per blurred picture (default 7)")
-    add("--stride", type=int, help="sharp frames from one blurred picture to the next (default n, as in GoPro)")
-    add(
-        "--light",
-        choices=("srgb", "linear"),
-        default="srgb",
-        help="what is integrated and averaged: stored values, as in Spk-GoPro (default), or linear light",
-    )
-    add(
-        "--threshold",
-        type=float,
-        default=2.0,
-        help="light at which a spike pixel fires (default 2: rate = gray/2; at least 1, or bright pixels saturate)",
-    )
-    add("--spike_ratio", type=int, default=2, help="picture pixels per spike pixel and axis (default 2)")
-    add(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="size of the pictures (default: 128 160 for the demo, a video's own); videos cover it and are cut",
-    )
-    add("--seed", type=int, default=0, help="of paths and sensor start (default 0)")
-    add("--force", action="store_true", help="make it again even if it is there")
-    add("--test_clips", type=int, help="demo: clips for testing (default 3); several videos: the last so many")
-    add = parser.add_argument_group("with --video").add_argument
-    add("--scale", type=float, help="resize the frames by this factor (default 1)")
-    add("--max_frames", type=int, help="read only so many frames of each video (default: all)")
-    add("--split", choices=SPLITS, help="all of it to one side")
-    add(
-        "--test_fraction",
-        type=float,
-        help="share of the videos, or of a single video's time, for testing (default 0.2, at least one)",
-    )
-    add = parser.add_argument_group("without --video").add_argument
-    add("--train_clips", type=int, help="(default 12)")
-    add("--train_frames", type=int, help="blurred pictures per training clip (default 12)")
-    add("--test_frames", type=int, help="blurred pictures per test clip (default 8)")
-    return parser.parse_args(argv)
+    return simulate_parser(__doc__ or "").parse_args(argv)
 
 
 def check(args: argparse.Namespace) -> None:

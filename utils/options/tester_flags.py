@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.options.flags import tester_parser
 from utils.user_error import UserError
-from utils.utils_download import RELEASE, published_weights
+from utils.utils_download import published_weights
 from utils.utils_option import Options, load_options
 
 TASKS = Path(__file__).resolve().parents[2] / "options" / "vrt" / "test"
@@ -16,42 +17,7 @@ MODEL_ZOO = Path("model_zoo/vrt")
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """The flags of the command line."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--opt", type=Path, help="option file of the experiment to test")
-    which.add_argument("--task", help="name of a published model, e.g. 006_VRT_videodeblurring_GoPro")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", help="change options")
-    parser.add_argument(
-        "--checkpoint", type=Path, help="a .pth file or experiment folder [the option file's, the task's]"
-    )
-    parser.add_argument(
-        "--download",
-        nargs="?",
-        const=RELEASE,
-        metavar="URL",
-        help="fetch the weights of --task where they are missing, from the VRT release or another folder of the web",
-    )
-    parser.add_argument("--sigma", type=int, default=0, help="noise level of denoising out of 255 (10, 20, 30, 40, 50)")
-    parser.add_argument("--folder_lq", help="what to restore: a folder of clips, one clip's folder, or a video file")
-    parser.add_argument("--folder_gt", help="the sharp clips, likewise; without them nothing is scored")
-    parser.add_argument("--folder_spike", help="folder of the clips' spike streams")
-    parser.add_argument(
-        "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0 takes all; or auto"
-    )
-    parser.add_argument(
-        "--tile_overlap", type=int, nargs=3, metavar=("T", "H", "W"), help="what neighbouring tiles share"
-    )
-    parser.add_argument("--max_memory", metavar="10GB", help="the most to use: GPU memory, or the process's on a CPU")
-    parser.add_argument("--num_workers", type=int, default=0, help="threads that read frames ahead")
-    parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
-    parser.add_argument("--save_result", action="store_true", help="write every restored frame")
-    parser.add_argument("--save_video", action="store_true", help="write a video of each clip, side by side")
-    parser.add_argument("--fps", type=float, help="of these videos [the input's, or 25]")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of --save_result")
-    parser.add_argument(
-        "--sweep", nargs="+", metavar="KIND=V,V", help="test on other spikes too: threshold=1,2,4 drop=0.5"
-    )
-    parser.add_argument("--lpips", type=Path, metavar="FOLDER", help="weights of LPIPS [model_zoo/lpips, if there]")
+    parser = tester_parser(description)
     arguments = parser.parse_args(argv)
     if arguments.tile is not None and arguments.tile != ["auto"]:
         if len(arguments.tile) != 3 or not all(part.isdecimal() for part in arguments.tile):

@@ -1,0 +1,95 @@
+"""The flags of the scripts that `svrt` starts.
+
+Nothing slow is imported here, so that `svrt doctor --help` answers at once.
+"""
+
+import argparse
+from pathlib import Path
+
+from utils.options.flags import add_option_arguments
+from utils.utils_cli import program
+
+RAW = argparse.RawDescriptionHelpFormatter
+
+
+def simulate_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.data_preparation.simulate_dataset`; what belongs to only one of videos and demo is None by default."""
+    parser = argparse.ArgumentParser(
+        prog=program("scripts.data_preparation.simulate_dataset"), description=description, formatter_class=RAW
+    )
+    add = parser.add_argument
+    add("--root", type=Path, help="folder of the data set (default without --video: trainsets/demo)")
+    add("--video", type=Path, nargs="+", metavar="PATH", help="video files, or folders of a video's frames")
+    add("--n", type=int, default=7, help="sharp frames per blurred picture (default 7)")
+    add("--stride", type=int, help="sharp frames from one blurred picture to the next (default n, as in GoPro)")
+    add(
+        "--light",
+        choices=("srgb", "linear"),
+        default="srgb",
+        help="what is integrated and averaged: stored values, as in Spk-GoPro (default), or linear light",
+    )
+    add(
+        "--threshold",
+        type=float,
+        default=2.0,
+        help="light at which a spike pixel fires (default 2: rate = gray/2; at least 1, or bright pixels saturate)",
+    )
+    add("--spike_ratio", type=int, default=2, help="picture pixels per spike pixel and axis (default 2)")
+    add(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of the pictures (default: 128 160 for the demo, a video's own); videos cover it and are cut",
+    )
+    add("--seed", type=int, default=0, help="of paths and sensor start (default 0)")
+    add("--force", action="store_true", help="make it again even if it is there")
+    add("--test_clips", type=int, help="demo: clips for testing (default 3); several videos: the last so many")
+    add = parser.add_argument_group("with --video").add_argument
+    add("--scale", type=float, help="resize the frames by this factor (default 1)")
+    add("--max_frames", type=int, help="read only so many frames of each video (default: all)")
+    add("--split", choices=("train", "test"), help="all of it to one side")
+    add(
+        "--test_fraction",
+        type=float,
+        help="share of the videos, or of a single video's time, for testing (default 0.2, at least one)",
+    )
+    add = parser.add_argument_group("without --video").add_argument
+    add("--train_clips", type=int, help="(default 12)")
+    add("--train_frames", type=int, help="blurred pictures per training clip (default 12)")
+    add("--test_frames", type=int, help="blurred pictures per test clip (default 8)")
+    return parser
+
+
+def prepare_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.data_preparation.prepare`; it hands other flags on to the data set's own script."""
+    parser = argparse.ArgumentParser(
+        prog=program("scripts.data_preparation.prepare"),
+        description=description,
+        formatter_class=RAW,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--opt", type=Path, required=True, metavar="FILE", help="option file that names the folders")
+    return parser
+
+
+def doctor_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.doctor`."""
+    parser = argparse.ArgumentParser(prog=program("scripts.doctor"), description=description, formatter_class=RAW)
+    add_option_arguments(parser)
+    parser.add_argument("--fix-meta", action="store_true", help="write the meta info files anew from the folders")
+    parser.add_argument("--no-step", action="store_true", help="look only, without the dry step")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="the contact sheet")
+    return parser
+
+
+def inspect_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.inspect_run`."""
+    parser = argparse.ArgumentParser(prog=program("scripts.inspect_run"), description=description, formatter_class=RAW)
+    parser.add_argument("experiment", type=Path, help="the run's folder, or its option file")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the file's")
+    parser.add_argument("--output", type=Path, help="the picture (default: inspect.png in the run's folder)")
+    parser.add_argument(
+        "--preempted", action="store_true", help="say nothing; exit code 0 if the run was told to stop early, else 3"
+    )
+    return parser

@@ -1,0 +1,105 @@
+"""The flags of `main_train_vrt.py` and `main_test_vrt.py`, KAIR's and our own.
+
+Nothing slow is imported here, so that `svrt train --help` answers at once.
+"""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.utils_download import RELEASE
+
+logger = logging.getLogger(__name__)
+
+
+def trainer_parser(description: str) -> argparse.ArgumentParser:
+    """The parser of `main_train_vrt.py`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_option_arguments(parser)
+    parser.add_argument("--profile", type=int, default=0, metavar="N", help="write a profiler's trace of N steps")
+    return parser
+
+
+def tester_parser(description: str) -> argparse.ArgumentParser:
+    """The parser of `main_test_vrt.py`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--opt", type=Path, help="option file of the experiment to test")
+    which.add_argument("--task", help="name of a published model, e.g. 006_VRT_videodeblurring_GoPro")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", help="change options")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="a .pth file or experiment folder [the option file's, the task's]"
+    )
+    parser.add_argument(
+        "--download",
+        nargs="?",
+        const=RELEASE,
+        metavar="URL",
+        help="fetch the weights of --task where they are missing, from the VRT release or another folder of the web",
+    )
+    parser.add_argument("--sigma", type=int, default=0, help="noise level of denoising out of 255 (10, 20, 30, 40, 50)")
+    parser.add_argument("--folder_lq", help="what to restore: a folder of clips, one clip's folder, or a video file")
+    parser.add_argument("--folder_gt", help="the sharp clips, likewise; without them nothing is scored")
+    parser.add_argument("--folder_spike", help="folder of the clips' spike streams")
+    parser.add_argument(
+        "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0 takes all; or auto"
+    )
+    parser.add_argument(
+        "--tile_overlap", type=int, nargs=3, metavar=("T", "H", "W"), help="what neighbouring tiles share"
+    )
+    parser.add_argument("--max_memory", metavar="10GB", help="the most to use: GPU memory, or the process's on a CPU")
+    parser.add_argument("--num_workers", type=int, default=0, help="threads that read frames ahead")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
+    parser.add_argument("--save_result", action="store_true", help="write every restored frame")
+    parser.add_argument("--save_video", action="store_true", help="write a video of each clip, side by side")
+    parser.add_argument("--fps", type=float, help="of these videos [the input's, or 25]")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of --save_result")
+    parser.add_argument(
+        "--sweep", nargs="+", metavar="KIND=V,V", help="test on other spikes too: threshold=1,2,4 drop=0.5"
+    )
+    parser.add_argument("--lpips", type=Path, metavar="FOLDER", help="weights of LPIPS [model_zoo/lpips, if there]")
+    return parser
+
+
+def speaks() -> bool:
+    """Whether this process is the one that tells the user, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def add_option_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Adds --opt, --set and --dry-run, and KAIR's --launcher, --local_rank and --dist, which have no effect.
+
+    Args:
+        default: the option file where --opt is not given; None: it has to be.
+    """
+    parser.add_argument(
+        "--opt", default=default, required=default is None, metavar="FILE", help="option file, JSON or YAML"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="options that override the file's, for instance train.total_iter=100 netG.depths=[2,2,2]",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and stop")
+    for flags in (["--launcher"], ["--local_rank", "--local-rank"], ["--dist"]):
+        parser.add_argument(*flags, action=_Ignored, help="accepted as in KAIR, without effect: torchrun decides")
+
+
+class _Ignored(argparse.Action):
+    """A flag of KAIR's scripts that has no effect here."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if speaks():
+            logger.warning("%s has no effect: processes and devices follow torchrun's environment.", option_string)
