@@ -12,11 +12,12 @@ import argparse
 import logging
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from data.missing_files import check_files
 from data.sampler import SampleIndex, training_batches
 from data.select_dataset import define_Dataset
 from models.model_base import TrainingStopped, check_parts
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     opt = load_options(arguments.opt, arguments.set)
     if opt.datasets.train is None:
         raise UserError("datasets.train: missing; training needs a training set")
+    check_files(opt, weights=not CheckpointFolder(opt.experiment_dir).any())  # a resumed run brings its weights
     shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
     train_set = define_Dataset(opt.datasets.train, **shared)
     test_set = None if opt.datasets.test is None else define_Dataset(opt.datasets.test, **shared)
@@ -87,8 +89,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
     if step:
         model.load_state_dict(state, folder)
         logger.info("Resumed from step %d of %s", step, folder)
-        for change in option_changes(state.get("options", {}), options_to_dict(opt)):
-            logger.warning("Changed since then: %s", change)
+        log_changes(state.get("options"), opt)
 
     # One stream of global batches, by the samples seen: the same for any number of ranks and workers.
     samples = state.get("samples", step * batch_size)
@@ -140,6 +141,17 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
         on_main(lambda: mark_preempted(folder, run.step, signals[0]), dist)
     profiler.close()
     writer.close()
+
+
+def log_changes(before: Mapping[str, Any] | None, opt: Options) -> None:
+    """Says which options differ from those of the checkpoint; KAIR's files hold none."""
+    if before is None:
+        logger.warning(
+            "KAIR's files hold neither options nor a count of samples: the run goes on with this option file's, from "
+            "as many samples as its batch size and the step make."
+        )
+    for change in option_changes(before, options_to_dict(opt)) if before is not None else []:
+        logger.warning("Changed since then: %s", change)
 
 
 def stream(opt: Options, train_set: Any, dist: Dist, consumed: int) -> Iterator[dict[str, Any]]:

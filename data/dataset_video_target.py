@@ -1,21 +1,24 @@
 """Test sets where one frame is made from several: the middle one (Vimeo-90K), or one that is left out (interpolation).
 
     VideoTestVimeo90KDataset       im1 ... im7 make im4; with temporal_scale 2 im1, im3, im5, im7 do
-    VFI_DAVIS, VFI_Vid4            frames 0, 2, 4, 6 of a clip make frame 3, then 2, 4, 6, 8 make 5, ...
-    VFI_UCF101                     frame0 ... frame3 make framet
+    VFI_DAVIS                      frames 0, 2, 4, 6 of a clip make frame 3, then 2, 4, 6, 8 make 5, ...; 480x840
+    VFI_Vid4                       frames 0, 0, 2, 4 make 1, then 0, 2, 4, 6 make 3, ...: every odd frame
+    VFI_UCF101                     frame0 ... frame3 make framet; 224x224
     VideoInterpolationTestDataset  frames k-1 ... k+2 of any clip make a new one between k and k+1; nothing to score
 
-These are the rules of the published tester, the last one excepted. An entry of `clips` is one such group of frames.
+These are the rules of the published tester, the last one excepted, with its crops around the centre. An entry of `clips`
+is one such group of frames; the tester's average weighs every group alike, which is our mean over frames.
 Test: `python -m pytest tests/data/test_dataset_video_target.py`.
 """
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from data.frame_io import Frames, open_frames
@@ -24,6 +27,8 @@ from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 logger = logging.getLogger(__name__)
+
+VIMEO_LIST = "data/meta_info/meta_info_Vimeo90K_test_GT.txt"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -49,8 +54,14 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
     """Sharp frames are this many times as large."""
     n_channels: int = 3
     """Only 3."""
+    cache_data: bool = False
+    """Decode all frames into memory first."""
+    crop: Sequence[int] | None = None
+    """Rows and columns around the centre that are used of all frames, black where a frame is smaller; null: all."""
 
     def __post_init__(self) -> None:
+        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
+            raise UserError(f"crop: {list(self.crop)}; it is [rows, columns], or null for whole frames.")
         check_channels(self.n_channels)
         check_roots({"dataroot_lq": self.dataroot_lq, "dataroot_gt": self.dataroot_gt})
         self.lq = open_frames("dataroot_lq", self.dataroot_lq, self.io_backend, self.filename_ext)
@@ -58,6 +69,10 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
         self.clips = [group for name, frames in self.lq.clips.items() for group in self._groups(name, frames)]
         faults = list(self._faults()) if self.clips else [f"no clip has the frames that are needed: {self._needs()}"]
         report_faults(faults, f"The test data in {self.dataroot_lq} can't be used")
+        if self.cache_data:
+            self.lq.preload(dict.fromkeys((clip.name, frame) for clip in self.clips for frame in clip.frames))
+            if self.gt is not None:
+                self.gt.preload((clip.name, str(clip.target)) for clip in self.clips)
         logger.info("%s: %d frames to be made", type(self).__name__, len(self))
 
     @abstractmethod
@@ -94,14 +109,32 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
         numbers = range(len(clip))[begin:end]
         frames = [clip.frames[number] for number in numbers]
         sample: dict[str, Any] = {
-            "L": to_tensor(self.lq.stack(clip.name, frames)),
+            "L": to_tensor(self._cropped(self.lq.stack(clip.name, frames))),
             "folder": clip.name,
             "lq_path": [self.lq.where(clip.name, frame) for frame in frames],
         }
-        if self.gt is not None and len(clip) // 2 in numbers:
+        if self.gt is not None and clip.middle in numbers:
             assert clip.target is not None
-            sample["H"] = to_tensor(self.gt.stack(clip.name, [clip.target]))
+            sample["H"] = to_tensor(self._cropped(self.gt.stack(clip.name, [clip.target])))
         return sample
+
+    def _cropped(self, frames: np.ndarray) -> np.ndarray:
+        return frames if self.crop is None else center_crop(frames, self.crop)
+
+
+def center_crop(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Frames (T,h,w,3) cropped around their centre to `size` (rows, columns), black where they are smaller.
+
+    Half pixels are rounded as torchvision's CenterCrop rounds them, to the even one.
+    """
+    for axis, wanted in enumerate(size, 1):
+        lacking = max(wanted - frames.shape[axis], 0)
+        border = [(0, 0)] * frames.ndim
+        border[axis] = (lacking // 2, lacking - lacking // 2)
+        frames = np.pad(frames, border)
+        begin = round((frames.shape[axis] - wanted) / 2)
+        frames = frames.take(range(begin, begin + wanted), axis)
+    return frames
 
 
 @DATASETS.register("VideoTestVimeo90KDataset")
@@ -110,27 +143,34 @@ class VideoTestVimeo90KDataset(_TargetDataset):
     """Septuplets of Vimeo-90K, <sequence>/<number>/im1.png ... im7.png; im4 is made."""
 
     meta_info_file: str | None = None
-    """Chooses septuplets: lines that begin with `<sequence>/<number>`; null: all there are."""
+    """The septuplets to test, lines that begin with `<sequence>/<number>`; KAIR's list of Vimeo-90K's test clips is
+    data/meta_info/meta_info_Vimeo90K_test_GT.txt."""
+    all_clips: bool = False
+    """Score all septuplets of the folder, whose mean is comparable to no published one."""
     num_frame: int = 7
     """How many of the seven are given to the network, those in the middle."""
     temporal_scale: int = 1
-    """Every how manieth of them; 2 interpolates im4 from im1, im3, im5 and im7."""
+    """Stride between them; 2 interpolates im4 from im1, im3, im5 and im7."""
+    pad_sequence: bool = False
+    """Give the last frame twice, for attention windows of an even length."""
 
     def __post_init__(self) -> None:
         if self.num_frame not in (1, 3, 5, 7):
             raise UserError(f"num_frame: {self.num_frame}; of seven frames 1, 3, 5 or 7 lie around the middle one.")
-        self._chosen: set[str] | None = None
-        if self.meta_info_file is not None:
-            path = Path(self.meta_info_file).expanduser()
-            if not path.is_file():
-                raise UserError(f"meta_info_file: {path} does not exist; null takes all septuplets.")
-            self._chosen = {line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+        scored = self.dataroot_gt is not None or self.scale == 1
+        if self.meta_info_file is None and scored and not self.all_clips:
+            raise UserError(
+                f"meta_info_file: published scores are means over the test clips of {VIMEO_LIST}, which KAIR has and "
+                "prepare_vimeo90k writes; name the list, or score all clips of the folder with all_clips (--all_clips)."
+            )
+        self._chosen = None if self.meta_info_file is None else _read_list(self.meta_info_file)
         super().__post_init__()
 
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
         if self._chosen is None or clip in self._chosen:
             first = (9 - self.num_frame) // 2
-            numbers = range(first, first + self.num_frame, self.temporal_scale)
+            numbers = [*range(first, first + self.num_frame, self.temporal_scale)]
+            numbers += numbers[-1:] if self.pad_sequence else []
             yield Clip(clip, tuple(f"im{number}" for number in numbers), target="im4")
 
     def _needs(self) -> str:
@@ -142,10 +182,24 @@ class VideoTestVimeo90KDataset(_TargetDataset):
         yield from super()._faults()
 
 
-@DATASETS.register("VFI_DAVIS", "VFI_Vid4")
+def _read_list(meta_info_file: str) -> set[str]:
+    """The names at the beginning of a list's lines."""
+    path = Path(meta_info_file).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"meta_info_file: {path} does not exist; KAIR's data/meta_info has the list of Vimeo-90K's test clips, "
+            "prepare_vimeo90k writes it, and all_clips (--all_clips) with meta_info_file null does without."
+        )
+    return {line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+
+
+@DATASETS.register("VFI_DAVIS")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VFI_DAVIS(_TargetDataset):
     """Every other frame of a clip is given, and of those left out every one with two given on either side is made."""
+
+    crop: Sequence[int] | None = (480, 840)
+    """Rows and columns around the centre that are used of all frames, black where a frame is smaller; null: all."""
 
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
         for first in range(0, len(frames) - 6, 2):
@@ -155,10 +209,31 @@ class VFI_DAVIS(_TargetDataset):
         return "seven frames or more"
 
 
+@DATASETS.register("VFI_Vid4")
+@dataclass(kw_only=True, eq=False, repr=False)
+class VFI_Vid4(_TargetDataset):
+    """Every other frame of a clip is given, and all that are left out are made: at its ends the outermost frames are
+    given twice, as is the last one of an even number.
+    """
+
+    def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
+        frames = frames if len(frames) % 2 else [*frames, frames[-1]]
+        last = len(frames) - 1
+        for target in range(1, last, 2):
+            around = [min(max(target + step, 0), last) for step in (-3, -1, 1, 3)]
+            yield Clip(clip, tuple(frames[place] for place in around), target=frames[target])
+
+    def _needs(self) -> str:
+        return "two frames or more"
+
+
 @DATASETS.register("VFI_UCF101")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VFI_UCF101(_TargetDataset):
     """Four frames are given, the one between the middle two is made."""
+
+    crop: Sequence[int] | None = (224, 224)
+    """Rows and columns around the centre that are used of all frames, black where a frame is smaller; null: all."""
 
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
         yield Clip(clip, tuple(f"frame{number}" for number in range(4)), target="framet")

@@ -21,16 +21,13 @@ import numpy as np
 
 from data.picture_crop import Box, Encoded, decode_box
 from data.picture_header import read_header
+from data.preparations import remedies
 from utils.user_error import UserError
 from utils.utils_file import check_relative, open_regular, read_bytes, read_text, walk_folders
 from utils.utils_file import natural_order as natural_order
 from utils.utils_image import PICTURE_SUFFIXES, decode_rgb
 
 TILED_SUFFIXES = (".tif", ".tiff")  # may be read in parts
-NO_DATA_REMEDY = (
-    "`./launch_train.sh 1 OPTION_FILE --prepare-data` lays out a downloaded GoPro set; "
-    "`./launch_train.sh 1 --demo` makes a small data set and trains on it."
-)
 logger = logging.getLogger(__name__)
 
 
@@ -131,7 +128,7 @@ class FolderFrames(Frames):
     ) -> None:
         super().__init__(root)
         if not root.is_dir():
-            raise UserError(f"{option}: the folder {root} does not exist. {NO_DATA_REMEDY}")
+            raise UserError(f"{option}: the folder {root} does not exist. {' '.join(remedies([root]))}")
         suffixes = PICTURE_SUFFIXES if filename_ext is None else (f".{filename_ext.lstrip('.').lower()}",)
         self._files: dict[str, dict[str, str]] = {}
         for folder, images in walk_folders(root, suffixes):
@@ -145,7 +142,7 @@ class FolderFrames(Frames):
         if not self._files:
             raise UserError(
                 f"{option}: {root} holds no clip folders with {' '.join(suffixes)} files. The layout is "
-                f"<folder>/<clip>/<frame>; `filename_ext` names the frames' extension. {NO_DATA_REMEDY}"
+                f"<folder>/<clip>/<frame>; `filename_ext` names the frames' extension. " + " ".join(remedies([root]))
             )
         self.clips = _in_order(self._files)
 
@@ -185,7 +182,7 @@ class LmdbFrames(Frames):
         if not (root / "data.mdb").is_file() or not meta.is_file():
             raise UserError(
                 f"{option}: {root} is no LMDB folder (data.mdb and meta_info.txt); "
-                f'folders of images are read with "io_backend": {{"type": "disk"}}. {NO_DATA_REMEDY}'
+                f'folders of images are read with "io_backend": {{"type": "disk"}}. ' + " ".join(remedies([root]))
             )
         self._frame_sizes: dict[tuple[str, str], tuple[int, int]] = {}
         for number, line in enumerate(read_text(meta).splitlines(), 1):

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.frame_io import NO_DATA_REMEDY, Box, Frames, natural_order, open_frames
+from data.frame_io import Box, Frames, natural_order, open_frames
+from data.preparations import remedies
 from utils.user_error import UserError
 from utils.utils_file import atomic_write
 
@@ -44,6 +45,11 @@ class Clip:
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def middle(self) -> int:
+        """Place of the frame that `target` is shown beside: the middle one, the first of two."""
+        return (len(self.frames) - 1) // 2
+
 
 class DataFaults(UserError):
     """What keeps data from being used: the message shows the first ten, `faults` are all of them."""
@@ -67,8 +73,14 @@ def report_faults(faults: list[str], title: str) -> None:
 
 def check_roots(roots: Mapping[str, str | None]) -> None:
     """Raises one UserError that names every data root (by option) that does not exist; None is no root."""
-    missing = [f"{key}: {root}" for key, root in roots.items() if root and not Path(root).expanduser().exists()]
-    report_faults([*missing, NO_DATA_REMEDY] if missing else [], "Data folders that do not exist")
+    missing = {key: root for key, root in roots.items() if root is not None and not _exists(root)}
+    listed = [f"{key}: {root}" for key, root in missing.items()]
+    report_faults([*listed, *remedies(missing.values())] if missing else [], "Data folders that do not exist")
+
+
+def _exists(root: str) -> bool:
+    """Whether a data root is there; "" is none, and not the current folder."""
+    return root != "" and Path(root).expanduser().exists()
 
 
 class FramePairs:

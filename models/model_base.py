@@ -188,14 +188,20 @@ class ModelBase:
         self.bad_steps = state.get("bad_steps", 0)
 
     def _define_optimizer(self) -> torch.optim.Optimizer:
-        """Adam or AdamW; parameters that `fix_keys` names form a group with `fix_lr_mul` times the learning rate."""
+        """Adam or AdamW; parameters that `fix_keys` names form a group with `fix_lr_mul` times the learning rate.
+
+        A group's rate at the start is its `initial_lr`, PyTorch's name: KAIR's scheduler reads it from our file of the
+        optimizer, and would otherwise take the decayed `lr` for it.
+        """
         train = self.train_options
-        multiplier = train.fix_lr_mul or 1.0
+        multiplier = 1.0 if train.fix_lr_mul is None else train.fix_lr_mul
         slower = multiplier != 1
-        groups: list[dict[str, Any]] = [{"params": [], "base_lr": train.G_optimizer_lr}]
-        groups += [{"params": [], "base_lr": train.G_optimizer_lr * multiplier}] if slower else []
+        groups: list[dict[str, Any]] = [{"params": [], "initial_lr": train.G_optimizer_lr}]
+        groups += [{"params": [], "initial_lr": train.G_optimizer_lr * multiplier}] if slower else []
         for name, parameter in self.netG.named_parameters():
             groups[-1 if slower and self._is_fixable(name) else 0]["params"].append(parameter)
+        # As in KAIR, what matches no parameter makes no group: 009's file has fix_lr_mul 0 without fix_keys.
+        groups = [group for group in groups if group["params"]]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.G_optimizer_type]
         betas = (train.G_optimizer_betas[0], train.G_optimizer_betas[1])
         return kind(groups, lr=train.G_optimizer_lr, betas=betas, weight_decay=train.G_optimizer_wd)
@@ -206,7 +212,7 @@ class ModelBase:
 
     def _set_learning_rate(self, step: int) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, group["base_lr"], self.train_options)
+            group["lr"] = learning_rate(step, group["initial_lr"], self.train_options)
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         return (p for p in self.netG.parameters() if p.grad is not None)
@@ -292,13 +298,14 @@ def _with_current_rates(
 ) -> dict[str, Any]:
     """An optimizer state whose groups keep this run's settings: rates come from the options, also after editing them.
 
-    KAIR's files lack our `base_lr`, and hold its own learning rate of that step.
+    KAIR's files hold its learning rates of that step, and the `initial_lr` of its options.
     """
     now = optimizer.state_dict()["param_groups"]
-    if [len(group["params"]) for group in saved["param_groups"]] != [len(group["params"]) for group in now]:
+    before = [group for group in saved["param_groups"] if group["params"]]
+    if [len(group["params"]) for group in before] != [len(group["params"]) for group in now]:
         raise UserError(
             f"{source}: the saved optimizer has other groups of parameters; set train.fix_iter, fix_keys and "
             f"fix_lr_mul as they were, or go on under a new task with path.pretrained_netG"
         )
-    groups = [{**current, "params": old["params"]} for current, old in zip(now, saved["param_groups"], strict=True)]
+    groups = [{**current, "params": old["params"]} for current, old in zip(now, before, strict=True)]
     return {"state": saved["state"], "param_groups": groups}

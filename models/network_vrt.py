@@ -60,7 +60,7 @@ class VRT(nn.Module):
         qkv_bias: bias of the query, key and value projections.
         qk_scale: factor of the attention scores; head_dim**-0.5 if None.
         drop_path_rate: stochastic depth of the last block, linear from 0 at the first.
-        spynet_path: SpyNet's weights; None: flow starts at zero and untrained, with a warning.
+        spynet_path: SpyNet's weights; None: flow starts at zero and untrained.
         pa_frames: 2, 4 or 6 neighbours aligned to each frame, both directions together; 0 interpolates a frame.
         deformable_groups: groups of the deformable convolutions, a multiple of pa_frames / 2.
         nonblind_denoising: the input has a noise map as its last channel.

@@ -27,6 +27,7 @@ if not __package__:  # started by path, not by -m
 
 from data.doctor.dataset_inspection import DatasetInspection, leaks
 from data.doctor.inspection import Finding
+from data.missing_files import WEIGHTS, missing_weights
 from data.sampler import SampleIndex
 from data.select_dataset import define_Dataset
 from models.training.dry_run import dry_run
@@ -40,7 +41,6 @@ from utils.utils_option import Options, load_options
 SHOWN = 8  # findings of a kind that are listed in full
 LOW_DISK = 5e9  # bytes
 ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ("netG.spynet_path", "path.pretrained_netG", "path.pretrained_netE", "train.vgg_path")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,13 +104,7 @@ def environment(opt: Options) -> Iterator[Finding]:
     if free < LOW_DISK:
         yield Finding("disk", f"only {free / 1e9:.1f} GB are free in {place}", "make room, or set path.root", False)
     for name, path in missing_weights(opt):
-        yield Finding("weights", f"{name}: {path} does not exist", "put the file there, or set it to null")
-
-
-def missing_weights(opt: Options) -> list[tuple[str, str]]:
-    """Options that name files of weights which are not there, and those files."""
-    named = {name: getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS}
-    return [(name, path) for name, path in named.items() if path is not None and not Path(path).is_file()]
+        yield Finding("weights", f"{name}: {path} does not exist", f"put there {WEIGHTS[name]}")
 
 
 def dry_step(opt: Options, inspections: Sequence[DatasetInspection]) -> Iterator[Finding]:

@@ -137,6 +137,10 @@ class CheckpointFolder:
             )
         return found
 
+    def any(self) -> bool:
+        """Whether there is a checkpoint or a network of KAIR's, damaged or not: whether a run would be resumed."""
+        return bool(self._candidates() or _kair_steps(self.models, KAIR_NAMES["netG"]))
+
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
         return sorted(step for step, folder in self._candidates().items() if (folder / COMPLETE).exists())

@@ -17,6 +17,7 @@ import numpy as np
 from data.doctor.inspection import Finding, inspect_frames, read_headers, shared_pictures, spread
 from data.frame_io import Frames, open_frames
 from data.picture_header import PictureHeader
+from data.preparations import remedies
 from data.spike.orientation import gray_at_size
 from data.spike.registration import CenterEstimate, exposure_rate, is_off, measure_center, orientations
 from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
@@ -103,7 +104,7 @@ class DatasetInspection:
             yield from inspect_frames(f"datasets.{self.phase}.{option}", frames, self.headers[option])
 
     def _missing(self, option: str, what: str) -> Finding:
-        remedy = "correct the path, or prepare the data (launch_train.sh --prepare-data, docs/data.md)"
+        remedy = f"correct the path, or: {' '.join(remedies([self.arguments[option]]))}"
         return Finding("missing", f"datasets.{self.phase}.{option}: {what}", remedy)
 
     def _fix_meta(self) -> Iterator[Finding]:

@@ -28,7 +28,8 @@ class ClipSet(Protocol):
     @property
     def clips(self) -> Sequence[Any]:
         """Per clip `name`, `frames` (the frames' names), and `target`: the name of the one frame that is to be made,
-        the middle one of what the network makes; None where every frame is to be restored."""
+        the middle one of what the network makes (the first of two), shown beside the input frame number `middle`; None
+        where every frame is to be restored."""
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H` and `L_spike`."""
@@ -129,9 +130,11 @@ def restore_clip(
         pool: threads that read frames ahead.
     """
     clip, reader = test_set.clips[index], ClipReader(test_set, index, pool)
-    if clip.target is not None or restorer.testing.center_frame_only:
+    if clip.target is not None:
+        shown, names = [clip.middle], [clip.target]
+    elif restorer.testing.center_frame_only:
         shown = [reader.length // 2]
-        names = [clip.target or clip.frames[shown[0]]]
+        names = [clip.frames[shown[0]]]
     else:
         shown, names = list(range(reader.length)), list(clip.frames)
     files = {number: finished and finished(clip.name, name) for number, name in zip(shown, names, strict=True)}
@@ -156,9 +159,9 @@ def restore_clip(
 
 
 def _middle(made: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tuple[int, Tensor]]:
-    """The middle one of the frames that a network makes of a clip, under another number."""
+    """The middle one of the frames that a network makes of a clip (the first of two), under another number."""
     frames = [picture for _, picture in made]
-    yield number, frames[len(frames) // 2]
+    yield number, frames[(len(frames) - 1) // 2]
 
 
 def _result(

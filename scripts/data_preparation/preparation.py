@@ -7,13 +7,14 @@ stopped. Raw files are never changed. Nothing is half made: a folder, file or LM
 
 import argparse
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.frame_io import FolderFrames, natural_order
 from data.frame_lmdb import lmdb_is_complete, write_lmdb
+from data.preparations import preparation_of
 from data.video_clips import frame_number, write_meta_info
 from scripts.data_preparation.make_tiles import tile_frames
 from utils.options.layers import load_layers
@@ -327,8 +328,16 @@ def _targets(layout: Layout, split: str, section: Mapping[str, Any], arguments: 
         return usual
     named = {side: folder_of(section[f"dataroot_{side}"]) for side in ("gt", "lq") if section.get(f"dataroot_{side}")}
     by_name = {Path(folder).name: side for side, folder in layout.usual[split].items()}
-    if split == "test" and named and not any(folder.name in by_name for folder in named.values()):
+    if split == "test" and named and not any(_belongs(folder, by_name, layout) for folder in named.values()):
         print(f"test: {', '.join(map(str, named.values()))} is no part of {layout.name}; left alone")
         return {}
     fallback = dict(zip(("gt", "lq"), layout.usual[split], strict=False))
+    if named.get("gt") == named.get("lq"):
+        fallback["lq"] = "gt"  # interpolation and denoising: both sides are the sharp frames
     return {by_name.get(folder.name, fallback.get(option, "gt")): folder for option, folder in named.items()}
+
+
+def _belongs(folder: Path, usual: Container[str], layout: Layout) -> bool:
+    """Whether a folder that an option file names is a side of this data set."""
+    preparation = preparation_of(folder)
+    return folder.name in usual or (preparation is not None and preparation.name == layout.name)

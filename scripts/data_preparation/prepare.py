@@ -13,6 +13,7 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from data.preparations import GOPRO, preparation_of
 from scripts.data_preparation import (
     prepare_davis,
     prepare_dvd,
@@ -25,10 +26,11 @@ from scripts.flags import prepare_parser
 from utils.utils_cli import run_command
 
 COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
-    "dvd": prepare_dvd.main,
-    "reds": prepare_reds.main,
-    "davis": prepare_davis.main,
-    "vimeo90k": prepare_vimeo90k.main,
+    "prepare_gopro_spike_dataset": prepare_gopro_spike_dataset.main,
+    "prepare_dvd": prepare_dvd.main,
+    "prepare_reds": prepare_reds.main,
+    "prepare_davis": prepare_davis.main,
+    "prepare_vimeo90k": prepare_vimeo90k.main,
 }
 
 
@@ -38,12 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found: list[int] = []
 
     def prepare() -> None:
-        root = Path(sections(arguments.opt)["train"].get("dataroot_gt") or "")
-        command = next(
-            (command for name, command in COMMANDS.items() if name in [part.lower() for part in root.parts]),
-            prepare_gopro_spike_dataset.main,
-        )
-        found.append(command(["--opt", str(arguments.opt), *others]))
+        preparation = preparation_of(sections(arguments.opt)["train"].get("dataroot_gt") or "") or GOPRO
+        found.append(COMMANDS[preparation.command](["--opt", str(arguments.opt), *others]))
 
     return run_command(prepare) or found[0]
 

@@ -1,5 +1,6 @@
 """One optimizer step and what surrounds it, on a network of three linear layers."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -151,7 +152,7 @@ def test_parameters_of_fix_keys_have_their_own_rate() -> None:
     usual, slow = model.optimizer.param_groups
     assert slow["lr"] == pytest.approx(0.25 * usual["lr"], rel=1e-4)
     assert [p.shape for p in slow["params"]] == [(4, 3), (4,)]
-    assert len(make(fix_keys=["spynet"], fix_lr_mul=0.25).optimizer.param_groups[1]["params"]) == 0
+    assert len(make(fix_keys=["spynet"], fix_lr_mul=0.25).optimizer.param_groups) == 1
 
 
 def test_a_step_that_is_not_finite_is_skipped() -> None:
@@ -212,15 +213,45 @@ def test_a_state_continues_bit_for_bit() -> None:
     assert torch.equal(_flat(whole.state_dict()["optimizerG"]), _flat(second.state_dict()["optimizerG"]))
 
 
+def test_fix_lr_mul_0_is_no_1() -> None:
+    """As in KAIR, whose cosine then climbs from 0 to eta_min; without fix_keys there is one group (its 009 file)."""
+    model = make(fix_iter=1, fix_keys=["spynet"], fix_lr_mul=0, G_scheduler_eta_min=1e-9)
+    assert [group["initial_lr"] for group in model.optimizer.param_groups] == [0.01, 0]
+    before = weights(model)
+    steps(model, 1, 2)
+    flow = (weights(model)["spynet.weight"] - before["spynet.weight"]).abs().max()
+    body = (weights(model)["body.weight"] - before["body.weight"]).abs().max()
+    assert flow <= 1e-8 and body > 1e-3
+    assert len(make(fix_iter=-1, fix_keys=[], fix_lr_mul=0).optimizer.param_groups) == 1
+
+
+def test_kair_goes_on_from_our_optimizer_file_at_our_rate() -> None:
+    """KAIR loads the optimizer, then makes PyTorch's scheduler, then calls it with the number of the step."""
+    settings = {"fix_iter": 1, "fix_keys": ["spynet"], "fix_lr_mul": 0.125, "G_optimizer_lr": 4e-4}
+    model = make(**settings, G_scheduler_eta_min=1e-7)
+    steps(model, 30)
+    theirs = make(**settings).optimizer
+    for group in theirs.param_groups:
+        del group["initial_lr"]
+    theirs.load_state_dict(model.state_dict()["optimizerG"])
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(theirs, 100, 1, eta_min=1e-7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of `scheduler.step` before `optimizer.step`, as KAIR has it
+        scheduler.step(31)
+    steps(model, 31)
+    expected = [group["lr"] for group in model.optimizer.param_groups]
+    assert [group["lr"] for group in theirs.param_groups] == pytest.approx(expected, rel=1e-9)
+
+
 def test_kairs_optimizer_file_is_taken_with_this_runs_rates() -> None:
     model, other = make(), make(G_optimizer_lr=0.5)
     steps(model, 1)
     state = model.state_dict()
     kair = {**state["optimizerG"], "param_groups": [dict(group) for group in state["optimizerG"]["param_groups"]]}
     for group in kair["param_groups"]:
-        del group["base_lr"]
+        del group["initial_lr"]
     other.load_state_dict({"netG": state["netG"], "optimizerG": kair}, "models")
-    assert other.optimizer.param_groups[0]["base_lr"] == 0.5
+    assert other.optimizer.param_groups[0]["initial_lr"] == 0.5
     assert torch.equal(_flat(other.state_dict()["optimizerG"]), _flat(state["optimizerG"]))
     steps(other, 2)
 

@@ -6,8 +6,6 @@ Every frame's pyramid is built once and one call gives the flow of all neighbour
 Legend: B batch, T frames, H height, W width.
 """
 
-import logging
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,8 +14,6 @@ from models.layers.ops.few_frames import at_once, joined
 from models.layers.ops.flow_warp import at_least_float32, flow_warp
 from utils.user_error import UserError
 from utils.utils_weights import load_network_weights, load_strict
-
-logger = logging.getLogger(__name__)
 
 LEVELS = 6
 # Channels of the widest layer.
@@ -64,10 +60,6 @@ class SpyNet(nn.Module):
         for name, parameter in self.named_parameters():
             if ".basic_module.8." in name:
                 nn.init.zeros_(parameter)
-        logger.warning(
-            "netG.spynet_path is not set: optical flow starts untrained, at zero, unless a checkpoint is loaded. "
-            "For the published start set it to spynet_sintel_final-3d2a1287.pth of the VRT release."
-        )
 
     def _load(self, path: str) -> None:
         try:

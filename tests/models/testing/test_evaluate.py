@@ -102,14 +102,14 @@ def test_the_one_frame_that_is_to_be_made() -> None:
             return (x[:, 1:2] + x[:, 2:3]) / 2
 
     clips = Clips(4)
-    clips.clips[0].target = "between"
+    clips.clips[0].target, clips.clips[0].middle = "between", 1
     clips.samples[0]["H"] = clips.samples[0]["L"]
     frames = clips.samples[0]["L"]
     (result,) = results(clips, Between())
     assert (result.frame, result.length) == ("between", 1)
     np.testing.assert_array_equal(result.restored, as_picture((frames[1] + frames[2]) / 2))
     (result,) = results(clips, Darker())
-    np.testing.assert_array_equal(result.restored, as_picture(frames[2] / 2))
+    np.testing.assert_array_equal(result.restored, as_picture(frames[1] / 2))
     clips.clips[0].target = None
     with pytest.raises(ValueError, match="the network made 1 frames of 4"):
         results(clips, Between())

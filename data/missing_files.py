@@ -1,0 +1,57 @@
+"""Everything that an option file names and the disk lacks, found before anything is read or built: one message.
+
+    check_files(opt)      # UserError: roots of training and test, meta info files, weights, and how to come by them
+
+Test: `python -m pytest tests/data/test_missing_files.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data.preparations import RELEASE_PAGE, remedies
+from utils.user_error import UserError
+from utils.utils_option import Options
+
+WEIGHTS = {
+    "netG.spynet_path": f"spynet_sintel_final-3d2a1287.pth of {RELEASE_PAGE}, or null: flow starts untrained",
+    "path.pretrained_netG": f"a checkpoint; those of model_zoo/vrt are of {RELEASE_PAGE}; null starts without",
+    "path.pretrained_netE": "a checkpoint of a moving average; null starts without",
+    "train.vgg_path": "torchvision's weights of VGG; null lets torchvision fetch them",
+}
+"""Options that name weights, and what belongs there."""
+
+
+def missing_weights(opt: Options) -> list[tuple[str, str]]:
+    """Options that name weights which are not there, and those files."""
+    named = {name: getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS}
+    return [(name, path) for name, path in named.items() if path is not None and not Path(path).exists()]
+
+
+def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Iterator[tuple[str, str]]:
+    """Options that name data roots or meta info files which are not there, and those paths."""
+    for phase in phases:
+        section = getattr(opt.datasets, phase)
+        for key, value in {} if section is None else section.arguments().items():
+            is_path = key == "meta_info_file" or key.startswith("dataroot")
+            if is_path and isinstance(value, str) and value and not Path(value).expanduser().exists():
+                yield f"datasets.{phase}.{key}", value
+
+
+def check_files(opt: Options, phases: Sequence[str] = ("train", "test"), weights: bool = True) -> None:
+    """
+    Args:
+        phases: the `datasets` sections to look at.
+        weights: whether weights are needed; a resumed run has them in its checkpoint.
+
+    Raises:
+        UserError: files are missing; the message lists all of them and how to come by them.
+    """
+    data, files = list(missing_data(opt, phases)), missing_weights(opt) if weights else []
+    if not data and not files:
+        return
+    listed = [f"{option}: {path} does not exist" for option, path in data]
+    listed += [f"{option}: {path} does not exist; it is {WEIGHTS[option]}" for option, path in files]
+    advice = remedies(path for _, path in data) if data else []
+    raise UserError(
+        "".join(["Files that the options name are missing:", *(f"\n  {line}" for line in listed + advice)])
+    )
