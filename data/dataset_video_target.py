@@ -6,8 +6,8 @@
     VFI_UCF101                     frame0 ... frame3 make framet; 224x224
     VideoInterpolationTestDataset  frames k-1 ... k+2 of any clip make a new one between k and k+1; nothing to score
 
-These are the rules of the published tester, the last one excepted, with its crops around the centre. An entry of `clips`
-is one such group of frames; the tester's average weighs every group alike, which is our mean over frames.
+These are the rules of the published tester, the last one excepted, with its crops around the centre. An entry of
+`clips` is one such group of frames; the tester's average weighs every group alike, which is our mean over frames.
 Test: `python -m pytest tests/data/test_dataset_video_target.py`.
 """
 

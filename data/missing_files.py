@@ -27,14 +27,19 @@ def missing_weights(opt: Options) -> list[tuple[str, str]]:
     return [(name, path) for name, path in named.items() if path is not None and not Path(path).exists()]
 
 
-def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Iterator[tuple[str, str]]:
-    """Options that name data roots or meta info files which are not there, and those paths."""
+def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Iterator[tuple[str, str, str]]:
+    """Options that name data roots or meta info files which are not there, those paths, and the data root concerned."""
     for phase in phases:
         section = getattr(opt.datasets, phase)
-        for key, value in {} if section is None else section.arguments().items():
-            is_path = key == "meta_info_file" or key.startswith("dataroot")
-            if is_path and isinstance(value, str) and value and not Path(value).expanduser().exists():
-                yield f"datasets.{phase}.{key}", value
+        named = {} if section is None else section.arguments()
+        for key, value in named.items():
+            is_root = key.startswith("dataroot")
+            if not (is_root or key == "meta_info_file") or not isinstance(value, str) or not value:
+                continue
+            if not Path(value).expanduser().exists():
+                # A meta info file is written by the preparation of the section's frames.
+                root = value if is_root else named.get("dataroot_gt") or named.get("dataroot_lq") or value
+                yield f"datasets.{phase}.{key}", value, root
 
 
 def check_files(opt: Options, phases: Sequence[str] = ("train", "test"), weights: bool = True) -> None:
@@ -49,9 +54,7 @@ def check_files(opt: Options, phases: Sequence[str] = ("train", "test"), weights
     data, files = list(missing_data(opt, phases)), missing_weights(opt) if weights else []
     if not data and not files:
         return
-    listed = [f"{option}: {path} does not exist" for option, path in data]
+    listed = [f"{option}: {path} does not exist" for option, path, _ in data]
     listed += [f"{option}: {path} does not exist; it is {WEIGHTS[option]}" for option, path in files]
-    advice = remedies(path for _, path in data) if data else []
-    raise UserError(
-        "".join(["Files that the options name are missing:", *(f"\n  {line}" for line in listed + advice)])
-    )
+    advice = remedies(root for *_, root in data) if data else []
+    raise UserError("".join(["Files that the options name are missing:", *(f"\n  {line}" for line in listed + advice)]))

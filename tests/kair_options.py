@@ -1,6 +1,6 @@
-"""KAIR's option files of VRT, 001 to 009: the file of 006 is a fixture, the others are given by how they differ from it.
+"""KAIR's option files of VRT, 001 to 009: that of 006 is a fixture, the others are given by how they differ from it.
 
-    tree = kair_options("009")      # as the file's JSON
+tree = kair_options("009")      # as the file's JSON
 """
 
 import copy
@@ -141,7 +141,9 @@ DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
         "videodeblurring_dvd",
         {
             "datasets": _roots(
-                ("DVD/train_GT.lmdb", "DVD/train_GT_blurred.lmdb"), ("DVD10/test_GT", "DVD10/test_GT_blurred"), "DVD_train"
+                ("DVD/train_GT.lmdb", "DVD/train_GT_blurred.lmdb"),
+                ("DVD10/test_GT", "DVD10/test_GT_blurred"),
+                "DVD_train",
             ),
             "val": {"num_frame_testing": 12, "size_patch_testing": 256},
         },
