@@ -78,9 +78,11 @@ def transform_window(seq: np.ndarray, window: int, stride: int, save_path: str |
     _write(save_path, pictures, seq, stride)
 
 
-def transform_gen(model: nn.Module, seq: np.ndarray, stride: int, save_path: str | Path) -> None:
-    """`generate` from every `stride`-th frame on as a video."""
-    _write(save_path, generate_stream(model, seq, _starts(seq, stride)), seq, stride)
+def transform_gen(model: nn.Module, seq: np.ndarray, stride: int | str | Path, save_path: str | Path | int) -> None:
+    """`generate` from every `stride`-th frame on as a video; spikling's README has the last two the other way round."""
+    path, step = (stride, save_path) if isinstance(stride, str | Path) else (save_path, stride)
+    assert isinstance(step, int), "one of the two is the stride"
+    _write(str(path), generate_stream(model, seq, _starts(seq, step)), seq, step)
 
 
 transfrom_window = transform_window  # as spikling's README imports it

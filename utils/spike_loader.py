@@ -7,7 +7,7 @@ some cameras record 16 more columns than the picture has (`head_columns=16`). do
     stream = SpikeStream("GOPR0884_11_00/spike/000226.dat", spike_h=360, spike_w=640)
     spikes = stream.crop(begin=0, length=len(stream), top=100, left=200, h=96, w=96)     # (88, 96, 96) uint8
 
-The functions and argument names are those of SpikeCV, so that its scripts run; SpikeCV itself is not needed.
+The functions and argument names are SpikeCV's (`scripts/spikecv.py` has more of them); SpikeCV itself is not needed.
 """
 
 import logging
@@ -50,6 +50,8 @@ LABEL_DATA_TYPE = {  # SpikeCV's names and numbers of what a data set is labelle
     "bayer": 7,
 }
 
+SPIKECV_HEAD = (400, 416)  # columns that `with_head` drops: those after the picture's in recordings of that width
+
 SPIKECV_DATASETS = Path("..", "spkData", "datasets")  # where SpikeCV's own scripts look for a relative name
 
 
@@ -74,9 +76,16 @@ class SpikeStream:
         print_dat_detail, filelist, labeled_data_type, labeled_data_suffix, labeled_data_dir, label_root_list:
             accepted, so that SpikeStream(**data_parameter_dict(...)) and SpikeCV's calls work; without effect here.
 
+    Attributes:
+        filename, spike_height, spike_width: SpikeCV's names for the file's path and the picture's size.
+        camera_type: 1, as in SpikeCV for all files but the 1000x1000 camera's raw lines.
+        SpikeMatrix: what get_spike_matrix, get_block_spikes or get_file_matrix gave last; None before.
+
     Raises:
         SpikeFormatError: no such file; size not a whole number of frames; geometry unknown or ambiguous.
     """
+
+    camera_type = 1
 
     def __init__(
         self,
@@ -103,11 +112,14 @@ class SpikeStream:
         self.filepath = Path(filepath)
         if not self.filepath.suffix:
             self.filepath = self.filepath.with_suffix(".dat")
+        self.filename = str(self.filepath)
+        self.SpikeMatrix: np.ndarray | None = None
         self.flipud = flipud
         self.head_columns = head_columns
         mapped = _map_file(self.filepath)
         geometry = _resolve_geometry(self.filepath, len(mapped), spike_h, spike_w, head_columns)
         self.spike_h, self.spike_w = geometry.spike_h, geometry.spike_w
+        self.spike_height, self.spike_width = self.spike_h, self.spike_w
         self._recorded_w = self.spike_w + head_columns
         self._frames = np.frombuffer(mapped, np.uint8).reshape(-1, _frame_bytes(self.spike_h, self._recorded_w))
 
@@ -123,17 +135,41 @@ class SpikeStream:
     def __repr__(self) -> str:
         return f"SpikeStream({str(self.filepath)!r}, T={len(self)}, H={self.spike_h}, W={self.spike_w})"
 
-    def get_spike_matrix(self, flipud: bool | None = None) -> np.ndarray:
-        """The whole stream, (T, H, W) uint8. `flipud` overrides the object's."""
-        return self.crop(0, len(self), 0, 0, self.spike_h, self.spike_w, flipud)
+    def get_spike_matrix(self, flipud: bool | None = None, with_head: bool = False) -> np.ndarray:
+        """The whole stream, (T, H, W) uint8; arguments as in `get_block_spikes`."""
+        return self.get_block_spikes(0, len(self), flipud, with_head)
 
-    def get_block_spikes(self, begin_idx: int, block_len: int = 1, flipud: bool | None = None) -> np.ndarray:
-        """Frames [begin_idx, begin_idx + block_len), (block_len, H, W) uint8. `flipud` overrides the object's.
+    def get_block_spikes(
+        self, begin_idx: int, block_len: int = 1, flipud: bool | None = None, with_head: bool = False
+    ) -> np.ndarray:
+        """Frames [begin_idx, begin_idx + block_len), (block_len, H, W) uint8.
+
+        Args:
+            flipud: overrides the object's.
+            with_head: drops columns 400 to 415 of a stream opened with spike_w=416, as in SpikeCV; `head_columns=16`
+                does so for any width.
 
         Raises:
-            UserError: a frame asked for is not in the file (SpikeCV fills with zeros there).
+            UserError: a frame asked for is not in the file (SpikeCV fills with zeros there), or `with_head` with
+                another width.
         """
-        return self.crop(begin_idx, block_len, 0, 0, self.spike_h, self.spike_w, flipud)
+        if with_head and self.spike_w != SPIKECV_HEAD[1]:
+            raise SpikeFormatError(
+                f"{self.filepath}: with_head=True drops columns {SPIKECV_HEAD[0]} to {SPIKECV_HEAD[1] - 1} of a stream "
+                f"opened with spike_w={SPIKECV_HEAD[1]}; this one has spike_w={self.spike_w}. For another width leave "
+                "it out and open the stream with head_columns."
+            )
+        width = SPIKECV_HEAD[0] if with_head else self.spike_w
+        self.SpikeMatrix = self.crop(begin_idx, block_len, 0, 0, self.spike_h, width, flipud)
+        return self.SpikeMatrix
+
+    def get_file_matrix(
+        self, flipud: bool | None = None, begin_idx: int = 0, block_len: int | None = None, with_head: bool = False
+    ) -> np.ndarray:
+        """SpikeCV's choice of the two: `get_block_spikes`, or without `block_len` the whole stream."""
+        if block_len is None:
+            return self.get_spike_matrix(flipud, with_head)
+        return self.get_block_spikes(begin_idx, block_len, flipud, with_head)
 
     def crop(
         self, begin: int, length: int, top: int, left: int, h: int, w: int, flipud: bool | None = None

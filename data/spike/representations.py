@@ -5,8 +5,9 @@
 Each takes the block of spikes that belongs to an RGB frame and its exposure, and gives (channels, h, w) float32. All
 are per-pixel functions of the spikes and exact: the representation of a crop, flip or transpose equals the crop, flip
 or transpose of the representation, bit for bit. In time-reversed spikes (`ExposureWindow.reversed`) the channels of
-tfp, voxel and raw come out in reverse, halves exchanges its first two and negates the difference, count and gaussian
-stay, interval reads one frame later (it is taken at a frame's beginning), ema changes (it is causal).
+tfp, voxel and raw come out in reverse, halves exchanges its first two and negates the difference, centroid is
+negated, count and gaussian stay, interval reads one frame later (it is taken at a frame's beginning), ema changes (it
+is causal).
 
 "Brightness-true" ones are firing rate x threshold: with the camera's threshold (`spike_threshold`; 2.0 for the GoPro
 set, 1/0.6 for REDS_BASE) they read as the scene's intensity. They are not clipped: a bin can exceed 1 by the rounding
@@ -115,6 +116,30 @@ class Halves(_OverExposure):
         rates = np.stack([first, second, first - second, (first + second) / 2])
         rates *= np.float32(threshold / bin_units)
         return rates
+
+
+@REPRESENTATIONS.register("centroid")
+class Centroid(_OverExposure):
+    """Mean time of the exposure's spikes, from -1 (its first moment) to 1 (its last); 0 where there is none.
+
+    With frame t of L at the time (2t + 1 - L) / L. It tells how the light was distributed over the exposure and not
+    how much of it there was: 0 at rest, negative where the pixel got darker. The threshold has no effect.
+    """
+
+    channels = 1
+    brightness_true = False
+    value_range = "(-1, 1)"
+
+    def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
+        exposed = spikes[window.begin : window.end]
+        length = len(exposed)
+        moment = np.zeros(exposed.shape[1:], np.int64)
+        count = np.zeros(exposed.shape[1:], np.int64)
+        for frame, fired in enumerate(exposed):
+            moment += fired * np.int64(2 * frame + 1 - length)
+            count += fired
+        # Integers up to the division, so that reversed spikes give exactly the negative.
+        return (moment / (length * np.maximum(count, 1))).astype(np.float32)[None]
 
 
 @REPRESENTATIONS.register("voxel")

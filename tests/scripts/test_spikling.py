@@ -65,6 +65,7 @@ from scripts.spikling import transform_gen
 
 transform_gen(gen, seq_s, STRIDE,
               os.path.join('result', 'operacut-gen.avi'))
+transform_gen(gen, seq_s, os.path.join('result', 'operacut-swapped.avi'), STRIDE)
 
 from scripts.spikling import video_to_spike
 
@@ -108,7 +109,7 @@ def test_readme_lines(folder: Path) -> None:
     expected = (seq[40:72].mean(axis=0) * 255).astype(np.uint8)
     np.testing.assert_array_equal(np.array(Image.open("result/operacut-win.png")), expected)
     np.testing.assert_array_equal(np.array(Image.open("result/operacut-gen.png")), generate(names["gen"], seq, 40))
-    for name in ("raw", "intv", "win", "gen"):
+    for name in ("raw", "intv", "win", "gen", "swapped"):
         capture = cv2.VideoCapture(f"result/operacut-{name}.avi")
         assert capture.get(cv2.CAP_PROP_FPS) == 30
         count = 0
@@ -119,6 +120,19 @@ def test_readme_lines(folder: Path) -> None:
     assert pairs == ["sp0001.npz", "sp0002.npz", "sp0003.npz", "sp0004.npz"]
     spikes, tag = spikling.load_spike_numpy(folder / "data" / "sp0004.npz")
     assert spikes.shape == (32, 48, 64) and tag.shape == (48, 64)
+
+
+def test_pictures_are_at_most_two_levels_from_spiklings() -> None:
+    class Network(torch.nn.Linear):
+        in_chans = 1
+
+        def forward(self, L: torch.Tensor) -> torch.Tensor:
+            return (outputs + 1) / 2  # as SemiUNet, whose last layer gives `outputs`
+
+    outputs = torch.linspace(-1, 1, 4096).view(1, 1, 1, 64, 64)
+    ours = generate(Network(1, 1), np.zeros((1, 64, 64), np.uint8), 0).astype(int)
+    difference = ours - (outputs * 128 + 127).clamp(0, 255).byte().numpy()[0, 0, 0]
+    assert set(np.unique(difference)) == {0, 1, 2}
 
 
 def test_pictures_of_a_video_are_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:

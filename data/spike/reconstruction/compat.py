@@ -1,4 +1,4 @@
-"""Window and interval with the conventions and the uint8 results of spikling and of SpikeCV, bit for bit.
+"""Window, interval and plasticity with the conventions and the uint8 results of spikling and of SpikeCV, bit for bit.
 
                               interval at t                          where a spike is missing      value
     spikling interval_method  last spike < t, first spike >= t       the stream's first, last      255 // interval
@@ -14,8 +14,12 @@ it are a `UserError` and the frames that exist; spikling's minutes per second of
 
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
+from data.spike.reconstruction.methods import PlasticityRate
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 
@@ -172,6 +176,105 @@ class TFI:
         up = _first(spikes[key_ts + 1 : key_ts + half + 1])
         down = _first(spikes[max(key_ts - half + 1, 1) : key_ts + 1][::-1])
         return _shades(np.where((up < 0) | (down < 0), 2 * half, up + down + 1))
+
+
+class TFSTP:
+    """SpikeCV's texture from short-term plasticity: the synapse of `PlasticityRate` with SpikeCV's readout.
+
+    Each frame's rates r_u + r_R are stretched to [0, 255] and their histogram is equalised, so a picture shows no
+    brightness; r_u has F where the paper's formula has f. The state (R, u) goes on from call to call.
+
+    Args:
+        spike_h, spike_w: size of the frames.
+        device: where to compute.
+        u0, D, F, f: the synapse's, see `PlasticityRate`; SpikeCV's values for reconstruction.
+    """
+
+    def __init__(
+        self,
+        spike_h: int,
+        spike_w: int,
+        device: torch.device | str = "cpu",
+        *,
+        u0: float = PlasticityRate.u0,
+        D: float = PlasticityRate.D,
+        F: float = PlasticityRate.F,
+        f: float = PlasticityRate.f,
+    ) -> None:
+        self.spike_h, self.spike_w = spike_h, spike_w
+        self.u0, self.D, self.F, self.f = u0, D, F, f
+        self.R = torch.ones(spike_h, spike_w, device=device)
+        self.u = torch.full_like(self.R, u0)
+        self.last_spike = torch.zeros_like(self.R)
+
+    @staticmethod
+    def spike2interval(spikes: np.ndarray) -> np.ndarray:
+        """Interval that each frame lies in: b - a for frames a + 1 to b between spikes at a and b, else inf.
+
+        Args:
+            spikes: (T, h, w), 0 and 1 of any kind.
+
+        Returns:
+            (T, h, w) float64.
+        """
+        frames = np.arange(len(spikes), dtype=float)[:, None, None]
+        following = np.minimum.accumulate(np.where(spikes, frames, np.inf)[::-1])[::-1]
+        last = np.full(spikes.shape, -np.inf)
+        last[1:] = np.maximum.accumulate(np.where(spikes, frames, -np.inf))[:-1]
+        return following - last
+
+    def spikes2images_online(self, spikes: np.ndarray) -> np.ndarray:
+        """A picture at every frame from the spikes up to it, (T, h, w) uint8. An interval counts when its spike comes.
+
+        Raises:
+            UserError: another size than the object's.
+        """
+        _check_size(spikes, self.spike_h, self.spike_w)
+        images = np.empty(spikes.shape, np.uint8)
+        for time, frame in enumerate(spikes):
+            fired = self._on_device(frame)  # (h, w) bool
+            self._update(fired, (time + 1 - self.last_spike)[fired])
+            self.last_spike[fired] = time + 1
+            images[time] = self._image()
+        return images
+
+    def spikes2images_offline(self, spikes: np.ndarray) -> np.ndarray:
+        """Pictures from the whole stream, (T, h, w) uint8: an interval counts in each of its frames but the spike's.
+
+        An interval of one frame counts in that one. The first frame is black.
+
+        Raises:
+            UserError: another size than the object's.
+        """
+        _check_size(spikes, self.spike_h, self.spike_w)
+        images = np.zeros(spikes.shape, np.uint8)
+        intervals = self.spike2interval(spikes)
+        for time in range(1, len(spikes)):
+            interval = intervals[time]
+            counts = np.isfinite(interval) & (spikes[time] == 0) | (interval == 1)
+            known = torch.from_numpy(interval[counts]).float().to(self.R.device)
+            self._update(self._on_device(counts), known)
+            images[time] = self._image()
+        return images
+
+    def _on_device(self, frame: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(frame != 0)).to(self.R.device)
+
+    def _update(self, where: Tensor, interval: Tensor) -> None:
+        """A spike after `interval` frames (n,) in the n pixels of `where` (h, w)."""
+        R, u = self.R[where], self.u[where]
+        self.R[where] = 1 - (1 - R * (1 - u)) * torch.exp(-interval / self.D)
+        self.u[where] = self.u0 + (u + self.f * (1 - u) - self.u0) * torch.exp(-interval / self.F)
+
+    def _image(self) -> np.ndarray:
+        R, u = self.R, self.u
+        by_release = -1 / (self.F * torch.log((u - self.u0) / (self.F - self.u0 + u * (1 - self.f))))
+        by_resources = -1 / (self.D * torch.log((1 - R) / (1 - R * (1 - u))))
+        rates = (by_release + by_resources).cpu().numpy()  # (h, w)
+        low, high = rates.min(), rates.max()
+        # Before any spike all rates are 0 and there is nothing to stretch.
+        shades = (rates - low) / (high - low) * 255 if high > low else np.zeros_like(rates)
+        return cv2.equalizeHist(shades.astype(np.uint8))
 
 
 def _first(frames: np.ndarray) -> np.ndarray:

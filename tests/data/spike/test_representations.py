@@ -16,6 +16,7 @@ EVERY = [
     {"representation": "tfp", "bins": 7},
     {"representation": "count"},
     {"representation": "halves"},
+    {"representation": "centroid"},
     {"representation": "voxel"},
     {"representation": "voxel", "bins": 5, "log1p": False},
     {"representation": "ema"},
@@ -74,7 +75,7 @@ def test_commutes_with_crops_flips_transposes(spike: dict, top: int, left: int, 
 @settings(max_examples=15, deadline=None)
 @given(length=st.integers(20, 45), seed=st.integers(0, 9), data=st.data())
 def test_time_reversal(spike: dict, length: int, seed: int, data: st.DataObject) -> None:
-    """Bins reverse; halves exchanges and negates; count, gaussian and contrast stay; interval reads one frame later."""
+    """Bins reverse; halves exchanges and negates; centroid negates; interval is later; the others stay."""
     encoding = build_encoding(spike, spike_threshold=2.0)
     center = data.draw(st.integers(7, length - 9))
     window = ExposureWindow(data.draw(st.integers(0, center)), data.draw(st.integers(center + 2, length)), center)
@@ -86,6 +87,8 @@ def test_time_reversal(spike: dict, length: int, seed: int, data: st.DataObject)
         np.testing.assert_array_equal(backward, forward[::-1])
     elif name == "halves":
         np.testing.assert_array_equal(backward, forward[[1, 0, 2, 3]] * np.float32([1, 1, -1, 1])[:, None, None])
+    elif name == "centroid":
+        np.testing.assert_array_equal(backward, -forward)
     elif name in ("count", "gaussian", "contrast"):
         np.testing.assert_array_equal(backward, forward)
     elif name == "interval":
@@ -153,6 +156,11 @@ def test_values_by_hand() -> None:
     np.testing.assert_allclose(encode(spikes, whole, 2.0, representation="count"), [[0.6, 0.2]], rtol=1e-6)
     np.testing.assert_allclose(
         encode(spikes, whole, 1.0, representation="halves"), [[0.6, 0], [0, 0.2], [0.6, -0.2], [0.3, 0.1]], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        encode(block_of("1100100000", "0000000001", "0000000000"), whole, 2.0, representation="centroid"),
+        [[(-9 - 7 - 1) / 30, 0.9, 0]],
+        rtol=1e-6,
     )
     np.testing.assert_allclose(
         encode(spikes, whole, 2.0, representation="voxel", bins=4),
@@ -245,7 +253,7 @@ def test_raw_at_the_streams_ends() -> None:
         ({"representation": "tpf"}, "no spike representation is called 'tpf'. Did you mean 'tfp'"),
         ({"representation": "tfp", "bin": 4}, "'tfp' has no parameter bin; it has: bins"),
         ({"representation": "count", "bins": 4}, "'count' has no parameter bins; it has: none"),
-        ({"bins": 4}, '"representation" is missing; choices: contrast, count, ema'),
+        ({"bins": 4}, '"representation" is missing; choices: centroid, contrast, count'),
     ],
 )
 def test_faulty_options(spike: dict, message: str) -> None:

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.spike.reconstruction.compat import TFI, TFP, interval_method, load_spike_raw, window_method
+from data.spike.reconstruction.compat import TFI, TFP, TFSTP, interval_method, load_spike_raw, window_method
 from utils.spike_loader import write_spikes
 
 
@@ -112,6 +113,50 @@ def test_spikecvs_two_intervals_differ_by_a_frame() -> None:
     for t in range(20, 79):
         np.testing.assert_array_equal(tfi.spikes2frame(spikes, t, 20), images[t + 1 - 20])
         np.testing.assert_array_equal(interval_method(spikes, t), images[t - 20])
+
+
+def spikecv_synapse(intervals: list[float]) -> float:
+    """SpikeCV's r_u + r_R after spikes at these intervals, from its formulas with its constants."""
+    R, u = torch.tensor(1.0), torch.tensor(0.15)
+    for interval in intervals:
+        R, u = (
+            1 - (1 - R * (1 - u)) * torch.exp(torch.tensor(-interval) / 1.0),
+            0.15 + (u + 0.15 * (1 - u) - 0.15) * torch.exp(torch.tensor(-interval) / 10.0),
+        )
+    by_release = -1 / (10.0 * torch.log((u - 0.15) / (10.0 - 0.15 + u * (1 - 0.15))))
+    return float(by_release - 1 / (1.0 * torch.log((1 - R) / (1 - R * (1 - u)))))
+
+
+def equalized(rates: np.ndarray) -> np.ndarray:
+    rates = rates.astype(np.float32)
+    shades = (rates - rates.min()) / (rates.max() - rates.min() or 1) * 255
+    return cv2.equalizeHist(shades.astype(np.uint8))
+
+
+@pytest.mark.parametrize("when", ["online", "offline"])
+def test_tfstp_is_spikecvs(when: str) -> None:
+    spikes, tfstp = random_spikes(5, 40), TFSTP(3, 4, "cpu")
+    images = getattr(tfstp, f"spikes2images_{when}")(spikes.astype(bool))
+    assert images.shape == spikes.shape and images.dtype == np.uint8
+    assert when == "online" or not images[0].any()
+    intervals = TFSTP.spike2interval(spikes)
+    for time in (1, 7, 39):
+        rates = np.zeros((3, 4))
+        for place in np.ndindex(3, 4):
+            fired = np.flatnonzero(spikes[(slice(time + 1), *place)])
+            known = [
+                intervals[(t, *place)]
+                for t in range(1, time + 1)
+                if np.isfinite(intervals[(t, *place)]) and (not spikes[(t, *place)] or intervals[(t, *place)] == 1)
+            ]
+            rates[place] = spikecv_synapse([*map(float, np.diff([-1, *fired]))] if when == "online" else known)
+        np.testing.assert_array_equal(images[time], equalized(rates))
+
+
+def test_intervals_between_spikes() -> None:
+    spikes = np.array([0, 1, 0, 0, 1, 1, 0])[:, None, None]
+    inf = np.inf
+    np.testing.assert_array_equal(TFSTP.spike2interval(spikes)[:, 0, 0], [inf, inf, 3, 3, 3, 1, inf])
 
 
 def test_bad_input_is_refused() -> None:
