@@ -29,7 +29,7 @@ from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command
 from utils.utils_dist import Dist, all_gather_object, any_rank, close_dist, init_dist, on_main
-from utils.utils_logger import Writer, log_train, progress_bar, setup_logger
+from utils.utils_logger import Writer, log_train, setup_logger
 from utils.utils_option import (
     Options,
     load_options,
@@ -37,6 +37,7 @@ from utils.utils_option import (
     options_to_dict,
     write_options,
 )
+from utils.utils_progress import progress
 from utils.utils_signal import StopRequest, clear_preempted, mark_preempted
 from utils.utils_timer import StepProfiler
 
@@ -114,7 +115,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
             run.validate()
 
     stopping = any_rank(stop.requested, dist)
-    with progress_bar(opt.train.total_iter, step, dist.rank) as bar:
+    with progress(opt.train.total_iter, "training", "step", done=step, speaks=dist.is_main) as bar:
         while run.step < opt.train.total_iter and not stopping:
             # One optimizer step.
             run.step, run.samples = run.step + 1, run.samples + batch_size

@@ -11,11 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from data.frame_io import FolderFrames, LmdbFrames, lmdb_module
 from data.picture_header import read_header
 from utils.user_error import UserError
+from utils.utils_progress import track
 
 FRAMES_PER_TRANSACTION = 256
 ROOM = 1.2  # pages of the database over the bytes put in, at the most
@@ -43,7 +42,8 @@ def write_lmdb(path: Path, frames: FolderFrames) -> None:
         half_made.mkdir(parents=True)
         with lmdb_module().open(str(half_made), map_size=room) as environment:
             lines = []
-            for begin in tqdm(range(0, len(keys), FRAMES_PER_TRANSACTION), path.name, unit="batch", disable=None):
+            begins = range(0, len(keys), FRAMES_PER_TRANSACTION)
+            for begin in track(begins, len(begins), f"writing {path.name}", "transaction"):
                 with environment.begin(write=True) as transaction:
                     for clip, frame in keys[begin : begin + FRAMES_PER_TRANSACTION]:
                         lines.append(_put(transaction, frames, clip, frame))

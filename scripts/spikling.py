@@ -22,9 +22,9 @@ from data.spike.simulation.video import video_to_spike
 from data.spike.spikling_npz import dump_spike_numpy, load_spike_numpy
 from models.network_spikling import SemiUNet, generate, generate_stream
 from models.select_network import load_weights
-from scripts.spikes.sources import with_progress
 from scripts.spikes.video import write_video
 from utils.user_error import UserError
+from utils.utils_progress import track
 
 __all__ = [
     "Generator",
@@ -103,4 +103,4 @@ def _starts(seq: np.ndarray, stride: int) -> range:
 
 
 def _write(path: str | Path, pictures: Iterator[np.ndarray], seq: np.ndarray, stride: int) -> None:
-    write_video(Path(path), with_progress(pictures, len(_starts(seq, stride)), "transforming"))
+    write_video(Path(path), track(pictures, len(_starts(seq, stride)), "transforming", "picture"))

@@ -11,8 +11,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +19,6 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils.evaluation.scores import Scores
 from utils.user_error import UserError
@@ -105,20 +102,6 @@ def _log_file(experiment_dir: Path | str | None, rank: int, waiting: list[loggin
     folder = Path(experiment_dir)
     folder.mkdir(parents=True, exist_ok=True)
     return logging.FileHandler(folder / ("train.log" if rank == 0 else f"train_rank{rank}.log"), encoding="utf-8")
-
-
-@contextmanager
-def progress_bar(total: int, done: int, rank: int) -> Iterator[tqdm]:
-    """A bar of `total` steps under the log's lines on rank 0's terminal; nothing where the output is a file or a pipe.
-
-    To be entered after `setup_logger`; `update()` after every step.
-    """
-    with tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, disable=None if rank == 0 else True) as bar:
-        if bar.disable:
-            yield bar
-        else:
-            with logging_redirect_tqdm():
-                yield bar
 
 
 def warn_once(source: logging.Logger, message: str) -> None:

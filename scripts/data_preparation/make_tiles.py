@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -24,6 +23,7 @@ from data.frame_io import FolderFrames, Frames
 from data.picture_crop import encode_tiles
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
+from utils.utils_progress import progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,15 +53,15 @@ def tile_frames(frames: Frames, target: Path, workers: int, force: bool = False)
     keys = [(clip, frame) for clip, names in frames.clips.items() for frame in names]
     todo = [key for key in keys if force or not _path(target, *key).is_file()]
     write = partial(_write_tiles, frames, target)
-    with tqdm(total=len(todo), desc=target.name, unit="frame", disable=None) as progress:
+    with progress(len(todo), target.name, "frame") as bar:
         if workers < 2 or len(todo) < 2 * workers:
             for key in todo:
                 write(key)
-                progress.update()
+                bar.update()
         else:
             with ProcessPoolExecutor(workers) as pool:
                 for _ in pool.map(write, todo, chunksize=4):
-                    progress.update()
+                    bar.update()
     return len(todo)
 
 

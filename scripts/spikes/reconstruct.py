@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from scripts.spikes.pictures import add_picture_arguments, moments
-from scripts.spikes.sources import add_source_arguments, open_source, with_progress
+from scripts.spikes.sources import add_source_arguments, open_source
 from utils.user_error import UserError
 from utils.utils_image import imwrite_rgb
+from utils.utils_progress import track
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     if args.frame and (args.begin, args.end, args.stride) != (0, None, 1):
         raise UserError("--begin, --end and --stride have no effect with --frame: give one or the other")
     asked = moments(source, args, args.frame)
-    pictures = with_progress(asked.pictures, len(asked.times), args.method)
+    pictures = track(asked.pictures, len(asked.times), args.method, "picture")
     for time, picture in zip(asked.times, pictures, strict=True):
         imwrite_rgb(args.out / f"{time:06d}.png", picture)
     print(f"{args.out}: {len(asked.times)} pictures by {args.method}, intensity = rate x {source.threshold:g}")

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from scripts.spikes.pictures import add_picture_arguments, moments
-from scripts.spikes.sources import add_source_arguments, open_source, with_progress
+from scripts.spikes.sources import add_source_arguments, open_source
 from scripts.spikes.video import check_video_path, write_video
+from utils.utils_progress import track
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     check_video_path(args.out)
     source = open_source(args)
     asked = moments(source, args)
-    count = write_video(args.out, with_progress(asked.pictures, len(asked.times), args.method), args.fps)
+    count = write_video(args.out, track(asked.pictures, len(asked.times), args.method, "picture"), args.fps)
     print(
         f"{args.out}: {count} pictures of {source.shape[1]}x{source.shape[2]} by {args.method}, {args.fps:g} per second"
     )

@@ -25,9 +25,9 @@ from data.spike.simulation.simulate import ExposedFrame, IntegrateAndFire, Shutt
 from data.spike.simulation.video import spike_frames, write_config, write_frames
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
-from scripts.spikes.sources import with_progress
 from utils.user_error import UserError
 from utils.utils_image import imwrite_rgb
+from utils.utils_progress import track
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png")  # background and moving object
 PHOTOGRAPH_SIZE = (240, 320)
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         check_config(args, size, model)
         return model.sensor(size, rng, noise)
 
-    bar = with_progress(frames, count, "simulating")
+    bar = track(frames, count, "simulating", "picture")
     seen: dict[str, Any] = {"spike_ratio": args.spike_ratio, "light": args.light}
     if args.exposure is None:
         written = write_frames(args.out, spike_frames(bar, make_sensor, **seen))

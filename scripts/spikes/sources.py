@@ -6,17 +6,17 @@ spikes under any name) are decompressed whole.
 
 import argparse
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data.spike.spikling_npz import load_spike_numpy
 from utils.spike_loader import SpikeStream, find_threshold
 from utils.user_error import UserError
+from utils.utils_progress import progress
 
 BLOCK = 64  # frames read at once
 
@@ -54,7 +54,7 @@ class Source:
 
     def blocks(self, begin: int, end: int, title: str, *, as_stored: bool = False) -> Iterator[np.ndarray]:
         """Frames [begin, end) a few at a time, under a progress bar."""
-        with tqdm(total=end - begin, desc=title, unit="frame", disable=None) as bar:
+        with progress(end - begin, title, "frame") as bar:
             for first in range(begin, end, BLOCK):
                 last = min(first + BLOCK, end)
                 yield self.block(first, last, as_stored=as_stored)
@@ -132,8 +132,3 @@ def frame_range(source: Source, begin: int, end: int | None, stride: int = 1) ->
             f"{source.path}: frames {begin} to {last} by {stride} were asked for; it has frames [0, {length})"
         )
     return range(begin, last, stride)
-
-
-def with_progress(pictures: Iterable[np.ndarray], total: int, title: str) -> Iterator[np.ndarray]:
-    """`pictures` under a progress bar (shown where there is a terminal)."""
-    return iter(tqdm(pictures, total=total, desc=title, unit="picture", disable=None))

@@ -1,7 +1,6 @@
 """Log lines in KAIR's formats, one file per rank, curves and pictures that can be read back."""
 
 import ast
-import io
 import logging
 import re
 import sys
@@ -29,7 +28,6 @@ from utils.utils_logger import (
     log_train,
     log_validation,
     metrics_text,
-    progress_bar,
     setup_logger,
     train_line,
     warn_once,
@@ -243,22 +241,3 @@ def test_tensorboard_and_wandb_are_imported_only_where_asked_for() -> None:
 
 def test_pictures_too_small_for_ssim_are_logged_without_it() -> None:
     assert metrics_text({"psnr": 30.0, "psnr_y": 31.0, "tof": 1.0}) == "PSNR: 30.00 dB; PSNR_Y: 31.00 dB"
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is one."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("rank, terminal, shown", [(0, True, True), (1, True, False), (0, False, False)])
-def test_the_bar_is_for_rank_0s_terminal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, terminal: bool, shown: bool
-) -> None:
-    stream = Terminal() if terminal else io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    with progress_bar(10, 4, rank) as bar:
-        bar.update()
-        bar.refresh()
-    assert ("5/10" in stream.getvalue()) == shown and (stream.getvalue() == "") != shown

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm import tqdm
 
 from data.spike.simulation.simulate import ExposedFrame, Exposure
 from data.spike.sync import ExposureWindow, write_sync
 from utils.spike_loader import write_spikes
 from utils.user_error import UserError
 from utils.utils_image import imwrite_rgb
+from utils.utils_progress import progress
 
 SPLITS = ("train", "test")
 PICTURES = "GOPRO_Large"
@@ -139,9 +139,9 @@ def _write_all(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters
     spike_size: tuple[int, ...] = ()
     meta: dict[str, list[str]] = {split: [] for split in SPLITS}
     window = ExposureWindow(begin=0, end=exposure.end, center=exposure.center)
-    with tqdm(total=sum(clip.length for clip in clips), unit="picture", disable=None) as progress:
+    with progress(sum(clip.length for clip in clips), "simulating", "picture") as bar:
         for clip in clips:
-            progress.set_description(f"{clip.split}/{clip.name}")
+            bar.set_description(f"simulating {clip.split}/{clip.name}")
             written = 0
             for frame in clip.exposed():
                 size, spike_size = size or frame.sharp.shape[:2], frame.spikes.shape[1:]
@@ -153,7 +153,7 @@ def _write_all(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters
                     )
                 _write_frame(root, clip, written, frame)
                 written += 1
-                progress.update()
+                bar.update()
             assert size is not None and written == clip.length, f"{clip.name}: {written} of {clip.length} pictures"
             meta[clip.split].append(f"{clip.name} {clip.length} ({size[0]},{size[1]},3) 0\n")
             write_sync(

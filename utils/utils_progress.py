@@ -1,0 +1,89 @@
+"""How far a command is: a bar on a terminal; elsewhere (a file, a pipe, a platform's log) a line every 30 seconds.
+
+    with progress(100, "testing", "frame") as bar:
+        bar.update()
+    for picture in track(pictures, 100, "simulating", "picture"): ...
+
+Both go to standard error: standard output is the command's result.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+SECONDS = 30.0  # between lines
+
+Item = TypeVar("Item")
+
+
+class Bar(Protocol):
+    """What is told of progress."""
+
+    def update(self, count: int = 1) -> object:
+        """So many more are done."""
+
+    def set_description(self, title: str) -> None:
+        """Names what is being done now."""
+
+
+class ProgressLines:
+    """Lines like "testing: 12 of 24 frames, 1.2 frames/s, ETA 0:10"; none before the first 30 seconds are over.
+
+    Args:
+        total, done: what there is to do, and what was done before.
+        title: of what is done. unit: what is counted, in the singular.
+    """
+
+    def __init__(self, total: int, title: str, unit: str, done: int = 0) -> None:
+        self.total, self.title, self.unit, self.done = total, title, unit, done
+        self._first, self._begin = done, time.monotonic()
+        self._told = self._begin
+
+    def update(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._told >= SECONDS:
+            self._told = now
+            # What an earlier run has done took none of this run's time.
+            rate = (self.done - self._first) / (now - self._begin)
+            eta = tqdm.format_interval((self.total - self.done) / rate)
+            done = f"{self.done} of {self.total} {self.unit}s"
+            sys.stderr.write(f"{self.title}: {done}, {rate:.3g} {self.unit}s/s, ETA {eta}\n")
+            sys.stderr.flush()
+
+    def set_description(self, title: str) -> None:
+        """Names what is being done now."""
+        self.title = title
+
+
+@contextmanager
+def progress(total: int, title: str, unit: str, done: int = 0, speaks: bool = True) -> Iterator[Bar]:
+    """Tells how much of `total` is done; log lines stay above the bar.
+
+    Args:
+        total, done: what there is to do, and what was done before.
+        title: of what is done. unit: what is counted, in the singular.
+        speaks: False: say nothing, as on ranks other than 0.
+    """
+    if not speaks or sys.stderr.isatty():
+        with (
+            tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, disable=not speaks) as bar,
+            logging_redirect_tqdm(),
+        ):
+            yield bar
+    else:
+        yield ProgressLines(total, title, unit, done)
+
+
+def track(items: Iterable[Item], total: int, title: str, unit: str) -> Iterator[Item]:
+    """The items, each counted once the next one is asked for."""
+    with progress(total, title, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
