@@ -26,6 +26,34 @@ def charbonnier(restored: Tensor, sharp: Tensor, *, G_charbonnier_eps: float = 1
     return (restored - sharp).square().add(G_charbonnier_eps).sqrt().mean()
 
 
+@LOSSES.register("guided")
+def guided(
+    restored: Tensor,
+    sharp: Tensor,
+    *,
+    G_charbonnier_eps: float = 1e-9,
+    G_fft_weight: float = 0.1,
+    G_reblur_weight: float = 0.1,
+) -> Tensor:
+    """Charbonnier, plus weighted distances of spectra and of the clips' means over time.
+
+    The spectra (`fft_distance`) ask for detail that a pixel loss averages away. Where the frames of a clip are instants
+    of one exposure (`GuidedSyntheticDataset`), their mean is the clip blurred again, whose noise the sharp ones lack.
+    """
+    loss = charbonnier(restored, sharp, G_charbonnier_eps=G_charbonnier_eps)
+    if G_fft_weight:
+        loss = loss + G_fft_weight * fft_distance(restored, sharp)
+    if G_reblur_weight:
+        means = restored.mean(1), sharp.mean(1)
+        loss = loss + G_reblur_weight * charbonnier(*means, G_charbonnier_eps=G_charbonnier_eps)
+    return loss
+
+
+def fft_distance(restored: Tensor, sharp: Tensor) -> Tensor:
+    """mean(|Re|, |Im|) of the difference of 2-D spectra (Cho et al., MIMO-UNet, 2021), orthonormal: as large as pixels'."""
+    return torch.view_as_real(torch.fft.rfft2(restored - sharp, norm="ortho")).abs().mean()
+
+
 @LOSSES.register("l1")
 def l1(restored: Tensor, sharp: Tensor) -> Tensor:
     """mean(|d|)."""

@@ -14,6 +14,7 @@ from torch import nn
 from models.layers.ops.zero_start import zero_start
 from models.layers.spike.spike_encoder3d import SCALES, SpikeEncoder3D
 from models.layers.spike.temporal_attention import SpikeTemporalSA
+from models.network_guided import Guided  # noqa: F401  registers by being imported
 from models.network_spikling import SemiUNet  # noqa: F401  registers by being imported
 from models.network_vrt import VRT
 from models.network_vrt_spike import VRTWithSpike

@@ -249,7 +249,7 @@ class _Checker:
             value = raw.get(key)
             self.faults += option_checks.channel_faults(channels[key], key, value if isinstance(value, int) else None)
         if datasets is not None:
-            self.faults += option_checks.packing_faults(datasets, net_type, "spike_bins" in parameters)
+            self.faults += option_checks.packing_faults(datasets, net_type, "spike_bins" in parameters, self.registries)
         net = self._section(("netG",), option_parts.network_model(self.registries, net_type), raw)
         if net is not None:
             self.faults += option_checks.network_faults(net, top)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-import data.spike.contrast  # noqa: F401  (registers itself)
+import data.spike.contrast
+import data.spike.guidance  # noqa: F401  (these register themselves)
 from data.spike.representations import Representation
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream

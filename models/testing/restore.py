@@ -29,6 +29,7 @@ from utils.utils_memory import (
     used_memory,
 )
 from utils.utils_option import NetworkOptions, ValOptions
+from utils.utils_registry import NETWORKS
 from utils.utils_tile import KAIR_BLEND, Blend, Tiling, check_video, restore_window, stream
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Testing:
         pad_seq: repeat the last frame once and drop its result.
         flip_seq: restore each tile in reverse too and average.
         center_frame_only: keep the result of the middle frame alone.
-        window: the network's attention window: rows and columns of tiles are multiples of it.
+        window: rows and columns of tiles are multiples of it: the network's attention window, or its `tile_multiple`.
         tile_batch: tiles that go through the network at once.
         max_memory: bytes on the device, or None.
         cuda_graphs: replay the network from CUDA graphs, on a GPU (`models/testing/cuda_graphs.py`).
@@ -78,7 +79,8 @@ class Testing:
         netG: NetworkOptions | None = None,
     ) -> "Testing":
         """The settings of the `val` section, for the network of a section."""
-        window = getattr(netG, "window_size", (1, 1, 1))
+        multiple = (1, 1, 1) if netG is None else getattr(NETWORKS.get(netG.net_type), "tile_multiple", (1, 1, 1))
+        window = getattr(netG, "window_size", multiple)
         return cls(
             tile=val.tile_size,
             tile_overlap=val.tile_overlap_size,

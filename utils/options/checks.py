@@ -37,8 +37,7 @@ def input_channels(section: DatasetOptions, n_channels: int, registries: Registr
     Raises:
         UserError: the representation refuses its parameters.
     """
-    dataset = registries.datasets.get(section.dataset_type)
-    packs_spikes = getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None))
+    packs_spikes = _packing(section, registries)
     if packs_spikes == "window":
         return int(section.window)
     if packs_spikes != "concat":
@@ -52,11 +51,14 @@ def spike_bins(section: DatasetOptions, registries: Registries) -> int | None:
     Raises:
         UserError: the representation refuses its parameters.
     """
-    return _spike_channels(section, registries) if _is_dual(section) else None
+    return _spike_channels(section, registries) if _packing(section, registries) == "dual" else None
 
 
-def _is_dual(section: DatasetOptions) -> bool:
-    return getattr(section, "input_pack_mode", None) == "dual"
+def _packing(section: DatasetOptions, registries: Registries) -> str | None:
+    """How a dataset delivers spikes: "concat", "dual", "window", or None; an option where it can do more than one."""
+    dataset = registries.datasets.get(section.dataset_type)
+    packing: str | None = getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None))
+    return packing
 
 
 def _spike_channels(section: DatasetOptions, registries: Registries) -> int:
@@ -65,10 +67,12 @@ def _spike_channels(section: DatasetOptions, registries: Registries) -> int:
     return int(represent(**spike).channels)
 
 
-def packing_faults(datasets: DatasetsOptions, net_type: str, takes_spikes: bool) -> Iterator[Fault]:
+def packing_faults(
+    datasets: DatasetsOptions, net_type: str, takes_spikes: bool, registries: Registries
+) -> Iterator[Fault]:
     """A network that takes spikes beside the frames needs datasets that deliver them, and no other can use them."""
     for phase, section in datasets:
-        if section is None or _is_dual(section) == takes_spikes:
+        if section is None or (_packing(section, registries) == "dual") == takes_spikes:
             continue
         keys = ("datasets", phase, "input_pack_mode") if hasattr(section, "input_pack_mode") else ("datasets", phase)
         if takes_spikes:

@@ -1,0 +1,167 @@
+"""Endless generated training samples for networks that restore a blurred frame at an instant of its exposure.
+
+    "dataset_type": "GuidedSyntheticDataset", "spike": {"representation": "guided"}, "num_frame": 2, "gt_size": 96
+
+Each sample is a scene of its own (`data/spike/simulation/`): nothing is on disk, nothing is downloaded, and all of it
+may be redistributed. Its `num_frame` frames are instants of one exposure: `L` repeats the blurred frame, `H` has the
+sharp picture of each instant, `L_spike` the spikes as seen from it.
+Test: `python -m pytest tests/data/test_dataset_guided_synthetic.py`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.augment import RATIO, chance
+from data.dataset_video_rgbspike import _Default
+from data.sampler import SampleIndex, sample_rng
+from data.spike.encoding import build_encoding
+from data.spike.simulate_noise import SensorNoise
+from data.spike.simulation.canvas import Canvases
+from data.spike.simulation.exposures import Camera, shoot
+from data.spike.simulation.layered_scene import LayeredScene
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
+from utils.utils_registry import DATASETS
+
+CANVAS_SIDE = 256
+
+
+@DATASETS.register("GuidedSyntheticDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
+    """{"L": (T,3,S,S), "H": (T,3,S,S), "L_spike": (T,K,s,s), "key": name}, float32; RGB in [0,1].
+
+    Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0); a sample depends on nothing but that and the
+    seed.
+
+    Raises:
+        ValueError: an option out of range, or scikit-image's photographs are missing.
+    """
+
+    packs_spikes: ClassVar[str | None] = "dual"
+
+    spike: dict[str, Any] = _Default(representation="guided")  # noqa: RUF009
+    """{"representation": name, **its parameters}."""
+    num_frame: int = 2
+    """Instants per sample, T."""
+    gt_size: int = 96
+    """Side of the pictures, a multiple of every ratio."""
+    length: int = 100000
+    """Samples per epoch; each epoch has others."""
+    sim_photographs: float = 0.6
+    """Share of the canvases that show photographs; the others show dead leaves."""
+    sim_speed: Sequence[float] = (0.15, 6.0)
+    """Range of the camera's speed in pixels per 8 spike frames, drawn log-uniformly."""
+    sim_exposure: Sequence[int] = (8, 104)
+    """Range of the exposure in spike frames."""
+    sim_ratios: Sequence[int] = (2, 2, 1, 4)
+    """Picture pixels per spike pixel and axis; one is drawn per run of samples."""
+    sim_run: int = 1
+    """Neighbouring samples with the same ratio: the batch size, with `dataloader_shuffle` false, as sizes differ."""
+    sim_threshold: Sequence[float] = (0.7, 8.0)
+    """Range of the sensor's threshold, drawn log-uniformly."""
+    sim_low_light: float = 0.15
+    """Share of samples whose threshold is up to four times as high: rates down to 0.02."""
+    sim_linear: float = 0.4
+    """Share of samples blurred in linear light."""
+    sim_noise: float = 0.5
+    """Share of samples with noise of the sensor, and likewise of the frame."""
+    sim_threshold_error: float = 0.05
+    """Deviation of the threshold that the network is told, as a share."""
+    seed: int = 0
+    """train.manual_seed."""
+
+    def __post_init__(self) -> None:
+        if any(ratio < 1 or self.gt_size % ratio for ratio in self.sim_ratios) or not self.sim_ratios:
+            raise ValueError(f"gt_size: {self.gt_size} is no multiple of every one of sim_ratios {self.sim_ratios}.")
+        for key in ("sim_speed", "sim_exposure", "sim_threshold"):
+            values = getattr(self, key)
+            if len(values) != 2 or not 0 < values[0] <= values[1]:
+                raise ValueError(f"{key}: {list(values)}; a range is [least, greatest], above 0.")
+        if self.num_frame < 1 or self.length < 1 or self.sim_run < 1 or self.length % self.sim_run:
+            raise ValueError(
+                f"num_frame {self.num_frame}, length {self.length} and sim_run {self.sim_run} have to be 1 or more, "
+                f"and length a multiple of sim_run."
+            )
+        build_encoding(self.spike, 1.0)  # checks it
+        self.canvases = Canvases(CANVAS_SIDE, self.sim_photographs)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
+        sample = index if isinstance(index, SampleIndex) else SampleIndex(0, index)
+        rng = sample_rng(self.seed, sample)
+        camera = self._camera(rng, self._ratio(sample))
+        speed = _log_uniform(rng, self.sim_speed) / GOPRO_SPIKES_PER_FRAME
+        scene = LayeredScene(self.canvases, self.gt_size, camera.frames, speed, rng)
+        instants = self._instants(camera, rng)
+        blurred, sharp, spikes = shoot(scene.render, scene.travel, instants, camera, rng)
+        told = camera.threshold * math.exp(rng.normal(0, self.sim_threshold_error))
+        encoding = build_encoding(self.spike, told)
+        windows = [ExposureWindow(camera.begin, camera.end, int(instant)) for instant in instants]
+        channels = np.stack([encoding(spikes, window) for window in windows])
+        frames = np.broadcast_to(blurred, sharp.shape)
+        return {
+            "L": _tensor(frames),
+            "H": _tensor(sharp),
+            "L_spike": torch.from_numpy(channels),
+            "key": f"generated/{sample.epoch}-{sample.index}",
+        }
+
+    def _ratio(self, sample: SampleIndex) -> int:
+        """Drawn for the run of samples that this one is in."""
+        run = chance((self.seed, sample.epoch, sample.index // self.sim_run), RATIO)
+        return int(run.choice(list(self.sim_ratios)))
+
+    def _camera(self, rng: np.random.Generator, ratio: int) -> Camera:
+        exposure = int(rng.integers(self.sim_exposure[0], self.sim_exposure[1] + 1))
+        # As in files with a block per frame, hardly anything around the exposure; or a stream that goes on.
+        margins = rng.integers(0, 9, 2) if rng.random() < 0.5 else rng.integers(0, 49, 2)
+        threshold = _log_uniform(rng, self.sim_threshold)
+        if rng.random() < self.sim_low_light:
+            threshold *= rng.uniform(1, 4)
+        noise, frame_noise = SensorNoise(), 0.0
+        if rng.random() < self.sim_noise:
+            noise = SensorNoise(
+                photons=float(np.exp(rng.uniform(math.log(20), math.log(1000)))) if rng.random() < 0.5 else None,
+                dark_current=rng.uniform(0, 0.02),
+                gain_spread=rng.uniform(0, 0.03),
+                threshold_spread=rng.uniform(0, 0.03),
+                hot_pixels=rng.uniform(0, 5e-4),
+                dead_pixels=rng.uniform(0, 5e-4),
+                spurious=rng.uniform(0, 1e-3),
+            )
+        if rng.random() < self.sim_noise:
+            frame_noise = rng.uniform(0, 0.02)
+        return Camera(
+            frames=int(exposure + margins.sum()),
+            begin=int(margins[0]),
+            end=int(margins[0]) + exposure,
+            ratio=ratio,
+            threshold=threshold,
+            linear=bool(rng.random() < self.sim_linear),
+            noise=noise,
+            frame_noise=frame_noise,
+        )
+
+    def _instants(self, camera: Camera, rng: np.random.Generator) -> np.ndarray:
+        """Spike frames (T,) int: half of the time near the middle of the exposure, which tests ask for."""
+        exposure = camera.end - camera.begin
+        middle = np.clip(0.5 + 0.05 * rng.standard_normal(self.num_frame), 0, 1)
+        shares = np.where(rng.random(self.num_frame) < 0.5, middle, rng.random(self.num_frame))
+        return camera.begin + np.minimum((shares * exposure).astype(int), exposure - 1)
+
+
+def _log_uniform(rng: np.random.Generator, bounds: Sequence[float]) -> float:
+    return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
+
+
+def _tensor(frames: np.ndarray) -> torch.Tensor:
+    """(T,H,W,3) uint8 to (T,3,H,W) float32 in [0,1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float().div_(255)

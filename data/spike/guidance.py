@@ -1,0 +1,93 @@
+"""What the spikes of an exposure say about its instant t, as channels at the sensor's size: input of `guided`.
+
+    "spike": {"representation": "guided"}, "input_pack_mode": "dual"
+
+    rates       firing rate under Gaussians of several widths around t: narrow ones sharp, wide ones quiet
+    mean        firing rate over the exposure: what the blurred frame saw
+    intervals   rate from the time between spikes around t (`data/spike/intervals.py`), which adapts to brightness
+    bins        the exposure in equal Gaussian bins, re-centred on t: where things come from and go to
+    one spike   threshold / exposure length: the intensity of a single spike, and the unit of all noise
+    place       of t in the exposure, 0 at its beginning and 1 at its end
+    length      log2 of the exposure's spike frames, over 8
+
+All but the last two are rate x threshold. The last three are the same at every pixel, so that a crop, a tile or an
+exported network needs nothing beside the channels. `models/layers/spike/ratios.py` reads them.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from data.spike.frame_sums import gaussian_support, gaussian_weights, weighted_sums
+from data.spike.intervals import interval_rate
+from data.spike.sync import ExposureWindow
+from utils.utils_registry import REPRESENTATIONS
+
+
+@REPRESENTATIONS.register("guided")
+class Guided:
+    """Rates, mean, intervals and bins of an exposure around its centre t, and three constants.
+
+    Args:
+        sigmas: widths of the Gaussians around t, in spike frames.
+        orders: k of the intervals.
+        bins: number of bins, odd, so that the middle one is at t.
+        reach: spike frames that the intervals look at on either side of t.
+    """
+
+    brightness_true = False  # place and length are no intensities
+    value_range = "[0, threshold], about [0, 1]; place and length [0, 1]"
+
+    def __init__(
+        self,
+        *,
+        sigmas: Sequence[float] = (1.5, 3.0, 6.0, 12.0, 24.0),
+        orders: Sequence[int] = (1, 2, 3),
+        bins: int = 11,
+        reach: int = 64,
+    ) -> None:
+        if not sigmas or min(sigmas) <= 0:
+            raise ValueError(f"spike representation guided: sigmas are {list(sigmas)}; numbers above 0 are needed.")
+        if any(order < 1 for order in orders) or reach < 1:
+            raise ValueError(
+                f"spike representation guided: orders are {list(orders)} and reach is {reach}; each is at least 1."
+            )
+        if bins < 1 or bins % 2 == 0:
+            raise ValueError(f"spike representation guided: bins is {bins}; an odd number is needed.")
+        self.sigmas, self.orders, self.bins, self.reach = list(sigmas), list(orders), bins, reach
+        self.channels = len(self.sigmas) + 1 + len(self.orders) + bins + 3
+
+    def support(self, window: ExposureWindow, length: int) -> tuple[int, int]:
+        begin, end = gaussian_support(window.center, max(self.sigmas), length)
+        reach = max(self.reach, len(window))
+        return max(0, min(begin, window.center - reach)), min(length, max(end, window.center + reach))
+
+    def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
+        exposure = len(window)
+        weights = np.stack(self._weights(window, len(spikes)))
+        scale = (threshold / weights.sum(axis=1, dtype=np.float64)).astype(np.float32)
+        rates = weighted_sums(spikes, weights) * scale[:, None, None]
+        intervals = [interval_rate(spikes, window.center, order, self.reach) for order in self.orders]
+        place = (window.center - window.begin + 0.5) / exposure
+        constants = [threshold / exposure, place, math.log2(exposure) / 8]
+        planes = [np.full(spikes.shape[1:], value, np.float32) for value in constants]
+        gaussians = len(self.sigmas) + 1
+        intensities = [interval * np.float32(threshold) for interval in intervals]
+        return np.stack([*rates[:gaussians], *intensities, *rates[gaussians:], *planes])
+
+    def _weights(self, window: ExposureWindow, length: int) -> list[np.ndarray]:
+        """Integer weights (length,) of the Gaussians, the exposure's mean and the bins."""
+        rows = [gaussian_weights(window.center, sigma, 0, length) for sigma in self.sigmas]
+        exposed = np.zeros(length, np.float32)
+        exposed[window.begin : window.end] = 1
+        rows.append(exposed)
+        # Neighbouring bins are two sigmas apart; below one frame a bin would hold a single frame's bits.
+        sigma = max(1.0, len(window) / (2 * self.bins))
+        for number in range(self.bins):
+            offset = (number - self.bins // 2) * len(window) / self.bins
+            # Rounded away from 0, so that reversed time reverses the bins; kept inside the stream, so that none is empty.
+            whole = int(math.copysign(math.floor(abs(offset) + 0.5), offset))
+            center = min(max(window.center + whole, 0), length - 1)
+            rows.append(gaussian_weights(center, sigma, 0, length))
+        return rows

@@ -1,0 +1,129 @@
+"""A blurred frame, its spikes and its sharp instants from a few rendered pictures, in closed form.
+
+    spikes up to frame n = floor((charge at the start + integral of the light) / threshold)
+
+which `IntegrateAndFire` steps through frame by frame (`data/spike/simulate.py`): here one cumulative sum gives all
+frames. Light above the threshold is cut there, so that a pixel fires at most once per frame without storing the rest.
+Pictures between rendered ones are linear in time: rendered ones are at most `STEP` pixels of motion apart.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from data.spike.simulate import LINEAR_OF_BYTE, LUMINANCE, linear_to_srgb, to_uint8
+from data.spike.simulate_noise import HOT_CURRENT, SensorNoise
+
+STEP = 0.7  # pixels of motion between rendered pictures
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, of stored values
+
+Render = Callable[[np.ndarray], np.ndarray]
+"""Times (N,) in spike frames to pictures (N,H,W,3) uint8 RGB."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What a scene is seen with.
+
+    Attributes:
+        frames: spike frames in the stream. begin, end: those of the exposure.
+        ratio: picture pixels per spike pixel and axis.
+        threshold: light at which a spike pixel fires.
+        linear: the sensor sees luminance and the frame averages linear light; else both take stored values.
+        noise: of the spike sensor. frame_noise: deviation of the blurred frame's, in shares of white.
+    """
+
+    frames: int
+    begin: int
+    end: int
+    ratio: int
+    threshold: float
+    linear: bool
+    noise: SensorNoise
+    frame_noise: float
+
+
+class Shot(NamedTuple):
+    """(H,W,3) uint8 `blurred`, (T,H,W,3) uint8 `sharp` at the instants, (frames,h,w) uint8 `spikes`."""
+
+    blurred: np.ndarray
+    sharp: np.ndarray
+    spikes: np.ndarray
+
+
+def shoot(render: Render, travel: float, instants: np.ndarray, camera: Camera, rng: np.random.Generator) -> Shot:
+    """
+    Args:
+        render: the scene.
+        travel: pixels that anything in it travels during the stream.
+        instants: spike frames (T,) of the sharp pictures.
+        camera: how it is seen.
+        rng: draws noise and the charge at the start.
+    """
+    number = int(np.clip(np.ceil(travel / STEP), 4, camera.frames))
+    times = np.unique(np.concatenate([np.linspace(0, camera.frames - 1, number), instants]))
+    pictures = render(times)
+    sharp = pictures[np.searchsorted(times, instants)]
+    weights = interpolation(times, camera.frames)  # (frames,N)
+    share = weights[camera.begin : camera.end].mean(0)
+    if camera.linear:
+        light = LINEAR_OF_BYTE[pictures]
+        blurred = linear_to_srgb(_sum(share, light)) * 255
+        gray = light @ LUMINANCE.astype(np.float32)
+    else:
+        blurred = _sum(share, pictures.astype(np.float32))
+        gray = (pictures @ LUMA) / 255
+    if camera.frame_noise:
+        blurred = blurred + rng.normal(0, 255 * camera.frame_noise, blurred.shape)
+    sensed = np.stack([_binned(plane, camera.ratio) for plane in gray])  # (N,h,w)
+    seen = (weights @ sensed.reshape(len(times), -1)).reshape(-1, *sensed.shape[1:])
+    return Shot(to_uint8(blurred / 255), sharp, fire(seen, camera.threshold, camera.noise, rng))
+
+
+def interpolation(times: np.ndarray, frames: int) -> np.ndarray:
+    """Weights (frames,N) float32 of pictures at `times` (N,), rising from 0 to frames - 1, in every spike frame."""
+    weights = np.zeros((frames, len(times)), np.float32)
+    clock = np.arange(frames)
+    after = np.clip(np.searchsorted(times, clock), 1, len(times) - 1)
+    share = (clock - times[after - 1]) / (times[after] - times[after - 1])
+    weights[clock, after - 1], weights[clock, after] = 1 - share, share
+    return weights
+
+
+def fire(light: np.ndarray, threshold: float, noise: SensorNoise, rng: np.random.Generator) -> np.ndarray:
+    """Spikes (T,h,w) uint8 of light (T,h,w) float32 in [0,1]; the charge at the start is random."""
+    shape = light.shape[1:]
+    if noise.dark_current or noise.hot_pixels:
+        light = light + np.float32(noise.dark_current)
+        hot = rng.random(shape) < noise.hot_pixels
+        light[:, hot] += rng.uniform(*HOT_CURRENT, int(hot.sum())).astype(np.float32)
+    if noise.photons is not None:
+        # Poisson's for the many photons that a spike takes, at a tenth of its cost.
+        light = light + np.sqrt(light / np.float32(noise.photons)) * rng.standard_normal(light.shape, np.float32)
+    gain = 1 / threshold * np.maximum(1 + noise.gain_spread * rng.standard_normal(shape, np.float32), 0.05)
+    if noise.threshold_spread:
+        gain = gain / np.maximum(1 + noise.threshold_spread * rng.standard_normal(shape, np.float32), 0.05)
+    charge = np.minimum(light * gain.astype(np.float32), 1).cumsum(0, dtype=np.float32)
+    charge += rng.random(shape, np.float32)
+    # Shot noise can make the light of a frame negative; a count never falls.
+    count = np.maximum.accumulate(np.floor(charge), 0) if noise.photons is not None else np.floor(charge)
+    spikes = np.diff(count, axis=0, prepend=np.float32(0)).astype(bool)
+    if noise.spurious:
+        spikes |= rng.random(spikes.shape, np.float32) < noise.spurious
+    if noise.dead_pixels:
+        spikes[:, rng.random(shape) < noise.dead_pixels] = False
+    return spikes.view(np.uint8)
+
+
+def _sum(weights: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """Weighted sum over the first axis."""
+    return (weights @ pictures.reshape(len(pictures), -1)).reshape(pictures.shape[1:])
+
+
+def _binned(plane: np.ndarray, ratio: int) -> np.ndarray:
+    """(H,W) float32 to (H/ratio,W/ratio): means of squares."""
+    size = (plane.shape[1] // ratio, plane.shape[0] // ratio)
+    return cv2.resize(plane, size, interpolation=cv2.INTER_AREA) if ratio > 1 else plane

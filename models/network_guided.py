@@ -1,0 +1,100 @@
+"""The light network: restores each blurred frame from ratios of firing rates, which a U-Net mixes and corrects.
+
+    B        blurred frame                                   t   instant of the exposure that is restored
+    Q_c(t)   ratios of rates around t to the exposure's      (`models/layers/spike/ratios.py`)
+    output   B * sum_c w_c Q_c + residual                    w = softmax per pixel over the candidates c
+
+At the start the residual is zero and the mixture the ratio of one width, a restoration without parameters. Every frame
+is restored by itself: streams may be of any length. No layer looks at a whole picture, so tiles are exact.
+
+    python main_train_vrt.py --opt options/guided/train_guided_s.json
+
+Legend: B batch, T frames, N = B*T, K spike channels, S widths, C features.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers.spike.naf import NAFUNet
+from models.layers.spike.ratios import candidates, spike_features
+from utils.utils_registry import NETWORKS
+
+MULTIPLE = 8  # the trunk works at half the frame's size and halves that twice
+HALF = 2
+START = 4.0  # logit of the first mixture's width: e^4 to 10 others is a share of 0.85
+
+
+@NETWORKS.register("guided")
+class Guided(nn.Module):
+    """Restores (B,T,3,H,W) with spike channels (B,T,K,h,w) of representation "guided".
+
+    Args:
+        spike_bins: K; follows from the data set.
+        widths: S, how many of the channels are rates around t.
+        start: which of them the first mixture is made of.
+        channels: C at half the frame's size; doubled at a quarter and again at an eighth.
+        blocks: NAF blocks at these three sizes.
+
+    Raises:
+        ValueError: numbers that do not fit together.
+    """
+
+    tile_multiple = (1, MULTIPLE, MULTIPLE)
+
+    def __init__(
+        self,
+        *,
+        spike_bins: int = 23,
+        widths: int = 5,
+        start: int = 2,
+        channels: int = 32,
+        blocks: Sequence[int] = (2, 2, 6),
+    ) -> None:
+        super().__init__()
+        if not 1 <= widths < spike_bins - 3:
+            raise ValueError(f"netG.widths: {widths} of {spike_bins} spike channels; from 1 to {spike_bins - 4}")
+        if not 0 <= start < widths:
+            raise ValueError(f"netG.start: {start}; from 0 to widths - 1 = {widths - 1}")
+        self.widths = widths
+        self.mixed = 2 * widths + 1
+        inputs = HALF**2 * (3 + widths) + spike_bins
+        self.conv_first = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.unet = NAFUNet(channels, blocks)
+        self.conv_last = nn.Conv2d(channels, HALF**2 * (self.mixed + 3), 3, padding=1)
+        nn.init.zeros_(self.conv_last.weight)
+        bias = torch.zeros(self.mixed + 3, HALF**2)
+        bias[start] = START
+        self.conv_last.bias = nn.Parameter(bias.flatten())
+
+    def forward(self, L: Tensor, L_spike: Tensor) -> Tensor:
+        """(B,T,3,H,W) RGB in [0,1] and (B,T,K,h,w) to (B,T,3,H,W); any sizes, h x w showing the same as H x W."""
+        restored = self.restore(L.flatten(0, 1), L_spike.flatten(0, 1))  # (N,3,H,W)
+        return restored.unflatten(0, L.shape[:2])
+
+    def restore(self, blurred: Tensor, spikes: Tensor) -> Tensor:
+        """(N,3,H,W) and (N,K,h,w) to (N,3,H,W)."""
+        height, width = blurred.shape[-2:]
+        border = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
+        log_ratios, features = spike_features(spikes, self.widths)
+        log_ratios = F.pad(resized(log_ratios, (height, width)), border, mode="replicate")  # (N,S,H,W)
+        padded = F.pad(blurred, border, mode="replicate")  # (N,3,H,W)
+        half = (-(-height // HALF), -(-width // HALF))
+        beside = ((border[1] + width) // HALF - half[1], (border[3] + height) // HALF - half[0])
+        features = F.pad(resized(features, half), (0, beside[0], 0, beside[1]), mode="replicate")
+        trunk = torch.cat([F.pixel_unshuffle(torch.cat([padded, log_ratios], 1), HALF), features], 1)
+        mixture = F.pixel_shuffle(self.conv_last(self.unet(self.conv_first(trunk))), HALF).float()  # (N,2S+4,H,W)
+        shares, residual = mixture.split([self.mixed, 3], 1)
+        ratio = (shares.softmax(1) * candidates(log_ratios)).sum(1, keepdim=True)  # (N,1,H,W)
+        return (padded * ratio + residual)[..., :height, :width]
+
+
+def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N,C,h,w) to another size: bilinear where that is larger, averaged where it is smaller."""
+    if planes.shape[-2:] == size:
+        return planes
+    if size[0] < planes.shape[-2]:
+        return F.interpolate(planes, size, mode="area")
+    return F.interpolate(planes, size, mode="bilinear", align_corners=False)
