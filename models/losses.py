@@ -50,7 +50,7 @@ def guided(
 
 
 def fft_distance(restored: Tensor, sharp: Tensor) -> Tensor:
-    """mean(|Re|, |Im|) of the difference of 2-D spectra (Cho et al., MIMO-UNet, 2021), orthonormal: as large as pixels'."""
+    """Mean of |Re| and |Im| of the difference's orthonormal 2-D spectrum (Cho et al., MIMO-UNet, 2021)."""
     return torch.view_as_real(torch.fft.rfft2(restored - sharp, norm="ortho")).abs().mean()
 
 

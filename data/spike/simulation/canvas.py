@@ -73,7 +73,7 @@ class Canvases:
         # Below 1 the piece is shrunk, which makes it sharper and busier; above, it is enlarged.
         scale = math.exp(rng.uniform(math.log(0.4), math.log(1.6)))
         rows, columns = (min(round(self.side / scale), length) for length in picture.shape[:2])
-        top, left = (int(rng.integers(all_ - part + 1)) for all_, part in zip(picture.shape, (rows, columns)))
+        top, left = (int(rng.integers(room + 1)) for room in (picture.shape[0] - rows, picture.shape[1] - columns))
         piece = picture[top : top + rows, left : left + columns]
         shrinks = min(rows, columns) > self.side
         canvas = cv2.resize(piece, (self.side, self.side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)

@@ -42,12 +42,12 @@ def spike_features(channels: Tensor, widths: int) -> SpikeFeatures:
     floor = mean + one_spike  # (N,1,h,w)
     log_ratios = ((rates + one_spike) / floor).log()
     further = ((further + one_spike) / floor).log()
-    # Standard deviation of a count n is below its root, so of its logarithm below 1 / sqrt(n): here n = mean / one_spike.
+    # A count of n = mean / one_spike has a logarithm that is uncertain by at most about 1 / sqrt(n).
     noise = (one_spike / floor).sqrt()
     return SpikeFeatures(log_ratios, torch.cat([log_ratios, further, noise, mean, constants], 1))
 
 
 def candidates(log_ratios: Tensor) -> Tensor:
-    """Ratios that the output is mixed of, (N,S,H,W) to (N,2S+1,H,W): Q_s, Q_s ** (1/2.2), and 1 for the blurred frame."""
+    """Ratios that the output is mixed of, (N,S,H,W) to (N,2S+1,H,W): Q_s, Q_s ** (1/2.2), and 1 for B itself."""
     one = torch.ones_like(log_ratios[:, :1])
     return torch.cat([log_ratios.exp(), (log_ratios / GAMMA).exp(), one], 1)
