@@ -67,9 +67,9 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
     """Range of the sensor's threshold, drawn log-uniformly."""
     sim_low_light: float = 0.15
     """Share of samples whose threshold is up to four times as high: rates down to 0.02."""
-    sim_linear: float = 0.4
+    sim_linear: float = 0.35
     """Share of samples blurred in linear light."""
-    sim_noise: float = 0.5
+    sim_noise: float = 0.4
     """Share of samples with noise of the sensor, and likewise of the frame."""
     sim_threshold_error: float = 0.05
     """Deviation of the threshold that the network is told, as a share."""

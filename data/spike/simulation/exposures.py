@@ -103,10 +103,12 @@ def fire(light: np.ndarray, threshold: float, noise: SensorNoise, rng: np.random
     if noise.photons is not None:
         # Poisson's for the many photons that a spike takes, at a tenth of its cost.
         light = light + np.sqrt(light / np.float32(noise.photons)) * rng.standard_normal(light.shape, np.float32)
-    gain = 1 / threshold * np.maximum(1 + noise.gain_spread * rng.standard_normal(shape, np.float32), 0.05)
+    gain = np.full(shape, 1 / threshold, np.float32)
+    if noise.gain_spread:
+        gain *= _spread(noise.gain_spread, shape, rng)
     if noise.threshold_spread:
-        gain = gain / np.maximum(1 + noise.threshold_spread * rng.standard_normal(shape, np.float32), 0.05)
-    charge = np.minimum(light * gain.astype(np.float32), 1).cumsum(0, dtype=np.float32)
+        gain /= _spread(noise.threshold_spread, shape, rng)
+    charge = np.minimum(light * gain, 1).cumsum(0, dtype=np.float32)
     charge += rng.random(shape, np.float32)
     # Shot noise can make the light of a frame negative; a count never falls.
     count = np.maximum.accumulate(np.floor(charge), 0) if noise.photons is not None else np.floor(charge)
@@ -116,6 +118,11 @@ def fire(light: np.ndarray, threshold: float, noise: SensorNoise, rng: np.random
     if noise.dead_pixels:
         spikes[:, rng.random(shape) < noise.dead_pixels] = False
     return spikes.view(np.uint8)
+
+
+def _spread(deviation: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Factors of the pixels, of mean 1."""
+    return np.maximum(1 + deviation * rng.standard_normal(shape, np.float32), np.float32(0.05))
 
 
 def _sum(weights: np.ndarray, pictures: np.ndarray) -> np.ndarray:

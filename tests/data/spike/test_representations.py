@@ -25,6 +25,7 @@ EVERY = [
     {"representation": "interval"},
     {"representation": "gaussian", "sigma": 2.5},
     {"representation": "contrast", "sigma": 2.5},
+    {"representation": "guided", "sigmas": [1.5, 4.0], "bins": 5, "reach": 9},
 ]
 
 
