@@ -21,10 +21,10 @@ from data.augment import RATIO, chance
 from data.dataset_video_rgbspike import _Default
 from data.sampler import SampleIndex, sample_rng
 from data.spike.encoding import build_encoding
-from data.spike.simulate_noise import SensorNoise
 from data.spike.simulation.canvas import Canvases
 from data.spike.simulation.exposures import Camera, shoot
 from data.spike.simulation.layered_scene import LayeredScene
+from data.spike.simulation.noise import SensorNoise
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
 from utils.utils_registry import DATASETS
 

@@ -58,8 +58,10 @@ class Guided(nn.Module):
             raise ValueError(f"netG.widths: {widths} of {spike_bins} spike channels; from 1 to {spike_bins - 4}")
         if not 0 <= start < widths:
             raise ValueError(f"netG.start: {start}; from 0 to widths - 1 = {widths - 1}")
-        self.widths = widths
+        self.widths, self.start = widths, start
         self.mixed = 2 * widths + 1
+        if channels < 1:
+            raise ValueError(f"netG.channels: {channels}; at least 1 is needed")
         inputs = HALF**2 * (3 + widths) + spike_bins
         self.conv_first = nn.Conv2d(inputs, channels, 3, padding=1)
         self.unet = NAFUNet(channels, blocks)

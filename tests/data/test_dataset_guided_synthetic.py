@@ -6,12 +6,12 @@ import torch
 
 from data.dataset_guided_synthetic import GuidedSyntheticDataset
 from data.sampler import SampleIndex
-from data.spike.simulate import IntegrateAndFire
-from data.spike.simulate_noise import SensorNoise
 from data.spike.simulation.canvas import FREE_PHOTOGRAPHS, Canvases
 from data.spike.simulation.exposures import Camera, fire, interpolation, shoot
 from data.spike.simulation.layered_scene import LayeredScene
-from data.spike.motion import TEST_PHOTOGRAPHS
+from data.spike.simulation.motion import TEST_PHOTOGRAPHS
+from data.spike.simulation.noise import SensorNoise
+from data.spike.simulation.simulate import IntegrateAndFire
 
 CLEAN = Camera(frames=24, begin=4, end=20, ratio=2, threshold=2.0, linear=False, noise=SensorNoise(), frame_noise=0.0)
 

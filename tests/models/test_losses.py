@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.losses import define_loss, ssim
+from models.losses import charbonnier, define_loss, ssim
 from utils.evaluation.metrics import ssim as measured_ssim
+from utils.utils_registry import LOSSES
 
 
 @pytest.fixture
@@ -48,3 +49,17 @@ def test_ssim_loss_is_the_metric_on_pictures_with_a_black_border(clips):
 def test_unknown_loss_lists_the_choices():
     with pytest.raises(ValueError, match=r"Did you mean 'charbonnier'.*l2sum"):
         define_loss("charbonier", SimpleNamespace())
+
+
+def test_guided_is_charbonnier_with_spectra_and_means() -> None:
+    restored, sharp = torch.rand(2, 3, 3, 8, 10), torch.rand(2, 3, 3, 8, 10)
+    loss = LOSSES.get("guided")
+    alone = loss(restored, sharp, G_fft_weight=0.0, G_reblur_weight=0.0)
+    assert torch.equal(alone, charbonnier(restored, sharp))
+    spectrum = torch.fft.fft2(restored - sharp, norm="ortho")[..., : 10 // 2 + 1]
+    fft = (spectrum.real.abs() + spectrum.imag.abs()).mean() / 2
+    torch.testing.assert_close(loss(restored, sharp, G_fft_weight=2.0, G_reblur_weight=0.0), alone + 2 * fft)
+    # Instants that are wrong by opposite amounts are right in the mean.
+    error = torch.tensor([-0.2, 0.0, 0.2]).view(1, 3, 1, 1, 1)
+    terms = {"G_charbonnier_eps": 1e-12, "G_fft_weight": 0.0, "G_reblur_weight": 1.0}
+    torch.testing.assert_close(loss(sharp + error, sharp, **terms), torch.tensor(0.4 / 3), rtol=1e-4, atol=1e-4)

@@ -15,7 +15,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from data.spike.motion import load_photograph
+from data.spike.simulation.motion import load_photograph
 
 FREE_PHOTOGRAPHS = (
     "astronaut.png",  # NASA, public domain

@@ -2,7 +2,7 @@
 
     spikes up to frame n = floor((charge at the start + integral of the light) / threshold)
 
-which `IntegrateAndFire` steps through frame by frame (`data/spike/simulate.py`): here one cumulative sum gives all
+which `IntegrateAndFire` steps through frame by frame (`data/spike/simulation/simulate.py`): here one cumulative sum gives all
 frames. Light above the threshold is cut there, so that a pixel fires at most once per frame without storing the rest.
 Pictures between rendered ones are linear in time: rendered ones are at most `STEP` pixels of motion apart.
 """
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data.spike.simulate import LINEAR_OF_BYTE, LUMINANCE, linear_to_srgb, to_uint8
-from data.spike.simulate_noise import HOT_CURRENT, SensorNoise
+from data.spike.simulation.noise import HOT_CURRENT, SensorNoise
+from data.spike.simulation.simulate import LINEAR_OF_BYTE, LUMINANCE, linear_to_srgb, to_uint8
 
 STEP = 0.7  # pixels of motion between rendered pictures
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, of stored values
@@ -71,13 +71,13 @@ def shoot(render: Render, travel: float, instants: np.ndarray, camera: Camera, r
     share = weights[camera.begin : camera.end].mean(0)
     if camera.linear:
         light = LINEAR_OF_BYTE[pictures]
-        blurred = linear_to_srgb(_sum(share, light)) * 255
+        blurred = 255 * linear_to_srgb(_sum(share, light)).astype(np.float32)
         gray = light @ LUMINANCE.astype(np.float32)
     else:
         blurred = _sum(share, pictures.astype(np.float32))
         gray = (pictures @ LUMA) / 255
     if camera.frame_noise:
-        blurred = blurred + rng.normal(0, 255 * camera.frame_noise, blurred.shape)
+        blurred += np.float32(255 * camera.frame_noise) * rng.standard_normal(blurred.shape, np.float32)
     sensed = np.stack([_binned(plane, camera.ratio) for plane in gray])  # (N,h,w)
     seen = (weights @ sensed.reshape(len(times), -1)).reshape(-1, *sensed.shape[1:])
     return Shot(to_uint8(blurred / 255), sharp, fire(seen, camera.threshold, camera.noise, rng))

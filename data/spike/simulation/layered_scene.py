@@ -97,7 +97,7 @@ class LayeredScene:
         """Pictures at times (N,) in spike frames, (N,side,side,3) uint8 RGB."""
         pictures = np.empty((len(times), self.side, self.side, 3), np.uint8)
         poses = {id(path): path(times) for paths in self.paths for path in paths}
-        placements = [sum(poses[id(path)] for path in paths) for paths in self.paths]
+        placements = [np.sum([poses[id(path)] for path in paths], axis=0) for paths in self.paths]
         for number, picture in enumerate(pictures):
             for layer, placement in enumerate(placements):
                 seen = self._seen(layer, placement[number])

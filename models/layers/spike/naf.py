@@ -61,10 +61,8 @@ class NAFUNet(nn.Module):
 
     def __init__(self, channels: int, blocks: Sequence[int]) -> None:
         super().__init__()
-        if len(blocks) != SCALES or min(blocks) < 0 or channels < 1:
-            raise ValueError(
-                f"netG.blocks {list(blocks)}, netG.channels {channels}: three numbers of blocks are needed"
-            )
+        if len(blocks) != SCALES or min(blocks) < 0:
+            raise ValueError(f"netG.blocks: {list(blocks)}; three numbers of blocks are needed, one for each scale")
         first, second, third = (channels * 2**scale for scale in range(SCALES))
         self.encode1, self.decode1 = _stack(first, blocks[0]), _stack(first, blocks[0])
         self.encode2, self.decode2 = _stack(second, blocks[1]), _stack(second, blocks[1])
