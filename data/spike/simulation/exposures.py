@@ -2,8 +2,8 @@
 
     spikes up to frame n = floor((charge at the start + integral of the light) / threshold)
 
-which `IntegrateAndFire` steps through frame by frame (`data/spike/simulation/simulate.py`): here one cumulative sum gives all
-frames. Light above the threshold is cut there, so that a pixel fires at most once per frame without storing the rest.
+which `IntegrateAndFire` (`data/spike/simulation/simulate.py`) steps through frame by frame: here one cumulative sum
+gives all frames. Light above the threshold is cut there: a pixel fires at most once per frame and stores no rest.
 Pictures between rendered ones are linear in time: rendered ones are at most `STEP` pixels of motion apart.
 """
 
@@ -69,18 +69,23 @@ def shoot(render: Render, travel: float, instants: np.ndarray, camera: Camera, r
     sharp = pictures[np.searchsorted(times, instants)]
     weights = interpolation(times, camera.frames)  # (frames,N)
     share = weights[camera.begin : camera.end].mean(0)
-    if camera.linear:
-        light = LINEAR_OF_BYTE[pictures]
-        blurred = 255 * linear_to_srgb(_sum(share, light)).astype(np.float32)
-        gray = light @ LUMINANCE.astype(np.float32)
-    else:
-        blurred = _sum(share, pictures.astype(np.float32))
-        gray = (pictures @ LUMA) / 255
+    blurred, gray = _average_linear(pictures, share) if camera.linear else _average_stored(pictures, share)
     if camera.frame_noise:
-        blurred += np.float32(255 * camera.frame_noise) * rng.standard_normal(blurred.shape, np.float32)
+        blurred = blurred + np.float32(camera.frame_noise) * rng.standard_normal(blurred.shape, np.float32)
     sensed = np.stack([_binned(plane, camera.ratio) for plane in gray])  # (N,h,w)
     seen = (weights @ sensed.reshape(len(times), -1)).reshape(-1, *sensed.shape[1:])
-    return Shot(to_uint8(blurred / 255), sharp, fire(seen, camera.threshold, camera.noise, rng))
+    return Shot(to_uint8(blurred), sharp, fire(seen, camera.threshold, camera.noise, rng))
+
+
+def _average_stored(pictures: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean (H,W,3) of pictures (N,H,W,3) uint8, and their gray (N,H,W); both in [0,1]."""
+    return _sum(share, pictures.astype(np.float32)) / 255, (pictures @ LUMA) / 255
+
+
+def _average_linear(pictures: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same for linear light: the mean in stored values of it, and luminance."""
+    light = LINEAR_OF_BYTE[pictures]
+    return linear_to_srgb(_sum(share, light)).astype(np.float32), light @ LUMINANCE.astype(np.float32)
 
 
 def interpolation(times: np.ndarray, frames: int) -> np.ndarray:
