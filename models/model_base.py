@@ -24,7 +24,7 @@ from utils.user_error import UserError
 from utils.utils_dist import Dist, all_gather_object, all_reduce_sum, any_rank
 from utils.utils_option import TrainOptions
 from utils.utils_timer import Timer
-from utils.utils_weights import load_strict
+from utils.utils_weights import check_optimizer_state, load_strict
 
 logger = logging.getLogger(__name__)
 
@@ -301,11 +301,7 @@ def _with_current_rates(
     KAIR's files hold its learning rates of that step, and the `initial_lr` of its options.
     """
     now = optimizer.state_dict()["param_groups"]
+    check_optimizer_state(saved, optimizer, source)
     before = [group for group in saved["param_groups"] if group["params"]]
-    if [len(group["params"]) for group in before] != [len(group["params"]) for group in now]:
-        raise UserError(
-            f"{source}: the saved optimizer has other groups of parameters; set train.fix_iter, fix_keys and "
-            f"fix_lr_mul as they were, or go on under a new task with path.pretrained_netG"
-        )
     groups = [{**current, "params": old["params"]} for current, old in zip(now, before, strict=True)]
     return {"state": saved["state"], "param_groups": groups}

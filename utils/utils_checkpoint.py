@@ -7,6 +7,7 @@
                                                 /PINNED       never removed, where it is
     experiments/<task>/checkpoints/best.json                  step and score of the best one, never removed either
     experiments/<task>/models/5000_G.pth, 5000_E.pth, 5000_optimizerG.pth     the same tensors under KAIR's names
+                                                          (beside each: <name>.sha256)
 
 A state is a dict of tensors and plain values. Of its keys `netG`, `netE` and `optimizerG` (state_dicts, or None) also
 become KAIR's files, and where only those exist they are what is loaded. Rank 0 saves; every rank may load.
@@ -20,6 +21,7 @@ import os
 import pickle
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor
 
 from utils.user_error import UserError
-from utils.utils_file import atomic_write, sha256_of
+from utils.utils_file import atomic_write, check_sha256, digest_file, open_regular, sha256_of, write_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +98,8 @@ class CheckpointFolder:
         """Does what a crash after the save of `step` kept from being done: clearing, KAIR's files. Rank 0 only."""
         with _explained(step, self.folder):
             self._clean()
-            if step in self.steps() and not (self.models / f"{step}_{KAIR_NAMES['optimizerG']}.pth").exists():
+            last = self.models / f"{step}_{KAIR_NAMES['optimizerG']}.pth"
+            if step in self.steps() and not digest_file(last).exists():
                 self._write_kair(step, read_checkpoint(self._name(step)))
 
     def record_score(self, step: int, score: float) -> None:
@@ -169,8 +172,12 @@ class CheckpointFolder:
         """Writes KAIR's files of a step; the optimizer's comes last and shows that all are there."""
         for key, name in KAIR_NAMES.items():
             if state.get(key) is not None:
-                with atomic_write(self.models / f"{step}_{name}.pth", "wb") as file:
+                path = self.models / f"{step}_{name}.pth"
+                # Without one beside it, no crash leaves a new file with an old check sum.
+                digest_file(path).unlink(missing_ok=True)
+                with atomic_write(path, "wb") as file:
                     torch.save(state[key], file)
+                write_sha256(path, sha256_of(path))
 
     def _write_folder(self, step: int, portable: dict[str, Any], pinned: bool) -> Path:
         """Writes everything under a temporary name, flushes it to the disk, and renames."""
@@ -224,7 +231,9 @@ class CheckpointFolder:
                 continue
             # KAIR's files first: without their checkpoint nothing would remove them after a crash.
             for name in KAIR_NAMES.values():
-                (self.models / f"{step}_{name}.pth").unlink(missing_ok=True)
+                path = self.models / f"{step}_{name}.pth"
+                path.unlink(missing_ok=True)
+                digest_file(path).unlink(missing_ok=True)
             # Renamed first, so that a crash leaves no half of a checkpoint under its name.
             doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
             os.replace(folder, doomed)
@@ -265,7 +274,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         raise DamagedFile(f"{folder}: not complete (no file {COMPLETE})")
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        version, expected = meta["format"], (meta["size"], meta["sha256"])
+        version, expected = int(meta["format"]), (meta["size"], meta["sha256"])
         size, digest = _fingerprint(folder / STATE)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{folder}: {META} or {STATE} is damaged or missing ({error})") from error
@@ -283,10 +292,13 @@ def load_plain(path: Path | str) -> Any:
         DamagedFile: cut short or altered.
         UserError: it is missing, or holds objects whose loading could run code.
     """
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: there is no such file; check the path, or put the checkpoint there")
+    with open_regular(path):  # which says what is wrong with a folder, a pipe or a file that may not be read
+        pass
+    _check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; check the path, or put the checkpoint there") from error
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error):  # torch's word for a class or function asked for by name
             raise DamagedFile(f"{path}: no readable checkpoint, damaged? Copy or download it again") from error
@@ -294,10 +306,31 @@ def load_plain(path: Path | str) -> Any:
             f"{path}: holds more than tensors and plain values, and loading that could run foreign code; where you "
             f"trust it, save its weights anew with torch.save(network.state_dict(), ...)"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes make a pickle raise anything
         raise DamagedFile(
             f"{path}: cut short or damaged ({type(error).__name__}). Copy or download it again"
         ) from error
+
+
+def _check_archive(path: Path | str) -> None:
+    """Holds a file against the SHA-256 beside it and the CRC-32s in it, which `torch.load` does not look at.
+
+    Raises:
+        DamagedFile: they do not hold.
+    """
+    try:
+        check_sha256(path)
+        if not zipfile.is_zipfile(path):  # torch's format of before version 1.6 has no check sums
+            return
+        with zipfile.ZipFile(path) as archive:
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+            bad = archive.testzip() if stored else "compressed, which torch.save never does"
+    except UserError as error:
+        raise DamagedFile(str(error)) from error
+    except Exception as error:  # damaged bytes make zipfile raise anything
+        raise DamagedFile(f"{path}: a damaged archive ({error}). Copy or download it again") from error
+    if bad is not None:
+        raise DamagedFile(f"{path}: its check sums do not hold ({bad}). Copy or download it again")
 
 
 def _kair_steps(models: Path, name: str) -> set[int]:

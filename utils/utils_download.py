@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 from utils.user_error import UserError
-from utils.utils_file import atomic_write, sha256_of
+from utils.utils_file import atomic_write, check_sha256, write_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -77,24 +77,5 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
         raise UserError(f"{url}: the server answers {error.code} {error.reason}; {remedy}") from error
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise UserError(f"{url}: cannot be reached ({getattr(error, 'reason', error)}); {remedy}") from error
-    with atomic_write(_digest_file(path)) as file:
-        file.write(f"{found}  {path.name}\n")
+    write_sha256(path, found)
     logger.info("%s: %.1f MB, SHA-256 %s", path, size / 1e6, found)
-
-
-def check_sha256(path: Path) -> None:
-    """
-    Raises:
-        UserError: a file that does not agree with the SHA-256 beside it.
-    """
-    beside = _digest_file(path)
-    if not beside.is_file():
-        return
-    expected = beside.read_text(encoding="utf-8").split()
-    found = sha256_of(path)
-    if not expected or found != expected[0].lower():
-        raise UserError(f"{path}: its SHA-256 is {found}, not as in {beside}; remove both and download it again")
-
-
-def _digest_file(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")

@@ -53,6 +53,30 @@ def sha256_of(path: Path | str) -> str:
     return digest.hexdigest()
 
 
+def digest_file(path: Path | str) -> Path:
+    """Where the SHA-256 of a file is kept: beside it, as `sha256sum` writes it."""
+    return Path(f"{path}.sha256")
+
+
+def write_sha256(path: Path | str, digest: str) -> None:
+    """Keeps a file's SHA-256 beside it."""
+    with atomic_write(digest_file(path)) as file:
+        file.write(f"{digest}  {Path(path).name}\n")
+
+
+def check_sha256(path: Path | str) -> None:
+    """
+    Raises:
+        UserError: a file that does not agree with the SHA-256 beside it.
+    """
+    beside = digest_file(path)
+    if not beside.is_file():
+        return
+    expected, found = read_text(beside).split(), sha256_of(path)
+    if not expected or found != expected[0].lower():
+        raise UserError(f"{path}: its SHA-256 is {found}, not as in {beside}; remove both and download it again")
+
+
 def natural_order(name: str) -> list[tuple[int, int, str]]:
     """Sorting key that puts `2` before `10` and keeps zero-padded names in order."""
     parts = re.split(r"([0-9]+)", name)

@@ -1,7 +1,8 @@
 """A network's weights: out of any checkpoint file or folder, into a network, by name."""
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,69 @@ def load_network_weights(path: Path | str, prefer_ema: bool = False) -> dict[str
     path = Path(path)
     content = _load_folder(path) if path.is_dir() else load_plain(path)
     weights = _choose(content, path, prefer_ema)
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not weights or not all(isinstance(k, str) and isinstance(value, Tensor) for k, value in weights.items()):
         keys = ", ".join(map(str, list(content)[:SHOWN])) if isinstance(content, Mapping) else type(content).__name__
         raise UserError(
             f"{path}: holds no network's weights but {keys or 'nothing'}; give a <iter>_G.pth or <iter>_E.pth, "
             f"a file with 'params' or 'params_ema', or an experiment's folder"
         )
+    check_tensors(weights, path)
     if all(name.startswith(DDP_PREFIX) for name in weights):
         logger.info("%s: the prefix %r of all names is removed", path, DDP_PREFIX)
         weights = {name.removeprefix(DDP_PREFIX): value for name, value in weights.items()}
     return dict(weights)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """
+    Args:
+        tensors: weights or moments by name.
+        path: where they are from, for messages.
+
+    Raises:
+        UserError: a tensor that is sparse, quantized, complex or without content, or has values that are not finite
+            in float32.
+    """
+    for name, tensor in tensors.items():
+        fault = _fault(tensor)
+        if fault:
+            raise UserError(
+                f"{path}: {name} {fault}; give a file of plain, finite tensors, as torch.save writes a network"
+            )
+
+
+def check_optimizer_state(saved: Any, optimizer: torch.optim.Optimizer, source: Path | str) -> None:
+    """
+    Args:
+        saved: `state_dict` of an Adam or AdamW.
+        optimizer: what it is to be loaded into.
+        source: where it is from, for messages.
+
+    Raises:
+        UserError: other groups of parameters, moments of other shapes, or values that no such optimizer has.
+    """
+    fault = next(_optimizer_faults(saved, optimizer), None)
+    if fault is not None:
+        raise UserError(
+            f"{source}: the saved optimizer {fault}; set train.fix_iter, fix_keys and fix_lr_mul as they were, or "
+            f"go on under a new task with path.pretrained_netG"
+        )
+
+
+def _fault(tensor: Tensor) -> str:
+    """Why a tensor can't be a network's, or ""."""
+    if tensor.is_meta:
+        return "has a shape but no values (device meta)"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"is sparse or nested ({tensor.layout})"
+    if tensor.is_quantized or tensor.is_complex():
+        return f"holds {tensor.dtype}, which no network here has"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"claims {tensor.numel()} values and stores fewer"
+    # In float32, as the networks compute: a float64 beyond its range would become infinite.
+    if tensor.is_floating_point() and not tensor.float().isfinite().all():
+        return "has values that are not finite numbers (NaN or infinite)"
+    return ""
 
 
 def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | str, strict: bool = True) -> list[str]:
@@ -63,10 +117,18 @@ def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | s
         UserError: with `strict`, a checkpoint of another architecture, listing the keys that differ; without it,
             one where nothing matches. The network is unchanged.
     """
+    if not isinstance(state_dict, Mapping) or not all(isinstance(value, Tensor) for value in state_dict.values()):
+        raise UserError(f"{path}: holds no network's weights; give a <iter>_G.pth or an experiment's folder")
+    check_tensors(state_dict, path)
     own = net.state_dict()
     missing = [name for name in own if name not in state_dict]
     unexpected = [name for name in state_dict if name not in own]
     reshaped = [name for name in own if name in state_dict and own[name].shape != state_dict[name].shape]
+    other = [
+        name
+        for name in own
+        if name in state_dict and own[name].is_floating_point() != state_dict[name].is_floating_point()
+    ]
     parts = [
         _listed("missing in the checkpoint", [f"{name} {_shape(own[name])}" for name in missing]),
         _listed("unknown to the network", [f"{name} {_shape(state_dict[name])}" for name in unexpected]),
@@ -74,9 +136,13 @@ def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | s
             "of another shape",
             [f"{name} {_shape(state_dict[name])}, network {_shape(own[name])}" for name in reshaped],
         ),
+        _listed(
+            "of another kind of number",
+            [f"{name} {state_dict[name].dtype}, network {own[name].dtype}" for name in other],
+        ),
     ]
     differences = "".join(part for part in parts if part)
-    matching = {name: value for name, value in state_dict.items() if name in own and name not in set(reshaped)}
+    matching = {name: value for name, value in state_dict.items() if name in own and name not in {*reshaped, *other}}
     if differences and (strict or not matching):
         raise UserError(
             f"{path}: checkpoint of another architecture; compare netG in the options with those it was trained "
@@ -85,7 +151,51 @@ def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | s
     if differences:
         logger.warning("%s: %d of %d tensors are loaded%s", path, len(matching), len(own), differences)
     net.load_state_dict(matching, strict=False)
-    return [*missing, *unexpected, *reshaped]
+    return [*missing, *unexpected, *reshaped, *other]
+
+
+def _optimizer_faults(saved: Any, optimizer: torch.optim.Optimizer) -> Iterator[str]:
+    """Why a saved state of Adam or AdamW can't be this optimizer's: the rest of "the saved optimizer ..."."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    try:
+        numbers = [[int(number) for number in group["params"]] for group in saved["param_groups"] if group["params"]]
+        state = {int(number): dict(moments) for number, moments in saved["state"].items()}
+    except (TypeError, ValueError, KeyError, AttributeError):
+        yield "is no state of an optimizer"
+        return
+    if [len(group) for group in numbers] != [len(group["params"]) for group in optimizer.param_groups]:
+        yield "has other groups of parameters"
+        return
+    order = [number for group in numbers for number in group]
+    if len(set(order)) != len(order) or not state.keys() <= set(order):
+        yield "names parameters twice, or ones that are in no group"
+        return
+    for number, parameter in zip(order, parameters, strict=True):
+        moments = state.get(number)
+        if moments is not None:
+            yield from (f"has for parameter {number} {fault}" for fault in _moment_faults(moments, parameter))
+
+
+def _moment_faults(moments: dict[str, Any], parameter: Tensor) -> Iterator[str]:
+    """What is wrong with one parameter's `step`, `exp_avg` and `exp_avg_sq`."""
+    if not {"step", "exp_avg", "exp_avg_sq"} <= moments.keys():
+        yield "no step, exp_avg and exp_avg_sq"
+        return
+    step = moments["step"]
+    if isinstance(step, Tensor):
+        step = float(step) if step.numel() == 1 and not step.is_complex() else None
+    # Adam counts from 1, and divides by 1 - beta ** step.
+    if not isinstance(step, (int, float)) or not (math.isfinite(step) and step >= 1 and step == int(step)):
+        yield f"a step that is no count: {moments['step']}"
+    for name in ("exp_avg", "exp_avg_sq"):
+        moment = moments[name]
+        if not isinstance(moment, Tensor) or moment.shape != parameter.shape or not moment.is_floating_point():
+            yield f"a moment {name} of another shape or type than its weights {tuple(parameter.shape)}"
+            continue
+        if fault := _fault(moment):
+            yield f"a moment {name} that {fault}"
+        elif name == "exp_avg_sq" and bool((moment < 0).any()):
+            yield "a mean of squares below 0"
 
 
 def _load_folder(path: Path) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from utils import utils_checkpoint
 from utils.utils_checkpoint import CheckpointFolder, NotSaved, load_plain
+from utils.utils_file import sha256_of
 
 
 def make_state(seed: int = 0) -> dict[str, Any]:
@@ -58,6 +59,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def weight_names(experiment: Path) -> list[str]:
+    return [name for name in names(experiment / "models") if name.endswith(".pth")]
+
+
 def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     state = make_state()
     checkpoints = CheckpointFolder(tmp_path)
@@ -76,11 +81,13 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
 def test_kair_finds_its_files_beside_it(tmp_path: Path) -> None:
     state = make_state()
     CheckpointFolder(tmp_path).save(40, state)
-    assert names(tmp_path / "models") == ["40_E.pth", "40_G.pth", "40_optimizerG.pth"]
+    assert weight_names(tmp_path) == ["40_E.pth", "40_G.pth", "40_optimizerG.pth"]
+    for path in (tmp_path / "models").glob("*.pth"):
+        assert Path(f"{path}.sha256").read_text() == f"{sha256_of(path)}  {path.name}\n"
     for key, name in (("netG", "G"), ("netE", "E"), ("optimizerG", "optimizerG")):
         assert_equal(dict(state[key]), torch.load(tmp_path / "models" / f"40_{name}.pth", weights_only=True))
     CheckpointFolder(tmp_path / "other").save(7, {**state, "netE": None})
-    assert names(tmp_path / "other" / "models") == ["7_G.pth", "7_optimizerG.pth"]
+    assert weight_names(tmp_path / "other") == ["7_G.pth", "7_optimizerG.pth"]
 
 
 def test_one_memory_is_stored_once_and_a_slice_alone(tmp_path: Path) -> None:
@@ -123,7 +130,7 @@ def test_files_of_others_are_not_pruned(tmp_path: Path) -> None:
     checkpoints = CheckpointFolder(tmp_path, keep=1)
     for step in (10, 20):
         checkpoints.save(step, {"netG": make_state()["netG"]})
-    assert names(tmp_path / "models") == ["20_G.pth", "5_G.pth"]
+    assert names(tmp_path / "models") == ["20_G.pth", "20_G.pth.sha256", "5_G.pth"]
 
 
 def truncate(folder: Path) -> None:

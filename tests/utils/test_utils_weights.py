@@ -1,14 +1,19 @@
 """A network's weights from every layout, loaded by name with a comparison that can be read."""
 
 import logging
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder
-from utils.utils_weights import load_network_weights, load_strict
+from utils.utils_weights import check_optimizer_state, load_network_weights, load_strict
 
 
 def network(width: int = 4, extra: bool = False) -> nn.Module:
@@ -114,3 +119,83 @@ def test_partial_loading_goes_by_name_and_says_what_it_left(
     assert "2 of 4 tensors are loaded" in caplog.text and "tail.weight (2, 9), network (2, 4)" in caplog.text
     with pytest.raises(ValueError, match="another architecture"):
         load_strict(net, {"foreign": torch.ones(1)}, "x.pth", strict=False)
+
+
+def bad_tensors() -> dict[str, torch.Tensor]:
+    plain = torch.ones(4, 3)
+    nan = plain.clone()
+    nan[1, 2] = float("nan")
+    return {
+        "not finite": nan,
+        "infinite": plain.double() * 1e39,
+        "sparse": plain.to_sparse(),
+        "complex64": plain.to(torch.complex64),
+        "quint8": torch.quantize_per_tensor(plain, 0.1, 0, torch.quint8),
+        "no values": torch.empty(4, 3, device="meta"),
+        "stores fewer": torch.ones(1).expand(4, 3),
+        "of another kind of number": plain.to(torch.int64),
+    }
+
+
+@pytest.mark.parametrize("message", bad_tensors())
+def test_tensors_that_are_no_weights(tmp_path: Path, weights: dict[str, torch.Tensor], message: str) -> None:
+    net, path = network(), tmp_path / "x.pth"
+    torch.save({**weights, "head.weight": bad_tensors()[message]}, path)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with pytest.raises(UserError, match=rf"x\.pth: [\s\S]*({message}[\s\S]*head\.weight|head\.weight.*{message})"):
+        load_strict(net, load_network_weights(path), path)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_names_that_are_numbers(tmp_path: Path) -> None:
+    torch.save({0: torch.ones(3)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="holds no network's weights but 0"):
+        load_network_weights(tmp_path / "x.pth")
+    for content in ([1], {"netG": 3}, None):
+        with pytest.raises(UserError, match="holds no network's weights"):
+            load_strict(network(), content, "x.pth")  # type: ignore[arg-type]
+
+
+def test_every_flipped_bit_is_refused_or_harmless(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    path, rng = tmp_path / "x.pth", np.random.default_rng(0)
+    torch.save(weights, path)
+    content, refused = path.read_bytes(), 0
+    for bit in rng.integers(8 * len(content), size=150):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(damaged)
+        try:
+            found = load_network_weights(path)
+        except UserError as error:
+            assert "x.pth" in str(error)
+            refused += 1
+        else:
+            assert found.keys() == weights.keys() and all(torch.equal(found[key], weights[key]) for key in weights)
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda state: state["state"][0]["exp_avg"].view(-1).__setitem__(0, float("nan")), "not finite"),
+        (lambda state: state["state"][0].update(exp_avg=torch.zeros(2)), "of another shape"),
+        (lambda state: state["state"][0]["exp_avg_sq"].fill_(-1.0), "squares below 0"),
+        (lambda state: state["state"][0].update(step=torch.tensor(float("inf"))), "a step that is no count"),
+        (lambda state: state["state"][0].update(step=torch.tensor(0.5)), "a step that is no count"),
+        (lambda state: state["state"][0].pop("step"), "no step"),
+        (lambda state: state["state"].update({7: {}}), "in no group"),
+        (lambda state: state["param_groups"][0].update(params=[0, 0]), "names parameters twice"),
+        (lambda state: state["param_groups"][0].update(params=[0]), "other groups of parameters"),
+        (lambda state: state.update(param_groups=3), "is no state of an optimizer"),
+    ],
+)
+def test_states_that_are_no_optimizers(change: Callable[[dict[str, Any]], object], message: str) -> None:
+    net = network()
+    optimizer = torch.optim.Adam(net.parameters())
+    net["head"](torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = deepcopy(optimizer.state_dict())
+    check_optimizer_state(state, optimizer, "models")
+    change(state)
+    with pytest.raises(UserError, match=f"models: the saved optimizer .*{message}"):
+        check_optimizer_state(state, optimizer, "models")
