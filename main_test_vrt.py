@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from data.missing_files import check_files
 from data.select_dataset import define_Dataset
 from data.spike.sweep import conditions
 from models.model_base import amp_dtype
@@ -50,6 +51,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
     check_noise(opt)
+    check_files(opt, phases=["test"], weights=False)
     clips = test_set(opt)
     swept = conditions(arguments.sweep, opt.datasets.test) if arguments.sweep else []
     lpips, left_out = find_lpips(arguments.lpips)
@@ -63,7 +65,9 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     )
     checkpoint = checkpoint_of(opt, arguments)
     network = define_G(opt.netG)
-    load_weights(network, checkpoint, prefer_ema=True)
+    # The published tester takes "params" of a file with both; of our experiments the moving average is the result.
+    average = arguments.task is None if arguments.weights is None else arguments.weights == "params_ema"
+    load_weights(network, checkpoint, prefer_ema=average, only=arguments.weights is not None)
     if arguments.save_result:
         check_same_run(folder, opt, network, arguments.resume)
 

@@ -11,7 +11,7 @@ Test: `python -m pytest tests/data/test_dataset_video_test.py`.
 
 import logging
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch.utils.data import Dataset
@@ -70,6 +70,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
             filename_tmpl=self.filename_tmpl,
             filename_ext=self.filename_ext,
             io_backend=self.io_backend,
+            pair_by=self._pair_by(),
         )
         if self.num_frame > 0:
             self.pairs.clips = [Clip(clip.name, clip.frames[: self.num_frame]) for clip in self.pairs.clips]
@@ -82,6 +83,10 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     def _roots(self) -> dict[str, str | None]:
         """Data roots by the options that name them."""
         return {"dataroot_lq": self.dataroot_lq}
+
+    def _pair_by(self) -> str:
+        """How both sides belong together, see `FramePairs`."""
+        return "name"
 
     def _faults(self) -> list[str]:
         """What keeps the data from being used as the options say."""
@@ -114,22 +119,33 @@ class VideoRecurrentTestDataset(SingleVideoRecurrentTestDataset):
 
     dataroot_gt: str | None
     """Sharp frames with the same clip and frame names as the blurred ones; null: none, and no "H"."""
+    pair_by: Literal["name", "order"] = "name"
+    """"order": names may differ, and clips and frames belong together by their place in order."""
     sigma: float = 0.0
-    """Non-blind denoising, above 0: Gaussian noise of sigma/255, the same in every run, is added to L (not where there
-    is no ground truth: such frames are noisy already), and L gets a fourth channel, the noise level."""
+    """Non-blind denoising, above 0: L are the sharp frames with Gaussian noise of sigma/255, the same in every run
+    (where there are none, the frames of dataroot_lq as they are, noisy already), and L gets a fourth channel, the noise
+    level."""
 
     def __post_init__(self) -> None:
         self._noise: tuple[int, ClipNoise] | None = None
         super().__post_init__()
+        if self.sigma and self.dataroot_gt is not None and self.dataroot_gt != self.dataroot_lq:
+            logger.warning(
+                "dataroot_lq %s: not used; as in KAIR, the noise of sigma %g is added to the sharp frames of %s",
+                self.dataroot_lq, self.sigma, self.dataroot_gt,
+            )  # fmt: skip
 
     def _roots(self) -> dict[str, str | None]:
         return {"dataroot_gt": self.dataroot_gt, **super()._roots()}
+
+    def _pair_by(self) -> str:
+        return self.pair_by
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         sample = super().load(index, begin, end)
         if not self.sigma:
             return sample
-        frames, level = sample["L"], self.sigma / 255
+        frames, level = sample.get("H", sample["L"]), self.sigma / 255
         if self.dataroot_gt is not None:
             # KAIR's numbers: one draw for the whole clip.
             count = len(self.clips[index])

@@ -208,6 +208,56 @@ class LmdbFrames(Frames):
         return self._frame_sizes[clip, frame]
 
 
+class FramesByOrder(Frames):
+    """The frames of a root under another root's clip and frame names: what comes first there is first here.
+
+    Args:
+        frames: what is read.
+        names: whose names it gets, clips and frames in natural order.
+        option: the option that names the first root, for messages.
+
+    Raises:
+        UserError: the numbers of clips or of a clip's frames differ.
+    """
+
+    def __init__(self, frames: Frames, names: Frames, option: str) -> None:
+        super().__init__(frames.root)
+        self._frames = frames
+        counts = [(len(side.clips), str(side.root)) for side in (frames, names)]
+        if counts[0][0] != counts[1][0]:
+            told = ", ".join(f"{count} clips in {root}" for count, root in counts)
+            raise UserError(f'{option}: {told}; pair_by "order" needs as many')
+        self._own: dict[tuple[str, str], tuple[str, str]] = {}
+        for (clip, own), (name, named) in zip(frames.clips.items(), names.clips.items(), strict=True):
+            if len(own) != len(named):
+                told = f"{len(own)} frames in {frames.root}/{clip}, {len(named)} in {names.root}/{name}"
+                raise UserError(f'{option}: {told}; pair_by "order" needs as many')
+            self._own |= {(name, frame): (clip, of_clip) for frame, of_clip in zip(named, own, strict=True)}
+        self.clips = {clip: list(named) for clip, named in names.clips.items()}
+        self.single, self.fps = names.single, frames.fps
+
+    def where(self, clip: str, frame: str) -> str:
+        return self._frames.where(*self._own[clip, frame])
+
+    def _encoded(self, clip: str, frame: str) -> bytes:
+        return self._frames._encoded(*self._own[clip, frame])
+
+    def _mapped(self, clip: str, frame: str) -> Encoded:
+        return self._frames._mapped(*self._own[clip, frame])
+
+    def open(self, clip: str, frame: str) -> BinaryIO:
+        return self._frames.open(*self._own[clip, frame])
+
+    def read(self, clip: str, frame: str, box: Box | None = None) -> np.ndarray:
+        return self._frames.read(*self._own[clip, frame], box)
+
+    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
+        return self._frames._read_size(*self._own[clip, frame])
+
+    def preload(self, frames: Iterable[tuple[str, str]]) -> None:
+        self._frames.preload(self._own[frame] for frame in frames)
+
+
 def lmdb_module() -> Any:
     """The package lmdb.
 

@@ -57,4 +57,6 @@ def check_files(opt: Options, phases: Sequence[str] = ("train", "test"), weights
     listed = [f"{option}: {path} does not exist" for option, path, _ in data]
     listed += [f"{option}: {path} does not exist; it is {WEIGHTS[option]}" for option, path in files]
     advice = remedies(root for *_, root in data) if data else []
+    if any("all_clips" in getattr(opt.datasets, option.split(".")[1]).arguments() for option, *_ in data):
+        advice.append("KAIR's data/meta_info has Vimeo-90K's list of test clips; --all_clips does without.")
     raise UserError("".join(["Files that the options name are missing:", *(f"\n  {line}" for line in listed + advice)]))

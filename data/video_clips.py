@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.frame_io import Box, Frames, natural_order, open_frames
+from data.frame_io import Box, Frames, FramesByOrder, natural_order, open_frames
 from data.preparations import remedies
 from utils.user_error import UserError
 from utils.utils_file import atomic_write
@@ -92,6 +92,8 @@ class FramePairs:
         meta_info_file, filename_tmpl: chooses clips and frames; None: all there are.
         filename_ext: extension of the frames; None: any image.
         io_backend: {"type": "disk" | "lmdb"}.
+        pair_by: "name": both sides have the same clip and frame names; "order": clips and frames belong together by
+            their place in natural order, under the blurred ones' names.
         val_partition, test_mode: clips set aside for validation: left out, or with `test_mode` the only ones taken.
 
     Raises:
@@ -108,6 +110,7 @@ class FramePairs:
         filename_tmpl: str,
         filename_ext: str | None,
         io_backend: dict[str, Any] | None,
+        pair_by: str = "name",
         val_partition: str | list[str] | None = None,
         test_mode: bool = False,
     ) -> None:
@@ -116,6 +119,8 @@ class FramePairs:
         self.gt: Frames | None = None
         if dataroot_gt is not None:
             self.gt = open_frames("dataroot_gt", dataroot_gt, io_backend, filename_ext, self.lq.single)
+            if pair_by == "order":
+                self.gt = FramesByOrder(self.gt, self.lq, "dataroot_gt")
         if meta_info_file is None:
             clips = [Clip(name, tuple(frames)) for name, frames in self.lq.clips.items()]
         else:

@@ -69,7 +69,9 @@ def define_G(netG: NetworkOptions) -> nn.Module:
     return network
 
 
-def load_weights(network: nn.Module, path: str | Path, strict: bool = True, prefer_ema: bool = False) -> None:
+def load_weights(
+    network: nn.Module, path: str | Path, strict: bool = True, prefer_ema: bool = False, only: bool = False
+) -> None:
     """Loads a checkpoint into a network: KAIR's layouts or ours.
 
     A checkpoint of a network with fewer input channels is widened where the network knows how (`widen`): the channels
@@ -78,7 +80,7 @@ def load_weights(network: nn.Module, path: str | Path, strict: bool = True, pref
     Raises:
         UserError: no such file, a damaged one, or (with `strict`) one of another architecture, listing the keys.
     """
-    weights = load_network_weights(path, prefer_ema=prefer_ema)
+    weights = load_network_weights(path, prefer_ema=prefer_ema, only=only)
     widen = getattr(network, "widen", None)
     if widen is not None:
         weights, widened = widen(weights)

@@ -18,7 +18,7 @@ SHOWN = 10  # keys named in a message
 DDP_PREFIX = "module."
 
 
-def load_network_weights(path: Path | str, prefer_ema: bool = False) -> dict[str, Tensor]:
+def load_network_weights(path: Path | str, prefer_ema: bool = False, only: bool = False) -> dict[str, Tensor]:
     """The weights of one network, on the CPU.
 
     Args:
@@ -26,6 +26,7 @@ def load_network_weights(path: Path | str, prefer_ema: bool = False) -> dict[str
             (published models); or a folder: an experiment (its newest checkpoint is taken), its `checkpoints`, or one
             `step_...` of them.
         prefer_ema: take the moving average where there is one (`params_ema`, `netE`).
+        only: take nothing else than what is preferred; a bare state_dict counts as no average.
 
     Returns:
         Names and tensors; the prefix that DDP puts before the names is removed.
@@ -35,7 +36,7 @@ def load_network_weights(path: Path | str, prefer_ema: bool = False) -> dict[str
     """
     path = Path(path)
     content = _load_folder(path) if path.is_dir() else load_plain(path)
-    weights = _choose(content, path, prefer_ema)
+    weights = _choose(content, path, prefer_ema, only)
     if not weights or not all(isinstance(k, str) and isinstance(value, Tensor) for k, value in weights.items()):
         keys = ", ".join(map(str, list(content)[:SHOWN])) if isinstance(content, Mapping) else type(content).__name__
         raise UserError(
@@ -211,16 +212,21 @@ def _load_folder(path: Path) -> Any:
     return found[1]
 
 
-def _choose(content: Any, path: Path, prefer_ema: bool) -> Mapping[str, Any]:
+def _choose(content: Any, path: Path, prefer_ema: bool, only: bool) -> Mapping[str, Any]:
     """The state_dict in a checkpoint's content: under a known name, or the content itself."""
     if not isinstance(content, Mapping):
         return {}
     for plain, average in (("params", "params_ema"), ("netG", "netE")):
         order = [average, plain] if prefer_ema else [plain, average]
-        for name in order:
-            if isinstance(content.get(name), Mapping):
-                logger.info("%s: weights %r are taken", path, name)
-                return content[name]
+        found = [name for name in order if isinstance(content.get(name), Mapping)]
+        if found and not (only and found[0] != order[0]):
+            beside = f" and not {found[1]!r}; --weights of main_test_vrt.py chooses" if len(found) > 1 else ""
+            logger.info("%s: weights %r are taken%s", path, found[0], beside)
+            return content[found[0]]
+        if found:
+            raise UserError(f"{path}: holds {found[0]!r} and no {order[0]!r}; leave --weights out")
+    if only and prefer_ema:
+        raise UserError(f"{path}: holds one network and no moving average; leave --weights out")
     return content
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from utils.tile_plan import plan_time, spread, whole_windows
 from utils.user_error import UserError
 from utils.utils_memory import give_back_memory, is_out_of_memory, peak_memory, reset_peak, used_memory
-from utils.utils_tile import Tiling, plan_time, spread
+from utils.utils_tile import Tiling
 
 MOST_FRAMES = 48
 """Of an automatic tile, so that host memory does not depend on a clip's length."""
@@ -86,15 +87,16 @@ def choose_tile(
     Raises:
         UserError: even the smallest tile takes more.
     """
-    overlap = tiling.overlap
+    overlap, window = tiling.overlap, tiling.window[0]
     axes = [
-        _counts(frames, overlap[0], tiling.window[0]),
+        _counts(frames, overlap[0], window),
         *(_sides(size[axis - 1], overlap[axis], units[axis - 1]) for axis in (1, 2)),
     ]
     fitting = []
     for tile in itertools.product(*axes):
         (count, *_), (rows, *_), (columns, *_) = tile
-        if cost.of((count, rows, columns), size) <= room:
+        # The frames that complete the last attention window are computed too.
+        if cost.of((whole_windows(count, window), rows, columns), size) <= room:
             fitting.append((math.prod(share for _, share in tile), -count * rows * columns, (count, rows, columns)))
     if not fitting:
         least = [axis[0][0] for axis in axes]
@@ -144,9 +146,10 @@ def _counts(frames: int, overlap: int, window: int) -> list[tuple[int, float]]:
     """Frames of a tile, and how often each frame is computed."""
     longest = min(frames, MOST_FRAMES)
     counts = list(range(-(-max(window, overlap + 2) // window) * window, longest, window))
-    whole = [(frames, 1.0)] if longest == frames else []
+    whole = [(frames, whole_windows(frames, window) / frames)] if longest == frames else []
     plans = [plan_time(frames, count, overlap, window=window) for count in [*counts, *([] if whole else [longest])]]
-    return _distinct([*((plan[0].end, plan[0].end * len(plan) / frames) for plan in plans), *whole])
+    sizes = [(plan[0].end, len(plan)) for plan in plans]
+    return _distinct([*((size, whole_windows(size, window) * number / frames) for size, number in sizes), *whole])
 
 
 def _sides(length: int, overlap: int, unit: int) -> list[tuple[int, float]]:

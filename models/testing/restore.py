@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models.testing.auto_tile import TileCost, choose_tile, least_side, measure_cost, tile_units
 from models.testing.cuda_graphs import GraphedNetwork
+from utils.tile_plan import Blend
 from utils.user_error import UserError
 from utils.utils_memory import (
     SAFE_SHARE,
@@ -30,7 +31,7 @@ from utils.utils_memory import (
 )
 from utils.utils_option import NetworkOptions, ValOptions
 from utils.utils_registry import NETWORKS
-from utils.utils_tile import KAIR_BLEND, Blend, Tiling, check_video, restore_window, stream
+from utils.utils_tile import KAIR_BLEND, Tiling, check_video, restore_window, stream
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Testing:
         window: rows and columns of tiles are multiples of it: the network's attention window, or its `tile_multiple`.
         tile_batch: tiles that go through the network at once.
         max_memory: bytes on the device, or None.
+        published: exactly the official tester's tiles.
         cuda_graphs: replay the network from CUDA graphs, on a GPU (`models/testing/cuda_graphs.py`).
     """
 
@@ -69,6 +71,7 @@ class Testing:
     tile_batch: int = 1
     max_memory: int | None = None
     cuda_graphs: bool = False
+    published: bool = False
 
     @classmethod
     def from_options(
@@ -94,6 +97,7 @@ class Testing:
             tile_batch=val.tile_batch,
             max_memory=None if val.max_memory is None else parse_memory(val.max_memory),
             cuda_graphs=val.cuda_graphs,
+            published=val.tiling == "official",
         )
 
 
@@ -225,7 +229,10 @@ class Restorer:
 
     def _tiling(self, tile: tuple[int, int, int]) -> Tiling:
         testing = self.testing
-        return Tiling(tile, testing.tile_overlap, testing.blend, testing.scale, testing.window, testing.tile_batch)
+        return Tiling(
+            tile, testing.tile_overlap, testing.blend, testing.scale, testing.window, testing.tile_batch,
+            testing.published,
+        )  # fmt: skip
 
     def _smaller(self, tiling: Tiling, lq: Tensor, spike: Tensor | None) -> Tiling:
         """Half as many tiles at once, or a tile half as large along its longer side.
@@ -235,6 +242,8 @@ class Restorer:
         """
         if tiling.batch > 1:
             return replace(tiling, batch=tiling.batch // 2)
+        if tiling.published:
+            raise TooLarge
         units = tile_units(lq, spike, tiling.window)
         plans = tiling.space(lq.shape[3:], None if spike is None else spike.shape[3:])
         sides = [plan[0].end - plan[0].begin for plan in plans]
@@ -253,6 +262,11 @@ class Restorer:
         Raises:
             UserError: there is no smaller one.
         """
+        if tiling.published:
+            raise UserError(
+                f"val.tiling: tiles of {list(tiling.tile)} do not fit into the memory of {self.device}, and "
+                '"official" takes no others; choose a smaller --tile, or --tiling even'
+            )
         now = min(tiling.tile[0] or frames, frames)
         half = max(now // 2, tiling.overlap[0] + 1)
         if half >= now:

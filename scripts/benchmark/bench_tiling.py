@@ -26,10 +26,11 @@ from torch import Tensor
 
 from data.select_dataset import define_Dataset
 from models.select_network import define_G, load_weights
+from utils.tile_plan import segments_of
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_option import load_options
-from utils.utils_tile import Tiling, segments_of
+from utils.utils_tile import Tiling
 
 GOPRO_TILE, GOPRO_OVERLAP, GOPRO_CLIP = (18, 192, 192), (2, 20, 20), (100, 720, 1280)
 GOPRO_WINDOW = (6, 8, 8)
@@ -133,7 +134,7 @@ def computed() -> str:
     for length, tile, overlap in zip(GOPRO_CLIP, GOPRO_TILE, GOPRO_OVERLAP, strict=True):
         begins = [*range(0, length - tile, tile - overlap), length - tile]
         per_axis.append(len(begins) * tile / length)
-    ours_frame = Tiling((0, *GOPRO_TILE[1:]), GOPRO_OVERLAP, window=GOPRO_WINDOW).computed(GOPRO_CLIP)
+    ours_frame = Tiling((0, *GOPRO_TILE[1:]), GOPRO_OVERLAP, window=(1, *GOPRO_WINDOW[1:])).computed(GOPRO_CLIP)
     return (
         f"computed pixels, tile {GOPRO_TILE}, overlap {GOPRO_OVERLAP}, clip {GOPRO_CLIP}:\n"
         f"  of a frame: KAIR {per_axis[1] * per_axis[2]:.2f}, here {ours_frame:.2f}\n"

@@ -14,9 +14,9 @@ from utils.options.schema import (
     TrainOptions,
     ValOptions,
 )
+from utils.tile_plan import AXES, check_tile
 from utils.user_error import UserError
 from utils.utils_memory import parse_memory
-from utils.utils_tile import AXES, check_tile
 
 NO_EFFECT = {
     "use_static_graph": "a static graph would end the run at fix_iter",
@@ -150,6 +150,8 @@ def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
         except UserError as error:
             yield (("val", "max_memory"), str(error).partition(": ")[2])
     tile = val.tile_size
+    if val.tiling == "official":
+        yield from _official_faults(val, net)
     if tile == "auto":
         return
     keys = ["tile"] * 3 if val.tile else ["num_frame_testing", "size_patch_testing", "size_patch_testing"]
@@ -166,6 +168,19 @@ def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
             yield (("val", keys[axis]), f"tiles of {size} {AXES[axis]} can't overlap by {overlap}")
         if blend is not None and blend > overlap:
             yield (("val", "blend", axis), f"{blend} {AXES[axis]} are more than the tiles' overlap, {overlap}")
+
+
+def _official_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
+    """What the published tester can't do, so that its tiles are not defined for it."""
+    only = '"official" are the published tester\'s tiles:'
+    if val.tile == "auto":
+        yield (("val", "tiling"), f'{only} "auto" chooses others; name a tile')
+    elif len(set(val.tile_size[1:])) > 1 or len(set(val.tile_overlap_size[1:])) > 1:
+        yield (("val", "tiling"), f"{only} they have as many rows as columns, as has their overlap")
+    if val.blend is not None:
+        yield (("val", "tiling"), f"{only} they meet in one way only; leave blend out")
+    if hasattr(net, "spike_bins"):
+        yield (("val", "tiling"), f'{only} they know no spikes beside the frames; leave it at "even"')
 
 
 def name_fault(keys: tuple[str, ...], name: str, registry: Any) -> Iterator[Fault]:

@@ -40,15 +40,31 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         metavar="URL",
         help="fetch the weights of --task where they are missing, from the VRT release or another folder of the web",
     )
+    parser.add_argument(
+        "--weights",
+        choices=("params", "params_ema"),
+        help="of a checkpoint with both [--task: params, as the published tester; --opt: params_ema]",
+    )
     parser.add_argument("--sigma", type=int, default=0, help="noise level of denoising out of 255 (10, 20, 30, 40, 50)")
     parser.add_argument("--folder_lq", help="what to restore: a folder of clips, one clip's folder, or a video file")
     parser.add_argument("--folder_gt", help="the sharp clips, likewise; without them nothing is scored")
+    parser.add_argument(
+        "--pair_by", choices=("name", "order"), help="how blurred and sharp clips and frames belong together [name]"
+    )
+    parser.add_argument(
+        "--all_clips", action="store_true", help="Vimeo-90K: score all septuplets, not those of the published list"
+    )
     parser.add_argument("--folder_spike", help="folder of the clips' spike streams")
     parser.add_argument(
         "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0 takes all; or auto"
     )
     parser.add_argument(
         "--tile_overlap", type=int, nargs=3, metavar=("T", "H", "W"), help="what neighbouring tiles share"
+    )
+    parser.add_argument(
+        "--tiling",
+        choices=("even", "official"),
+        help="how tiles lie: ours [even], or exactly the published tester's",
     )
     parser.add_argument("--max_memory", metavar="10GB", help="the most to use: GPU memory, or the process's on a CPU")
     parser.add_argument("--num_workers", type=int, default=0, help="threads that read frames ahead")

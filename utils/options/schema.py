@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
-from utils.utils_tile import default_blend
+from utils.tile_plan import default_blend
 
 
 def _whole(value: Any) -> Any:
@@ -165,6 +165,7 @@ class ValOptions(Section):
     tile: Annotated[list[NotNegative], Field(min_length=3, max_length=3)] | Literal["auto"] | None = None
     tile_overlap: Annotated[list[NotNegative], Field(min_length=3, max_length=3)] | None = None
     blend: Annotated[list[NotNegative | None], Field(min_length=3, max_length=3)] | None = None
+    tiling: Literal["even", "official"] = "even"
     tile_batch: Positive = 1
     max_memory: str | None = None
     cuda_graphs: bool = False

@@ -13,6 +13,7 @@ from utils.utils_option import Options, load_options
 
 TASKS = Path(__file__).resolve().parents[2] / "options" / "vrt" / "test"
 MODEL_ZOO = Path("model_zoo/vrt")
+VIMEO_LIST = "data/meta_info/meta_info_Vimeo90K_test_GT.txt"
 
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
@@ -44,6 +45,12 @@ def options(arguments: argparse.Namespace) -> Options:
         flags["val.tile"] = arguments.tile[0] if arguments.tile == ["auto"] else arguments.tile
     if arguments.tile_overlap is not None:
         flags["val.tile_overlap"] = arguments.tile_overlap
+    if arguments.tiling is not None:
+        flags["val.tiling"] = arguments.tiling
+    if arguments.all_clips:
+        flags |= {"datasets.test.all_clips": True, "datasets.test.meta_info_file": None}
+    if arguments.pair_by is not None:
+        flags["datasets.test.pair_by"] = arguments.pair_by
     if arguments.max_memory is not None:
         flags["val.max_memory"] = arguments.max_memory
     if arguments.sigma:
@@ -54,8 +61,8 @@ def options(arguments: argparse.Namespace) -> Options:
 def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """Options for clips named on the command line; for --task with the published tester's rules, by the folder's name.
 
-    vimeo: the middle frame of septuplets is scored. Frame interpolation: davis, vid4 and ucf101 make the frames that
-    are left out, of any other folder new frames between all are made.
+    vimeo: the middle frame of the septuplets of the published list is scored. Frame interpolation: davis, vid4 and
+    ucf101 make the frames that are left out, of any other folder new frames between all are made.
     """
     roots = {"lq": arguments.folder_lq, "gt": arguments.folder_gt, "spike": arguments.folder_spike}
     flags: dict[str, Any] = {f"datasets.test.dataroot_{name}": root for name, root in roots.items() if root}
@@ -67,6 +74,8 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
             flags["datasets.test.temporal_scale"] = 2
         else:
             flags["val.pad_seq"] = True  # seven frames are to be eight
+        if interpolates or arguments.folder_gt:
+            flags["datasets.test.meta_info_file"] = VIMEO_LIST
     elif interpolates:
         kinds = {"ucf101": "VFI_UCF101", "davis": "VFI_DAVIS", "vid4": "VFI_Vid4"}
         kind = next((kind for part, kind in kinds.items() if part in name), "VideoInterpolationTestDataset")
