@@ -8,7 +8,7 @@ Test: `python -m pytest tests/data/test_missing_files.py`.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data.preparations import RELEASE_PAGE, remedies
+from data.preparations import RELEASE_PAGE, preparation_of, remedies
 from utils.user_error import UserError
 from utils.utils_option import Options
 
@@ -38,7 +38,8 @@ def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Ite
                 continue
             if not Path(value).expanduser().exists():
                 # A meta info file is written by the preparation of the section's frames.
-                root = value if is_root else named.get("dataroot_gt") or named.get("dataroot_lq") or value
+                frames = [named[side] for side in ("dataroot_gt", "dataroot_lq") if named.get(side)]
+                root = value if is_root else next((root for root in frames if preparation_of(root)), value)
                 yield f"datasets.{phase}.{key}", value, root
 
 

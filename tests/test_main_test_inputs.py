@@ -161,12 +161,23 @@ def test_spikes_of_one_frame_are_missing(tiny: TinyRun, tmp_path: Path, capsys: 
     assert f"{missing}: no such spike file" in capsys.readouterr().err
 
 
-def test_vimeo_scores_the_middle_frame(tmp_path: Path) -> None:
+def test_vimeo_scores_the_middle_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_frames(tmp_path / "vimeo_lq" / "00001" / "0001", [f"im{k}" for k in range(1, 8)])
     write_frames(tmp_path / "gt" / "00001" / "0001", ["im4"], (64, 96))
     flags = small_task("003_VRT_videosr_bi_Vimeo_7frames", tmp_path / "w.pth")
     flags += ["--folder_lq", str(tmp_path / "vimeo_lq"), "--folder_gt", str(tmp_path / "gt"), "--save_result"]
-    assert run_test(*flags, "--tile", 8, 0, 0, "--output", tmp_path / "results") == 0
+    flags += ["--tile", "8", "0", "0", "--output", str(tmp_path / "results")]
+    monkeypatch.chdir(tmp_path)
+    assert run_test(*flags) == 2
+    told = capsys.readouterr().err
+    assert "data/meta_info/meta_info_Vimeo90K_test_GT.txt does not exist" in told and "--all_clips" in told
+    assert "prepare_vimeo90k" in told
+    write_frames(tmp_path / "vimeo_lq" / "00001" / "0002", [f"im{k}" for k in range(1, 8)])
+    (tmp_path / "data" / "meta_info").mkdir(parents=True)
+    (tmp_path / "data" / "meta_info" / "meta_info_Vimeo90K_test_GT.txt").write_text("00001/0001 7 (256,448,3)\n")
+    assert run_test(*flags) == 0
     folder = tmp_path / "results" / "003_VRT_videosr_bi_Vimeo_7frames"
     picture = imread_rgb(folder / "00001" / "0001" / "im4.png")
     assert picture.shape == (64, 96, 3) and (picture == 60).all()
@@ -201,6 +212,7 @@ def test_every_frame_is_restored(tmp_path: Path, task: str, scale: int) -> None:
     "name, frames, made",
     [
         ("davis", [f"{k:05d}" for k in range(9)], ["bear/00003", "bear/00005"]),
+        ("vid4", [f"{k:03d}" for k in range(4)], ["bear/001", "bear/003"]),
         ("ucf101", ["frame0", "frame1", "frame2", "frame3", "framet"], ["bear/framet"]),
         ("mine", ["a", "b", "c"], ["bear/a_b", "bear/b_c"]),
     ],
@@ -208,6 +220,7 @@ def test_every_frame_is_restored(tmp_path: Path, task: str, scale: int) -> None:
 def test_frames_are_interpolated(tmp_path: Path, name: str, frames: list[str], made: list[str]) -> None:
     write_frames(tmp_path / name / "bear", frames)
     changes = ["netG.img_size=[4, 16, 16]", "netG.pa_frames=0"]
+    changes += [] if name in ("mine", "vid4") else ["datasets.test.crop=[16, 24]"]
     flags = small_task("009_VRT_videofi_Vimeo_4frames", tmp_path / "w.pth", *changes)
     flags += ["--folder_lq", str(tmp_path / name), "--output", str(tmp_path / "results"), "--save_result"]
     assert run_test(*flags) == 0

@@ -1,5 +1,6 @@
 """Test clips: whole, in parts, single, without ground truth; and both sides have to agree."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,39 @@ def test_denoising_adds_the_same_noise_as_kair_and_its_level(tree: GoproTree) ->
     assert torch.equal(noisy, torch.cat([sample["H"], level[:, :1]], dim=1))
     with pytest.raises(ValueError, match="denoising takes no spikes"):
         VideoRecurrentTestDatasetRGBSpike(**tree.roots, sigma=30)
+
+
+def test_noise_is_added_to_the_sharp_frames(tree: GoproTree, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where other blurred ones are named, as KAIR does; that these are not used is said."""
+    with caplog.at_level(logging.WARNING):
+        other = VideoRecurrentTestDataset(**tree.rgb_roots, sigma=30)[1]
+    plain = VideoRecurrentTestDataset(dataroot_lq=str(tree.gt), dataroot_gt=str(tree.gt), sigma=30)[1]
+    assert torch.equal(other["L"], plain["L"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"dataroot_lq {tree.lq}: not used; as in KAIR, the noise of sigma 30 is added to the sharp frames of {tree.gt}"
+    ]
+
+
+@pytest.mark.parametrize("cache_data", [False, True])
+def test_frames_of_other_names_pair_by_order(tmp_path: Path, cache_data: bool) -> None:
+    tree = make_gopro_tree(tmp_path, frames=3)
+    expected = VideoRecurrentTestDataset(**tree.rgb_roots)
+    samples = [expected[0], expected[1]]
+    for clip in tree.clips:
+        for number, frame in enumerate(tree.frames):
+            (tree.gt / clip / f"{frame}.png").rename(tree.gt / clip / f"sharp{number}.png")
+        (tree.gt / clip).rename(tree.gt / f"gt_{clip}")
+    with pytest.raises(ValueError, match="not in dataroot_gt"):
+        VideoRecurrentTestDataset(**tree.rgb_roots)
+    paired = VideoRecurrentTestDataset(**tree.rgb_roots, pair_by="order", cache_data=cache_data)
+    for number, sample in enumerate(samples):
+        assert torch.equal(paired[number]["L"], sample["L"]) and torch.equal(paired[number]["H"], sample["H"])
+    (tree.gt / f"gt_{tree.clips[0]}" / "sharp1.png").unlink()
+    with pytest.raises(ValueError, match=r'2 frames in .*, 3 in .*; pair_by "order" needs as many'):
+        VideoRecurrentTestDataset(**tree.rgb_roots, pair_by="order")
+    remove(tree.gt / f"gt_{tree.clips[0]}")
+    with pytest.raises(ValueError, match=r'dataroot_gt: 1 clips in .*, 2 clips in .*; pair_by "order"'):
+        VideoRecurrentTestDataset(**tree.rgb_roots, pair_by="order")
 
 
 def remove(path: Path) -> None:

@@ -47,6 +47,25 @@ def test_all_layouts_of_a_file(tmp_path: Path, weights: dict[str, torch.Tensor])
             assert all(torch.equal(found[key], expected[key]) for key in weights), (name, prefer_ema)
 
 
+def test_only_the_weights_asked_for(
+    tmp_path: Path, weights: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is taken of a file with both is said; what it does not hold is refused."""
+    both = tmp_path / "both.pth"
+    torch.save({"params": weights, "params_ema": {key: value + 1 for key, value in weights.items()}}, both)
+    with caplog.at_level(logging.INFO):
+        load_network_weights(both, only=True)
+        load_network_weights(both, prefer_ema=True, only=True)
+    assert "weights 'params' are taken and not 'params_ema'; --weights of main_test_vrt.py chooses" in caplog.text
+    assert "weights 'params_ema' are taken and not 'params'" in caplog.text
+    for content, prefer_ema in ((weights, True), ({"params": weights}, True), ({"params_ema": weights}, False)):
+        torch.save(content, both)
+        with pytest.raises(ValueError, match=r"both\.pth: holds .*leave --weights out"):
+            load_network_weights(both, prefer_ema=prefer_ema, only=True)
+    torch.save(weights, both)
+    assert torch.equal(load_network_weights(both, only=True)["head.weight"], weights["head.weight"])
+
+
 def test_folders_give_their_newest_checkpoint(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
     checkpoints = CheckpointFolder(tmp_path / "experiment")
     checkpoints.save(1, {"netG": weights})
