@@ -51,7 +51,12 @@ def test_output_in_float32(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["deblur_pa2", "deblur_pa6", "vfi_pa0", *(pytest.param(n, marks=pytest.mark.slow) for n in ("denoise_nonblind", "sr4_pa4"))],
+    [
+        "deblur_pa2",
+        "deblur_pa6",
+        "vfi_pa0",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("denoise_nonblind", "sr4_pa4")),
+    ],
 )
 def test_output_in_float64(name: str) -> None:
     # The stored outputs are float32: half a unit in the last place of 2 is 1.2e-7.
