@@ -69,7 +69,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     average = arguments.task is None if arguments.weights is None else arguments.weights == "params_ema"
     load_weights(network, checkpoint, prefer_ema=average, only=arguments.weights is not None)
     if arguments.save_result:
-        check_same_run(folder, opt, network, arguments.resume)
+        check_same_run(folder, opt, network, clips, testing.amp_dtype, arguments.resume)
 
     network.to(device)
     size = f"{len(clips.clips)} clips, {sum(map(len, clips.clips))} frames of {opt.datasets.test.dataroot_lq}"

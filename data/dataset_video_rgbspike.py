@@ -7,6 +7,7 @@ Test: `python -m pytest tests/data/test_dataset_video_rgbspike.py`.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -187,6 +188,11 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
 
     def _faults(self) -> list[str]:
         return self._spike_faults(self.pairs, super()._faults(), build_perturbation(self.spike_perturb))
+
+    def content(self, index: int) -> Iterator[bytes]:
+        clip = self.clips[index]
+        yield from super().content(index)
+        yield from self.spikes.content(clip.name, clip.frames)
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         sample = super().load(index, begin, end)

@@ -103,6 +103,11 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.load(index)
 
+    def content(self, index: int) -> Iterator[bytes]:
+        """All bytes that the input of group `index` is read from."""
+        clip = self.clips[index]
+        return self.lq.content(clip.name, clip.frames)
+
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         """Frames [begin, end) of a group, as an item; "H" comes with the one in the middle."""
         clip = self.clips[index]

@@ -10,6 +10,7 @@ Test: `python -m pytest tests/data/test_dataset_video_test.py`.
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -97,6 +98,11 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.load(index)
+
+    def content(self, index: int) -> Iterator[bytes]:
+        """All bytes that the input of clip `index` is read from."""
+        clip = self.clips[index]
+        return self.pairs.lq.content(clip.name, clip.frames)
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         """Frames [begin, end) of clip `index`, as an item; `end` None: to the clip's end."""

@@ -13,7 +13,7 @@ import mmap
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -100,6 +100,12 @@ class Frames(ABC):
     def open(self, clip: str, frame: str) -> BinaryIO:
         """The encoded image as an open file."""
         return io.BytesIO(self._encoded(clip, frame))
+
+    def content(self, clip: str, frames: Iterable[str]) -> Iterator[bytes]:
+        """The bytes that frames are read from: what tells other frames of the same names apart."""
+        for frame in frames:
+            yield frame.encode()
+            yield self._encoded(clip, frame)
 
     def stack(self, clip: str, frames: Iterable[str], box: Box | None = None) -> np.ndarray:
         """Frames by name, or a box of each: (T, h, w, 3) uint8 RGB. Errors as `read`."""

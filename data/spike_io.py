@@ -9,6 +9,7 @@ frame pixel x has its centre at (x + 1/2) / ratio spike pixels). All crops are m
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +25,7 @@ from data.spike_cache import SpikeCache, description
 from data.video_clips import Clip
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
-from utils.utils_file import list_folder
+from utils.utils_file import list_folder, read_bytes
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,16 @@ class SpikeFrames:
         """Channels of one whole RGB frame by another encoding, (channels, h, w) float32; `window`: as if so exposed."""
         file = self._files[clip, frame]
         return encoding.encode_crop(self._open(clip, file.path), window or file.window, 0, 0, *self.sizes[clip])
+
+    def content(self, clip: str, frames: Iterable[str]) -> Iterator[bytes]:
+        """The bytes that frames' spikes are read from, with their size and exposures."""
+        read: set[Path] = set()
+        for frame in frames:
+            file = self._files[clip, frame]
+            yield repr((frame, self.sizes[clip], file.window)).encode()
+            if file.path not in read:  # one may hold all frames of the clip
+                yield read_bytes(file.path)
+            read.add(file.path)
 
     def exposure(self, clip: str, frame: str) -> ExposureWindow:
         """The exposure of an RGB frame in its spike file."""

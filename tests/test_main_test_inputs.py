@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -101,6 +102,53 @@ def test_an_interrupted_run_goes_on(
     assert restored_by(tiny, tmp_path / "parts", *flags[:2], "--resume") == 2
     assert "--resume: the frames in" in capsys.readouterr().err
     assert restored_by(tiny, tmp_path / "parts", "--resume") == 2
+
+
+def test_frames_of_one_run_alone(tiny: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another checkpoint, option, input file, or a lost run.json: resuming refuses, starting anew removes."""
+    results = tmp_path / "results"
+    weights = ["--checkpoint", tiny.options.with_name("weights.pth"), "--output", results, "--save_result"]
+    assert tiny.test(*weights) == 0
+    first = frames_in(results / "tiny")
+    capsys.readouterr()
+
+    def refused(*parts: str, overrides: tuple[str, ...] = ()) -> None:
+        assert tiny.test(*weights, "--resume", overrides=overrides) == 2
+        told = capsys.readouterr().err
+        assert "--resume" in told and "leave --resume out" in told and all(part in told for part in parts), told
+
+    refused("amp_dtype", overrides=("train.amp_dtype=bf16",))
+    run_json = results / "tiny" / "run.json"
+    content = run_json.read_text()
+    for damaged in ("{", "[]", '{"made_with": 3}', "[" * 100_000):
+        run_json.write_text(damaged)
+        refused("run.json is damaged")
+    run_json.unlink()
+    refused("run.json is missing")
+    run_json.write_text(content)
+    for path in (tiny.test_data.lq, tiny.test_data.spike):
+        file = min(path.rglob("*.png" if path == tiny.test_data.lq else "*.dat"))
+        original = file.read_bytes()
+        changed = encoded_noise(file) if file.suffix == ".png" else bytes(len(original))
+        file.write_bytes(changed)
+        refused("inputs.")
+        file.write_bytes(original)
+    # A run that starts anew leaves no frame of the one before, whichever clips that had.
+    gone = results / "tiny" / "other_clip" / "000000.png"
+    gone.parent.mkdir()
+    shutil.copy(min(run_json.parent.glob("*clip*/0*.png")), gone)
+    tree = json.loads(content)
+    tree["frames"]["other_clip"] = ["000000"]
+    run_json.write_text(json.dumps(tree))
+    assert tiny.test(*weights) == 0
+    assert not gone.exists() and frames_in(results / "tiny").keys() == first.keys()
+    assert tiny.test(*weights, "--resume") == 0
+
+
+def encoded_noise(file: Path) -> bytes:
+    """Another picture of a file's size."""
+    shape = cv2.imread(str(file)).shape
+    return cv2.imencode(".png", np.random.default_rng(5).integers(0, 256, shape, np.uint8))[1].tobytes()
 
 
 def test_a_video_file(tiny: TinyRun, tmp_path: Path) -> None:

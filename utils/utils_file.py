@@ -44,6 +44,27 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_stale(folder: Path | str) -> None:
+    """Removes what killed processes of this machine left below a folder: `.<name>.<process>.tmp<ending>`."""
+    for path in Path(folder).rglob(".*.tmp*"):
+        match = re.fullmatch(r"\..+\.(\d+)\.tmp(\.\w+)?", path.name)
+        if match and path.is_file() and not _is_alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is a process of this number."""
+    if os.name != "posix":
+        return True  # where asking would end it
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def sha256_of(path: Path | str) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

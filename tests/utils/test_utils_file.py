@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from utils.utils_file import (
     natural_order,
     read_json,
     read_text,
+    remove_stale,
     walk_folders,
 )
 
@@ -114,3 +116,16 @@ def test_names_that_lead_out(name: str) -> None:
     assert check_relative("a/b c..d", "list") == "a/b c..d"
     with pytest.raises(ValueError, match=r"list: the name .* leads out of the folder"):
         check_relative(name, "list")
+
+
+def test_only_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (f".a.mp4.{dead.pid}.tmp", f"clip/.b.{dead.pid}.tmp.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    kept = [f".a.{os.getpid()}.tmp", ".notes.tmp", "a.1.tmp"]
+    for name in kept:
+        (tmp_path / name).touch()
+    remove_stale(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)

@@ -6,12 +6,12 @@ with ResultWriter(folder, save_result=True) as writer:
 <folder>/<clip>/<frame>.png      every restored frame                     with save_result
 <folder>/<clip>.mp4              input | spikes | restored | sharp        with save_video
 <folder>/panels/<clip>_<frame>.png   the same of the middle frame
-<folder>/run.json                what the frames were restored with, held against the options by resuming
+<folder>/run.json                the frames, and what they are restored with: weights, options, input files
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from utils.user_error import UserError
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, check_relative, read_json, remove_stale
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import Options, option_changes, options_to_dict
 from utils.utils_video import VideoWriter
@@ -50,6 +50,17 @@ class Restored(Protocol):
         """Titles and pictures, side by side."""
 
 
+class TestSet(Protocol):
+    """A test data set (`data/dataset_video_test.py`)."""
+
+    @property
+    def clips(self) -> Sequence[Any]:
+        """Per clip `name`, `frames`, and `target`, as in `models.testing.evaluate.ClipSet`."""
+
+    def content(self, index: int) -> Iterator[bytes]:
+        """All bytes that clip `index` is read from."""
+
+
 class ResultWriter:
     """Writes restored frames as they come.
 
@@ -72,7 +83,7 @@ class ResultWriter:
 
     def finished(self, clip: str, frame: str) -> Path | None:
         """The file of a frame that an interrupted run has restored."""
-        path = self.folder / clip / f"{frame}.png"
+        path = frame_path(self.folder, clip, frame)
         return path if self.resume and path.is_file() else None
 
     def add(self, result: Restored) -> None:
@@ -82,7 +93,7 @@ class ResultWriter:
             OSError: the disk is full or can't be written; the frames before are there.
         """
         if self.save_result and self.finished(result.clip, result.frame) is None:
-            imwrite_rgb(self.folder / result.clip / f"{result.frame}.png", result.restored)
+            imwrite_rgb(frame_path(self.folder, result.clip, result.frame), result.restored)
         views = panel(result.views()) if result.is_middle or self.save_video else None
         if views is not None and result.is_middle:
             name = f"{result.clip}_{result.frame}".replace("/", "_")
@@ -92,7 +103,7 @@ class ResultWriter:
 
     def _video_of(self, clip: str) -> VideoWriter:
         """The video of a clip; that of the clip before is complete."""
-        path = self.folder / f"{clip}.mp4"
+        path = self.folder / f"{check_relative(clip, self.folder)}.mp4"
         if self._video is not None and self._video.path != path:
             self._video.close()
             self._video = None
@@ -100,6 +111,7 @@ class ResultWriter:
         return self._video
 
     def __enter__(self) -> "ResultWriter":
+        remove_stale(self.folder)
         return self
 
     def __exit__(
@@ -109,31 +121,101 @@ class ResultWriter:
             self._video.__exit__(kind, error, trace)
 
 
-def check_same_run(folder: Path, opt: Options, network: nn.Module, resume: bool) -> None:
-    """Notes in `folder` what frames are restored with; resuming, holds it against what the frames there were made with.
+def check_same_run(
+    folder: Path, opt: Options, network: nn.Module, test_set: TestSet, amp_dtype: torch.dtype | None, resume: bool
+) -> None:
+    """Sees to it that all frames in `folder` come from one run: the same weights, options and input files.
+
+    Resuming, what the run.json there says is held against this run. Otherwise its frames are removed. Then run.json
+    says what this run restores with.
 
     Raises:
         UserError: `resume` would mix frames of two runs.
     """
-    path, now = folder / RUN, _run(opt, network)
-    if resume and path.is_file():
-        changes = option_changes(json.loads(path.read_text(encoding="utf-8")), now)
-        if changes:
-            raise UserError(
-                f"--resume: the frames in {folder} were restored otherwise ({'; '.join(changes)}); leave --resume out "
-                "to restore all of them, or choose another --output"
-            )
+    path, now = folder / RUN, _run(opt, network, test_set, amp_dtype)
+    own = _names(test_set)
+    if resume:
+        _check_resumed(path, now, own)
+    else:
+        before = _names_before(path)
+        # First the file: frames without it are not resumed, so a crash in between mixes nothing.
+        path.unlink(missing_ok=True)
+        for clip, frames in [*before.items(), *own.items()]:
+            for frame in frames:
+                frame_path(folder, clip, frame).unlink(missing_ok=True)
     with atomic_write(path) as file:
-        json.dump(now, file, indent=1)
+        json.dump({"made_with": now, "frames": own}, file, indent=1)
 
 
-def _run(opt: Options, network: nn.Module) -> dict[str, Any]:
-    """Weights and options that decide what a restored frame is."""
+def frame_path(folder: Path, clip: str, frame: str) -> Path:
+    """The file of a restored frame.
+
+    Raises:
+        UserError: names that lead out of the folder.
+    """
+    return folder / check_relative(clip, folder) / f"{check_relative(frame, folder)}.png"
+
+
+def _check_resumed(path: Path, now: Mapping[str, Any], own: Mapping[str, list[str]]) -> None:
+    """Raises UserError where the frames beside `path` are not those of a run with `now`."""
+    remedy = "leave --resume out to restore all of them, or choose another --output"
+    if not path.is_file():
+        if any(frame_path(path.parent, clip, frame).exists() for clip, frames in own.items() for frame in frames):
+            raise UserError(
+                f"--resume: nothing says what the frames in {path.parent} come from ({RUN} is missing); {remedy}"
+            )
+        return
+    try:
+        before = read_json(path)["made_with"]
+        changes = option_changes(before, now)
+    except (UserError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--resume: {path} is damaged, or of another version; {remedy}") from error
+    if changes:
+        shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+        raise UserError(f"--resume: the frames in {path.parent} were restored otherwise ({shown}); {remedy}")
+
+
+def _names(test_set: TestSet) -> dict[str, list[str]]:
+    """Names of the restored frames, by clip."""
+    names: dict[str, list[str]] = {}
+    for clip in test_set.clips:
+        names.setdefault(clip.name, []).extend(clip.frames if clip.target is None else [clip.target])
+    return names
+
+
+def _names_before(path: Path) -> dict[str, list[str]]:
+    """The same of an earlier run in this folder, as far as its run.json can be read."""
+    try:
+        names = {clip: list(frames) for clip, frames in read_json(path)["frames"].items()}
+        for clip, frames in names.items():
+            for frame in frames:
+                frame_path(path.parent, clip, frame)
+    except (UserError, KeyError, TypeError, AttributeError):
+        return {}
+    return names
+
+
+def _run(opt: Options, network: nn.Module, test_set: TestSet, amp_dtype: torch.dtype | None) -> dict[str, Any]:
+    """Weights, options and input files that decide what a restored frame is."""
     tree: Mapping[str, Any] = options_to_dict(opt)
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    val = {key: value for key, value in tree["val"].items() if key not in WITHOUT_EFFECT}
+    # With tile "auto" the memory decides the tiles.
+    kept_in_val = ("max_memory",) if tree["val"].get("tile") == "auto" else ()
+    val = {key: value for key, value in tree["val"].items() if key not in WITHOUT_EFFECT or key in kept_in_val}
     kept = {key: tree[key] for key in ("task", "scale", "netG")}
-    return {**kept, "test": tree["datasets"]["test"], "val": val, "weights": digest.hexdigest()}
+    inputs: dict[str, Any] = {}
+    for index, clip in enumerate(test_set.clips):
+        content = inputs.setdefault(clip.name, hashlib.sha256())
+        for block in test_set.content(index):
+            content.update(block)
+    return {
+        **kept,
+        "test": tree["datasets"]["test"],
+        "val": val,
+        "amp_dtype": str(amp_dtype),
+        "weights": digest.hexdigest(),
+        "inputs": {name: content.hexdigest() for name, content in inputs.items()},
+    }
