@@ -18,7 +18,6 @@ import torch
 from torch.utils.data import Dataset
 
 from data.augment import RATIO, chance
-from data.dataset_video_rgbspike import _Default
 from data.sampler import SampleIndex, sample_rng
 from data.spike.encoding import build_encoding
 from data.spike.simulation.canvas import Canvases
@@ -26,6 +25,7 @@ from data.spike.simulation.exposures import Camera, shoot
 from data.spike.simulation.layered_scene import LayeredScene
 from data.spike.simulation.noise import SensorNoise
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
+from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
 CANVAS_SIDE = 256
@@ -40,12 +40,12 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
     seed.
 
     Raises:
-        ValueError: an option out of range, or scikit-image's photographs are missing.
+        UserError: an option out of range, or scikit-image's photographs are missing.
     """
 
     packs_spikes: ClassVar[str | None] = "dual"
 
-    spike: dict[str, Any] = _Default(representation="guided")  # noqa: RUF009
+    spike: dict[str, Any]
     """{"representation": name, **its parameters}."""
     num_frame: int = 2
     """Instants per sample, T."""
@@ -78,13 +78,13 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
 
     def __post_init__(self) -> None:
         if any(ratio < 1 or self.gt_size % ratio for ratio in self.sim_ratios) or not self.sim_ratios:
-            raise ValueError(f"gt_size: {self.gt_size} is no multiple of every one of sim_ratios {self.sim_ratios}.")
+            raise UserError(f"gt_size: {self.gt_size} is no multiple of every one of sim_ratios {self.sim_ratios}.")
         for key in ("sim_speed", "sim_exposure", "sim_threshold"):
             values = getattr(self, key)
             if len(values) != 2 or not 0 < values[0] <= values[1]:
-                raise ValueError(f"{key}: {list(values)}; a range is [least, greatest], above 0.")
+                raise UserError(f"{key}: {list(values)}; a range is [least, greatest], above 0.")
         if self.num_frame < 1 or self.length < 1 or self.sim_run < 1 or self.length % self.sim_run:
-            raise ValueError(
+            raise UserError(
                 f"num_frame {self.num_frame}, length {self.length} and sim_run {self.sim_run} have to be 1 or more, "
                 f"and length a multiple of sim_run."
             )

@@ -38,12 +38,6 @@ SPIKE_JITTERS = (
 )
 
 
-class _Default(dict[str, Any]):
-    """A dict that may be the default of a dataclass field, which has to be hashable; nothing changes it."""
-
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class _WithSpikes(Dataset[dict[str, Any]]):
     """The options of spikes, and what training and test do with them."""
@@ -52,7 +46,7 @@ class _WithSpikes(Dataset[dict[str, Any]]):
 
     dataroot_spike: str
     """<clip>/spike/<frame>.dat with <clip>/sync.json, or one .dat per clip; see `spike_io`."""
-    spike: dict[str, Any] = _Default(representation="tfp")  # noqa: RUF009
+    spike: dict[str, Any]
     """{"representation": name, **its parameters}."""
     spike_h: int | None = None
     """Height of the spike picture; null: from the nearest config.yaml, else from the file's size."""

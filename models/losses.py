@@ -7,7 +7,7 @@ Charbonnier's eps is inside the root, as in KAIR: mean(sqrt(d^2 + eps)). The VRT
 `G_charbonnier_eps: 1e-6` here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,18 +15,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.utils_registry import LOSSES
+from utils.utils_registry import LOSSES, Faults
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-@LOSSES.register("charbonnier")
+def loss_faults(arguments: Mapping[str, Any]) -> Faults:
+    """What is wrong with the keyword arguments of `charbonnier` and `guided`."""
+    for key in ("G_fft_weight", "G_reblur_weight"):
+        if arguments.get(key, 0) < 0:
+            yield key, f"0 or more; got {arguments[key]}"
+    eps = arguments.get("G_charbonnier_eps", 1.0)
+    if not 0 < eps <= 1:  # the root's derivative is not defined at 0; above 1 the loss is all but constant
+        yield "G_charbonnier_eps", f"above 0 and up to 1, the square of a difference of pixels in [0, 1]; got {eps}"
+
+
+@LOSSES.register("charbonnier", faults=loss_faults)
 def charbonnier(restored: Tensor, sharp: Tensor, *, G_charbonnier_eps: float = 1e-9) -> Tensor:
     """mean(sqrt(d^2 + eps)), a smooth L1 (Charbonnier et al., 1994; Lai et al., LapSRN)."""
     return (restored - sharp).square().add(G_charbonnier_eps).sqrt().mean()
 
 
-@LOSSES.register("guided")
+@LOSSES.register("guided", faults=loss_faults)
 def guided(
     restored: Tensor,
     sharp: Tensor,

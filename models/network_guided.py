@@ -12,15 +12,16 @@ is restored by itself: streams may be of any length. No layer looks at a whole p
 Legend: B batch, T frames, N = B*T, K spike channels, S widths, C features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.spike.naf import NAFUNet
+from models.layers.spike.naf import NAFUNet, block_faults
 from models.layers.spike.ratios import candidates, spike_features
-from utils.utils_registry import NETWORKS
+from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
 
 MULTIPLE = 8  # the trunk works at half the frame's size and halves that twice
 HALF = 2
@@ -39,7 +40,7 @@ class Guided(nn.Module):
         blocks: NAF blocks at these three sizes.
 
     Raises:
-        ValueError: numbers that do not fit together.
+        UserError: arguments that are not valid or do not fit together.
     """
 
     tile_multiple = (1, MULTIPLE, MULTIPLE)
@@ -53,15 +54,10 @@ class Guided(nn.Module):
         channels: int = 32,
         blocks: Sequence[int] = (2, 2, 6),
     ) -> None:
+        raise_faults("netG.", self.faults(locals()))
         super().__init__()
-        if not 1 <= widths < spike_bins - 3:
-            raise ValueError(f"netG.widths: {widths} of {spike_bins} spike channels; from 1 to {spike_bins - 4}")
-        if not 0 <= start < widths:
-            raise ValueError(f"netG.start: {start}; from 0 to widths - 1 = {widths - 1}")
         self.widths, self.start = widths, start
         self.mixed = 2 * widths + 1
-        if channels < 1:
-            raise ValueError(f"netG.channels: {channels}; at least 1 is needed")
         inputs = HALF**2 * (3 + widths) + spike_bins
         self.conv_first = nn.Conv2d(inputs, channels, 3, padding=1)
         self.unet = NAFUNet(channels, blocks)
@@ -70,6 +66,11 @@ class Guided(nn.Module):
         bias = torch.zeros(self.mixed + 3, HALF**2)
         bias[start] = START
         self.conv_last.bias = nn.Parameter(bias.flatten())
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        return check_rules((_widths, _start, _channels, block_faults), arguments)
 
     def forward(self, L: Tensor, L_spike: Tensor) -> Tensor:
         """(B,T,3,H,W) RGB in [0,1] and (B,T,K,h,w) to (B,T,3,H,W); any sizes, h x w showing the same as H x W."""
@@ -100,3 +101,18 @@ def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
     if size[0] < planes.shape[-2]:
         return F.interpolate(planes, size, mode="area")
     return F.interpolate(planes, size, mode="bilinear", align_corners=False)
+
+
+def _widths(widths: int, spike_bins: int) -> Faults:
+    if not 1 <= widths < spike_bins - 3:
+        yield "widths", f"{widths} of {spike_bins} spike channels; from 1 to {spike_bins - 4}"
+
+
+def _start(start: int, widths: int) -> Faults:
+    if not 0 <= start < widths:
+        yield "start", f"{start}; from 0 to widths - 1 = {widths - 1}"
+
+
+def _channels(channels: int) -> Faults:
+    if channels < 1:
+        yield "channels", f"at least 1; got {channels}"

@@ -10,19 +10,21 @@ camera's threshold, the light that it stands for. Sums over frames are then the 
 one network serves all thresholds. The result is (B,T,1,H,W') in about [0,1]: the scene at frame W // 2 of the window.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.spike import small_unet
 from models.layers.spike.rates import gaussian_weights, interval_rates, weighted_rates
 from models.layers.spike.small_unet import SmallUNet
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_image import tensor2uint
-from utils.utils_registry import NETWORKS
+from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
 
 MULTIPLE = 4  # both networks halve height and width twice
 
@@ -39,6 +41,7 @@ class SemiUNet(nn.Module):
     """
 
     def __init__(self, *, in_chans: int = 32) -> None:
+        raise_faults("netG.", self.faults(locals()))
         super().__init__()
         self.in_chans = in_chans
         self.down1 = nn.Sequential(*_conv_norm(in_chans, 64), *_conv_norm(64, 64), nn.ReLU())
@@ -49,6 +52,11 @@ class SemiUNet(nn.Module):
         self.up1 = nn.Sequential(*_conv_block(128, 128), *_double(128, 64))
         self.up2 = nn.Sequential(*_conv_block(64, 64), _conv(64, in_chans), nn.Tanh())
         self.flat = nn.Conv2d(in_chans, 1, 1, bias=False)
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        return check_rules((_window_from_one,), arguments)
 
     def forward(self, L: Tensor) -> Tensor:
         """(B,T,W,H,W') spikes worth their threshold -> (B,T,1,H,W'); any height and width from 5 pixels on.
@@ -104,9 +112,8 @@ class SpikeRefine(nn.Module):
         channels: list[int] = [24, 48, 64],  # noqa: B006 (only read)
         blocks: list[int] = [1, 2, 2],  # noqa: B006 (only read)
     ) -> None:
+        raise_faults("netG.", self.faults(locals()))
         super().__init__()
-        if not 2 * max(self.BESIDE) < in_chans <= 255:
-            raise UserError(f"window and netG.in_chans: {in_chans}; from {2 * max(self.BESIDE) + 1} to 255 are needed")
         self.in_chans = in_chans
         mixed = len(self.SIGMAS) + len(self.ORDERS)
         centered = gaussian_weights(in_chans, self.SIGMAS, [0.0] * len(self.SIGMAS))
@@ -121,6 +128,11 @@ class SpikeRefine(nn.Module):
         nn.init.zeros_(self.conv_last.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.conv_last.bias[self.START] = 3.0  # type: ignore[index]
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        return check_rules((_window_of_refine, small_unet.channel_faults, small_unet.block_faults), arguments)
 
     def forward(self, L: Tensor) -> Tensor:
         """(B,T,W,H,W') spikes worth their threshold -> (B,T,1,H,W'); any height and width.
@@ -140,6 +152,18 @@ class SpikeRefine(nn.Module):
         shares, correction = self.conv_last(features)[..., :height, :width].float().split([rates.shape[1], 1], 1)
         picture = (shares.softmax(1) * rates).sum(1, keepdim=True) + correction
         return picture.unflatten(0, L.shape[:2])
+
+
+def _window_from_one(in_chans: int) -> Faults:
+    if in_chans < 1:
+        yield "in_chans", f"spike frames in a window, at least 1; got {in_chans}"
+
+
+def _window_of_refine(in_chans: int) -> Faults:
+    # The rates beside the middle need their frames, and spikes are counted in bytes.
+    shortest = 2 * max(SpikeRefine.BESIDE) + 1
+    if not shortest <= in_chans <= 255:
+        yield "in_chans", f"spike frames in a window (datasets.*.window), from {shortest} to 255; got {in_chans}"
 
 
 def check_window(L: Tensor, in_chans: int) -> None:

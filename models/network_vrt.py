@@ -9,29 +9,36 @@ Legend: B batch, T frames, C channels, H height, W width, K neighbours per direc
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.backends import attention, eager  # noqa: F401  (register their back ends)
-from models.layers.backends.attention_backend import AttentionBackend, choose_backend, compute_dtype
+from models.layers.backends.attention_backend import (
+    ATTENTION_BACKENDS,
+    AttentionBackend,
+    choose_backend,
+    compute_dtype,
+)
 from models.layers.backends.cpu import native_attention  # noqa: F401
 from models.layers.backends.triton import backend as triton_backend  # noqa: F401
 from models.layers.ops.few_frames import at_once, few_frames, joined, plus
 from models.layers.ops.flow_warp import flow_warp_nearest4, neighbour_flows
 from models.layers.ops.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample, widen_conv_first
+from models.layers.vrt.arguments import RULES, STAGE_COUNT
 from models.layers.vrt.blocks import RTMSA
 from models.layers.vrt.spynet import SpyNet
 from models.layers.vrt.stage import Stage
 from models.layers.vrt.window_attention import WindowCodes
 from models.layers.vrt.window_layout import Size3, WindowLayouts
 from utils.user_error import UserError
-from utils.utils_registry import NETWORKS
+from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
 
 # (stage's size against the one before, scale of its features) of stages 1 to 7.
 STAGES = (("none", 1), ("down", 2), ("down", 4), ("down", 8), ("up", 4), ("up", 2), ("up", 1))
+assert len(STAGES) == STAGE_COUNT
 # Features between conv_before_upsample (or linear_fuse) and conv_last.
 RECONSTRUCTION_CHANNELS = 64
 # Three halvings.
@@ -101,13 +108,10 @@ class VRT(nn.Module):
         no_checkpoint_attn_blocks: Sequence[int] = (),
         no_checkpoint_ffn_blocks: Sequence[int] = (),
         use_checkpoint_align: bool = False,
-        attention_backend: Literal["auto", "eager", "sdpa", "native", "flex", "triton", "triton_fused"] = "auto",
+        attention_backend: str = "auto",
     ) -> None:
+        raise_faults("netG.", self.faults(locals()))
         super().__init__()
-        _check_arguments(
-            upscale, in_chans, out_chans, img_size, window_size, depths, indep_reconsts, embed_dims, num_heads,
-            pa_frames, deformable_groups, nonblind_denoising,
-        )  # fmt: skip
         self.in_chans, self.out_chans, self.upscale = in_chans, out_chans, upscale
         self.pa_frames, self.nonblind_denoising = pa_frames, nonblind_denoising
         self.clip_frames = img_size[0]
@@ -155,6 +159,15 @@ class VRT(nn.Module):
         self.conv_after_body = nn.Linear(body_dim, dim)
 
         self._add_reconstruction(dim)
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        yield from check_rules(RULES, arguments)
+        name = arguments.get("attention_backend", "auto")
+        unknown = None if name == "auto" else ATTENTION_BACKENDS.name_fault(name)
+        if unknown is not None:
+            yield "attention_backend", unknown
 
     def _add_reconstruction(self, dim: int) -> None:
         """The layers from features with `dim` channels to the output."""
@@ -319,57 +332,3 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         return x
     images = x.flatten(0, -4)
     return F.pad(images, (0, right, 0, bottom), mode="replicate").unflatten(0, x.shape[:-3])
-
-
-def _check_arguments(
-    upscale: int,
-    in_chans: int,
-    out_chans: int,
-    img_size: Sequence[int],
-    window_size: Sequence[int],
-    depths: Sequence[int],
-    indep_reconsts: Sequence[int],
-    embed_dims: Sequence[int],
-    num_heads: Sequence[int],
-    pa_frames: int,
-    deformable_groups: int,
-    nonblind_denoising: bool,
-) -> None:
-    """Raises UserError naming every argument that does not fit, by its option key."""
-    stages = len(STAGES)
-    faults = []
-    if len(img_size) != 3 or len(window_size) != 3:
-        faults.append("netG.img_size and netG.window_size are [frames, height, width]")
-    if not len(depths) == len(embed_dims) == len(num_heads) or len(depths) <= stages:
-        faults.append(
-            f"netG.depths, embed_dims and num_heads have one entry per stage ({stages}) and per group behind them (at "
-            f"least 1); got {len(depths)}, {len(embed_dims)} and {len(num_heads)}"
-        )
-    if len(set(embed_dims[:stages])) > 1 or len(set(embed_dims[stages:])) > 1:
-        faults.append(f"netG.embed_dims: the first {stages} are equal, and so are the others; got {list(embed_dims)}")
-    if any(dim % heads for dim, heads in zip(embed_dims, num_heads, strict=False)):
-        faults.append("netG.embed_dims: each is a multiple of its num_heads")
-    if embed_dims and embed_dims[0] % 4:
-        faults.append(f"netG.embed_dims[0] is a multiple of 4; got {embed_dims[0]}")
-    if any(not stages <= i < len(depths) for i in indep_reconsts):
-        choices = f"positions {stages}..{len(depths) - 1} of depths"
-        faults.append(f"netG.indep_reconsts: {choices}; got {list(indep_reconsts)}")
-    if in_chans < RGB:
-        faults.append(f"netG.in_chans: RGB comes first, so at least {RGB}; got {in_chans}")
-    if pa_frames not in (0, 2, 4, 6):
-        faults.append(f"netG.pa_frames: choices 0, 2, 4, 6; got {pa_frames}")
-    elif pa_frames:
-        reach = pa_frames // 2
-        if out_chans != RGB:
-            faults.append(f"netG.out_chans: {RGB}, as the output is added to the RGB input; got {out_chans}")
-        if deformable_groups % reach or embed_dims[0] * reach % deformable_groups or embed_dims[0] % reach:
-            faults.append(
-                f"netG.deformable_groups: a multiple of pa_frames / 2 = {reach} that divides embed_dims[0] * {reach} = "
-                f"{embed_dims[0] * reach}; got {deformable_groups} (and embed_dims[0] is a multiple of {reach})"
-            )
-    elif out_chans % RGB or upscale != 1 or nonblind_denoising:
-        faults.append(
-            "netG.pa_frames = 0 is frame interpolation: upscale 1, out_chans 3 per new frame, no nonblind_denoising"
-        )
-    if faults:
-        raise UserError("The network's options do not fit together:\n- " + "\n- ".join(faults) + ".")

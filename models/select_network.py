@@ -6,11 +6,13 @@ with `fuse_` before them.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+import models.losses  # noqa: F401  registers the losses: whoever reads options needs their keys too
 from models.layers.ops.zero_start import zero_start
 from models.layers.spike.spike_encoder3d import SCALES, SpikeEncoder3D
 from models.layers.spike.temporal_attention import SpikeTemporalSA
@@ -18,9 +20,16 @@ from models.network_guided import Guided  # noqa: F401  registers by being impor
 from models.network_spikling import SemiUNet  # noqa: F401  registers by being imported
 from models.network_vrt import VRT
 from models.network_vrt_spike import VRTWithSpike
-from utils.user_error import UserError
 from utils.utils_option import NetworkOptions
-from utils.utils_registry import FUSIONS, NETWORKS, keyword_parameters, options_of, takes_options_of
+from utils.utils_registry import (
+    FUSIONS,
+    NETWORKS,
+    Faults,
+    keyword_parameters,
+    options_of,
+    raise_faults,
+    takes_options_of,
+)
 from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
@@ -28,7 +37,36 @@ logger = logging.getLogger(__name__)
 FUSION_PARTS = [("fuse_", FUSIONS.get(name)) for name in FUSIONS.names()]
 
 
-@NETWORKS.register("vrt_spike")
+def vrt_with_spike_faults(arguments: Mapping[str, Any]) -> Faults:
+    """What is wrong with the arguments of `vrt_with_spike`, those of its parts under their prefixes."""
+    yield from VRT.faults(options_of("", VRT, arguments))
+    channels = {"channels": arguments["embed_dims"][:SCALES]} if "embed_dims" in arguments else {}
+    yield from prefixed("spike_", SpikeEncoder3D, arguments, channels)
+    yield from prefixed("spike_attn_", SpikeTemporalSA, arguments, channels)
+    fuse_type = arguments.get("fuse_type")
+    if fuse_type is None:
+        return
+    unknown = FUSIONS.name_fault(fuse_type)
+    if unknown is not None:
+        yield "fuse_type", unknown
+        return
+    own = {"fuse_" + key: value for key, value in options_of("fuse_", FUSIONS.get(fuse_type), arguments).items()}
+    known = ", ".join(["fuse_type", *own])
+    for key, parameter in keyword_parameters(vrt_with_spike).items():
+        foreign = key.startswith("fuse_") and key != "fuse_type" and key not in own
+        if foreign and arguments.get(key, parameter.default) != parameter.default:
+            yield key, f"not an option of the fusion {fuse_type!r}. Choices: {known}"
+    for argument, fault in FUSIONS.faults(fuse_type, options_of("fuse_", FUSIONS.get(fuse_type), arguments) | channels):
+        yield f"fuse_{argument}", fault
+
+
+def prefixed(prefix: str, part: Any, arguments: Mapping[str, Any], others: Mapping[str, Any]) -> Faults:
+    """The faults of a part whose options have a prefix; `others` are arguments that come from elsewhere."""
+    for argument, fault in part.faults({**options_of(prefix, part, arguments), **others}):
+        yield prefix + argument, fault
+
+
+@NETWORKS.register("vrt_spike", faults=vrt_with_spike_faults)
 @takes_options_of(("", VRT), ("spike_", SpikeEncoder3D), ("spike_attn_", SpikeTemporalSA), *FUSION_PARTS)
 def vrt_with_spike(*, fuse_type: str = "temporal_cross_attention", **options: Any) -> VRTWithSpike:
     """VRT with a spike branch.
@@ -41,11 +79,8 @@ def vrt_with_spike(*, fuse_type: str = "temporal_cross_attention", **options: An
     Raises:
         UserError: options that do not fit together, or an option of another fusion than `fuse_type`.
     """
+    raise_faults("netG.", vrt_with_spike_faults({"fuse_type": fuse_type, **options}))
     fusion_class = FUSIONS.get(fuse_type)
-    known = ["fuse_type", *(f"fuse_{key}" for key in keyword_parameters(fusion_class))]
-    for key, parameter in keyword_parameters(vrt_with_spike).items():
-        if key.startswith("fuse_") and key not in known and options[key] != parameter.default:
-            raise UserError(f"netG.{key}: not an option of the fusion {fuse_type!r}. Choices: {', '.join(known)}.")
     channels, reach = options["embed_dims"][:SCALES], max(1, options["img_size"][0] - 1)
     vrt = VRT(**options_of("", VRT, options))
     encoder = SpikeEncoder3D(channels, **options_of("spike_", SpikeEncoder3D, options))

@@ -38,6 +38,7 @@ from utils.options.schema import (
 from utils.options.text import Document, Keys, OptionError, dotted
 from utils.user_error import UserError
 from utils.utils_file import atomic_write
+from utils.utils_registry import Registry
 
 __all__ = [
     "DatasetOptions",
@@ -170,12 +171,26 @@ class _Checker:
         follows = raw.get("G_scheduler_periods") is None
         if follows:
             raw["G_scheduler_periods"] = raw.get("total_iter", TrainOptions.model_fields["total_iter"].default)
-        train = self._section(("train",), self._train_model(raw), raw)
+        model = self._train_model(raw)
+        self._drop_other_losses(raw, model)
+        train = self._section(("train",), model, raw)
         if follows:
             self.faults = [fault for fault in self.faults if fault[0][:2] != ("train", "G_scheduler_periods")]
         if train is not None:
             self.faults += option_checks.train_faults(train, self.registries)
+        if model is not TrainOptions:
+            name = raw.get("G_lossfn_type", TrainOptions.model_fields["G_lossfn_type"].default)
+            self._ask_part(("train",), name, self.registries.losses, model, train, raw)
         return train
+
+    def _drop_other_losses(self, raw: dict[str, Any], model: type[TrainOptions]) -> None:
+        """Removes the parameters of other losses, which a base file may bring along, with a notice each."""
+        losses = self.registries.losses
+        for key in raw.keys() - model.model_fields.keys():
+            owners = [name for name in losses.names() if key in losses.parameters(name)]
+            if owners:
+                del raw[key]
+                self.document.notices.append(f"train.{key} has no effect: it is of the loss {', '.join(owners)}.")
 
     def _train_model(self, raw: dict[str, Any]) -> type[TrainOptions]:
         """`train` with the keys of its loss; an unknown loss is a fault that is found later."""
@@ -203,13 +218,10 @@ class _Checker:
         if dataset_type is None:
             return None
         raw = dict(raw)
-        default = option_parts.default_spike(self.registries, dataset_type)
-        if "spike" not in raw and default is not None:
-            raw["spike"] = default
         represent: type[RepresentationOptions] | None = RepresentationOptions
         if isinstance(raw.get("spike"), dict) and "spike" in self.registries.datasets.parameters(dataset_type):
             usual = RepresentationOptions.model_fields["representation"].default
-            raw["spike"] = {"representation": (default or {}).get("representation", usual), **raw["spike"]}
+            raw["spike"] = {"representation": usual, **raw["spike"]}
             represent = self._representation((*keys, "spike"), raw["spike"])
             # Where the representation is unknown, the rest of the section is checked all the same.
             raw["spike"] = raw["spike"] if represent else {}
@@ -250,10 +262,31 @@ class _Checker:
             self.faults += option_checks.channel_faults(channels[key], key, value if isinstance(value, int) else None)
         if datasets is not None:
             self.faults += option_checks.packing_faults(datasets, net_type, "spike_bins" in parameters, self.registries)
-        net = self._section(("netG",), option_parts.network_model(self.registries, net_type), raw)
+        model = option_parts.network_model(self.registries, net_type)
+        net = self._section(("netG",), model, raw)
+        self._ask_part(("netG",), net_type, self.registries.networks, model, net, raw)
         if net is not None:
-            self.faults += option_checks.network_faults(net, top)
+            self.faults += option_checks.scale_faults(net, top)
         return net
+
+    def _ask_part(
+        self, keys: Keys, name: str, registry: Registry, model: type[Section], section: Section | None, raw: Any
+    ) -> None:
+        """Adds what the registered part called `name` finds wrong with its arguments in a section.
+
+        Args:
+            section: None where it has faults; then the part looks at those arguments that have none.
+        """
+        wrong = {fault[0][len(keys)] for fault in self.faults if fault[0][: len(keys)] == keys != fault[0]}
+        if section is None:
+            try:
+                section = model.model_validate_json(json.dumps({key: raw[key] for key in raw.keys() - wrong}))
+            except ValidationError:  # a required key is at fault
+                return
+        plain = section.model_dump()
+        arguments = {key: plain[key] for key in registry.parameters(name) if key in plain and key not in wrong}
+        for argument, fault in registry.faults(name, arguments):
+            self.faults.append(((*keys, argument), fault))
 
     def _part_name(self, keys: Keys, raw: Any, key: str, registry: Any) -> str | None:
         """The name of the registered part that a section chooses, or None where that is at fault."""

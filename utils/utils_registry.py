@@ -11,17 +11,23 @@ annotations and defaults are the schema (`utils/utils_option.py`), so a new part
     NETWORKS.get("vrt")          # the class
 
 A function that builds something of several parts takes their options by `takes_options_of`.
+
+What makes a part's arguments valid is said by the part: `faults(arguments)` yields (argument, what is wrong). Its
+constructor raises them as one error (`raise_faults`), and the option loader asks before anything is built, so that all
+faults of a file are told at once.
 """
 
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from utils.user_error import UserError
 
 Part = TypeVar("Part", bound=Callable[..., Any])
+Faults = Iterator[tuple[str, str]]
+"""(argument, what is wrong with it) of a part."""
 
 
 class Registry:
@@ -36,15 +42,25 @@ class Registry:
         self.kind = kind
         self.option = option
         self._parts: dict[str, tuple[str, Callable[..., Any]]] = {}
+        self._faults: dict[Callable[..., Any], Callable[[Mapping[str, Any]], Faults]] = {}
 
-    def register(self, *names: str) -> Callable[[Part], Part]:
-        """Decorator: registers a class or function under `names`; the first is the documented one."""
+    def register(
+        self, *names: str, faults: Callable[[Mapping[str, Any]], Faults] | None = None
+    ) -> Callable[[Part], Part]:
+        """Decorator: registers a class or function under `names`; the first is the documented one.
+
+        Args:
+            faults: yields what is wrong with keyword arguments; by default the static method `faults` of a class.
+        """
 
         def decorate(part: Part) -> Part:
             for name in names:
                 known = self._parts.get(name.lower())
                 assert known is None or known[1] is part, f"{self.kind} {name!r} is registered twice"
                 self._parts[name.lower()] = (name, part)
+            found = faults or getattr(part, "faults", None)
+            if found is not None:
+                self._faults[part] = found
             return part
 
         return decorate
@@ -61,6 +77,20 @@ class Registry:
         hint = f" Did you mean {self._parts[near[0]][0]!r}?" if near else ""
         raise UserError(f"{self.option}: no {self.kind} is called {name!r}.{hint} Choices: {', '.join(self.names())}.")
 
+    def name_fault(self, name: str) -> str | None:
+        """What is wrong with a name: nothing is registered under it; None where something is."""
+        try:
+            self.get(name)
+        except UserError as error:
+            return str(error).removeprefix(f"{self.option}: ")
+        return None
+
+    def faults(self, name: str, arguments: Mapping[str, Any]) -> Faults:
+        """What the part called `name` finds wrong with its keyword arguments; those left out are not looked at."""
+        find = self._faults.get(self.get(name))
+        if find is not None:
+            yield from find(arguments)
+
     def names(self) -> list[str]:
         """All registered names, sorted."""
         return sorted(name for name, _ in self._parts.values())
@@ -68,6 +98,21 @@ class Registry:
     def parameters(self, name: str) -> dict[str, inspect.Parameter]:
         """The keyword parameters of the part called `name`, by their names."""
         return keyword_parameters(self.get(name))
+
+
+def check_rules(rules: Iterable[Callable[..., Faults]], arguments: Mapping[str, Any]) -> Faults:
+    """What the rules find wrong. A rule reads the arguments that its parameters name, and needs all of them."""
+    for rule in rules:
+        names = inspect.signature(rule).parameters
+        if names.keys() <= arguments.keys():
+            yield from rule(**{name: arguments[name] for name in names})
+
+
+def raise_faults(option: str, faults: Faults) -> None:
+    """Raises one `UserError` that names every argument at fault, as `option` + its name; nothing without faults."""
+    found = [f"{option}{argument}: {fault}" for argument, fault in faults]
+    if found:
+        raise UserError("Arguments that are not valid or do not fit together:\n- " + "\n- ".join(found) + ".")
 
 
 def keyword_parameters(part: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -261,7 +261,7 @@ def check_video(lq: Tensor, spike: Tensor | None) -> None:
         UserError: frames that are not (B,T,C,H,W), or spikes of another clip.
     """
     if lq.ndim != 5:
-        raise ValueError(f"restore_tiled takes frames (B,T,C,H,W), not {tuple(lq.shape)}")
+        raise UserError(f"restore_tiled takes frames (B,T,C,H,W), not {tuple(lq.shape)}")
     if spike is not None and (spike.ndim != 5 or spike.shape[:2] != lq.shape[:2]):
         raise UserError(
             f"spikes {tuple(spike.shape)} do not belong to frames {tuple(lq.shape)}: "

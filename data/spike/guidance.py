@@ -22,6 +22,7 @@ import numpy as np
 from data.spike.frame_sums import gaussian_support, gaussian_weights, weighted_sums
 from data.spike.intervals import interval_rate
 from data.spike.sync import ExposureWindow
+from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS
 
 
@@ -48,13 +49,13 @@ class Guided:
         reach: int = 64,
     ) -> None:
         if not sigmas or min(sigmas) <= 0:
-            raise ValueError(f"spike representation guided: sigmas are {list(sigmas)}; numbers above 0 are needed.")
+            raise UserError(f"spike representation guided: sigmas are {list(sigmas)}; numbers above 0 are needed.")
         if any(order < 1 for order in orders) or reach < 1:
-            raise ValueError(
+            raise UserError(
                 f"spike representation guided: orders are {list(orders)} and reach is {reach}; each is at least 1."
             )
         if bins < 1 or bins % 2 == 0:
-            raise ValueError(f"spike representation guided: bins is {bins}; an odd number is needed.")
+            raise UserError(f"spike representation guided: bins is {bins}; an odd number is needed.")
         self.sigmas, self.orders, self.bins, self.reach = list(sigmas), list(orders), bins, reach
         self.channels = len(self.sigmas) + 1 + len(self.orders) + bins + 3
 

@@ -17,7 +17,16 @@ CLEAN = Camera(frames=24, begin=4, end=20, ratio=2, threshold=2.0, linear=False,
 
 
 def small(**options: object) -> GuidedSyntheticDataset:
-    return GuidedSyntheticDataset(**{"gt_size": 16, "length": 64, "sim_exposure": [8, 24], "sim_run": 4, **options})
+    return GuidedSyntheticDataset(
+        **{
+            "spike": {"representation": "guided"},
+            "gt_size": 16,
+            "length": 64,
+            "sim_exposure": [8, 24],
+            "sim_run": 4,
+            **options,
+        }
+    )
 
 
 def ramp(times: np.ndarray) -> np.ndarray:

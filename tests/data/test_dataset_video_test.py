@@ -97,7 +97,7 @@ def test_denoising_adds_the_same_noise_as_kair_and_its_level(tree: GoproTree) ->
     noisy = VideoRecurrentTestDataset(dataroot_lq=str(tree.gt), dataroot_gt=None, sigma=30)[1]["L"]
     assert torch.equal(noisy, torch.cat([sample["H"], level[:, :1]], dim=1))
     with pytest.raises(ValueError, match="denoising takes no spikes"):
-        VideoRecurrentTestDatasetRGBSpike(**tree.roots, sigma=30)
+        VideoRecurrentTestDatasetRGBSpike(**tree.roots, spike={"representation": "tfp"}, sigma=30)
 
 
 def test_noise_is_added_to_the_sharp_frames(tree: GoproTree, caplog: pytest.LogCaptureFixture) -> None:

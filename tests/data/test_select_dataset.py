@@ -9,7 +9,7 @@ from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.select_dataset import define_Dataset
 from tests.data.trees import GoproTree
 from utils.options.checks import input_channels
-from utils.options.parts import Registries, dataset_model, default_spike, representation_model
+from utils.options.parts import Registries, dataset_model, representation_model
 from utils.utils_registry import DATASETS, REPRESENTATIONS
 
 
@@ -62,10 +62,6 @@ def test_input_channels_follow_from_the_options(
     section = schema.model_validate({"name": "data", "dataset_type": dataset_type, **values, **roots})
     assert input_channels(section, 3, parts) == channels
     assert define_Dataset(section, seed=0, scale=1, n_channels=3)[0]["L"].shape[1] == channels
-
-
-def test_without_a_representation_spikes_are_bins_of_their_rate() -> None:
-    assert default_spike(Registries(), "VideoRecurrentTrainDatasetRGBSpike") == {"representation": "tfp"}
 
 
 def test_seed_and_scale_are_injected_where_wanted(tree: GoproTree) -> None:

@@ -265,13 +265,13 @@ def test_faults_in_the_arguments_are_named() -> None:
         return str(error.value)
 
     assert "netG.depths" in faults(depths=[2] * 7)
-    assert "choices 0, 2, 4, 6; got 3" in faults(pa_frames=3)
+    assert "choices: 0, 2, 4, 6; got 3" in faults(pa_frames=3)
     assert "multiple of pa_frames / 2 = 2" in faults(pa_frames=4, deformable_groups=3)
     assert "netG.in_chans" in faults(in_chans=1)
     assert "netG.out_chans" in faults(out_chans=1)
     assert "netG.indep_reconsts" in faults(indep_reconsts=[3])
     assert "the first 7 are equal" in faults(embed_dims=[8] * 6 + [16] + [12] * 2)
-    assert "netG.upscale: 5" in faults(upscale=5)
+    assert "netG.upscale: choices: 1, 2, 3, 4, 8, 16; got 5" in faults(upscale=5)
     both = faults(pa_frames=3, in_chans=1)
     assert "pa_frames" in both
     assert "in_chans" in both

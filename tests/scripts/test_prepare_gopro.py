@@ -96,7 +96,12 @@ def test_prepared_forms_give_the_same_samples(raw: Path) -> None:
         roots = {f"dataroot_{side}": f"{raw}/GOPRO_Large/train_{kind}{suffix}" for side, kind in
                  (("gt", "GT"), ("lq", "GT_blurred"))}  # fmt: skip
         data = VideoRecurrentTrainDatasetRGBSpike(
-            **roots, dataroot_spike=f"{raw}/GOPRO_Large_spike_seq/train", num_frame=2, gt_size=16, **options
+            **roots,
+            dataroot_spike=f"{raw}/GOPRO_Large_spike_seq/train",
+            spike={"representation": "tfp"},
+            num_frame=2,
+            gt_size=16,
+            **options,
         )
         return [data[index] for index in range(len(data))]
 

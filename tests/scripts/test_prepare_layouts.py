@@ -205,6 +205,7 @@ def test_x4k1000fps(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         dataroot_gt=str(made / "train_GT"),
         dataroot_lq=str(made / "train_GT_blurred"),
         dataroot_spike=str(spikes / "train"),
+        spike={"representation": "tfp"},
         meta_info_file=str(made / "meta_info_train.txt"),
         num_frame=3,
         gt_size=32,

@@ -1,7 +1,7 @@
 """Small registered parts and an option file without faults, for the tests of the options."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import pytest
 
 from utils.user_error import UserError
 from utils.utils_option import OptionError, Options, Registries, load_options
-from utils.utils_registry import Registry, takes_options_of
+from utils.utils_registry import Faults, Registry, check_rules, takes_options_of
 
 Tree = dict[str, Any]
 
@@ -37,6 +37,20 @@ class Tiny:
         rate: float = 0.1,
         spynet_path: str | None = None,
     ) -> None: ...
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        return check_rules((lengths, rate_in_range), arguments)
+
+
+def lengths(depths: Sequence[int], embed_dims: Sequence[int]) -> Faults:
+    if len(depths) != len(embed_dims):
+        yield "depths", f"has {len(depths)} values, embed_dims {len(embed_dims)}"
+
+
+def rate_in_range(rate: float) -> Faults:
+    if not 0 <= rate <= 1:
+        yield "rate", f"from 0 to 1; got {rate}"
 
 
 @NETWORKS.register("tiny_spike")
@@ -76,14 +90,6 @@ class Spikes:
     ) -> None: ...
 
 
-@DATASETS.register("HalvesByDefault")
-class HalvesByDefault:
-    packs_spikes = "concat"
-
-    def __init__(self, *, spike: dict[str, Any] | None = {"representation": "halves"}) -> None:  # noqa: B006
-        ...
-
-
 @REPRESENTATIONS.register("tfp")
 class Tfp:
     def __init__(self, *, bins: int = 4) -> None:
@@ -111,7 +117,12 @@ class Plain: ...
 def charbonnier(restored: Any, sharp: Any, *, G_charbonnier_eps: float = 1e-9) -> None: ...
 
 
-@LOSSES.register("huber")
+def huber_faults(arguments: Mapping[str, Any]) -> Faults:
+    if not arguments["G_huber_delta"] > 0:
+        yield "G_huber_delta", f"above 0; got {arguments['G_huber_delta']}"
+
+
+@LOSSES.register("huber", faults=huber_faults)
 def huber(restored: Any, sharp: Any, *, G_huber_delta: float = 1.0) -> None: ...
 
 

@@ -57,7 +57,7 @@ def test_numbers_may_be_whole(tmp_path: Path) -> None:
         (
             "datasets.train.spike=3",
             "datasets.train.spike",
-            "not an option of this dataset_type, but of HalvesByDefault, Spikes",
+            "not an option of this dataset_type, but of Spikes",
         ),
         ("task=a/b", "task", "name without slashes"),
         ("logger.wandb_mode=off", "logger.wandb_mode", "one of 'online', 'offline', 'disabled'"),
@@ -146,7 +146,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     tree = spiky(representation="tpf")
     tree["datasets"]["test"] = {"dataset_type": "Frames", "num_frame": "all"}
     tree |= {"scale": 1.5, "foo": 1, "val": {"tile": [1, 2]}, "logger": {"wandb": 1}, "path": {"rot": "x"}}
-    tree["netG"] |= {"depths": [1, "2"]}
+    tree["netG"] |= {"depths": [1, "2"], "rate": 2}
     tree["train"] = {"G_optimizer_lr": "fast", "total_iter": 0}
     assert set(faults(tmp_path, tree, "train.E_decay=2")) == {
         "scale",
@@ -162,6 +162,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         "datasets.test.dataroot_gt",
         "datasets.test.dataroot_lq",
         "netG.depths[1]",
+        "netG.rate",
     }
 
 
@@ -200,13 +201,6 @@ def test_spike_arguments_hold_the_representations_defaults(tmp_path: Path) -> No
     assert train.arguments()["spike"] == {"representation": "voxel", "bins": 32, "log1p": False}
 
 
-def test_default_spike_section_of_a_dataset(tmp_path: Path) -> None:
-    tree = base() | {"datasets": {"train": {"dataset_type": "HalvesByDefault"}}}
-    opt = load(tmp_path, tree)
-    assert (opt.datasets.train.arguments(), opt.netG.in_chans) == ({"spike": {"representation": "halves"}}, 7)
-    assert load(tmp_path, tree, "datasets.train.spike.representation=voxel").netG.in_chans == 35
-
-
 def test_required_spike_section(tmp_path: Path) -> None:
     tree = base() | {"datasets": {"train": {"dataset_type": "Spikes", "dataroot": "x"}}}
     assert faults(tmp_path, tree) == {"datasets.train.spike": "required, but missing"}
@@ -215,10 +209,15 @@ def test_required_spike_section(tmp_path: Path) -> None:
 
 def test_parameters_of_the_chosen_loss_are_options(tmp_path: Path) -> None:
     assert load(tmp_path, base(), "train.G_lossfn_type=huber", "train.G_huber_delta=2").train.G_huber_delta == 2.0
-    assert (
-        faults(tmp_path, base(), "train.G_huber_delta=2")["train.G_huber_delta"]
-        == "not an option of this G_lossfn_type, but of huber"
-    )
+    assert faults(tmp_path, base(), "train.G_huber_delta=-1", "train.G_lossfn_type=huber") == {
+        "train.G_huber_delta": "above 0; got -1.0"
+    }
+
+
+def test_parameters_of_another_loss_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opt = load(tmp_path, base(), "train.G_huber_delta=2")
+    assert not hasattr(opt.train, "G_huber_delta")
+    assert "train.G_huber_delta has no effect: it is of the loss huber." in caplog.messages
 
 
 # Several options together
@@ -272,10 +271,7 @@ def test_representation_refuses_its_parameters(tmp_path: Path) -> None:
         (["netG.upscale=4"], "netG.upscale", "is 4, but scale is 1"),
         (["scale=4", "netG.upscale=4", "datasets.train.gt_size=66"], "datasets.train.gt_size", "no multiple of scale"),
         (["datasets.train.scale=2"], "datasets.train.scale", "is 2, but the top scale is 1"),
-        (["netG.depths=[2, 2, 2]"], "netG.depths", "has 3 values, embed_dims 2, num_heads 2"),
-        (["netG.embed_dims=[12, 13]"], "netG.embed_dims[1]", "13 can't be split into num_heads[1] = 6"),
-        (["netG.num_heads=[6, 0]"], "netG.embed_dims[1]", "0 heads"),
-        (["netG.indep_reconsts=[1, 2]"], "netG.indep_reconsts", "[2]: there are stages 0 to 1 only"),
+        (["netG.depths=[2, 2, 2]"], "netG.depths", "has 3 values, embed_dims 2"),
         (["train.G_scheduler_type=MultiStepLR"], "train.G_scheduler_milestones", "required by MultiStepLR"),
         (["train.G_scheduler_restart_weights=[1]"], "train.G_scheduler_restart_weights", "same length"),
         (["train.vgg_layer_weights=[1, 2]"], "train.vgg_layer_weights", "needs 1 values"),

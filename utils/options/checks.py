@@ -1,7 +1,6 @@
 """Checks that need more than one option, and the options that are accepted but have no effect."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from utils.options.faults import Fault
 from utils.options.parts import Registries
@@ -17,6 +16,7 @@ from utils.options.schema import (
 from utils.tile_plan import AXES, check_tile
 from utils.user_error import UserError
 from utils.utils_memory import parse_memory
+from utils.utils_registry import Registry
 
 NO_EFFECT = {
     "use_static_graph": "a static graph would end the run at fix_iter",
@@ -106,24 +106,11 @@ def dataset_faults(phase: str, section: DatasetOptions, top: TopOptions | None) 
         yield (("datasets", phase, "gt_size"), f"{gt_size} is no multiple of scale, {top.scale}")
 
 
-def network_faults(net: NetworkOptions, top: TopOptions | None) -> Iterator[Fault]:
-    """The lists of a network that go stage by stage, and its scale against the top level's."""
+def scale_faults(net: NetworkOptions, top: TopOptions | None) -> Iterator[Fault]:
+    """The network's scale against the top level's."""
     upscale = getattr(net, "upscale", None)
     if top is not None and isinstance(upscale, int) and upscale != top.scale:
         yield (("netG", "upscale"), f"is {upscale}, but scale is {top.scale}; they have to agree")
-    depths, dims, heads = (_values(net, key) for key in ("depths", "embed_dims", "num_heads"))
-    if depths and dims and heads and not len(depths) == len(dims) == len(heads):
-        yield (
-            ("netG", "depths"),
-            f"has {len(depths)} values, embed_dims {len(dims)}, num_heads {len(heads)}; each needs one per stage",
-        )
-    elif dims and heads:
-        for i, (dim, count) in enumerate(zip(dims, heads, strict=False)):
-            if count < 1 or dim % count:
-                yield (("netG", "embed_dims", i), f"{dim} can't be split into num_heads[{i}] = {count} heads")
-    wrong = [i for i in _values(net, "indep_reconsts") if not 0 <= i < len(depths)]
-    if depths and wrong:
-        yield (("netG", "indep_reconsts"), f"{wrong}: there are stages 0 to {len(depths) - 1} only (one per depth)")
 
 
 def train_faults(train: TrainOptions, registries: Registries) -> Iterator[Fault]:
@@ -156,7 +143,7 @@ def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
         return
     keys = ["tile"] * 3 if val.tile else ["num_frame_testing", "size_patch_testing", "size_patch_testing"]
     window = _values(net, "window_size")
-    if len(window) == 3:
+    if len(window) == 3 and min(window) > 0:
         try:
             check_tile(tile, window)
         except UserError as error:
@@ -183,12 +170,11 @@ def _official_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fa
         yield (("val", "tiling"), f'{only} they know no spikes beside the frames; leave it at "even"')
 
 
-def name_fault(keys: tuple[str, ...], name: str, registry: Any) -> Iterator[Fault]:
+def name_fault(keys: tuple[str, ...], name: str, registry: Registry) -> Iterator[Fault]:
     """A fault where nothing is registered as `name`."""
-    try:
-        registry.get(name)
-    except UserError as error:
-        yield (keys, str(error).partition(": ")[2])
+    unknown = registry.name_fault(name)
+    if unknown is not None:
+        yield keys, unknown
 
 
 def _values(section: NetworkOptions | None, key: str) -> list[int]:

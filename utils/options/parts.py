@@ -68,12 +68,6 @@ def train_model(registries: Registries, lossfn_type: str) -> type[TrainOptions]:
     return _part_model(TrainOptions, registries.losses, lossfn_type)
 
 
-def default_spike(registries: Registries, dataset_type: str) -> dict[str, Any] | None:
-    """The `spike` section of a dataset that is given none."""
-    parameter = registries.datasets.parameters(dataset_type).get("spike")
-    return dict(parameter.default) if parameter and isinstance(parameter.default, dict) else None
-
-
 def all_sections(registries: Registries) -> list[tuple[str, str, type[Section]]]:
     """Every section for every registered part: (dotted name, name of the part or "", schema)."""
     datasets, networks = _one_name_each(registries.datasets), _one_name_each(registries.networks)
@@ -117,8 +111,6 @@ def _part_model(
         kind, default = option_type(parameter.annotation), parameter.default
         if spike is not None and key == "spike":
             kind = spike | None if type(None) in get_args(parameter.annotation) else spike
-            # A default section is filled in before the check, which needs to know its representation.
-            default = None if default is None else inspect.Parameter.empty
         required = default is inspect.Parameter.empty
         fields[key] = (kind, ... if required else _same_as_read(kind, default))
     model = cast(type[SectionType], create_model(f"{base.__name__}_{name}", __base__=base, **fields))

@@ -98,7 +98,6 @@ class TrainOptions(Section):
 
     G_lossfn_type: str = "charbonnier"
     G_lossfn_weight: Rate = 1.0
-    G_charbonnier_eps: Annotated[float, Field(gt=0)] = 1e-9
     G_perceptual_weight: Rate = 0.0
     vgg_type: Literal["vgg16", "vgg19"] = "vgg16"
     vgg_layers: Annotated[list[str], Field(min_length=1)] = ["relu3_3"]
@@ -143,7 +142,8 @@ class TrainOptions(Section):
     checkpoint_print: Positive = 200
     checkpoint_keep: Positive = 3
 
-    manual_seed: Annotated[int, BeforeValidator(_seed), Field(ge=0)] = 0
+    # NumPy's and PyTorch's generators take seeds of 32 bits on all platforms.
+    manual_seed: Annotated[int, BeforeValidator(_seed), Field(ge=0, lt=2**32)] = 0
     deterministic: bool = False
     amp_dtype: Literal["auto", "bf16", "fp16"] | None = "auto"
     accumulate_grad: Positive = 1

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.user_error import UserError
-
 RGB = 3
+# What pixel shuffles of 2 and 3 are composed to; 1 leaves the size as it is.
+UPSCALES = (1, 2, 3, 4, 8, 16)
 # conv_first sees the frame and the four nearest samples of either neighbour.
 WARPED_COPIES = 9
 
@@ -42,16 +42,12 @@ class Upsample(nn.Sequential):
     """Pixel shuffles to `scale` times the size: frames (N, C, H, W) to (N, C, scale*H, scale*W).
 
     Args:
-        scale: a power of two or 3.
+        scale: one of `UPSCALES` above 1.
         channels: C.
-
-    Raises:
-        UserError: another scale.
     """
 
     def __init__(self, scale: int, channels: int) -> None:
-        if scale != 3 and (scale < 2 or scale & (scale - 1)):
-            raise UserError(f"netG.upscale: {scale} cannot be made of pixel shuffles. Choices: 1, 2, 3, 4, 8, 16.")
+        assert scale > 1 and scale in UPSCALES, scale
         factors = [3] if scale == 3 else [2] * int(math.log2(scale))
         layers: list[nn.Module] = []
         for factor in factors:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from utils.utils_registry import Faults
+
 SCALES = 3
 
 
@@ -48,21 +50,23 @@ class NAFBlock(nn.Module):
         return x + self.project2(u * v) * self.gamma
 
 
+def block_faults(blocks: Sequence[int]) -> Faults:
+    """What is wrong with `blocks` of a `NAFUNet`."""
+    if len(blocks) != SCALES or min(blocks) < 0:
+        yield "blocks", f"three numbers from 0 on, one for each scale; got {list(blocks)}"
+
+
 class NAFUNet(nn.Module):
     """Features of pictures seen at three scales: blocks, halve, blocks, halve, blocks, and back with skip sums.
 
     Args:
         channels: C at the first scale; doubled at each of the others.
         blocks: NAF blocks at each scale on the way down, and on the way up but for the smallest.
-
-    Raises:
-        ValueError: not three numbers of blocks.
     """
 
     def __init__(self, channels: int, blocks: Sequence[int]) -> None:
         super().__init__()
-        if len(blocks) != SCALES or min(blocks) < 0:
-            raise ValueError(f"netG.blocks: {list(blocks)}; three numbers of blocks are needed, one for each scale")
+        assert len(blocks) == SCALES, blocks
         first, second, third = (channels * 2**scale for scale in range(SCALES))
         self.encode1, self.decode1 = _stack(first, blocks[0]), _stack(first, blocks[0])
         self.encode2, self.decode2 = _stack(second, blocks[1]), _stack(second, blocks[1])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.user_error import UserError
+from utils.utils_registry import Faults
 
 SCALES = 3
 
@@ -24,6 +24,18 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
+def channel_faults(channels: Sequence[int]) -> Faults:
+    """What is wrong with `channels` of a `SmallUNet`."""
+    if len(channels) != SCALES or min(channels) < 1:
+        yield "channels", f"three numbers from 1 on, for full, half and quarter size; got {list(channels)}"
+
+
+def block_faults(blocks: Sequence[int]) -> Faults:
+    """What is wrong with `blocks` of a `SmallUNet`."""
+    if len(blocks) != SCALES or min(blocks) < 0:
+        yield "blocks", f"three numbers from 0 on, for full, half and quarter size; got {list(blocks)}"
+
+
 class SmallUNet(nn.Module):
     """Features of pictures, seen at three scales.
 
@@ -31,18 +43,11 @@ class SmallUNet(nn.Module):
         in_channels: of the pictures.
         channels: of the features at full, half and quarter size.
         blocks: residual blocks at each size on the way down, and on the way up but for the smallest.
-
-    Raises:
-        UserError: not three of each, or none.
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
-        if len(channels) != SCALES or len(blocks) != SCALES or min(channels) < 1 or min(blocks) < 0:
-            raise UserError(
-                f"netG.channels {list(channels)} and netG.blocks {list(blocks)}: three numbers each, for full, half "
-                "and quarter size"
-            )
+        assert len(channels) == len(blocks) == SCALES, (channels, blocks)
         self.head = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         self.encoders = nn.ModuleList(_blocks(*at_scale) for at_scale in zip(channels, blocks, strict=True))
         pairs = list(itertools.pairwise(channels))

@@ -7,7 +7,8 @@ Design: docs/architecture.md. Test: `python -m pytest tests/models/layers/spike/
 Legend: B batch, T frames, K bins, C channels, H height, W width (of frames), h, w (of spike pictures).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from models.layers.ops.few_frames import at_once, few_frames, joined
 from models.layers.ops.frame_conv import FrameConv
 from models.layers.vrt.stage import ChannelsToSpace
 from utils.user_error import UserError
+from utils.utils_registry import Faults, check_rules, raise_faults
 
 SCALES = 4
 RATIOS = (1, 2, 4, 8)
@@ -123,9 +125,9 @@ class SpikeEncoder3D(nn.Module):
         temporal_strides: Sequence[int] = (1, 1, 1),
         checkpoint: bool = False,
     ) -> None:
+        raise_faults("netG.spike_", self.faults(locals()))
         super().__init__()
         assert len(channels) == SCALES, channels
-        _check_arguments(bins, ratio, temporal_strides)
         self.bins, self.ratio, self.checkpoint = bins, ratio, checkpoint
         self.start = RATIOS.index(ratio)
         self.time_steps = [1] * SCALES
@@ -138,6 +140,11 @@ class SpikeEncoder3D(nn.Module):
                 self.time_steps[i] = self.time_steps[i - 1] * step
                 self.down.append(VoxelConv(channels[i - 1], channels[i], (step, 2, 2)))
             self.blocks.append(nn.Sequential(ResidualBlock3D(channels[i]), ResidualBlock3D(channels[i])))
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        return check_rules((_bins, _ratio, _temporal_strides, _temporal_strides_above), arguments)
 
     def forward(self, spikes: Tensor, size: Size2, padded: Size2) -> list[Tensor]:
         """Encodes the spikes of a clip.
@@ -227,20 +234,26 @@ def _resize_matrix(source: int, length: int, target: int, ratio: int, like: Tens
     return weights / weights.sum(1, keepdim=True)
 
 
-def _check_arguments(bins: int, ratio: int, temporal_strides: Sequence[int]) -> None:
-    """Raises UserError naming every argument that does not fit, by its option key."""
-    faults = []
+def _bins(bins: int) -> Faults:
     if bins < 1:
-        faults.append(f"netG.spike_bins: at least 1; got {bins}")
+        yield "bins", f"time bins per frame, at least 1; got {bins}"
+
+
+def _ratio(ratio: int) -> Faults:
     if ratio not in RATIOS:
-        choices = ", ".join(map(str, RATIOS))
-        faults.append(f"netG.spike_ratio: frame pixels per spike pixel, choices {choices}; got {ratio}")
+        yield "ratio", f"frame pixels per spike pixel, choices: {', '.join(map(str, RATIOS))}; got {ratio}"
+
+
+def _temporal_strides(temporal_strides: Sequence[int]) -> Faults:
     if len(temporal_strides) != SCALES - 1 or min(temporal_strides) < 1:
-        faults.append(f"netG.spike_temporal_strides: {SCALES - 1} numbers from 1 on; got {list(temporal_strides)}")
-    elif ratio in RATIOS and any(step > 1 for step in temporal_strides[: RATIOS.index(ratio)]):
-        faults.append(
-            f"netG.spike_temporal_strides: the first {RATIOS.index(ratio)} are 1, as the pyramid of netG.spike_ratio "
-            f"{ratio} starts below them; got {list(temporal_strides)}"
+        yield "temporal_strides", f"{SCALES - 1} numbers from 1 on; got {list(temporal_strides)}"
+
+
+def _temporal_strides_above(temporal_strides: Sequence[int], ratio: int) -> Faults:
+    first = RATIOS.index(ratio) if ratio in RATIOS else 0
+    if any(step > 1 for step in temporal_strides[:first]):
+        yield (
+            "temporal_strides",
+            f"the first {first} are 1, as the pyramid of spike_ratio {ratio} starts below them; got "
+            f"{list(temporal_strides)}",
         )
-    if faults:
-        raise UserError("The spike encoder's options do not fit together:\n- " + "\n- ".join(faults) + ".")

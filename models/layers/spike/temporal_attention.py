@@ -10,7 +10,7 @@ Legend: B batch, T frames, H height, W width, C channels, P pixels (B*H*W), N he
 are attended to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -20,8 +20,9 @@ from torch.utils.checkpoint import checkpoint
 
 from models.layers.ops.few_frames import at_once
 from models.layers.ops.zero_start import zero_start
+from models.layers.vrt.arguments import mlp_ratio_faults
 from utils.user_error import UserError
-from utils.utils_registry import FUSIONS
+from utils.utils_registry import FUSIONS, Faults, check_rules, raise_faults
 
 MAX_BATCH_TOKENS = 49152
 
@@ -274,8 +275,8 @@ class SpikeTemporalSA(nn.Module):
         max_batch_tokens: int = MAX_BATCH_TOKENS,
         checkpoint: bool = False,
     ) -> None:
+        raise_faults("netG.spike_attn_", self.faults(locals()))
         super().__init__()
-        _check_arguments("netG.spike_attn_", channels, heads, max_batch_tokens)
         self.scales = nn.ModuleList(
             TemporalBlock(
                 dim,
@@ -288,6 +289,11 @@ class SpikeTemporalSA(nn.Module):
             )
             for dim, step in zip(channels, time_steps, strict=True)
         )
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        return check_rules((_heads, _mlp_ratio, _max_batch_tokens), arguments)
 
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """Four tensors (B, T', H', W', C) to the same shapes."""
@@ -326,10 +332,8 @@ class TemporalCrossAttentionFusion(nn.Module):
         max_batch_tokens: int = MAX_BATCH_TOKENS,
         checkpoint: bool = False,
     ) -> None:
+        raise_faults("netG.fuse_", self.faults(locals()))
         super().__init__()
-        _check_arguments("netG.fuse_", channels, heads, max_batch_tokens)
-        if window < 1 or window % 2 == 0:
-            raise UserError(f"netG.fuse_window: side of a neighbourhood, an odd number from 1 on; got {window}.")
         self.scales = nn.ModuleList()
         for dim, step in zip(channels, time_steps, strict=True):
             block = TemporalBlock(
@@ -346,6 +350,11 @@ class TemporalCrossAttentionFusion(nn.Module):
             zero_start(block.attn.project)
             zero_start(block.mlp[-1])
             self.scales.append(block)
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        return check_rules((_heads, _mlp_ratio, _window, _max_batch_tokens), arguments)
 
     def forward(self, stage: int, frames: Tensor, spikes: Tensor) -> Tensor:
         """Fuses one scale.
@@ -379,8 +388,20 @@ def chunk_limit(adaptive_chunk: bool, max_batch_tokens: int, chunk_size: int, ch
     return max_batch_tokens if adaptive_chunk else chunk_size**2
 
 
-def _check_arguments(prefix: str, channels: Sequence[int], heads: int, max_batch_tokens: int) -> None:
+def _heads(channels: Sequence[int], heads: int) -> Faults:
     if heads < 1 or any(dim % heads for dim in channels):
-        raise UserError(f"{prefix}heads: has to divide netG.embed_dims[:4] = {list(channels)}; got {heads}.")
+        yield "heads", f"has to divide netG.embed_dims[:4] = {list(channels)}; got {heads}"
+
+
+def _mlp_ratio(channels: Sequence[int], mlp_ratio: float) -> Faults:
+    yield from mlp_ratio_faults(mlp_ratio, channels)
+
+
+def _window(window: int) -> Faults:
+    if window < 1 or window % 2 == 0:
+        yield "window", f"side of a neighbourhood, an odd number from 1 on; got {window}"
+
+
+def _max_batch_tokens(max_batch_tokens: int) -> Faults:
     if max_batch_tokens < 1:
-        raise UserError(f"{prefix}max_batch_tokens: pixels that go at a time, at least 1; got {max_batch_tokens}.")
+        yield "max_batch_tokens", f"pixels computed at a time, at least 1; got {max_batch_tokens}"

@@ -154,4 +154,4 @@ def test_a_test_set_encodes_the_perturbed_spikes(tmp_path: Path, mode: str) -> N
 def test_a_test_set_refuses_an_unknown_kind(tmp_path: Path) -> None:
     tree = make_gopro_tree(tmp_path, clips=1, frames=2)
     with pytest.raises(ValueError, match="spike_perturb: kind 'gone'"):
-        VideoRecurrentTestDatasetRGBSpike(**tree.roots, spike_perturb={"kind": "gone"})
+        VideoRecurrentTestDatasetRGBSpike(**tree.roots, spike={"representation": "tfp"}, spike_perturb={"kind": "gone"})

@@ -23,12 +23,6 @@ def test_upsample(scale: int, convolutions: list[int]) -> None:
     assert module(torch.randn(2, 4, 3, 5)).shape == (2, 4, 3 * scale, 5 * scale)
 
 
-@pytest.mark.parametrize("scale", [0, 1, 5, 6])
-def test_upsample_names_its_choices(scale: int) -> None:
-    with pytest.raises(ValueError, match=rf"netG.upscale: {scale} .*Choices: 1, 2, 3, 4, 8, 16"):
-        Upsample(scale, 4)
-
-
 def test_space_to_channels_order_and_inverse() -> None:
     x = torch.arange(2 * 3 * 4 * 6 * 5).view(2, 3, 4, 6, 5)
     y = SpaceToChannels()(x)
