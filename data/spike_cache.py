@@ -12,17 +12,16 @@ Test: `python -m pytest tests/data/test_spike_cache.py`.
 import functools
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.array_cache import ArrayCache
 from data.picture_crop import Box
-from utils.utils_file import atomic_write
 
-SOURCES = ("data/spike/*.py", "data/spike_io.py", "data/spike_cache.py", "utils/spike_loader.py")
+SOURCES = ("data/spike/**/*.py", "data/spike_io.py", "data/spike_cache.py", "utils/spike_loader.py")
 
 
 class SpikeCache:
@@ -34,7 +33,7 @@ class SpikeCache:
     """
 
     def __init__(self, folder: Path, shared: dict[str, Any]) -> None:
-        self.folder = folder
+        self._arrays = ArrayCache(folder)
         self.shared = {**shared, "code": code_version()}
 
     def read(self, path: Path, own: dict[str, Any], box: Box, encode: Callable[[], np.ndarray]) -> np.ndarray:
@@ -47,12 +46,7 @@ class SpikeCache:
         state = path.stat()
         file = [str(path.resolve()), state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
         key = json.dumps({**self.shared, **own, "file": file}, sort_keys=True)
-        stored = self.folder / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-        if not stored.is_file():
-            with atomic_write(stored, "wb") as target:
-                np.savez(target, channels=encode(), key=np.array(key))
-        found, channels = _open(stored)
-        assert found == key, f"{stored}: two keys have one hash"
+        channels = self._arrays.read(path.stem, key, encode)
         return np.ascontiguousarray(channels[:, box.top : box.top + box.height, box.left : box.left + box.width])
 
 
@@ -78,20 +72,3 @@ def description(part: Any) -> Any:
     if hasattr(part, "__dict__"):
         return {"class": type(part).__qualname__, **{key: description(value) for key, value in vars(part).items()}}
     return part
-
-
-def _open(stored: Path) -> tuple[str, np.ndarray]:
-    """The key, and the channels mapped into memory, so that a box reads no more than its rows."""
-    with zipfile.ZipFile(stored) as archive:
-        with archive.open("key.npy") as member:
-            key = str(np.lib.format.read_array(member))
-        entry = archive.getinfo("channels.npy")
-        with archive.open(entry) as member:
-            np.lib.format.read_magic(member)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-            header = member.tell()
-    with open(stored, "rb") as file:  # the local header's own lengths: its extra field may be padded
-        file.seek(entry.header_offset + 26)
-        lengths = np.frombuffer(file.read(4), "<u2")
-    offset = entry.header_offset + 30 + int(lengths.sum()) + header
-    return key, np.memmap(stored, dtype, "r", offset, shape)

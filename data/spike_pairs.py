@@ -9,6 +9,7 @@ Each source has `names`, `size(index)` and `read(index, box, rng)`; simulation d
 sample depends on its seed alone. Test: `python -m pytest tests/data/test_dataset_spikling.py`.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from data.array_cache import ArrayCache
 from data.frame_io import Box
 from data.spike.simulation.interpolate import to_spike_clock
 from data.spike.simulation.motion import SUPERSAMPLING, CameraScene
@@ -26,9 +28,10 @@ from data.spike.simulation.simulate import IntegrateAndFire, sensor_light, to_ui
 from data.spike.spikling_npz import load_spike_numpy, spike_numpy_shape
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import PICTURE_SUFFIXES, FrameSize, FrameSource
+from data.spike_cache import code_version
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
-from utils.utils_file import atomic_write, find_files, list_folder
+from utils.utils_file import find_files, list_folder
 from utils.utils_image import imread_rgb
 
 PATH_LENGTH = 100  # sharp frames; a camera's path has periods up to 60
@@ -314,13 +317,8 @@ def _light_clock(source: FrameSource, ratio: int, ticks: int, cache: Path | None
     """What a sensor sees of a video on the clock, (T,h,w) uint8; read from or written to `cache` where there is one."""
     if cache is None:
         return _interpolate(source, ratio, ticks)
-    identity = source.identity()
-    path = cache / f"{source.path.stem}_{identity['frames']}_{identity['bytes']}_{ratio}_{ticks}.npy"
-    if not path.is_file():
-        frames = _interpolate(source, ratio, ticks)
-        with atomic_write(path, "wb") as file:
-            np.save(file, frames)
-    return np.load(path, mmap_mode="r")
+    key = json.dumps({"files": source.state(), "ratio": ratio, "ticks": ticks, "code": code_version()})
+    return ArrayCache(cache).read(source.path.stem, key, lambda: _interpolate(source, ratio, ticks))
 
 
 def _interpolate(source: FrameSource, ratio: int, ticks: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Sharp frames read from a video file or a folder of pictures, one at a time and brought to one size."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 
 from utils.user_error import UserError
-from utils.utils_file import list_folder
+from utils.utils_file import list_folder, sha256_of
 from utils.utils_image import PICTURE_SUFFIXES as PICTURE_SUFFIXES
 from utils.utils_image import imread_rgb
 
@@ -123,6 +124,14 @@ class FrameSource:
             capture.release()
 
     def identity(self) -> dict[str, int | str]:
-        """What tells this source from another, without reading it."""
+        """What tells this source from another of the same name, wherever it lies."""
         files = self.pictures or [self.path]
-        return {"name": self.path.name, "frames": self.length, "bytes": sum(file.stat().st_size for file in files)}
+        digest = hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()[:16]
+        size = sum(file.stat().st_size for file in files)
+        return {"name": self.path.name, "frames": self.length, "bytes": size, "sha256": digest}
+
+    def state(self) -> list[list[int | str]]:
+        """Path, size and time of change of every file: what tells these frames from others, of any name."""
+        files = [(file.resolve(), file.stat()) for file in self.pictures or [self.path]]
+        own: list[list[int | str]] = [[str(path), status.st_size, status.st_mtime_ns] for path, status in files]
+        return [*own, [repr(self.size), self.length]]

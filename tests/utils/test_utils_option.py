@@ -60,6 +60,8 @@ def test_numbers_may_be_whole(tmp_path: Path) -> None:
             "not an option of this dataset_type, but of Spikes",
         ),
         ("task=a/b", "task", "name without slashes"),
+        ("task=..", "task", "neither . nor .."),
+        ("task=.", "task", "neither . nor .."),
         ("logger.wandb_mode=off", "logger.wandb_mode", "one of 'online', 'offline', 'disabled'"),
     ],
 )
@@ -310,3 +312,11 @@ def test_train_defaults_are_kairs() -> None:
     defaults = {key: field.default for key, field in TrainOptions.model_fields.items()}
     kair = {"G_optimizer_betas": [0.9, 0.999], "G_optimizer_wd": 0, "G_scheduler_restart_weights": 1, "E_decay": 0}
     assert {key: defaults[key] for key in kair} == kair
+
+
+@pytest.mark.parametrize("key", ["logger.wandb", "logger.wandb_mode"])
+def test_a_key_of_an_account_is_not_echoed(tmp_path: Path, key: str) -> None:
+    secret = "0123456789abcdef0123456789abcdef01234567"
+    for value in (secret, f'{{"key": "{secret}"}}', f'["{secret}"]'):
+        found = faults(tmp_path, base(), f"{key}={value}")
+        assert key in str(found) and "not shown" in str(found) and secret[:8] not in str(found)

@@ -100,8 +100,8 @@ def write_page(
         "subtitle": "".join(f"<p>{html.escape(line)}</p>" for line in settings),
         "body": "\n".join(parts),
         "footer": "S-VRT · metrics.json, metrics.csv",
-        # "</" would end the script element.
-        "metrics": json.dumps(scores.summary(), allow_nan=False, ensure_ascii=False).replace("</", "<\\/"),
+        # "</script" would end the script element, "<!--<script" would keep it from ending.
+        "metrics": json.dumps(scores.summary(), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c"),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: content[match[1]], TEMPLATE.read_text(encoding="utf-8"))
     with atomic_write(path) as file:

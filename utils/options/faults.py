@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -40,10 +41,13 @@ EXPECTED = {
     "too_short": "at least {min_length} values",
     "too_long": "at most {max_length} values",
     "string_too_short": "text that is not empty",
-    "string_pattern_mismatch": "a name without slashes",
+    "string_too_long": "text of at most {max_length} characters",
+    "string_pattern_mismatch": "a name without slashes, which is neither . nor ..",
     "none_required": "null",
 }
 
+
+SECRET_LENGTH = 12  # characters with quotes; keys of accounts are longer
 
 CHOOSERS = {
     "datasets.*": "dataset_type",
@@ -131,7 +135,7 @@ def _sentence(keys: Keys, details: Sequence[ErrorDetails], model: type[Section],
         return "required, but missing"
     given = first["input"]
     expected = " or ".join(dict.fromkeys(_expectation(detail) for detail in details))
-    sentence = f"expected {expected}, got {_shown(given)}"
+    sentence = f"expected {expected}, got {_shown(keys, given)}"
     if first["type"] == "literal_error" and isinstance(given, str):
         meant = nearest(given, [choice.strip("'") for choice in str(first["ctx"]["expected"]).split(" or ")])
         return sentence + (f"; did you mean {meant!r}?" if meant else "")
@@ -160,9 +164,11 @@ def _expectation(detail: ErrorDetails) -> str:
     return f"something else ({detail['msg']})"
 
 
-def _shown(value: Any) -> str:
-    """A value as the file has it, shortened."""
+def _shown(keys: Keys, value: Any) -> str:
+    """A value as the file has it, shortened; what may be a key of an account is not shown."""
     text = json.dumps(value, default=str, ensure_ascii=False)
+    if len(text) > SECRET_LENGTH and any(re.search(r"wandb|api_?key|token|secret|password", str(key)) for key in keys):
+        return "a value that is not shown here, as it may be a secret"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

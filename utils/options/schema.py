@@ -203,10 +203,14 @@ class LoggerOptions(Section):
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
 
 
+FOLDER_NAME = r"^(?:[^./\\\x00-\x1f]|\.[^./\\\x00-\x1f]|\.\.[^/\\\x00-\x1f])[^/\\\x00-\x1f]*$"
+"""A name without slashes and control characters that is neither "." nor "..": results stay inside their root."""
+
+
 class TopOptions(Section):
     """The keys outside all sections."""
 
-    task: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
+    task: Annotated[str, Field(min_length=1, max_length=80, pattern=FOLDER_NAME)]
     model: str = "vrt"
     gpu_ids: list[NotNegative] | None = None
     dist: bool | None = None

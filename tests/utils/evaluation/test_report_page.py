@@ -16,7 +16,7 @@ from utils.evaluation.sweep import Sweep, SweepRow
 
 SIZE = (120, 160)
 COLOURS = {"input": (0, 0, 0), "sdm": (0, 0, 255), "gaussian": (90, 90, 90), "": (255, 255, 255), "sharp": (255, 0, 0)}
-CLIPS = ["clip", "<b>&\"'</script>"]
+CLIPS = ["clip", "<b>&\"'</script><!--<script>"]
 BLACK, WHITE, RED = COLOURS["input"], COLOURS[""], COLOURS["sharp"]
 
 
