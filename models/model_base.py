@@ -66,6 +66,8 @@ class ModelBase:
         self.bad_steps = 0
         self.bad_steps_file: Path | None = None
         self.log: dict[str, Tensor | float] = {}
+        self._sums: dict[str, Tensor | float] = {}
+        self._summed = 0
         self._fixed: bool | None = None
         self.network: nn.Module = self.netG
 
@@ -83,9 +85,15 @@ class ModelBase:
         return self.optimizer.param_groups[0]["lr"]
 
     def measured(self) -> dict[str, float]:
-        """`log` averaged over the ranks; all of them have to ask."""
-        sums = all_reduce_sum([float(value) for value in self.log.values()], self.dist)
-        return dict(zip(self.log, (sums / self.dist.world_size).tolist(), strict=True))
+        """`log` averaged over the steps taken since the last call, and over the ranks; all of them have to ask.
+
+        A single step of a small batch tells its samples' difficulty more than the network's progress. Where every step
+        was skipped, the last one's numbers.
+        """
+        sums, count = (self._sums, self._summed) if self._summed else (self.log, 1)
+        totals = all_reduce_sum([float(value) / count for value in sums.values()], self.dist)
+        self._sums, self._summed = {}, 0
+        return dict(zip(sums, (totals / self.dist.world_size).tolist(), strict=True))
 
     def prepare(self, step: int) -> None:
         """Compiles blocks before the first step; freezes the parameters of `fix_keys` before step `fix_iter`, and wraps
@@ -149,6 +157,9 @@ class ModelBase:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.bad_steps = 0
+        # On the device: reading the numbers would wait for it in every step.
+        self._sums = {name: self._sums.get(name, 0.0) + value for name, value in self.log.items()}
+        self._summed += 1
         self._update_average()
         return True
 
