@@ -37,10 +37,13 @@ from utils.utils_option import Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; the exit code: 0 done, 1 the disk is full, 2 a mistake in flags, options, data or checkpoint."""
+    """Command line; the exit code: 0 done, 1 the disk is full, 2 a mistake in flags, options or data, 130 Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     arguments = parse(argv, __doc__ or "")
-    return run_command(lambda: test(options(arguments), arguments))
+    go_on = "the same command with --save_result --resume goes on"
+    if not arguments.save_result:
+        go_on = "nothing is kept to go on from; with --save_result, --resume goes on after the frames that are written"
+    return run_command(lambda: test(options(arguments), arguments), go_on)
 
 
 def test(opt: Options, arguments: argparse.Namespace) -> None:

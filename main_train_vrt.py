@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done or told to stop, 1 failed, 2 a mistake in options or data."""
     arguments = trainer_parser(__doc__ or "").parse_args(argv)
     try:
-        code = run_command(lambda: run(arguments))
+        code = run_command(lambda: run(arguments), go_on="the same command resumes from the newest checkpoint")
     except (TrainingStopped, NotSaved) as error:
         logger.error("Training stopped: %s", error)
         traceback.clear_frames(error.__traceback__)  # ends the loader's workers
@@ -96,6 +96,11 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
     samples = state.get("samples", step * batch_size)
     batches = stream(opt, train_set, dist, consumed=samples)
     state.clear()  # its tensors are in the model now
+    if step >= opt.train.total_iter:
+        logger.info(
+            "Finished already: all %d steps are taken. To go on raise train.total_iter; to test: ./svrt test --opt %s",
+            opt.train.total_iter, folder / "options" / "resolved.json",
+        )  # fmt: skip
 
     # Nothing is wrong so far: the experiment's curves, log and folder.
     writer = Writer(folder, opt.logger, dist.rank, config=options_to_dict(opt), resumed_step=step)

@@ -101,6 +101,22 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert run.train() == 0
     assert differing(before, run.weights(2)) == []
     assert stamps == {name: (run.folder / name).stat().st_mtime_ns for name in stamps}
+    assert run.log().count("Finished already: all 2 steps are taken.") == 1
+
+
+def test_an_untrained_flow_that_is_meant_and_tests_that_are_not(tmp_path: Path) -> None:
+    run = TinyRun.make(tmp_path)
+    assert run.train("netG.spynet_path=null", "train.checkpoint_test=null") == 0
+    assert "spynet_path" not in run.log() and not AVERAGE_LINE.search(run.log())
+
+
+def test_losses_are_means_since_the_last_line(tmp_path: Path) -> None:
+    single, pairs = (TinyRun.make(tmp_path / name) for name in ("single", "pairs"))
+    assert single.train("train.total_iter=4") == 0
+    assert pairs.train("train.total_iter=4", "train.checkpoint_print=2") == 0
+    losses = [[float(match[4]) for match in STEP_LINE.finditer(run.log())] for run in (single, pairs)]
+    means = [sum(losses[0][begin : begin + 2]) / 2 for begin in (0, 2)]
+    assert losses[1] == pytest.approx(means, rel=2e-3)  # lines have four digits
 
 
 def test_fixed_parameters_move_from_fix_iter_on(tmp_path: Path) -> None:

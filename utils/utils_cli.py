@@ -5,6 +5,7 @@ traceback.
 import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,14 +21,17 @@ def program(module: str) -> str:
     return sys.argv[0] if sys.argv[0].startswith("svrt ") else f"python -m {module}"
 
 
-def run_command(command: Callable[[], None]) -> int:
+def run_command(command: Callable[[], None], go_on: str = "") -> int:
     """Runs a command.
 
     The message of a `UserError` is all that is printed. Every other exception passes with its traceback, except a full
-    disk.
+    disk and Ctrl-C.
+
+    Args:
+        go_on: what to do after Ctrl-C or where the disk was full.
 
     Returns:
-        Exit code: 0 done, 1 the disk is full, 2 a user's mistake.
+        Exit code: 0 done, 1 the disk is full, 2 a user's mistake, 130 Ctrl-C.
     """
     try:
         command()
@@ -38,13 +42,15 @@ def run_command(command: Callable[[], None]) -> int:
         # The traceback keeps loaders alive; left to the garbage collector, each of their workers takes 5 s to end.
         traceback.clear_frames(error.__traceback__)
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nStopped by Ctrl-C{'; ' * bool(go_on)}{go_on}\n")
+        return 128 + signal.SIGINT
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         name = "" if error.filename is None else f"{error.filename}: "
         sys.stderr.write(
-            f"Error: {name}{error.strerror}; what was written before stays. Free some space and go on: "
-            "training resumes by itself, testing with --resume\n"
+            f"Error: {name}{error.strerror}; free some space, then {go_on or 'start the same command again'}\n"
         )
         return 1
 

@@ -48,8 +48,10 @@ class Run:
     @property
     def test_due(self) -> bool:
         """Whether the network is to be tested after this step."""
-        due = self.step % self.opt.train.checkpoint_test == 0 or self.last
-        return self.test_set is not None and self.step > 0 and due
+        interval = self.opt.train.checkpoint_test
+        if interval is None or self.test_set is None or self.step == 0:
+            return False
+        return self.step % interval == 0 or self.last
 
     def save(self) -> None:
         """Writes a checkpoint, on rank 0, of weights that are the same on all."""

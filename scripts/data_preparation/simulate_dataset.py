@@ -11,7 +11,9 @@ data set that is there with the same parameters is kept. Exit code 2: a mistake 
 
 import argparse
 import functools
+import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +25,7 @@ import numpy as np
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data.spike.simulation.gopro_layout import SPLITS, Clip, is_complete, write_dataset
+from data.spike.simulation.gopro_layout import PICTURES, RECIPE, SPIKES, SPLITS, Clip, is_complete, write_dataset
 from data.spike.simulation.interpolate import FLOW_MIN_SIDE, to_spike_clock
 from data.spike.simulation.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CameraScene, load_photograph
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
@@ -31,10 +33,16 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
 from scripts.flags import simulate_parser
 from utils.user_error import UserError
+from utils.utils_cli import run_command
+from utils.utils_file import atomic_write
 
 DEMO_SIZE = (128, 160)
 DEMO_SPEED = (1.1, 2.2)
 """Range of the camera's top speed in the demo, in pixels per sharp frame at DEMO_SIZE."""
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO_RECIPE = ROOT / "options" / "demo" / "quickstart.json"
+RECIPE_STEPS = 2000  # of the option file that is written; about an hour on two CPU cores
 
 MAKER = 1
 """Counted up when the same parameters give other data, so that older sets are told apart."""
@@ -154,6 +162,7 @@ def make(args: argparse.Namespace, kind: dict[str, Any], clips: Callable[[Exposu
     root = args.root
     if not args.force and is_complete(root, parameters):
         print(f"{root} is complete and made with these parameters: kept (--force makes it again)")
+        print(how_to_train(args))
         return
     todo = clips(exposure)
     write_dataset(root, todo, exposure, parameters)
@@ -161,6 +170,42 @@ def make(args: argparse.Namespace, kind: dict[str, Any], clips: Callable[[Exposu
         lengths = [clip.length for clip in todo if clip.split == split]
         print(f"{split}: {len(lengths)} clips, {sum(lengths)} pictures")
     print(f"written to {root}")
+    if args.video:
+        write_recipe(root, args, tests=any(clip.split == "test" for clip in todo))
+    print(how_to_train(args))
+
+
+def how_to_train(args: argparse.Namespace) -> str:
+    """The command that trains on the data set."""
+    recipe = args.root / RECIPE if args.video else DEMO_RECIPE.relative_to(ROOT)
+    return f"train on it: ./svrt train --opt {recipe}"
+
+
+def write_recipe(root: Path, args: argparse.Namespace, tests: bool) -> None:
+    """Writes an option file that trains the demo's network on the data set, and longer.
+
+    Args:
+        tests: there are clips for testing.
+    """
+
+    def section(split: str) -> dict[str, Any]:
+        pictures = root / PICTURES
+        return {
+            "dataroot_gt": str(pictures / f"{split}_GT"),
+            "dataroot_lq": str(pictures / f"{split}_GT_blurred"),
+            "dataroot_spike": str(root / SPIKES / split),
+            "spike_threshold": args.threshold,
+        }
+
+    every = RECIPE_STEPS // 4
+    tree = {
+        "base": os.path.relpath(DEMO_RECIPE, root),
+        "task": root.name,
+        "datasets": {"train": section("train"), "test": section("test") if tests else None},
+        "train": {"total_iter": RECIPE_STEPS, "checkpoint_save": every, "checkpoint_test": every},
+    }
+    with atomic_write(root / RECIPE) as file:
+        json.dump(tree, file, indent=2, ensure_ascii=False)
 
 
 def make_demo(args: argparse.Namespace) -> None:
@@ -245,16 +290,15 @@ def check(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     args = parse(argv)
-    try:
+
+    def simulate() -> None:
         check(args)
         if args.video:
             make_from_videos(args)
         else:
             make_demo(args)
-    except (UserError, OSError) as error:
-        print(f"simulate_dataset: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run_command(simulate, go_on="nothing is left behind; the same command starts anew")
 
 
 if __name__ == "__main__":

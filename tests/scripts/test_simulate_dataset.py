@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
+from data.select_dataset import define_Dataset
 from data.spike.simulation import gopro_layout
 from data.spike.simulation.simulate import integrate_and_fire, sensor_light
 from data.spike.sync import ExposureWindow, SyncTable
 from scripts.data_preparation.simulate_dataset import main
 from utils.spike_loader import SpikeStream
 from utils.utils_image import imread_rgb
+from utils.utils_option import load_options
 
 SMALL = [
     "--size",
@@ -156,8 +158,27 @@ def test_what_breaks_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: p
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(gopro_layout, "write_spikes", full_disk)
-    assert main(["--root", str(tmp_path / "set"), *SMALL]) == 2
+    assert main(["--root", str(tmp_path / "set"), *SMALL]) == 1
     assert len(written) == 4 and not list(tmp_path.iterdir())
+
+
+def test_an_option_file_trains_on_it(
+    frames: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--root", "sets/mine", "--video", str(frames("still", 30)), "--n", "3", "--threshold", "1.5"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.endswith("train on it: ./svrt train --opt sets/mine/train.json\n")
+    opt = load_options("sets/mine/train.json")
+    assert opt.task == "mine" and opt.netG.net_type == "vrt"
+    for section in (opt.datasets.train, opt.datasets.test):
+        assert section is not None and section.arguments()["spike_threshold"] == 1.5
+        build = {"seed": 0, "scale": 1, "n_channels": 3}
+        shrink = {"gt_size": 16, "num_frame": 2} if section is opt.datasets.train else {}
+        assert len(define_Dataset(section.model_copy(update=shrink), **build)) == 1 or section is opt.datasets.train
+    # It is part of the set: the same command keeps it, and one with other parameters may replace it.
+    assert main(arguments) == 0 and main([*arguments, "--seed", "1", "--force", "--split", "train"]) == 0
+    assert load_options("sets/mine/train.json").datasets.test is None
 
 
 def numbers(root: Path, split: str, clip: str) -> list[int]:

@@ -96,3 +96,11 @@ def test_mistakes_travel_between_ranks(error: UserError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error) and str(copy) == str(error)
     assert getattr(copy, "faults", None) == getattr(error, "faults", None)
+
+
+def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert run_command(interrupted, go_on="--resume goes on") == 130
+    assert capsys.readouterr().err == "\nStopped by Ctrl-C; --resume goes on\n"

@@ -137,7 +137,7 @@ class TrainOptions(Section):
     G_param_strict: bool = True
     E_param_strict: bool = True
 
-    checkpoint_test: Positive = 5000
+    checkpoint_test: Positive | None = 5000
     checkpoint_save: Positive = 5000
     checkpoint_print: Positive = 200
     checkpoint_keep: Positive = 3

@@ -34,7 +34,8 @@ SPLITS = ("train", "test")
 PICTURES = "GOPRO_Large"
 SPIKES = "GOPRO_Large_spike_seq"
 MANIFEST = "simulation.json"
-OWN_ENTRIES = {PICTURES, SPIKES, MANIFEST, *(f"meta_info_{split}.txt" for split in SPLITS)}
+RECIPE = "train.json"
+OWN_ENTRIES = {PICTURES, SPIKES, MANIFEST, RECIPE, *(f"meta_info_{split}.txt" for split in SPLITS)}
 
 
 @dataclass(frozen=True)
