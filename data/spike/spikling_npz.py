@@ -10,13 +10,16 @@
 Format and names: github.com/lshpku/spikling, `utils.py`.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from utils.numpy_files import read_npz
 from utils.spike_loader import SpikeFormatError
+from utils.user_error import UserError
 from utils.utils_file import atomic_write
+
+MOST_FRAMES = 1 << 31  # of a pair
 
 
 def load_spike_numpy(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -26,9 +29,9 @@ def load_spike_numpy(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         SpikeFormatError: no such file, not an .npz, or its arrays do not hold together.
     """
     packed, tag, length = _load(path, "seq", "tag", "length")
-    frames = int(length)
+    frames = int(length.item())
     fits = packed.ndim == 3 and packed.dtype == tag.dtype == np.uint8 and packed.shape[1:] == tag.shape
-    if not fits or frames < 1 or len(packed) != -(-frames // 8):
+    if not fits or packed.size == 0 or len(packed) != -(-frames // 8):
         raise SpikeFormatError(
             f"{path}: seq {packed.dtype} {packed.shape}, tag {tag.dtype} {tag.shape} and length {frames} do not hold "
             f"together; they are uint8 (ceil(length/8), H, W) and uint8 (H, W)"
@@ -39,7 +42,9 @@ def load_spike_numpy(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 def spike_numpy_shape(path: str | Path) -> tuple[int, int, int]:
     """(L, H, W) of a pair, without reading its spikes; errors as `load_spike_numpy`."""
     tag, length = _load(path, "tag", "length")
-    return int(length), *tag.shape
+    if tag.ndim != 2 or tag.size == 0:
+        raise SpikeFormatError(f"{path}: tag is {tag.dtype} {tag.shape}, not a picture (H, W)")
+    return int(length.item()), *tag.shape
 
 
 def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None:
@@ -66,11 +71,12 @@ def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None
 
 
 def _load(path: str | Path, *names: str) -> list[np.ndarray]:
-    """Arrays of an .npz."""
+    """Arrays of a pair, the last one `length`."""
     try:
-        with np.load(path) as pair:
-            return [pair[name] for name in names]
-    except OSError as error:
-        raise SpikeFormatError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise SpikeFormatError(f"{path}: not a pair of spikling, an .npz with {', '.join(names)} ({error})") from error
+        arrays = read_npz(path, names)
+    except UserError as error:
+        raise SpikeFormatError(f"{error}; a pair of spikling is an .npz with seq, tag and length") from error
+    length = arrays["length"]
+    if length.size != 1 or length.dtype.kind not in "iu" or not 1 <= int(length.item()) <= MOST_FRAMES:
+        raise SpikeFormatError(f"{path}: length is {length.dtype} {np.array2string(length, threshold=4)}, not a count")
+    return [arrays[name] for name in names]

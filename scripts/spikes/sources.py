@@ -9,11 +9,11 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data.spike.spikling_npz import load_spike_numpy
+from utils.numpy_files import map_npy, read_npz
 from utils.spike_loader import SpikeStream, find_threshold
 from utils.user_error import UserError
 from utils.utils_progress import progress
@@ -97,25 +97,20 @@ def open_source(args: argparse.Namespace) -> Source:
 
 def _open_array(path: Path, axes: str) -> np.ndarray:
     """(T, h, w) uint8 or bool of an .npy (mapped) or .npz file."""
-    try:
-        loaded = np.load(path, mmap_mode="r")
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: cannot be read as a numpy file ({error})") from error
-    array = loaded if isinstance(loaded, np.ndarray) else _from_archive(path, loaded)
+    array = _from_archive(path) if zipfile.is_zipfile(path) else map_npy(path)
     if array.ndim != 3 or array.dtype not in (np.uint8, np.bool_) or array.size == 0:
         raise UserError(f"{path}: {array.dtype} of shape {array.shape}; spikes are uint8 or bool with three axes")
     return array.transpose(2, 0, 1) if axes == "hwt" else array
 
 
-def _from_archive(path: Path, archive: Any) -> np.ndarray:
+def _from_archive(path: Path) -> np.ndarray:
     """The spikes of an .npz."""
-    with archive:
-        names = set(archive.files)
-        if {"seq", "tag", "length"} <= names:
-            return load_spike_numpy(path)[0]
-        found = [array for array in (archive[name] for name in archive.files) if array.ndim == 3]
+    arrays = read_npz(path)
+    if {"seq", "tag", "length"} <= arrays.keys():
+        return load_spike_numpy(path)[0]
+    found = [array for array in arrays.values() if array.ndim == 3]
     if len(found) != 1:
-        raise UserError(f"{path}: holds {', '.join(sorted(names))}; one array with three axes is needed")
+        raise UserError(f"{path}: holds {', '.join(sorted(arrays))}; one array with three axes is needed")
     return found[0]
 
 

@@ -37,11 +37,22 @@ def test_what_is_not_a_pair_is_told(tmp_path):
     with pytest.raises(SpikeFormatError, match="cannot be read"):
         load_spike_numpy(path)
     path.write_bytes(b"no archive")
-    with pytest.raises(SpikeFormatError, match="not a pair of spikling"):
+    with pytest.raises(SpikeFormatError, match=r"a pair of spikling is an \.npz"):
         load_spike_numpy(path)
     np.savez(path, seq=np.zeros((1, 2, 2), np.uint8))
-    with pytest.raises(SpikeFormatError, match="not a pair of spikling"):
+    with pytest.raises(SpikeFormatError, match=r"a pair of spikling is an \.npz"):
         load_spike_numpy(path)
     np.savez(path, seq=np.zeros((1, 2, 2), np.uint8), tag=np.zeros((2, 2), np.uint8), length=9)
     with pytest.raises(SpikeFormatError, match="do not hold together"):
         load_spike_numpy(path)
+
+
+@pytest.mark.parametrize(
+    "length", [[8, 8], float("nan"), 20.7, 0, -8, 10**12, "8", True, np.zeros(0, int)], ids=lambda length: str(length)
+)
+def test_lengths_that_are_no_counts(tmp_path, length):
+    path = tmp_path / "pair.npz"
+    np.savez(path, seq=np.zeros((1, 2, 2), np.uint8), tag=np.zeros((2, 2), np.uint8), length=length)
+    for read in (load_spike_numpy, spike_numpy_shape):
+        with pytest.raises(SpikeFormatError, match=r"pair\.npz: length is .*not a count"):
+            read(path)
