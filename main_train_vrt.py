@@ -12,11 +12,13 @@ import argparse
 import logging
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
 
+from data.loader import Batches
 from data.missing_files import check_files
 from data.sampler import SampleIndex, training_batches
 from data.select_dataset import define_Dataset
@@ -28,7 +30,8 @@ from utils.options.flags import trainer_parser
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command
-from utils.utils_dist import Dist, all_gather_object, any_rank, close_dist, init_dist, on_main
+from utils.utils_dist import Dist, all_gather_object, any_rank, attempt, close_dist, init_dist, on_main, raise_on_any
+from utils.utils_lock import FolderLock
 from utils.utils_logger import Writer, log_train, setup_logger
 from utils.utils_option import (
     Options,
@@ -85,6 +88,9 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
     folder, batch_size = opt.experiment_dir, opt.datasets.train.dataloader_batch_size
     checkpoints = CheckpointFolder(folder, keep=opt.train.checkpoint_keep)
     torch.manual_seed(opt.train.manual_seed)
+    # One run per folder: two would remove each other's files and mix their checkpoints.
+    lock = FolderLock(folder)
+    on_main(lambda: lock.acquire() if folder.exists() else None, dist)
     step, state = on_main(checkpoints.load_newest, dist) or (0, {})
     model = define_Model(opt, dist, pretrained=step == 0)
     if step:
@@ -103,6 +109,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
         )  # fmt: skip
 
     # Nothing is wrong so far: the experiment's curves, log and folder.
+    on_main(lock.acquire, dist)
     writer = Writer(folder, opt.logger, dist.rank, config=options_to_dict(opt), resumed_step=step)
     setup_logger(folder, dist.rank)
     if dist.is_main:
@@ -119,16 +126,19 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
         if run.test_due and on_main(lambda: checkpoints.awaits_score(step), dist):
             run.validate()
 
-    stopping = any_rank(stop.requested, dist)
-    with progress(opt.train.total_iter, "training", "step", done=step, speaks=dist.is_main) as bar:
-        while run.step < opt.train.total_iter and not stopping:
-            # One optimizer step.
-            run.step, run.samples = run.step + 1, run.samples + batch_size
+    failure: Exception | None = None
+    bars = progress(opt.train.total_iter, "training", "step", done=step, speaks=dist.is_main)
+    with bars as bar, closing(batches):
+        while run.step < opt.train.total_iter:
+            # One optimizer step; not taken where any rank was told to stop or can't read its batch.
             with model.timer.step():
                 with model.timer.section("data"):
-                    batch = next(batches)
+                    batch, failure = attempt(lambda: next(batches))
+                if any_rank(stop.requested or failure is not None, dist):
+                    break
+                assert batch is not None
+                run.step, run.samples = run.step + 1, run.samples + batch_size
                 model.optimize_parameters(run.step, batch)
-            stopping = any_rank(stop.requested, dist)
             profiler.step()
             bar.update()
 
@@ -136,17 +146,22 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
             if run.step % opt.train.checkpoint_print == 0 or run.last:
                 rate, total = model.current_learning_rate(), opt.train.total_iter
                 log_train(writer, model.timer, run.epoch, run.step, total, batch_size, rate, model.measured())
-            if run.step % opt.train.checkpoint_save == 0 or run.test_due or run.last or stopping:
+            if run.step % opt.train.checkpoint_save == 0 or run.test_due or run.last:
                 run.save()
-            if run.test_due and not stopping:
+            if run.test_due:
                 run.validate()
-                stopping = any_rank(stop.requested, dist)
-    if stopping:
-        signals = [name for name in all_gather_object(stop.signal_name, dist) if name]
+
+    # Told to stop or unable to go on: first of all, no step is lost.
+    if run.step > run.saved:
+        run.save()
+    raise_on_any(failure, dist)
+    signals = [name for name in all_gather_object(stop.signal_name, dist) if name]
+    if signals:
         logger.warning("Told to stop by %s: the same command goes on after step %d", signals[0], run.step)
         on_main(lambda: mark_preempted(folder, run.step, signals[0]), dist)
     profiler.close()
     writer.close()
+    lock.release()
 
 
 def log_changes(before: Mapping[str, Any] | None, opt: Options) -> None:
@@ -160,7 +175,7 @@ def log_changes(before: Mapping[str, Any] | None, opt: Options) -> None:
         logger.warning("Changed since then: %s", change)
 
 
-def stream(opt: Options, train_set: Any, dist: Dist, consumed: int) -> Iterator[dict[str, Any]]:
+def stream(opt: Options, train_set: Any, dist: Dist, consumed: int) -> Batches:
     """This rank's share of one global batch after another.
 
     Args:

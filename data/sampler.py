@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from data.loader import Batches, Reported, collate
 from utils.user_error import UserError
 from utils.utils_signal import SIGNALS
 
@@ -110,8 +111,8 @@ class LoaderSection(Protocol):
 
 def training_batches(
     dataset: Any, section: LoaderSection, *, rank: int, world_size: int, seed: int, consumed: int, pin_memory: bool
-) -> Iterator[dict[str, Any]]:
-    """This rank's share of one global batch after another, without an end.
+) -> Batches:
+    """This rank's share of one global batch after another, without an end; to be closed.
 
     Args:
         section: `datasets.train`. As in KAIR, batch size and workers count over all ranks.
@@ -132,15 +133,16 @@ def training_batches(
     )
     workers = -(-section.dataloader_num_workers // world_size)
     loader: DataLoader[dict[str, Any]] = DataLoader(
-        dataset,
+        Reported(dataset),
         batch_sampler=sampler,
+        collate_fn=collate,
         num_workers=workers,
         worker_init_fn=init_worker,
         pin_memory=pin_memory,
         prefetch_factor=section.dataloader_prefetch_factor if workers else None,
         persistent_workers=section.dataloader_persistent_workers and workers > 0,
     )
-    return iter(loader)
+    return Batches(loader)
 
 
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
@@ -157,8 +159,8 @@ def sample_rng(seed: int, sample: SampleIndex) -> np.random.Generator:
 def init_worker(worker_id: int) -> None:
     """`worker_init_fn` of every loader: one thread per worker, and signals are the main process's business.
 
-    torchrun and schedulers signal whole process groups, and a worker that dies makes the loader raise in the middle of
-    the main process's save. So workers outlive a signal by `GRACE_SECONDS`; normally the main process ends them sooner.
+    torchrun and schedulers signal whole process groups, and the main process may be waiting for a batch. So workers
+    outlive a signal by `GRACE_SECONDS`; normally the main process ends them sooner.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -143,7 +143,9 @@ class ModelBase:
         entropy = np.random.SeedSequence([self.train_options.manual_seed, self.dist.rank, step])
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         self.netG.train()
-        self._accumulate_gradients(batch)
+        if not self._accumulate_gradients(batch):
+            self._skip(step, batch)
+            return False
         self.scaler.unscale_(self.optimizer)
         limit = self.train_options.G_optimizer_clipgrad or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self._parameters(), limit, foreach=True)
@@ -151,6 +153,8 @@ class ModelBase:
         # With fp16 the scaler finds infinite gradients by itself and lowers its scale; the loss must be finite anyway.
         judged = self.log["G_loss"] if self.scaler.is_enabled() else self.log["G_loss"] + self.log["grad_norm"]
         if any_rank(~torch.isfinite(torch.as_tensor(judged)), self.dist):
+            if self.scaler.is_enabled():
+                self.scaler.update()
             self._skip(step, batch)
             return False
         with self.timer.section("step"):
@@ -228,8 +232,13 @@ class ModelBase:
     def _parameters(self) -> Iterator[nn.Parameter]:
         return (p for p in self.netG.parameters() if p.grad is not None)
 
-    def _accumulate_gradients(self, batch: Batch) -> None:
-        """Gradients and log of the mean loss over this rank's samples, in `accumulate_grad` parts."""
+    def _accumulate_gradients(self, batch: Batch) -> bool:
+        """Gradients and log of the mean loss over this rank's samples, in `accumulate_grad` parts.
+
+        Returns:
+            Whether the losses of all ranks are finite; the first that is not ends it before the backward pass, where
+            infinite coordinates of flow and deformable convolution would index memory that is not theirs.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         parts = self.train_options.accumulate_grad
         totals: dict[str, Tensor] = {}
@@ -240,17 +249,19 @@ class ModelBase:
                 with self.timer.section("forward"):
                     terms = self.compute_losses(self.to_device(part))
                     loss = torch.stack(list(terms.values())).sum() / parts
+                for name, term in {"G_loss": loss * parts, **terms}.items():
+                    totals[name] = totals.get(name, 0) + term.detach() / parts
+                if any_rank(~torch.isfinite(loss.detach()), self.dist):
+                    self.log = {**totals, "grad_norm": float("nan")}
+                    return False
                 with self.timer.section("backward"):
                     self.scaler.scale(loss).backward()
-            for name, term in {"G_loss": loss * parts, **terms}.items():
-                totals[name] = totals.get(name, 0) + term.detach() / parts
         self.log = dict(totals)
+        return True
 
     def _skip(self, step: int, batch: Batch) -> None:
         """Counts and notes a step that is not finite; gives up after too many in a row."""
         self.bad_steps += 1
-        if self.scaler.is_enabled():
-            self.scaler.update()
         logger.warning("Step %d skipped: loss or gradient is not finite (%d in a row).", step, self.bad_steps)
         own = {"rank": self.dist.rank, "loss": f"{float(self.log['G_loss']):g}", "keys": batch.get("key")}
         ranks = all_gather_object(own, self.dist)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from utils.utils_signal import stop_with_parent
+
 GRACE_SECONDS = 10.0
 
 
@@ -112,6 +114,7 @@ def _run_rank(
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(threads)
+    stop_with_parent()
     if setup is not None:
         setup(rank)
     sys.exit(main_train_vrt.main(arguments))

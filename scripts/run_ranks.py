@@ -26,16 +26,17 @@ from torch.distributed.run import main as torchrun
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.utils_signal import SIGNALS
+from utils.utils_signal import heeded_signals
 
-# Under nohup SIGHUP is ignored, and stays so.
-PASSED_ON = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+PASSED_ON = heeded_signals()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: torchrun's."""
-    # What torchrun is left to handle; it would take over the others when it starts the ranks.
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"
+    # What torchrun is left to handle; it would take over the others when it starts the ranks. Newer versions set the
+    # first variable from their flag --signals-to-handle, whose default the second one is.
+    for variable in ("TORCHELASTIC_SIGNALS_TO_HANDLE", "PET_SIGNALS_TO_HANDLE"):
+        os.environ[variable] = "SIGQUIT"
     for number in PASSED_ON:
         signal.signal(number, _pass_on)
     try:

@@ -24,8 +24,8 @@ def program(module: str) -> str:
 def run_command(command: Callable[[], None], go_on: str = "") -> int:
     """Runs a command.
 
-    The message of a `UserError` is all that is printed. Every other exception passes with its traceback, except a full
-    disk and Ctrl-C.
+    The message of a `UserError` is all that is printed, and so is that of an `OSError` about a file: it is missing, may
+    not be read or written, or the disk is full. Every other exception but Ctrl-C passes with its traceback.
 
     Args:
         go_on: what to do after Ctrl-C or where the disk was full.
@@ -36,23 +36,28 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
     try:
         command()
         return 0
-    except UserError as error:
+    except (UserError, OSError) as error:
+        message = user_message(error, go_on)
+        if message is None:
+            raise
         rank = os.environ.get("RANK", "0")
-        sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {_message(error)}\n")
+        sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {message}\n")
         # The traceback keeps loaders alive; left to the garbage collector, each of their workers takes 5 s to end.
         traceback.clear_frames(error.__traceback__)
-        return 2
+        return 1 if isinstance(error, OSError) and error.errno in DISK_FULL else 2
     except KeyboardInterrupt:
         sys.stderr.write(f"\nStopped by Ctrl-C{'; ' * bool(go_on)}{go_on}\n")
         return 128 + signal.SIGINT
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        name = "" if error.filename is None else f"{error.filename}: "
-        sys.stderr.write(
-            f"Error: {name}{error.strerror}; free some space, then {go_on or 'start the same command again'}\n"
-        )
-        return 1
+
+
+def user_message(error: UserError | OSError, go_on: str = "") -> str | None:
+    """What to tell the user of an error; None where it is a fault of the code. `go_on` as in `run_command`."""
+    if isinstance(error, UserError):
+        return _message(error)
+    name = "" if error.filename is None else f"{error.filename}: "
+    if error.errno in DISK_FULL:
+        return f"{name}{error.strerror}; free some space, then {go_on or 'start the same command again'}"
+    return f"{name}{error.strerror}; check the path and its permissions" if name else None
 
 
 def _message(error: UserError) -> str:

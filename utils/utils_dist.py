@@ -23,6 +23,7 @@ import torch.distributed as torch_dist
 from torch import Tensor, nn
 
 from utils.user_error import UserError
+from utils.utils_signal import stop_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ def init_dist(device: str | None = None, timeout_minutes: float = 120) -> Dist:
         UserError: the environment is contradictory, or there are more processes than GPUs.
     """
     launch = read_launch(os.environ) or Launch(0, 1, 0, "", "single process")
+    if launch.launcher == "torchrun":
+        stop_with_parent()
     place = _choose_device(launch, device)
     if place.type == "cuda":
         torch.cuda.set_device(place)
@@ -151,6 +154,28 @@ def on_main(action: Callable[[], Item], dist: Dist) -> Item:
     if error is not None:
         raise error
     return result
+
+
+def attempt(action: Callable[[], Item]) -> tuple[Item | None, Exception | None]:
+    """The result of this rank's share of something, or the error that it raised, for `raise_on_any`."""
+    try:
+        return action(), None
+    except Exception as error:
+        return None, error
+
+
+def raise_on_any(error: Exception | None, dist: Dist) -> None:
+    """Ends all ranks where one has failed: it raises its error, the others end without a word, so that it is read.
+
+    Raises:
+        SystemExit: on the other ranks; the code is 2 for an error about data or files, else 1.
+    """
+    code = 0 if error is None else 2 if isinstance(error, (ValueError, OSError)) else 1
+    codes = all_gather_object(code, dist)
+    if error is not None:
+        raise error
+    if any(codes):
+        raise SystemExit(max(codes))
 
 
 def check_same_weights(module: nn.Module, dist: Dist) -> None:

@@ -12,8 +12,10 @@ removes the marker.
 """
 
 import json
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -26,6 +28,15 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP"
 MARKER = "PREEMPTED"
 
 Result = TypeVar("Result")
+
+
+def heeded_signals() -> list[signal.Signals]:
+    """The signals that end a run: all of `SIGNALS`, without SIGHUP where it is ignored, as under nohup.
+
+    SIGINT counts where it is ignored too: a shell script starts its background jobs so, and who sends it means it.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    return [n for n in SIGNALS if n != hangup or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 class Interrupted(BaseException):
@@ -52,8 +63,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         # Python delivers signals to the main thread alone; elsewhere there is nothing to handle.
         if threading.current_thread() is threading.main_thread():
-            heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-            self._previous = {number: signal.signal(number, self._handle) for number in heeded}
+            self._previous = {number: signal.signal(number, self._handle) for number in heeded_signals()}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -82,6 +92,23 @@ class StopRequest:
         if self._interrupting:
             self._interrupting = False
             raise Interrupted
+
+
+def stop_with_parent(poll_seconds: float = 1.0, grace_seconds: float = 120.0) -> None:
+    """Has this process end when the one that started it is gone: told by SIGTERM, it saves; later it is ended hard.
+
+    A killed launcher can't tell its ranks, and they would train on unseen, on its GPUs and in its folder.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(poll_seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace_seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="stop_with_parent", daemon=True).start()
 
 
 def mark_preempted(experiment_dir: Path, step: int, signal_name: str) -> None:

@@ -1,13 +1,13 @@
 """What a training run carries from step to step, its checkpoints and its tests; the loop is in `main_train_vrt.py`."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.model_base import ModelBase
 from models.testing.evaluate import Testing, evaluate, merge_scores
 from utils.utils_checkpoint import CheckpointFolder
-from utils.utils_dist import Dist, any_rank, check_same_weights, on_main
+from utils.utils_dist import Dist, any_rank, attempt, check_same_weights, on_main, raise_on_any
 from utils.utils_logger import Writer, log_validation
 from utils.utils_option import Options, options_to_dict
 from utils.utils_signal import StopRequest
@@ -21,6 +21,7 @@ class Run:
 
     Attributes:
         step: optimizer steps taken. samples: consumed by them, over all ranks; they decide what comes next.
+        saved: the last step of which there is a checkpoint.
         epoch_length: samples of the training set.
     """
 
@@ -34,6 +35,10 @@ class Run:
     epoch_length: int
     step: int
     samples: int
+    saved: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.saved = self.step
 
     @property
     def epoch(self) -> int:
@@ -58,6 +63,7 @@ class Run:
         check_same_weights(self.model.netG, self.dist)
         state = {**self.model.state_dict(), "samples": self.samples, "options": options_to_dict(self.opt)}
         on_main(lambda: self.checkpoints.save(self.step, state), self.dist)
+        self.saved = self.step
         logger.info("Saved step %d", self.step)
 
     def validate(self) -> None:
@@ -67,9 +73,12 @@ class Run:
         testing = Testing.from_options(self.opt.val, self.opt.scale, self.model.amp_dtype, self.opt.netG)
         show = self.writer.panels(self.step, self.opt.experiment_dir / "images" if self.opt.val.save_img else None)
         network, device = self.model.tested_network, self.dist.device
-        own = self.stop.interruptible(
-            lambda: evaluate(network, self.test_set, testing, device, on_frame=show, indices=clips)
+        own, failure = attempt(
+            lambda: self.stop.interruptible(
+                lambda: evaluate(network, self.test_set, testing, device, on_frame=show, indices=clips)
+            )
         )
+        raise_on_any(failure, self.dist)
         if any_rank(own is None, self.dist):
             return
         assert own is not None

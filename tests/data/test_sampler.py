@@ -137,9 +137,11 @@ def test_the_options_loader_counts_over_all_ranks() -> None:
     )
     place: dict[str, Any] = {"world_size": 2, "seed": 3, "consumed": 8, "pin_memory": False}
     shares = [training_batches(Ten(), section, rank=rank, **place) for rank in (0, 1)]
-    assert [share._num_workers for share in shares] == [2, 2]  # type: ignore[attr-defined]
+    assert [len(share.workers) for share in shares] == [2, 2]
     keys = [[next(share)["key"] for share in shares] for _ in range(2)]
     expected = [[f"clip/{s.index:03d}" for s in batch] for batch in stream(2, 1, consumed=8)]
+    for share in shares:
+        share.close()
     assert [first + second for first, second in keys] == expected
     section.dataloader_batch_size = 3
     with pytest.raises(ValueError, match="can't be shared equally by 2 processes"):

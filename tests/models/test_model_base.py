@@ -2,7 +2,9 @@
 
 import warnings
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -170,6 +172,16 @@ def test_a_step_that_is_not_finite_is_skipped() -> None:
     assert torch.equal(model.netG.seen, buffer + 1)
     steps(model, 3)
     assert model.bad_steps == 0
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_loss_is_judged_before_the_backward_pass(parts: int) -> None:
+    """Backwards through infinite coordinates of flow, memory of others would be touched."""
+    model, broken = make(accumulate_grad=parts), batch(1)
+    broken["H"][:] = float("inf")
+    with mock.patch.object(torch.Tensor, "backward", side_effect=AssertionError("backward")):
+        assert not model.optimize_parameters(1, broken)
+    assert np.isnan(float(model.log["grad_norm"])) and not np.isfinite(float(model.log["G_loss"]))
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_too() -> None:
