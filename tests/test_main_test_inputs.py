@@ -13,6 +13,7 @@ import torch
 
 import data.select_dataset  # noqa: F401  registers data sets
 from models.select_network import define_G
+from tests.published_rule import by_the_published_rule
 from tests.tiny import NETWORK, TinyRun, run_test
 from utils.evaluation import results as utils_results
 from utils.utils_image import imread_rgb
@@ -231,6 +232,38 @@ def test_vimeo_scores_the_middle_frame(
     assert picture.shape == (64, 96, 3) and (picture == 60).all()
     rows = json.loads((folder / "metrics.json").read_text())["frames"]
     assert [(row["clip"], row["frame"]) for row in rows] == [("00001/0001", "im4")]
+
+
+def test_official_tiles_give_the_published_pictures_and_scores(tmp_path: Path) -> None:
+    """The published program by hand: its tiles, its rounding, its PSNR; pictures to 1 level, scores to 4 digits."""
+    rng = np.random.default_rng(0)
+    for side in ("lq", "gt"):
+        for name in ("a", "b", "c", "d", "e"):
+            path = tmp_path / side / "clip" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (32, 24)))
+    task, tile, overlap = "006_VRT_videodeblurring_GoPro", (4, 16, 16), (2, 8, 8)
+    flags = small_task(task, tmp_path / "w.pth", f"val.tile={[*tile]}", f"val.tile_overlap={[*overlap]}")
+    network = define_G(load_options(TASKS / f"{task}.json", flags[flags.index("--set") + 1 :]).netG).eval()
+    torch.manual_seed(0)
+    torch.nn.init.normal_(network.get_parameter("conv_last.weight"), std=0.05)
+    torch.save({"params": network.state_dict()}, tmp_path / "w.pth")
+    flags += ["--folder_lq", str(tmp_path / "lq"), "--folder_gt", str(tmp_path / "gt"), "--save_result"]
+    assert run_test(*flags, "--tiling", "official", "--output", tmp_path / "results") == 0
+    names = [f"clip/{name}" for name in "abcde"]
+    lq, gt = (np.stack([imread_rgb(tmp_path / side / f"{name}.png") for name in names]) for side in ("lq", "gt"))
+    video = torch.from_numpy(lq).permute(0, 3, 1, 2)[None] / 255
+    with torch.inference_mode():
+        expected = by_the_published_rule(network, video, tile, overlap, (2, 4, 4))[0]
+    levels = (expected.clamp(0, 1) * 255).round().numpy().transpose(0, 2, 3, 1)
+    found = frames_in(tmp_path / "results" / task)
+    assert all(np.abs(found[name] - level).max() <= 1 for name, level in zip(names, levels, strict=True))
+    psnr = np.mean(
+        [10 * np.log10(255**2 / np.mean((level - sharp) ** 2)) for level, sharp in zip(levels, gt, strict=True)]
+    )
+    summary = json.loads((tmp_path / "results" / task / "metrics.json").read_text())
+    assert summary["mean_over_clips"]["psnr"] == pytest.approx(psnr, abs=5e-5)
+    assert not np.array_equal(found["clip/c"], np.stack(lq)[2]), "this network changes nothing"
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,18 @@ def test_another_batch_size_goes_on_where_the_samples_end(whole: TinyRun, tmp_pa
     shutil.copytree(whole.folder / "checkpoints" / name, run.folder / "checkpoints" / name)
     assert run.train(*STEPS, "train.total_iter=4", "datasets.train.dataloader_batch_size=1") == 0
     assert run.state(4)["samples"] == 7 and whole.state(4)["samples"] == 8
+
+
+def test_a_folder_of_kair_goes_on_in_one_line(whole: TinyRun, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only models/<n>_*.pth: no options to compare with, and flow is in the weights, whatever spynet_path says."""
+    run = TinyRun.make(tmp_path)
+    (run.folder / "models").mkdir(parents=True)
+    for kind in ("G", "E", "optimizerG"):
+        shutil.copy(whole.folder / "models" / f"3_{kind}.pth", run.folder / "models")
+    with caplog.at_level(logging.WARNING):
+        assert run.train(*STEPS, "train.total_iter=4", "netG.spynet_path=nowhere/spynet.pth") == 0
+    check_equal(whole, run, 4)
+    warnings = [record.getMessage() for record in caplog.records]
+    (line,) = [text for text in warnings if "options" in text]
+    assert line.startswith("KAIR's files hold neither options nor a count of samples: the run goes on with")
+    assert not [text for text in warnings if "flow" in text or "Changed since then" in text]

@@ -5,6 +5,8 @@
 
 Part of a test clip of the option file is restored as a whole, and then in tiles along one axis; what is printed is the
 PSNR in dB of the tiled result against the whole one. Without a checkpoint the weights are random, but always the same.
+Then come scores against the sharp frames: of a whole clip in our tiles and in the published tester's (`val.tiling`),
+and of the last frames of clips that are no whole attention windows, completed by mirrored frames and not.
 Last comes the share of pixels computed at the published tester's setting for GoPro, by its rule and by ours.
 """
 
@@ -14,6 +16,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -22,21 +25,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.select_dataset import define_Dataset
 from models.select_network import define_G, load_weights
-from utils.tile_plan import segments_of
+from utils.tile_plan import default_blend, segments_of
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_option import load_options
-from utils.utils_tile import Tiling
+from utils.utils_tile import Tiling, restore_tiled
 
 GOPRO_TILE, GOPRO_OVERLAP, GOPRO_CLIP = (18, 192, 192), (2, 20, 20), (100, 720, 1280)
 GOPRO_WINDOW = (6, 8, 8)
 SEED = 0
 COLUMNS, FRAMES = 4, 1  # axes of (1,T,C,H,W)
 SIDE, LENGTH = 128, 16  # columns of the picture that is cut in columns, frames of the clip that is cut in time
+SCORED_TILES, SCORED_OVERLAP = (6, 64, 64), (2, 16, 16)  # small, so that a clip of the demo is cut along every axis
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def bench(options: Path, checkpoint: Path | None) -> None:
     network = define_G(opt.netG).eval()
     if checkpoint is not None:
         load_weights(network, checkpoint, prefer_ema=True)
-    frames = define_Dataset(opt.datasets.test, seed=SEED, scale=opt.scale, n_channels=opt.n_channels).load(0)["L"][None]
+    sample = define_Dataset(opt.datasets.test, seed=SEED, scale=opt.scale, n_channels=opt.n_channels).load(0)
+    frames = sample["L"][None]  # (1, T, C, H, W)
     # A clip that is too short goes on backwards.
     frames = torch.cat([frames, frames.flip(1)] * -(-LENGTH // (2 * frames.shape[1])), dim=1)
     parts = {COLUMNS: frames[:, :4, :, :SIDE, :SIDE], FRAMES: frames[:, :LENGTH, :, : SIDE // 2, : SIDE // 2]}
@@ -103,7 +108,32 @@ def bench(options: Path, checkpoint: Path | None) -> None:
             axis = "columns" if cut.axis == COLUMNS else "frames"
             row = [axis, cut.rule, str(cut.size), str(cut.overlap()), *(f"{value:.1f}" for value in values)]
             print(f"| {' | '.join(row)} |", flush=True)
+        print(f"\n{scores(network, sample['L'][None], sample['H'][None], opt.netG.window_size)}", flush=True)
     print(f"\n{computed()}")
+
+
+def scores(network: nn.Module, lq: Tensor, gt: Tensor, window: Sequence[int]) -> str:
+    """PSNR against the sharp frames of ways to restore a clip, lines of text.
+
+    Args:
+        lq: (1, T, C, H, W). gt: (1, T, 3, H, W).
+        window: the network's attention window.
+    """
+    tiles: dict[str, Any] = {"tile": SCORED_TILES, "overlap": SCORED_OVERLAP, "window": tuple(window)}
+    ours = restore_tiled(network, lq, blend=default_blend(SCORED_OVERLAP), **tiles)
+    published = restore_tiled(network, lq, published=True, **tiles)
+    lines = [
+        f"against the sharp frames, dB, clip of {lq.shape[1]} frames, {lq.shape[3]} x {lq.shape[4]}, tile "
+        f"{SCORED_TILES}, overlap {SCORED_OVERLAP}:",
+        f"  val.tiling even {psnr(ours, gt):.3f}, official {psnr(published, gt):.3f}",
+        "last frame of a clip, completed by mirrored frames, and not:",
+    ]
+    for frames in range(window[0] + 1, min(2 * window[0], lq.shape[1] + 1)):
+        part = lq[:, :frames]
+        found = [restore_tiled(network, part, window=size)[:, -1] for size in (tuple(window), (1, *window[1:]))]
+        values = [psnr(restored, gt[:, frames - 1]) for restored in found]
+        lines.append(f"  {frames} frames: {values[0]:.3f}, {values[1]:.3f}, {values[0] - values[1]:+.3f}")
+    return "\n".join(lines)
 
 
 def joined(tiles: Sequence[Tensor], cut: Cut, blend: int | None) -> Tensor:

@@ -1,13 +1,11 @@
 """The published tester's tiles (KAIR's and VRT's main_test_vrt.py): origins, trimming, averaging, mirrored ends.
 
-The rule is written down here a second time, over whole pictures and by loops, and `val.tiling: "official"` is held
-against it with networks whose result depends on where a tile lies and on all that it sees.
+`val.tiling: "official"` is held against the rule as `tests/published_rule.py` has it, with networks whose result depends
+on where a tile lies and on all that it sees.
 """
 
 import functools
-import itertools
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,12 +14,12 @@ from torch import Tensor
 import models.select_model  # noqa: F401  registers by being imported
 from models.testing.restore import Restorer
 from models.testing.restore import Testing as Settings
+from tests.published_rule import Sizes, by_the_published_rule
 from utils.tile_plan import plan_published
 from utils.user_error import UserError
 from utils.utils_option import load_options
 from utils.utils_tile import restore_tiled
 
-Sizes = tuple[int, int, int]
 CPU = torch.device("cpu")
 WINDOW = (6, 8, 8)
 
@@ -32,60 +30,6 @@ def aware(x: Tensor, scale: int = 1) -> Tensor:
     frames, rows, columns = (torch.linspace(0, 0.1, y.shape[axis]) for axis in (1, 3, 4))
     ramp = frames[:, None, None, None] + rows[:, None] + 2 * columns
     return 0.5 * y + 0.2 * x.mean() + ramp
-
-
-def mirrored(video: Tensor, axis: int, multiple: int) -> Tensor:
-    """The last ones in reverse, up to a whole multiple or as many as there are."""
-    lacking = (multiple - video.shape[axis] % multiple) % multiple
-    order = list(range(video.shape[axis]))
-    order += list(reversed(order))[:lacking]
-    return video.index_select(axis, torch.tensor(order))
-
-
-def by_the_published_rule(net: Any, lq: Tensor, tile: Sizes, overlap: Sizes, scale: int = 1) -> Tensor:
-    """The rule, in its own words: sum and count of every output pixel, first over clips, in them over patches."""
-    if tile[0] == 0:
-        return patches(net, mirrored(lq, 1, WINDOW[0]), tile, overlap, scale)[:, : lq.shape[1]]
-    frames = lq.shape[1]
-    starts = [*range(0, frames - tile[0], tile[0] - overlap[0]), max(0, frames - tile[0])]
-    total: Any = 0.0
-    count = torch.zeros(frames)
-    for start in starts:
-        of_clip = patches(net, lq[:, start : start + tile[0]], tile, overlap, scale)
-        placed = torch.zeros(*of_clip.shape[:1], frames, *of_clip.shape[2:])
-        placed[:, start : start + tile[0]] = of_clip
-        total = total + placed
-        count[start : start + tile[0]] += 1
-    return total / count[:, None, None, None]
-
-
-def patches(net: Any, lq: Tensor, tile: Sizes, overlap: Sizes, scale: int) -> Tensor:
-    """The rule in space; `tile[1]` and `overlap[1]` count for rows and columns."""
-    side, shared = tile[1], overlap[1]
-    rows, columns = lq.shape[3:]
-    if side == 0:
-        whole = net(mirrored(mirrored(lq, 3, WINDOW[1]), 4, WINDOW[2]))
-        return whole[..., : rows * scale, : columns * scale]
-    down = [*range(0, rows - side, side - shared), max(0, rows - side)]
-    right = [*range(0, columns - side, side - shared), max(0, columns - side)]
-    total = torch.zeros(*lq.shape[:2], 3, rows * scale, columns * scale)
-    count = torch.zeros_like(total)
-    for top, left in itertools.product(down, right):
-        made = net(lq[..., top : top + side, left : left + side])
-        keep = torch.ones(made.shape[-2:])
-        before, after = shared // 2, shared - shared // 2
-        if top != down[0]:
-            keep[:before] = 0
-        if top != down[-1]:
-            keep[keep.shape[0] - after :] = 0
-        if left != right[0]:
-            keep[:, :before] = 0
-        if left != right[-1]:
-            keep[:, keep.shape[1] - after :] = 0
-        box = (..., slice(top * scale, (top + side) * scale), slice(left * scale, (left + side) * scale))
-        total[box] += made * keep
-        count[box] += keep
-    return total / count
 
 
 def clip(frames: int, rows: int, columns: int) -> Tensor:
@@ -106,7 +50,7 @@ CASES = [
 @pytest.mark.parametrize(("tile", "overlap", "scale", "size"), CASES)
 def test_official_tiles_are_the_published_rule(tile: Sizes, overlap: Sizes, scale: int, size: Sizes) -> None:
     lq, net = clip(*size), functools.partial(aware, scale=scale)
-    expected = by_the_published_rule(net, lq, tile, overlap, scale)
+    expected = by_the_published_rule(net, lq, tile, overlap, WINDOW, scale)
     found = restore_tiled(net, lq, tile=tile, overlap=overlap, scale=scale, window=WINDOW, published=True)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     settings = Settings(tile=tile, tile_overlap=overlap, scale=scale, window=WINDOW, tile_batch=3, published=True)
