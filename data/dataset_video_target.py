@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 from data.frame_io import Frames, open_frames
 from data.video_clips import Clip, check_channels, check_roots, report_faults, to_tensor
 from utils.user_error import UserError
+from utils.utils_file import read_text
 from utils.utils_registry import DATASETS
 
 logger = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ def _read_list(meta_info_file: str) -> set[str]:
             f"meta_info_file: {path} does not exist; KAIR's data/meta_info has the list of Vimeo-90K's test clips, "
             "prepare_vimeo90k writes it, and all_clips (--all_clips) with meta_info_file null does without."
         )
-    return {line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    return {line.split()[0] for line in read_text(path).splitlines() if line.strip()}
 
 
 @DATASETS.register("VFI_DAVIS")

@@ -12,6 +12,7 @@ import logging
 import mmap
 import os
 import re
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from utils.utils_file import check_relative, open_regular, read_bytes, read_text
 from utils.utils_file import natural_order as natural_order
 from utils.utils_image import PICTURE_SUFFIXES, decode_rgb
 
+LMDB_MAGIC = 0xBEEFC0DE
 TILED_SUFFIXES = (".tif", ".tiff")  # may be read in parts
 logger = logging.getLogger(__name__)
 
@@ -192,10 +194,11 @@ class LmdbFrames(Frames):
             )
         self._frame_sizes: dict[tuple[str, str], tuple[int, int]] = {}
         for number, line in enumerate(read_text(meta).splitlines(), 1):
-            match = re.fullmatch(r"(.+)/([^/]+)\.\w+ \((\d+), ?(\d+), ?\d+\) \d+\s*", line)
+            match = re.fullmatch(r"(.+)/([^/]+)\.\w+ \((\d{1,9}), ?(\d{1,9}), ?\d+\) \d+\s*", line)
             if match is None:
                 raise UserError(f"{meta}, line {number}: {line!r} is not `clip/frame.png (h,w,c) 1`.")
-            clip, frame = check_relative(match[1], f"{meta}, line {number}"), match[2]
+            clip, frame = match[1], match[2]
+            check_relative(f"{clip}/{frame}", f"{meta}, line {number}")
             self.clips.setdefault(clip, []).append(frame)
             self._frame_sizes[clip, frame] = int(match[3]), int(match[4])
         self.clips = _in_order(self.clips)
@@ -204,8 +207,11 @@ class LmdbFrames(Frames):
         return f"{self.root}[{clip}/{frame}]"
 
     def _encoded(self, clip: str, frame: str) -> bytes:
-        with _environment(os.path.realpath(self.root)).begin() as transaction:
-            value = transaction.get(f"{clip}/{frame}".encode())
+        try:
+            with _environment(os.path.realpath(self.root)).begin() as transaction:
+                value = transaction.get(f"{clip}/{frame}".encode())
+        except lmdb_module().Error as error:
+            raise UserError(f"{self.where(clip, frame)}: {error}; copy or write the LMDB again") from error
         if value is None:
             raise UserError(f"{self.where(clip, frame)}: the key is in meta_info.txt but not in data.mdb.")
         return bytes(value)
@@ -277,6 +283,31 @@ def lmdb_module() -> Any:
     return lmdb
 
 
+def check_lmdb(path: Path) -> None:
+    """Holds the size of a data.mdb against its newest meta page: reading past its end would kill the process (SIGBUS).
+
+    Layout: the first two pages are meta pages (LMDB 0.9, `MDB_meta` after a page header of 16 bytes).
+
+    Raises:
+        UserError: no LMDB, or one that is cut short.
+    """
+    with open_regular(path) as file:
+        size, head = os.fstat(file.fileno()).st_size, file.read(64)
+        page_size = struct.unpack_from("<I", head, 40)[0] if len(head) == 64 else 0
+        pages = []
+        for number in (0, 1):
+            file.seek(number * page_size)
+            meta = file.read(152)
+            if len(meta) == 152 and struct.unpack_from("<I", meta, 16)[0] == LMDB_MAGIC:
+                last_page, transaction = struct.unpack_from("<QQ", meta, 136)
+                pages.append((transaction, last_page))
+    if len(pages) < 2 or size < 2 * page_size:
+        raise UserError(f"{path}: no LMDB, or the beginning of one; copy or write it again")
+    needed = (max(pages)[1] + 1) * page_size
+    if size < needed:
+        raise UserError(f"{path}: cut short, {size} of {needed} bytes; copy or write the LMDB again")
+
+
 _environments: dict[str, tuple[int, Any]] = {}
 
 
@@ -286,6 +317,7 @@ def _environment(root: str) -> Any:
     if process != os.getpid():
         if environment is not None:
             environment.close()  # inherited by a fork, which an open one does not survive
+        check_lmdb(Path(root) / "data.mdb")
         environment = lmdb_module().open(root, readonly=True, lock=False, readahead=False, meminit=False)
         _environments[root] = os.getpid(), environment
     return environment

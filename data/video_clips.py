@@ -18,7 +18,7 @@ import torch
 from data.frame_io import Box, Frames, FramesByOrder, natural_order, open_frames
 from data.preparations import remedies
 from utils.user_error import UserError
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, check_relative, read_text
 
 VAL_PARTITIONS = {
     "REDS4": ["000", "011", "015", "020"],
@@ -189,13 +189,14 @@ def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
         raise UserError(f"meta_info_file: {path} does not exist; null takes all clips of the data folders.")
     name = _frame_namer(filename_tmpl)
     clips = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         if not line.strip():
             continue
-        match = re.fullmatch(r"\s*(\S.*?)\s+(\d+)\s+(?:\([\d,]+\)|\S+\s+(\d+))\s*", line)
+        match = re.fullmatch(r"\s*(\S.*?)\s+(\d{1,7})\s+(?:\([\d,]+\)|\S+\s+(\d{1,9}))\s*", line)
         if match is None:
             raise UserError(f"{path}, line {number}: {line!r} is not `clip n_frames (h,w,c) first_frame`.")
         first = 1 if match[3] is None else int(match[3])
+        check_relative(f"{match[1]}/{name(first)}", f"{path}, line {number}")
         clips.append(Clip(match[1], tuple(name(k) for k in range(first, first + int(match[2])))))
     if not clips:
         raise UserError(f"meta_info_file: {path} names no clips.")

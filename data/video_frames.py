@@ -107,7 +107,7 @@ class VideoFrames(Frames):
 
 def _fps(path: Path) -> float | None:
     """Frames per second that a file states; None where it states none."""
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(path.absolute()))
     try:
         return capture.get(cv2.CAP_PROP_FPS) or None
     finally:

@@ -1,6 +1,7 @@
 """Sharp frames read from a video file or a folder of pictures, one at a time and brought to one size."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data.video_container import container_fault
 from utils.user_error import UserError
 from utils.utils_file import list_folder, sha256_of
 from utils.utils_image import PICTURE_SUFFIXES as PICTURE_SUFFIXES
 from utils.utils_image import imread_rgb
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class FrameSource:
         length: number of frames, counted by reading through the video once.
 
     Raises:
-        UserError: nothing there, not a video, or no pictures in the folder.
+        UserError: nothing there, not a video or one that is cut short, or no pictures in the folder.
     """
 
     def __init__(self, path: Path, size: FrameSize, max_frames: int | None = None) -> None:
@@ -62,13 +66,17 @@ class FrameSource:
                 raise UserError(f"{path}: no pictures ({', '.join(PICTURE_SUFFIXES)}) in this folder")
             found = len(self.pictures)
         elif path.is_file():
+            fault = container_fault(path)
+            if fault:
+                raise UserError(f"{path}: {fault}; copy it again, or: ffmpeg -i {path.name} -c copy new.mkv")
             found = self._count()
         else:
             raise UserError(f"{path}: no such video file or folder of frames")
         self.length = found if max_frames is None else min(found, max_frames)
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self.path))
+        # Absolute, as ffmpeg takes what stands before a colon for a protocol.
+        capture = cv2.VideoCapture(str(self.path.absolute()))
         if not capture.isOpened():
             raise UserError(
                 f"{self.path}: cannot be decoded as a video; give a file that OpenCV's ffmpeg reads "
@@ -82,9 +90,12 @@ class FrameSource:
         count = 0
         while capture.grab():
             count += 1
+        stated = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         capture.release()
         if count == 0:
             raise UserError(f"{self.path}: the video has no frame that can be decoded")
+        if count < stated:
+            logger.warning("%s: states %d frames, of which %d can be decoded", self.path, stated, count)
         return count
 
     def frames(self, begin: int, end: int) -> Iterator[np.ndarray]:

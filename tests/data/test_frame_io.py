@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.dataset_video_train import VideoRecurrentTrainDataset
-from data.frame_io import Box, FolderFrames, Frames, _environments, open_frames
+from data.frame_io import Box, FolderFrames, Frames, LmdbFrames, _environments, open_frames
 from data.sampler import GlobalBatchSampler, init_worker
+from data.video_clips import read_meta_info
 from tests.data.trees import GoproTree
+from utils.user_error import UserError
 
 LMDB = {"type": "lmdb"}
 
@@ -135,3 +138,40 @@ def test_boxes_scale_only_onto_whole_pixels() -> None:
     assert Box(2, 4, 6, 8).scaled(1, 2) == Box(1, 2, 3, 4) and Box(1, 2, 3, 4).scaled(3) == Box(3, 6, 9, 12)
     with pytest.raises(AssertionError):
         Box(1, 2, 4, 4).scaled(1, 2)
+
+
+def test_a_cut_lmdb_is_refused_at_every_length(tree: GoproTree) -> None:
+    """Reading beyond its end would kill the process."""
+    root = Path(lmdb_roots(tree)["dataroot_lq"])
+    content = (root / "data.mdb").read_bytes()
+    copy = root.with_name("cut.lmdb")
+    shutil.copytree(root, copy)
+    frames = LmdbFrames(copy, "dataroot_lq")
+    clip = next(iter(frames.clips))
+    for keep in (0, 40, 100, 4096, 8192, len(content) // 2, len(content) - 4096, len(content) - 1):
+        (copy / "data.mdb").write_bytes(content[:keep])
+        with pytest.raises(UserError, match=r"data\.mdb: (no LMDB|cut short)"):
+            LmdbFrames(copy, "dataroot_lq").read(clip, frames.clips[clip][0])
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../b", "."])
+def test_names_that_lead_out_of_the_results(tree: GoproTree, tmp_path: Path, name: str) -> None:
+    root = Path(lmdb_roots(tree)["dataroot_lq"])
+    (root / "meta_info.txt").write_text(f"{name}/000000.png (24,32,3) 1\n")
+    with pytest.raises(UserError, match=r"meta_info\.txt, line 1: the name .* leads out of the folder"):
+        LmdbFrames(root, "dataroot_lq")
+    listing = tmp_path / "meta.txt"
+    listing.write_text(f"clip 3 (24,32,3) 0\n{name} 3 (24,32,3) 0\n")
+    with pytest.raises(UserError, match=r"meta\.txt, line 2: the name .* leads out of the folder"):
+        read_meta_info(str(listing), "06d")
+    with pytest.raises(UserError, match=r"meta\.txt, line 1: the name .* leads out of the folder"):
+        read_meta_info(str(listing), "../{}")
+
+
+@pytest.mark.parametrize(
+    "line", ["clip " + "9" * 5000 + " (1,1,3) 0", "clip 99999999 (1,1,3) 0", "clip 3 (1,1,3) " + "1" * 5000]
+)
+def test_counts_beyond_all_bounds(tmp_path: Path, line: str) -> None:
+    (tmp_path / "meta.txt").write_text(line)
+    with pytest.raises(UserError, match=r"meta\.txt, line 1"):
+        read_meta_info(str(tmp_path / "meta.txt"), "06d")

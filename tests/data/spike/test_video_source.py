@@ -1,5 +1,6 @@
 """data/spike/video_source.py: frames in order and at one size, from videos and folders; clear errors."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -63,3 +64,28 @@ def test_what_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(folder / "002.png"), np.zeros((20, 50, 3), np.uint8))
     with pytest.raises(ValueError, match=r"002\.png: 20x50 pixels, but the first frame has 34x50"):
         list(FrameSource(folder, FrameSize()).frames(0, 5))
+
+
+@pytest.mark.parametrize("name, code", [("v.avi", "MJPG"), ("v.avi", "FFV1"), ("v.mp4", "mp4v"), ("v.mkv", "FFV1")])
+def test_a_video_that_is_cut_short_is_refused(tmp_path: Path, name: str, code: str) -> None:
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 10, (64, 48))
+    if not writer.isOpened():
+        pytest.skip(f"this OpenCV writes no {code} video")
+    for _ in range(12):
+        writer.write(rng.integers(0, 256, (48, 64, 3), np.uint8))
+    writer.release()
+    assert FrameSource(path, FrameSize()).length == 12
+    content = path.read_bytes()
+    for keep in (0.3, 0.6, 0.95):
+        path.write_bytes(content[: int(keep * len(content))])
+        with pytest.raises(ValueError, match=rf"{re.escape(name)}: (cut short|cannot be decoded)"):
+            FrameSource(path, FrameSize())
+
+
+def test_frames_are_read_in_natural_order_and_without_hidden_files(tmp_path: Path) -> None:
+    for index in range(12):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((4, 4, 3), index, np.uint8))
+    (tmp_path / "._0.png").write_bytes(b"resource fork")
+    frames = FrameSource(tmp_path, FrameSize()).frames(0, 12)
+    assert [int(frame[0, 0, 0]) for frame in frames] == list(range(12))
