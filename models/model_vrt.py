@@ -44,6 +44,29 @@ class ModelVRT(ModelBase):
         return losses
 
 
+@MODELS.register("spikling")
+class ModelSpikling(ModelVRT):
+    """Trains a network from `L` (B,T,W,H,W'), windows of spikes, to `H` (B,T,1,H,W') in [0,1].
+
+    The losses are spikling's, whose pictures lie in [-1, 1]:
+
+        "G_lossfn_type": "l2", "G_lossfn_weight": 100,
+        "G_perceptual_weight": 1, "vgg_type": "vgg19", "vgg_distance": "l2"
+
+    is its 100 * MSE + MSE of VGG19 features (github.com/lshpku/spikling, `train.py`), up to its missing ImageNet
+    normalisation of what VGG sees.
+    """
+
+    def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
+        super().__init__(netG, train, dist, find_unused_parameters)
+        loss = self.pixel_loss
+
+        def signed_loss(restored: Tensor, sharp: Tensor) -> Tensor:
+            return loss(2 * restored - 1, 2 * sharp - 1)
+
+        self.pixel_loss = signed_loss
+
+
 def inputs(batch: Batch) -> tuple[Any, ...]:
     """What the network takes from a batch: the frames, and the spikes of the voxel branch where there are any."""
     return (batch["L"], batch["L_spike"]) if "L_spike" in batch else (batch["L"],)

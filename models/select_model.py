@@ -2,7 +2,7 @@
 
 import logging
 
-from models import model_spikling, model_vrt  # noqa: F401  (these register by being imported)
+from models import model_vrt  # noqa: F401  (registers by being imported)
 from models.model_base import ModelBase
 from models.select_network import define_G, load_weights
 from utils.utils_dist import Dist

@@ -19,8 +19,8 @@ from typing import Any
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.spike.orientation import gray_at_size
 from data.spike.reconstruction.methods import GaussianRate
+from data.spike.registration import gray_at_size
 from data.spike.simulation.simulate import to_uint8
 from scripts.benchmark.reconstruction_table import METHODS, Sample, by_method, by_network, measure, table
 from utils.spike_loader import SpikeStream

@@ -18,8 +18,7 @@ from data.doctor.inspection import Finding, inspect_frames, read_headers, shared
 from data.frame_io import Frames, open_frames
 from data.picture_header import PictureHeader
 from data.preparations import remedies
-from data.spike.orientation import gray_at_size
-from data.spike.registration import CenterEstimate, exposure_rate, is_off, measure_center, orientations
+from data.spike.registration import CenterEstimate, exposure_rate, gray_at_size, is_off, measure_center, orientations
 from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
 from utils.user_error import UserError
 from utils.utils_image import panel
@@ -29,6 +28,7 @@ MEASURED_FRAMES = 2  # of each clip
 SHEET_CLIPS = 4
 SHEET_HEIGHT = 240  # pixels that the contact sheet's pictures have, about
 CERTAIN = 0.1  # by which another orientation's correlation has to be better
+LIES = {"up-down": "upside down", "left-right": "mirrored", "both": "turned by 180 degrees"}
 UNRELATED = 0.1  # correlation below which spikes and frames have nothing to do with each other
 OFF = 3  # spike frames
 SHARED = 3  # frames in common that make two clips copies
@@ -170,16 +170,12 @@ class DatasetInspection:
 
     def _orientation(self, clip: Clip, turned: list[dict[str, float]]) -> Iterator[Finding]:
         mean = {name: statistics.mean(scores[name] for scores in turned) for name in turned[0]}
-        best, stated = max(mean, key=lambda name: mean[name]), mean["as it is"]
+        best, stated = max(mean, key=lambda name: mean[name]), mean["none"]
         where = f"datasets.{self.phase}: {clip.name}"
         if mean[best] > stated + CERTAIN:
             flag = self.arguments.get("spike_flipud", True)
-            remedy = (
-                f"set spike_flipud to {str(not flag).lower()}" if best == "upside down" else "turn the frames or files"
-            )
-            what = (
-                f"{where}: the spikes lie {best}: their edges correlate {mean[best]:.2f} so, {stated:.2f} as they are"
-            )
+            remedy = f"set spike_flipud to {str(not flag).lower()}" if best == "up-down" else "turn the frames or files"
+            what = f"{where}: the spikes lie {LIES[best]}: edges correlate {mean[best]:.2f} so, {stated:.2f} as read"
             yield Finding("orientation", what, remedy)
         elif stated < UNRELATED:
             what = f"{where}: the spikes show something else than the frames: their edges correlate {stated:.2f}"

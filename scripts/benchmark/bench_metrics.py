@@ -35,8 +35,7 @@ from data.spike.sync import ExposureWindow
 from models.select_network import define_G
 from models.testing.evaluate import FrameResult, evaluate
 from models.testing.restore import Testing
-from utils.evaluation.flow_metric import optical_flow
-from utils.evaluation.metrics import psnr, psnr_y, ssim, ssim_y
+from utils.evaluation.metrics import optical_flow, psnr, psnr_y, ssim, ssim_y
 from utils.evaluation.scorer import Pictures, Scorer
 from utils.user_error import UserError
 from utils.utils_cli import run_command

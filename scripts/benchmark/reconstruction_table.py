@@ -21,7 +21,6 @@ import numpy as np
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data.spike.orientation import gray_at_size
 from data.spike.reconstruction.methods import (
     GaussianRate,
     IntervalRate,
@@ -31,6 +30,7 @@ from data.spike.reconstruction.methods import (
     WindowRate,
 )
 from data.spike.reconstruction.reconstruct import reconstruct
+from data.spike.registration import gray_at_size
 from data.spike.simulation.simulate import to_uint8
 from data.spike.sync import default_window
 from utils.evaluation.metrics import psnr, ssim

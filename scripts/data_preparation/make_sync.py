@@ -27,8 +27,7 @@ from pathlib import Path
 
 from data.doctor.inspection import spread
 from data.frame_io import FolderFrames, Frames, open_frames
-from data.spike.orientation import gray_at_size
-from data.spike.registration import CenterEstimate, is_off, measure_center
+from data.spike.registration import CenterEstimate, gray_at_size, is_off, measure_center
 from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_window, write_sync
 from data.spike_io import SpikeFrames, find_spikes
 from data.video_clips import Clip

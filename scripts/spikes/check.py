@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data.spike.orientation import center_scores, gray_at_size, orientation_scores
+from data.spike.registration import center_scores, gray_at_size, orientation_scores
 from data.spike.sync import SyncTable, default_window
 from scripts.spikes.sources import Source, add_source_arguments, open_source
 from utils.spike_loader import SpikeStream

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from utils.evaluation.report_chart import line_chart
+from utils.evaluation.chart import line_chart
 from utils.evaluation.report_gallery import Extreme, Gallery, ShownFrame
 from utils.evaluation.scores import METHODS, METRICS, Scores, format_value, gain, key_of
 from utils.evaluation.sweep import Sweep

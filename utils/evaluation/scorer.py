@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.evaluation.flow_metric import optical_flow, tof
 from utils.evaluation.lpips import LPIPS, MINIMUM
-from utils.evaluation.metrics import WINDOW, psnr, psnr_y, ssim, ssim_y
+from utils.evaluation.metrics import WINDOW, optical_flow, psnr, psnr_y, ssim, ssim_y, tof
 from utils.evaluation.scores import Scores
 from utils.utils_image import as_rgb
 

@@ -1,4 +1,4 @@
-"""data/spike/orientation.py and stream_report.py on streams whose orientation, centre and faults are known."""
+"""data/spike/registration.py and stream_report.py on streams whose orientation, centre and faults are known."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.spike.orientation import center_scores, gray_at_size, orientation_scores
+from data.spike.registration import center_scores, gray_at_size, orientation_scores
 from data.spike.simulation.motion import CameraScene, load_photograph
 from data.spike.simulation.simulate import integrate_and_fire, sensor_light
 from data.spike.stream_report import reversed_bits, stream_report
@@ -92,5 +92,5 @@ def test_real_samples(shared_data: Path) -> None:
     gray = gray_at_size(cv2.imread(str(folder / "000226.png"))[..., ::-1].copy(), (360, 640))
     best, second, *_ = orientation_scores(stream, gray, [40, 44])
     assert (best.bit_order, best.flip) == ("little", "up-down")
-    assert best.edge_correlation > 0.35 and second.edge_correlation < 0.05
+    assert best.edge_correlation > 0.9 and second.edge_correlation < 0.3
     assert 30 + int(center_scores(stream, gray, range(30, 51)).argmax()) == 40

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.evaluation.flow_metric import optical_flow, tof
+from utils.evaluation.metrics import optical_flow, tof
 
 
 def moving(shift: int) -> np.ndarray:

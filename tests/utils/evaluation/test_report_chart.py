@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.evaluation.report_chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, axis, label_places, line_chart
+from utils.evaluation.chart import BOTTOM, LEFT, RIGHT, SVG_HEIGHT, SVG_WIDTH, TOP, axis, label_places, line_chart
 
 
 @given(st.floats(-50, 100), st.floats(0, 60))
@@ -26,17 +26,17 @@ def points(svg: str, name: str) -> list[list[tuple[float, float]]]:
 
 def test_points_lie_at_their_values() -> None:
     svg = line_chart({"network": [30.0, 35.0, 32.0], "input": [20.0, 20.0, 20.0]}, ["a", "b", "c"])
-    inner = HEIGHT - TOP - BOTTOM
+    inner = SVG_HEIGHT - TOP - BOTTOM
     assert axis(20, 35) == (20, 35, 5)
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    middle = (LEFT + SVG_WIDTH - RIGHT) / 2
     assert points(svg, "network") == [
         [
             (LEFT, pytest.approx(TOP + inner / 3, abs=0.06)),
             (middle, TOP),
-            (WIDTH - RIGHT, pytest.approx(TOP + inner / 5, abs=0.06)),
+            (SVG_WIDTH - RIGHT, pytest.approx(TOP + inner / 5, abs=0.06)),
         ]
     ]
-    assert {y for _, y in points(svg, "input")[0]} == {HEIGHT - BOTTOM}
+    assert {y for _, y in points(svg, "input")[0]} == {SVG_HEIGHT - BOTTOM}
     assert re.findall(r"<title>([^<]*)</title>", svg)[1] == "b: network 35.00 dB, input 20.00 dB"
 
 

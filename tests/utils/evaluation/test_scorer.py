@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from utils.evaluation.flow_metric import optical_flow, tof
 from utils.evaluation.lpips import LPIPS
-from utils.evaluation.metrics import psnr, psnr_y, ssim, ssim_y
+from utils.evaluation.metrics import optical_flow, psnr, psnr_y, ssim, ssim_y, tof
 from utils.evaluation.scorer import Scorer, score_frame
 
 METRICS = {"psnr": psnr, "ssim": ssim, "psnr_y": psnr_y, "ssim_y": ssim_y}
