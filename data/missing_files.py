@@ -22,9 +22,9 @@ WEIGHTS = {
 
 
 def missing_weights(opt: Options) -> list[tuple[str, str]]:
-    """Options that name weights which are not there, and those files."""
+    """Options that name weights which are not there, and those files; "" is no file, and not null."""
     named = {name: getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS}
-    return [(name, path) for name, path in named.items() if path is not None and not Path(path).exists()]
+    return [(name, path) for name, path in named.items() if path is not None and not (path and Path(path).exists())]
 
 
 def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Iterator[tuple[str, str, str]]:
@@ -56,7 +56,7 @@ def check_files(opt: Options, phases: Sequence[str] = ("train", "test"), weights
     if not data and not files:
         return
     listed = [f"{option}: {path} does not exist" for option, path, _ in data]
-    listed += [f"{option}: {path} does not exist; it is {WEIGHTS[option]}" for option, path in files]
+    listed += [f"{option}: {path or repr(path)} does not exist; it is {WEIGHTS[option]}" for option, path in files]
     advice = remedies(root for *_, root in data) if data else []
     if any("all_clips" in getattr(opt.datasets, option.split(".")[1]).arguments() for option, *_ in data):
         advice.append("KAIR's data/meta_info has Vimeo-90K's list of test clips; --all_clips does without.")

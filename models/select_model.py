@@ -23,7 +23,7 @@ def define_Model(opt: Options, dist: Dist, pretrained: bool = True) -> ModelBase
     if not pretrained and hasattr(netG, "spynet_path"):
         netG = netG.model_copy(update={"spynet_path": None})
     network = define_G(netG)
-    if pretrained and opt.path.pretrained_netG:
+    if pretrained and opt.path.pretrained_netG is not None:
         load_weights(network, opt.path.pretrained_netG, strict=opt.train.G_param_strict)
     elif pretrained and getattr(netG, "pa_frames", False) and "spynet_path" not in netG.model_fields_set:
         logger.warning(
@@ -31,6 +31,6 @@ def define_Model(opt: Options, dist: Dist, pretrained: bool = True) -> ModelBase
             "spynet_sintel_final-3d2a1287.pth of the VRT release; null says that an untrained start is meant."
         )
     model: ModelBase = MODELS.get(opt.model)(network, opt.train, dist, opt.find_unused_parameters)
-    if pretrained and opt.path.pretrained_netE and model.netE is not None:
+    if pretrained and opt.path.pretrained_netE is not None and model.netE is not None:
         load_weights(model.netE, opt.path.pretrained_netE, strict=opt.train.E_param_strict, prefer_ema=True)
     return model

@@ -16,6 +16,7 @@ from models.select_network import define_G
 from tests.published_rule import by_the_published_rule
 from tests.tiny import NETWORK, TinyRun, run_test
 from utils.evaluation import results as utils_results
+from utils.options.tester_flags import options, parse
 from utils.utils_image import imread_rgb
 from utils.utils_option import load_options
 
@@ -310,6 +311,24 @@ def test_frames_are_interpolated(tmp_path: Path, name: str, frames: list[str], m
     assert list(found) == made
     # Nothing is added by this network: what is left is the mean of the frames around.
     assert found[made[0]].shape == (16, 24, 3) and (folder / "metrics.json").exists() == (name != "mine")
+
+
+def test_a_value_that_is_nothing_is_a_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty folder name (a shell's unset variable), a speed of 0, a noise level of 0 against the file's."""
+    write_frames(tmp_path / "lq" / "clip", ["a", "b"])
+    flags = ["--task", "006_VRT_videodeblurring_GoPro", "--output", tmp_path]
+    assert run_test(*flags, "--folder_lq", "") == 2 and "dataroot_lq" in capsys.readouterr().err
+    assert run_test(*flags, "--folder_lq", tmp_path / "lq", "--folder_gt", "") == 2
+    assert "dataroot_gt" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_test(*flags, "--fps", 0)
+    assert "--fps: a number above 0" in capsys.readouterr().err
+    noisy = tmp_path / "noisy.json"
+    noisy.write_text(
+        json.dumps({"base": str(TASKS / "008_VRT_videodenoising_DAVIS.json"), "datasets": {"test": {"sigma": 30}}})
+    )
+    assert options(parse(["--opt", str(noisy)], "")).datasets.test.sigma == 30  # type: ignore[union-attr]
+    assert options(parse(["--opt", str(noisy), "--sigma", "0"], "")).datasets.test.sigma == 0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("tile", [["auto", "2"], ["1", "2"], ["x", "1", "2"]])

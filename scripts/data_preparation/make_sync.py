@@ -32,6 +32,7 @@ from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_windo
 from data.spike_io import SpikeFrames, find_spikes
 from data.video_clips import Clip
 from scripts.data_preparation.preparation import SPLITS, sections
+from utils.options.flags import positive_int
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_cli import run_command
@@ -194,7 +195,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=Path, metavar="DIR", help="frames, <clip>/<frame>; --check compares with them")
     parser.add_argument("--spikes", type=Path, metavar="DIR", help="spikes, <clip>/spike/<frame>.dat")
     parser.add_argument("--spikes_per_frame", type=float, help="one .dat per clip: spike frames from frame to frame")
-    parser.add_argument("--exposure", type=int, help="spike frames per exposure; default: SPIKES_PER_FRAME")
+    parser.add_argument("--exposure", type=positive_int, help="spike frames per exposure; default: SPIKES_PER_FRAME")
     parser.add_argument("--first", type=int, default=0, help="spike frame at which the first exposure begins")
     parser.add_argument("--log", type=Path, metavar="CSV", help="alignment log to convert")
     parser.add_argument("--spike_fps", type=float, help="spike frames per second, written into the file")

@@ -37,6 +37,7 @@ from scripts.data_preparation.preparation import (
     targets_of,
     write_config,
 )
+from utils.options.flags import positive_int
 from utils.spike_loader import find_geometry
 from utils.user_error import UserError
 
@@ -54,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--spike_root", type=Path, help="folder with train/ and test/ of the spike sequences")
     parser.add_argument("--blur", choices=["blur", "blur_gamma"], default="blur", help="which blurred frames to take")
     parser.add_argument(
-        "--spike_h", type=int, help="height of the spike picture, for config.yaml; default: half a frame"
+        "--spike_h", type=positive_int, help="height of the spike picture, for config.yaml; default: half a frame"
     )
-    parser.add_argument("--spike_w", type=int, help="its width")
+    parser.add_argument("--spike_w", type=positive_int, help="its width")
     add_arguments(parser)
     return run(prepare, parser, argv)
 

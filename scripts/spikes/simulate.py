@@ -25,6 +25,7 @@ from data.spike.simulation.simulate import ExposedFrame, IntegrateAndFire, Shutt
 from data.spike.simulation.video import spike_frames, write_config, write_frames
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
+from utils.options.flags import positive_int
 from utils.user_error import UserError
 from utils.utils_image import imwrite_rgb
 from utils.utils_progress import track
@@ -41,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("out", type=Path, help="the stream, a .dat")
     add("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of the frames, covered and cut (default: own)")
     add("--scale", type=float, default=1.0, help="resize frames by this factor (default 1)")
-    add("--frames", type=int, help='read so many frames (default: all; of "photographs" 88 spike frames)')
-    add("--interpolate", type=int, help="spike frames per frame (default 8; 1: every frame is a spike frame)")
+    add("--frames", type=positive_int, help='read so many frames (default: all; of "photographs" 88 spike frames)')
+    add("--interpolate", type=positive_int, help="spike frames per frame (default 8; 1: every frame is a spike frame)")
     add("--spike_ratio", type=int, default=1, help="frame pixels per spike pixel and axis (default 1)")
     add("--light", choices=("srgb", "linear"), default="srgb", help="integrate stored values (default) or linear light")
     add("--seed", type=int, default=0, help="of start and noise (default 0)")

@@ -78,3 +78,5 @@ def test_a_resumed_run_needs_no_start_weights(tmp_path: Path, capsys: pytest.Cap
     assert run.train(*gone, f"path.root={tmp_path}/other") == 2
     told = capsys.readouterr().err
     assert "gone.pth does not exist" in told and "gone_too.pth does not exist" in told
+    assert run.train("path.pretrained_netG=", f"path.root={tmp_path}/other") == 2
+    assert "path.pretrained_netG: '' does not exist" in capsys.readouterr().err

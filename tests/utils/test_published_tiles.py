@@ -1,7 +1,7 @@
 """The published tester's tiles (KAIR's and VRT's main_test_vrt.py): origins, trimming, averaging, mirrored ends.
 
-`val.tiling: "official"` is held against the rule as `tests/published_rule.py` has it, with networks whose result depends
-on where a tile lies and on all that it sees.
+`val.tiling: "official"` is held against the rule as `tests/published_rule.py` has it, with networks whose result
+depends on where a tile lies and on all that it sees.
 """
 
 import functools

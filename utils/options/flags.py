@@ -45,7 +45,7 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         choices=("params", "params_ema"),
         help="of a checkpoint with both [--task: params, as the published tester; --opt: params_ema]",
     )
-    parser.add_argument("--sigma", type=int, default=0, help="noise level of denoising out of 255 (10, 20, 30, 40, 50)")
+    parser.add_argument("--sigma", type=int, help="noise level of denoising out of 255 (10, 20, 30, 40, 50)")
     parser.add_argument("--folder_lq", help="what to restore: a folder of clips, one clip's folder, or a video file")
     parser.add_argument("--folder_gt", help="the sharp clips, likewise; without them nothing is scored")
     parser.add_argument(
@@ -71,7 +71,7 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
     parser.add_argument("--save_result", action="store_true", help="write every restored frame")
     parser.add_argument("--save_video", action="store_true", help="write a video of each clip, side by side")
-    parser.add_argument("--fps", type=float, help="of these videos [the input's, or 25]")
+    parser.add_argument("--fps", type=positive_float, help="of these videos [the input's, or 25]")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of --save_result")
     parser.add_argument(
         "--sweep", nargs="+", metavar="KIND=V,V", help="test on other spikes too: threshold=1,2,4 drop=0.5"
@@ -119,3 +119,21 @@ class _Ignored(argparse.Action):
     ) -> None:
         if speaks():
             logger.warning("%s has no effect: processes and devices follow torchrun's environment.", option_string)
+
+
+def positive_int(text: str) -> int:
+    """The type of a flag that is a whole number from 1 on: a 0 is a mistake and not "the default"."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """The type of a flag that is a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
+    return value

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.options.flags import tester_parser
+from utils.options.layers import load_layers
 from utils.user_error import UserError
 from utils.utils_download import published_weights
 from utils.utils_option import Options, load_options
@@ -39,7 +40,7 @@ def options(arguments: argparse.Namespace) -> Options:
         raise UserError(f"There is no option file {path}.{choices}")
     # The checkpoint holds the flow network too.
     flags: dict[str, Any] = {"netG.spynet_path": None}
-    if arguments.folder_lq:
+    if arguments.folder_lq is not None:
         flags |= folder_flags(arguments)
     if arguments.tile is not None:
         flags["val.tile"] = arguments.tile[0] if arguments.tile == ["auto"] else arguments.tile
@@ -53,9 +54,16 @@ def options(arguments: argparse.Namespace) -> Options:
         flags["datasets.test.pair_by"] = arguments.pair_by
     if arguments.max_memory is not None:
         flags["val.max_memory"] = arguments.max_memory
-    if arguments.sigma:
+    if arguments.sigma or (arguments.sigma == 0 and _names_noise(path)):
         flags["datasets.test.sigma"] = arguments.sigma
     return load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
+
+
+def _names_noise(path: Path) -> bool:
+    """Whether an option file says a noise level, which `--sigma 0` takes back; elsewhere that is KAIR's default."""
+    datasets = load_layers(path).tree.get("datasets")
+    test = datasets.get("test") if isinstance(datasets, dict) else None
+    return isinstance(test, dict) and "sigma" in test
 
 
 def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -65,7 +73,7 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     ucf101 make the frames that are left out, of any other folder new frames between all are made.
     """
     roots = {"lq": arguments.folder_lq, "gt": arguments.folder_gt, "spike": arguments.folder_spike}
-    flags: dict[str, Any] = {f"datasets.test.dataroot_{name}": root for name, root in roots.items() if root}
+    flags: dict[str, Any] = {f"datasets.test.dataroot_{name}": root for name, root in roots.items() if root is not None}
     name, task = arguments.folder_lq.lower(), arguments.task or ""
     interpolates = "videofi" in task
     if task and "vimeo" in name:
@@ -74,7 +82,7 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
             flags["datasets.test.temporal_scale"] = 2
         else:
             flags["val.pad_seq"] = True  # seven frames are to be eight
-        if interpolates or arguments.folder_gt:
+        if interpolates or arguments.folder_gt is not None:
             flags["datasets.test.meta_info_file"] = VIMEO_LIST
     elif interpolates:
         kinds = {"ucf101": "VFI_UCF101", "davis": "VFI_DAVIS", "vid4": "VFI_Vid4"}
@@ -84,7 +92,7 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
             flags |= {"val.tile": [0, 256, 256], "val.tile_overlap": [0, 20, 20]}
     else:
         flags["datasets.test.meta_info_file"] = None
-    if not arguments.folder_gt:
+    if arguments.folder_gt is None:
         flags["datasets.test.dataroot_gt"] = None
     return flags
 
@@ -107,7 +115,7 @@ def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
     Raises:
         UserError: there are none; the message says where to put them.
     """
-    if arguments.checkpoint:
+    if arguments.checkpoint is not None:
         return arguments.checkpoint
     if arguments.opt is None:
         return published_weights(MODEL_ZOO / f"{opt.task}.pth", arguments.download)
