@@ -13,12 +13,10 @@ Legend: N tokens of a window, shapes (windows, heads, N, head_dim).
 """
 
 import ctypes
-import hashlib
 import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -30,6 +28,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import register_flop_formula, sdpa_backward_flop_count, sdpa_flop_count
 
 from models.layers.backends.attention_backend import ATTENTION_BACKENDS, WindowBackend
+from models.layers.backends.cpu.library_cache import cached_library
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 # OpenMP's functions stay unresolved: those that PyTorch has loaded serve, and so its threads.
@@ -219,22 +218,14 @@ def _library() -> ctypes.CDLL:
     # What -march=native means: several machines may share a cache.
     native = _output_of([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     content = "\0".join((SOURCE.read_text(encoding="utf-8"), *_FLAGS, version, native, platform.platform()))
-    name = f"native_attention_{hashlib.sha256(content.encode()).hexdigest()[:16]}.so"
-    path = _cache_folder() / name
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            unlinked, linked = Path(folder) / "kernel.o", Path(folder) / "kernel.so"
-            _output_of([compiler, *_FLAGS, str(SOURCE), "-o", str(unlinked)])
-            _output_of([compiler, "-shared", str(unlinked), "-o", str(linked)])
-            linked.replace(path)  # several processes may do this at once
-    return ctypes.CDLL(str(path))
 
+    def build(path: Path) -> None:
+        unlinked = path.with_name("kernel.o")
+        _output_of([compiler, *_FLAGS, str(SOURCE), "-o", str(unlinked)])
+        _output_of([compiler, "-shared", str(unlinked), "-o", str(path)])
+        unlinked.unlink()
 
-def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "s_vrt"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return ctypes.CDLL(str(cached_library("native_attention", content, build)))
 
 
 def _output_of(command: Sequence[str]) -> str:

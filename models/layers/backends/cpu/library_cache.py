@@ -1,0 +1,74 @@
+"""Compiled libraries kept for the next start, in a folder that nobody else may write.
+
+A library runs with all rights of the process that loads it, and one that is cut short kills that process (SIGBUS). So a
+file is loaded only if it and its folder are this user's, no one else may write them, and its content has the SHA-256
+that its name states. Test: `python -m pytest tests/models/layers/backends/cpu/test_library_cache.py`.
+"""
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from utils.utils_file import sha256_of
+
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def cached_library(name: str, key: str, build: Callable[[Path], None]) -> Path:
+    """The library of a key: the cached one where it is sound, else a new one.
+
+    Args:
+        name: what the file's name begins with.
+        key: everything that the library depends on.
+        build: writes the library to a path in an empty folder.
+
+    Raises:
+        OSError: the cache can't be written.
+        RuntimeError: it belongs to another user; what `build` raises.
+    """
+    folder = cache_folder()
+    stem = f"{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    for path in folder.glob(f"{stem}-*.so"):
+        if _is_sound(path, stem):
+            return path
+        path.unlink()
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        built = Path(unfinished) / "library.so"
+        build(built)
+        built.chmod(0o700)
+        with open(built, "rb") as file:
+            os.fsync(file.fileno())
+        path = folder / f"{stem}-{sha256_of(built)[:32]}.so"
+        built.replace(path)  # several processes may do this at once, each with a name of its content
+    return path
+
+
+def cache_folder() -> Path:
+    """`s_vrt` in XDG_CACHE_HOME or ~/.cache, for this user alone; made where it is missing.
+
+    Raises:
+        OSError: it can't be made.
+        RuntimeError: it belongs to another user.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s_vrt"
+    folder.mkdir(parents=True, exist_ok=True)
+    status = folder.stat()
+    if not _is_own(status):
+        raise RuntimeError(f"{folder} belongs to another user; set XDG_CACHE_HOME to a folder of your own")
+    if status.st_mode & WRITABLE_BY_OTHERS:
+        folder.chmod(0o700)
+    return folder
+
+
+def _is_sound(path: Path, stem: str) -> bool:
+    """Whether a library is as it was written, and by whom."""
+    status = path.lstat()
+    own = stat.S_ISREG(status.st_mode) and _is_own(status) and not status.st_mode & WRITABLE_BY_OTHERS
+    return own and path.name == f"{stem}-{sha256_of(path)[:32]}.so"
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
