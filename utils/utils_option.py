@@ -20,6 +20,7 @@ from utils.options import checks as option_checks
 from utils.options import parts as option_parts
 from utils.options.faults import Fault, KnownKeys, faults_of
 from utils.options.flags import add_option_arguments, speaks
+from utils.options.foreign import foreign_keys
 from utils.options.layers import load_layers
 from utils.options.parts import Registries
 from utils.options.schema import (
@@ -80,7 +81,7 @@ def load_options(path: str | Path, overrides: Sequence[str] = (), *, registries:
     if opt is None:
         raise OptionError(path, checker.sentences())
     world_size = os.environ.get("WORLD_SIZE")
-    notices = [*checker.document.notices, *option_checks.unused(opt, int(world_size) if world_size else None)]
+    notices = [*checker.notices(), *option_checks.unused(opt, int(world_size) if world_size else None)]
     for notice in notices if speaks() else []:
         logger.warning("%s", notice)
     return opt
@@ -122,6 +123,7 @@ class _Checker:
 
     Attributes:
         faults: everything found wrong so far.
+        ignored: keys without effect, by the reason.
     """
 
     def __init__(self, document: Document, registries: Registries) -> None:
@@ -129,11 +131,13 @@ class _Checker:
         self.registries = registries
         self.known = KnownKeys(registries)
         self.faults: list[Fault] = []
+        self.ignored: dict[str, list[Keys]] = {}
 
     def sentences(self) -> list[str]:
         """The faults with their places."""
         named = [(dotted(keys), self.document.place(keys), message) for keys, message in self.faults]
-        return [f"{name} ({place}): {message}" if place else f"{name}: {message}" for name, place, message in named]
+        told = [f"{name} ({place}): {message}" if place else f"{name}: {message}" for name, place, message in named]
+        return [*self.document.faults, *told]
 
     def options(self) -> Options | None:
         """The checked options, or None where there are faults."""
@@ -150,19 +154,42 @@ class _Checker:
             self.faults += option_checks.val_faults(val, net)
         if top is not None and self.registries.models.names():
             self.faults += option_checks.name_fault(("model",), top.model, self.registries.models)
-        if self.faults:
+        if self.faults or self.document.faults:
             return None
         assert top and path and val and log and train and datasets and net, "a section is missing without a fault"
         return Options(**top.model_dump(), path=path, datasets=datasets, netG=net, train=train, val=val, logger=log)
 
     def _section(self, keys: Keys, model: type[SectionType], raw: Any) -> SectionType | None:
         """The section as `model`, or None where it has faults."""
+        raw = self._own(keys, model, raw)
         try:
             # JSON text and not Python values: in strict mode only that reads a list as a tuple or a name as a path.
             return model.model_validate_json(json.dumps(raw))
         except ValidationError as error:
             self.faults += faults_of(error, keys, model, raw, self.known)
             return None
+
+    def _own(self, keys: Keys, model: type[Section], raw: Any) -> Any:
+        """A section without the keys of the documents' project that have no counterpart here."""
+        if not isinstance(raw, dict):
+            return raw
+        found = foreign_keys(keys, model.model_fields, raw)
+        for key, foreign in found.items():
+            if foreign.asks_for_nothing(raw[key]):
+                continue
+            if foreign.refused:
+                self.faults.append(((*keys, key), foreign.reason))
+            else:
+                self.ignored.setdefault(foreign.reason, []).append((*keys, key))
+        return {key: value for key, value in raw.items() if key not in found}
+
+    def notices(self) -> list[str]:
+        """What the user should know although it is no fault; keys without effect once for each reason."""
+        ignored = [(reason, ", ".join(map(dotted, places))) for reason, places in self.ignored.items()]
+        return [
+            *dict.fromkeys(self.document.notices),
+            *(f"No effect: {names} ({reason})." for reason, names in ignored),
+        ]
 
     def _train(self, raw: Any) -> TrainOptions | None:
         if not isinstance(raw, dict):
@@ -224,7 +251,7 @@ class _Checker:
             raw["spike"] = {"representation": usual, **raw["spike"]}
             represent = self._representation((*keys, "spike"), raw["spike"])
             # Where the representation is unknown, the rest of the section is checked all the same.
-            raw["spike"] = raw["spike"] if represent else {}
+            raw["spike"] = self._own((*keys, "spike"), represent, raw["spike"]) if represent else {}
         model = option_parts.dataset_model(self.registries, dataset_type, represent or RepresentationOptions)
         section = self._section(keys, model, raw)
         return section if represent else None
@@ -254,6 +281,8 @@ class _Checker:
             return None
         raw = dict(raw)
         parameters = self.registries.networks.parameters(net_type)
+        if "scale" in raw and "scale" not in parameters and "upscale" in parameters:
+            raw.setdefault("upscale", raw["scale"])  # the documents' name for it
         for key in channels.keys() & parameters.keys():
             if raw.get(key) is None:
                 raw.pop(key, None)

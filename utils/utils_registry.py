@@ -17,12 +17,12 @@ constructor raises them as one error (`raise_faults`), and the option loader ask
 faults of a file are told at once.
 """
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from utils.spelling import nearest
 from utils.user_error import UserError
 
 Part = TypeVar("Part", bound=Callable[..., Any])
@@ -73,8 +73,8 @@ class Registry:
         """
         if name.lower() in self._parts:
             return self._parts[name.lower()][1]
-        near = difflib.get_close_matches(name.lower(), self._parts, n=1)
-        hint = f" Did you mean {self._parts[near[0]][0]!r}?" if near else ""
+        near = nearest(name, self.names())
+        hint = f" Did you mean {near!r}?" if near else ""
         raise UserError(f"{self.option}: no {self.kind} is called {name!r}.{hint} Choices: {', '.join(self.names())}.")
 
     def name_fault(self, name: str) -> str | None:

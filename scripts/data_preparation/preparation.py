@@ -92,7 +92,11 @@ def run(
 
 def sections(option_file: Path | None) -> dict[str, dict[str, Any]]:
     """`datasets.train` and `datasets.test` of an option file as they stand there; missing ones are empty."""
-    datasets = {} if option_file is None else load_layers(option_file).tree.get("datasets", {})
+    datasets: dict[str, Any] = {}
+    if option_file is not None:
+        document = load_layers(option_file)
+        document.check(option_file)
+        datasets = document.tree.get("datasets", {})
     return {split: datasets.get(split) or {} for split in SPLITS}
 
 

@@ -1,6 +1,5 @@
 """From pydantic's errors to sentences: dotted name, what was expected, what was given, what was probably meant."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 from utils.options.parts import Registries, all_sections
 from utils.options.schema import Options, Section
 from utils.options.text import Keys
+from utils.spelling import nearest
 
 Fault = tuple[Keys, str]
 """Which option, and what is wrong with it."""
@@ -88,20 +88,9 @@ class KnownKeys:
         near = nearest(key, choices)
         if near:
             return f"unknown option; did you mean {near!r}?"
-        elsewhere = nearest(key, self.homes)
-        if elsewhere:
-            home = self.homes[elsewhere][0][0]
-            return f"unknown option; did you mean {f'{home}.' if home else ''}{elsewhere}?"
         if len(choices) <= 16:
             return f"unknown option; choices: {', '.join(choices)}"
         return "unknown option; docs/options.md lists all"
-
-
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` is most likely a misspelling of."""
-    by_lower = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
-    return by_lower[near[0]] if near else None
 
 
 def faults_of(error: ValidationError, keys: Keys, model: type[Section], tree: Any, known: KnownKeys) -> list[Fault]:

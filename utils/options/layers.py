@@ -3,10 +3,11 @@
 Precedence: defaults of the schema < base < file < `--set`. Sections merge key by key; lists and plain values replace.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.options.foreign import complete, translate
 from utils.options.text import Document, Keys, OptionError, dotted, parse_overrides, read_document
 
 DATASET_ALIASES = {
@@ -19,7 +20,10 @@ DATASET_ALIASES = {
     "batch_size": "dataloader_batch_size",
     "num_worker": "dataloader_num_workers",
     "num_workers": "dataloader_num_workers",
+    "use_shuffle": "dataloader_shuffle",
+    "cache_root": "spike_cache",
     "spike_channels": "spike.bins",
+    "S": "spike.bins",
 }
 LOGGER_ALIASES = {
     "use_tensorboard": "tensorboard",
@@ -29,17 +33,24 @@ LOGGER_ALIASES = {
     "wandb_entity": "wandb_entity",
     "wandb_mode": "wandb_mode",
 }
-SECRETS = ("wandb_api_key",)
+SECRETS = {
+    "wandb_api_key": "put it in the environment as WANDB_API_KEY",
+    "swanlab_api_key": "SwanLab is not used here",
+    "logfire_token": "Logfire is not used here",
+}
+"""Keys that are never stored, and what to do with their values instead."""
 
 
 def load_layers(path: Path, overrides: Sequence[str] = ()) -> Document:
     """The tree of an option file over its bases and under the command line's overrides, with canonical key names.
 
     Raises:
-        OptionError: a file that is missing or no JSON/YAML, bases that go in circles, a key and its alias both given.
+        OptionError: a file that is missing or no JSON/YAML, bases that go in circles. What else is wrong (a key given
+            twice, a key and its alias with different values) is in the document's `faults`.
     """
     document = _read_with_bases(path, ())
-    _merge(document, _canonical(parse_overrides(overrides), "--set"))
+    _merge(document, _canonical(parse_overrides(overrides)))
+    complete(document)
     return document
 
 
@@ -49,7 +60,7 @@ def _read_with_bases(path: Path, readers: tuple[Path, ...]) -> Document:
     if resolved in readers:
         circle = [*readers[readers.index(resolved) :], resolved]
         raise OptionError(path, [f"base goes in a circle: {' -> '.join(p.name for p in circle)}"])
-    document = _canonical(read_document(path), path)
+    document = _canonical(read_document(path))
     if "base" not in document.tree:
         return document
     base = document.tree.pop("base")
@@ -69,6 +80,7 @@ def _merge(under: Document, over: Document) -> None:
     _merge_sections(under.tree, over.tree)
     under.places.update(over.places)
     under.notices += over.notices
+    under.faults += over.faults
 
 
 def _merge_sections(under: dict[str, Any], over: dict[str, Any]) -> None:
@@ -85,62 +97,36 @@ def _chooses_another(known: dict[str, Any], value: dict[str, Any]) -> bool:
     return "representation" in value and value["representation"] != known.get("representation")
 
 
-def _canonical(document: Document, source: str | Path) -> Document:
-    """Renames aliases to the keys of the schema and drops secrets, in place."""
-    faults: list[str] = []
-    for old, new in list(_renamings(document.tree)):
-        fault = _move(document, old, new)
-        faults += [fault] if fault else []
-    if faults:
-        raise OptionError(source, faults)
+def _canonical(document: Document) -> Document:
+    """Renames aliases to the keys of the schema, translates foreign keys and drops secrets, in place."""
+    for old, new in list(_renamings(document)):
+        document.move(old, new)
     for parents in [(), *((key,) for key in document.tree)]:
-        section = _find(document.tree, parents)
-        for secret in SECRETS:
+        section = document.find(parents)
+        for secret, remedy in SECRETS.items():
             if isinstance(section, dict) and section.pop(secret, None) is not None:
                 keys = (*parents, secret)
                 document.notices.append(
-                    f"{dotted(keys)} ({document.place(keys)}) is not used and not stored: take it out of the file, put "
-                    "it in the environment as WANDB_API_KEY, and revoke it if others could read the file."
+                    f"{dotted(keys)} ({document.place(keys)}) is not used and not stored: take it out of the file "
+                    f"({remedy}), and revoke it if others could read the file."
                 )
+    translate(document)
     return document
 
 
-def _renamings(tree: dict[str, Any]) -> Iterable[tuple[Keys, Keys]]:
+def _renamings(document: Document) -> Iterator[tuple[Keys, Keys]]:
     """Pairs of (where a key is, where it belongs) for all aliases in use, in the order in which to move them."""
-    if "logging" in tree:
+    if "logging" in document.tree:
         yield ("logging",), ("logger",)
     for parents in [("logging",), ("logger",), ("train",), ()]:
-        section = _find(tree, parents)
+        section = document.find(parents)
         for old, new in LOGGER_ALIASES.items():
             # Keys of a `logging` section are in `logger` by the time they are moved.
             here = ("logger",) if parents == ("logging",) else parents
             if isinstance(section, dict) and old in section and (*here, old) != ("logger", new):
                 yield (*here, old), ("logger", new)
-    datasets = tree.get("datasets")
+    datasets = document.tree.get("datasets")
     for phase, section in datasets.items() if isinstance(datasets, dict) else []:
         for old, new in DATASET_ALIASES.items():
             if isinstance(section, dict) and old in section:
                 yield ("datasets", phase, old), ("datasets", phase, *new.split("."))
-
-
-def _find(tree: Any, keys: Keys) -> Any:
-    """The value at `keys`, or None."""
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree
-
-
-def _move(document: Document, old: Keys, new: Keys) -> str | None:
-    """Moves a value (with what is under it) to another key; a fault where that is taken already."""
-    section = document.tree
-    for key in new[:-1]:
-        section = section.setdefault(str(key), {})
-        if not isinstance(section, dict):
-            return f"{dotted(old)} ({document.place(old)}) sets {dotted(new)}, but {key} is no section"
-    if new[-1] in section:
-        places = f"{document.place(old)} and {document.place(new)}"
-        return f"{dotted(old)} and {dotted(new)} are the same option and both given ({places}); keep {dotted(new)}"
-    section[str(new[-1])] = _find(document.tree, old[:-1]).pop(old[-1])
-    for keys in [keys for keys in document.places if keys[: len(old)] == old]:
-        document.places[(*new, *keys[len(old) :])] = document.places.pop(keys)
-    return None

@@ -45,17 +45,65 @@ class Document:
         tree: the options as nested dictionaries.
         places: where each key was written ("file:line"), for messages.
         notices: what the user should know although it is no fault.
+        faults: what is wrong with it so far, with its place; the rest is checked all the same.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
     places: dict[Keys, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
     def place(self, keys: Keys) -> str:
         """Where `keys`, or the section that should hold it, was written; empty where nobody wrote it."""
         while keys and keys not in self.places:
             keys = keys[:-1]
         return self.places.get(keys, "")
+
+    def find(self, keys: Keys) -> Any:
+        """The value at `keys`, or None."""
+        value: Any = self.tree
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def put(self, keys: Keys, value: Any, because: Keys) -> None:
+        """Sets a value that follows from the key `because`, whose place becomes its own."""
+        section = self.tree
+        for key in keys[:-1]:
+            section = section.setdefault(str(key), {})
+        section[str(keys[-1])] = value
+        self.places[keys] = self.place(because)
+
+    def pop(self, keys: Keys) -> Any:
+        """Takes a value, which is there, out of its section."""
+        return self.find(keys[:-1]).pop(keys[-1])
+
+    def move(self, old: Keys, new: Keys) -> None:
+        """Moves a value (with what is under it) to another key; a fault where that has another value already."""
+        section = self.tree
+        for key in new[:-1]:
+            section = section.setdefault(str(key), {})
+            if not isinstance(section, dict):
+                self.faults.append(f"{dotted(old)} ({self.place(old)}) sets {dotted(new)}, but {key} is no section")
+                return
+        value = self.pop(old)
+        if section.get(str(new[-1]), value) != value:
+            places = f"{self.place(old)} and {self.place(new)}"
+            self.faults.append(
+                f"{dotted(old)} and {dotted(new)} are the same option and both given ({places}); keep {dotted(new)}"
+            )
+            return
+        section[str(new[-1])] = value
+        for keys in [keys for keys in self.places if keys[: len(old)] == old]:
+            self.places[(*new, *keys[len(old) :])] = self.places.pop(keys)
+
+    def check(self, source: str | Path) -> None:
+        """
+        Raises:
+            OptionError: there are faults.
+        """
+        if self.faults:
+            raise OptionError(source, self.faults)
 
 
 def dotted(keys: Keys) -> str:
@@ -67,7 +115,8 @@ def read_document(path: Path) -> Document:
     """Reads an option file; YAML where its name ends in .yml or .yaml, else JSON.
 
     Raises:
-        OptionError: no such file, not text, a syntax error (with line and column), or keys given twice.
+        OptionError: no such file, not text, or a syntax error (with line and column). A key given twice is a fault of
+            the document, which keeps the first.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -84,7 +133,7 @@ def parse_json(text: str, name: str | Path) -> Document:
     """Parses JSON with `//` comments; `name` stands for the file in messages.
 
     Raises:
-        OptionError: a syntax error, with line and column, or keys given twice.
+        OptionError: a syntax error, with line and column. Keys given twice are faults of the document.
     """
     return _JsonReader(text, name).document()
 
@@ -157,9 +206,7 @@ class _JsonReader:
         tree = self._value(())
         if self.tokens[self.index][0] != "end":
             self._fail("nothing may follow the closing '}'")
-        if self.faults:
-            raise OptionError(self.name, self.faults)
-        return Document(tree, self.places)
+        return Document(tree, self.places, faults=self.faults)
 
     def _split(self) -> None:
         position = 0
@@ -271,7 +318,7 @@ def parse_yaml(text: str, name: str | Path) -> Document:
     """Parses YAML; `name` stands for the file in messages.
 
     Raises:
-        OptionError: a syntax error, with line and column, or keys given twice.
+        OptionError: a syntax error, with line and column. Keys given twice are faults of the document.
     """
     try:
         root = yaml.compose(text, Loader=_CoreLoader)
@@ -282,13 +329,10 @@ def parse_yaml(text: str, name: str | Path) -> Document:
     if not isinstance(root, yaml.MappingNode):
         raise OptionError(name, [f"{name}:1:1: an option file is a section of 'key: value' lines"])
     document = Document()
-    faults: list[str] = []
     try:
-        document.tree = _yaml_value(root, (), f"{name}", document.places, faults)
+        document.tree = _yaml_value(root, (), f"{name}", document.places, document.faults)
     except RecursionError:
         raise OptionError(name, [f"{name}: an alias (*name) stands inside what it refers to"]) from None
-    if faults:
-        raise OptionError(name, faults)
     return document
 
 

@@ -1,10 +1,12 @@
-"""The YAML template of the project's first documents (DATA, MODEL, TRAIN, LOSS, LOG, DATALOADER) as an option file.
+"""Option files of the project that the documents come from, YAML or JSON, as an option file of this repository.
 
-    python -m scripts.convert_yaml_options in.yaml out.json
+    python -m scripts.convert_options in.yaml out.json          the documents' YAML template (DATA, MODEL, TRAIN, ...)
+    python -m scripts.convert_options in.json out.json          KAIR-like files, whose keys are translated
 
-`out.json` is based on the voxel recipe and holds what the template says otherwise. Every key of the template is
-converted, or printed under "not converted" with the reason. What would make another network, like dropout, is refused.
-TRAIN.BATCH_SIZE is one GPU's: with more of them multiply datasets.train.dataloader_batch_size, which is over all.
+Of the template, `out.json` is based on the voxel recipe and holds what the template says otherwise. Every key is
+converted, or printed under "not converted" with the reason. What would make another network, like dropout or LoRA, is
+refused. TRAIN.BATCH_SIZE is one GPU's: with more of them multiply datasets.train.dataloader_batch_size, which is over
+all. KAIR-like files also load unconverted (`utils/options/foreign.py`).
 """
 
 import argparse
@@ -25,7 +27,7 @@ from utils.options.text import read_document
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
-from utils.utils_option import OptionError, load_options
+from utils.utils_option import OptionError, load_options, write_options
 from utils.utils_registry import FUSIONS
 
 BASE = Path(__file__).resolve().parents[1] / "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike_voxel.json"
@@ -52,7 +54,6 @@ SAME = {
     "DATALOADER.PERSISTENT_WORKERS": [f"{section}.dataloader_persistent_workers" for section in BOTH],
     "TRAIN.TOTAL_STEPS": ["train.total_iter", "train.G_scheduler_periods"],
     "TRAIN.COMPILE_MODEL": ["train.compile"],
-    "TRAIN.GRADIENT_ACCUMULATION_STEPS": ["train.accumulate_grad"],
     "TRAIN.MAX_GRAD_NORM": ["train.G_optimizer_clipgrad"],
     "TRAIN.OPTIM.LR": ["train.G_optimizer_lr"],
     "TRAIN.OPTIM.BETAS": ["train.G_optimizer_betas"],
@@ -92,17 +93,13 @@ DROPPED = {
     "DATA.PREPROCESSING.X4K": "exposures come from <dataroot_spike>/<clip>/sync.json, see docs/data.md",
     "DATA.PREPROCESSING.GOPRO": WRONG_READING,
     "MODEL.VRT_CFG": NEVER_READ,
-    "MODEL.CHANNELS_PER_SCALE": "the spike branch has the channels of netG.embed_dims[:4]",
     "DATALOADER.TOTAL_WORKERS": "datasets.train.dataloader_num_workers counts the workers",
     "DATALOADER.PIN_MEMORY": "memory is pinned where there is a GPU",
     "TRAIN.RESUME_FROM_CHECKPOINT": "a run goes on from its folder's newest checkpoint; a fresh one needs another task",
     "TRAIN.CHECKPOINT_PATH": "other keys than this network's; weights to start from are path.pretrained_netG",
     "TRAIN.VAL_BATCH_SIZE": "tests take one clip at a time",
     "TRAIN.DDP_COMPRESSION": "gradients are exchanged in float32",
-    "TRAIN.MIXED_PRECISION": f"{NEVER_READ}; train.amp_dtype chooses autocast",
-    "TRAIN.AMP_ENABLED": f"{NEVER_READ}; train.amp_dtype chooses autocast",
     "TRAIN.AMP_OPT_LEVEL": f"{NEVER_READ}; train.amp_dtype chooses autocast",
-    "TRAIN.ACCUMULATE_GRAD": f"{NEVER_READ}; TRAIN.GRADIENT_ACCUMULATION_STEPS is",
     "TRAIN.TRAIN_CROP_SIZE": f"{NEVER_READ}; DATA.CROP_SIZE is",
     "LOG.ENABLE_TIMING_LOG": TIMES,
     "LOG.TIMING_CONSOLE": TIMES,
@@ -114,13 +111,14 @@ DROPPED = {
     "TEST": OWN_TEST,
 }
 BINS = ("DATA.K", "DATA.NUM_VOXEL_BINS", "DATA.PREPROCESSING.VOXEL.NUM_BINS")
+PARTS = ("TRAIN.GRADIENT_ACCUMULATION_STEPS", "TRAIN.ACCUMULATE_GRAD")
 CHUNKS = {"ADAPTIVE_CHUNK": False, "MAX_BATCH_TOKENS": 49152, "CHUNK_SIZE": 64, "CHUNK_SHAPE": "square"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 the template can't be converted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("template", type=Path, help="YAML file")
+    parser.add_argument("template", type=Path, help="YAML or JSON file")
     parser.add_argument("options", type=Path, help="option file to write, JSON")
     arguments = parser.parse_args(argv)
     return run_command(lambda: run(arguments.template, arguments.options))
@@ -134,7 +132,15 @@ def run(template: Path, options: Path) -> None:
     """
     if options.suffix != ".json":
         raise UserError(f"{options}: the option file to write is JSON; give it a name that ends in .json")
-    tree, left_out = convert(dict(leaves(read_document(template).tree)), template)
+    document = read_document(template)
+    document.check(template)
+    if document.tree.keys() & {"netG", "datasets", "base"}:
+        # Checked before it is written: this file's line numbers are those that the user knows.
+        opt = load_options(template)
+        write_options(opt, options)
+        print(f"{options}: what {template} means, with all defaults; what has no effect was told above")
+        return
+    tree, left_out = convert(dict(leaves(document.tree)), template)
     base = os.path.relpath(BASE, options.resolve().parent)
     with atomic_write(options) as file:
         file.write(json.dumps({"base": base, "task": template.stem, **tree}, indent=2) + "\n")
@@ -212,6 +218,14 @@ class _Conversion:
             raise self.refuse(key, value, "has to be a number")
         return value
 
+    def agreed(self, keys: Sequence[str], meaning: str) -> Any:
+        """The value of keys that mean the same, which are dealt with by that; None where none is given."""
+        given = {key: self.take(key) for key in keys if key in self.values}
+        if len(set(given.values())) > 1:
+            said = ", ".join(f"{key} = {value}" for key, value in given.items())
+            raise UserError(f"{self.source}: {said} mean the same, {meaning}; give one number")
+        return next(iter(given.values()), None)
+
     def only(self, key: str, accepted: Callable[[Any], bool], remedy: str) -> None:
         """A key with a single value that is possible here, which needs no option."""
         value = self.take(key)
@@ -235,14 +249,11 @@ class _Conversion:
                 self.put(f"{section}.dataroot_gt", f"{root}/{split}_GT")
                 self.put(f"{section}.dataroot_lq", f"{root}/{split}_GT_blurred")
                 self.put(f"{section}.dataroot_spike", f"{root}/{split}")
-        given = {key: self.take(key) for key in BINS if key in self.values}
-        if len(set(given.values())) > 1:
-            said = ", ".join(f"{key} = {value}" for key, value in given.items())
-            raise UserError(f"{self.source}: {said} mean the same, the bins per frame; give one number")
+        bins = self.agreed(BINS, "the bins per frame")
         normalizes = any(key.startswith("DATA.NORM.") for key in self.values)
         mean, std = self.number("DATA.NORM.MEAN", 0), self.number("DATA.NORM.STD", 1)
         for section in BOTH:
-            for bins in given.values():
+            if bins is not None:
                 self.put(f"{section}.spike.bins", bins)
             if normalizes:
                 self.put(f"{section}.spike_normalize", None if (mean, std) == (0, 1) else {"mean": mean, "std": std})
@@ -263,6 +274,12 @@ class _Conversion:
             "MODEL.USE_SPIKE",
             lambda use: use is True,
             "this converts the branch with spikes; RGB alone is 006_train_vrt_videodeblurring_gopro.json",
+        )
+        channels = load_options(BASE).netG.embed_dims[:4]
+        self.only(
+            "MODEL.CHANNELS_PER_SCALE",
+            lambda widths: widths == channels,
+            f"the spike branch has the channels of VRT's first stages, {channels}; netG.embed_dims sets both",
         )
         self.only("MODEL.LAYERS", lambda count: count == 4, "VRT's encoder has 4 stages")
         self.only(
@@ -304,7 +321,10 @@ class _Conversion:
 
     def training(self) -> None:
         """Batch, steps, optimizer, loss."""
-        parts = self.options.get("train", {}).get("accumulate_grad")
+        parts = self.agreed(PARTS, "the parts of a batch")
+        if parts is not None:
+            self.put("train.accumulate_grad", parts)
+        self.precision()
         batch = self.number("TRAIN.BATCH_SIZE", None if parts is None else 1)
         if batch is not None:
             self.put("datasets.train.dataloader_batch_size", batch * (parts or 1))
@@ -330,6 +350,20 @@ class _Conversion:
         train = self.options.get("datasets", {}).get("train", {})
         if isinstance(workers, int) and "dataloader_num_workers" not in train:
             self.put("datasets.train.dataloader_num_workers", self.take("DATALOADER.TOTAL_WORKERS"))
+
+    def precision(self) -> None:
+        """MIXED_PRECISION and AMP_ENABLED: true, false, "bf16" or "fp16"."""
+        names = ("TRAIN.MIXED_PRECISION", "TRAIN.AMP_ENABLED")
+        given = {name: self.take(name) for name in names if name in self.values}
+        for name, value in given.items():
+            if value not in (True, False, "bf16", "fp16"):
+                raise self.refuse(name, value, "choices: true, false, bf16, fp16")
+        if len({bool(value) for value in given.values()}) > 1:
+            raise UserError(f"{self.source}: {' and '.join(names)} contradict each other; give one of them")
+        if given:
+            kind = next((value for value in given.values() if isinstance(value, str)), None)
+            # "auto" takes bf16 on GPUs that compute in it.
+            self.put("train.amp_dtype", kind or ("auto" if any(given.values()) else None))
 
     def rest(self) -> None:
         """Every other key with its reason."""

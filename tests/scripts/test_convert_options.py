@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts import convert_yaml_options
+from scripts import convert_options
 from utils.utils_option import Options, load_options
 
 CHUNKS = {"ADAPTIVE_CHUNK": True, "MAX_BATCH_TOKENS": 4096, "CHUNK_SIZE": 64, "CHUNK_SHAPE": "square"}
@@ -79,7 +79,7 @@ TEMPLATE: dict[str, Any] = {
         "OPTIM": {"TYPE": "adamw8bit", "LR": 1e-4, "BETAS": [0.9, 0.99], "WEIGHT_DECAY": 1e-4},
         "SCHED": {"TYPE": "cosine", "WARMUP_STEPS": 256},
         "MIXED_PRECISION": "bf16",
-        "ACCUMULATE_GRAD": 4,
+        "ACCUMULATE_GRAD": 6,
         "AMP_ENABLED": True,
         "AMP_OPT_LEVEL": "O1",
         "TRAIN_CROP_SIZE": 128,
@@ -154,6 +154,7 @@ EXPECTED = {
     "train.G_scheduler_warmup_iter": 256,
     "datasets.train.dataloader_batch_size": 12,
     "train.accumulate_grad": 6,
+    "train.amp_dtype": "bf16",
     "train.compile": True,
     "train.G_optimizer_clipgrad": 1.0,
     "train.G_optimizer_type": "adamw",
@@ -179,9 +180,9 @@ DATA.VAL_CROP_SIZE DATA.VOXEL_CACHE_DIRNAME DATA.USE_PRECOMPUTED_VOXELS DATA.USE
 DATA.ALIGN_LOG_PATHS DATA.PREPROCESSING.AUTO_PREPARE DATA.PREPROCESSING.DATASET_TYPE DATA.PREPROCESSING.FORCE_RECOMPUTE
 DATA.PREPROCESSING.VOXEL.CACHE_DIRNAME DATA.PREPROCESSING.X4K.FPS DATA.PREPROCESSING.X4K.EXPOSURE_FRAMES
 DATA.PREPROCESSING.GOPRO.SPIKE_TEMPORAL_FRAMES DATA.PREPROCESSING.GOPRO.SPIKE_HEIGHT
-DATA.PREPROCESSING.GOPRO.SPIKE_WIDTH MODEL.VRT_CFG MODEL.CHANNELS_PER_SCALE DATALOADER.TOTAL_WORKERS
+DATA.PREPROCESSING.GOPRO.SPIKE_WIDTH MODEL.VRT_CFG  DATALOADER.TOTAL_WORKERS
 DATALOADER.PIN_MEMORY TRAIN.RESUME_FROM_CHECKPOINT TRAIN.CHECKPOINT_PATH TRAIN.EPOCHS TRAIN.VAL_BATCH_SIZE
-TRAIN.DDP_COMPRESSION TRAIN.OPTIM.TYPE TRAIN.MIXED_PRECISION TRAIN.ACCUMULATE_GRAD TRAIN.AMP_ENABLED TRAIN.AMP_OPT_LEVEL
+TRAIN.DDP_COMPRESSION TRAIN.OPTIM.TYPE TRAIN.AMP_OPT_LEVEL
 TRAIN.TRAIN_CROP_SIZE LOG.ENABLE_TIMING_LOG LOG.TIMING_CONSOLE LOG.TIMING_CONSOLE_INTERVAL LOG.TIMING_FILE
 LOG.TIMING_FILE_INTERVAL LOG.CHECKPOINT_SAVE_EVERY_EPOCH LOG.WANDB.RESUME LOG.WANDB.JOB_TYPE LOG.WANDB.TAGS
 LOG.WANDB.WATCH LOG.WANDB.LOG_CHECKPOINTS LOG.WANDB.LOG_IMAGES TEST.BATCH_SIZE TEST.NUM_WORKERS TEST.CHECKPOINT_PATH
@@ -191,7 +192,7 @@ LOG.WANDB.WATCH LOG.WANDB.LOG_CHECKPOINTS LOG.WANDB.LOG_IMAGES TEST.BATCH_SIZE T
 def run(folder: Path, template: dict[str, Any], code: int = 0) -> Path:
     source, target = folder / "baseline.yaml", folder / "out.json"
     source.write_text(yaml.safe_dump(template))
-    assert convert_yaml_options.main([str(source), str(target)]) == code
+    assert convert_options.main([str(source), str(target)]) == code
     return target
 
 
@@ -213,17 +214,22 @@ def test_every_key_of_the_documents_is_converted_or_named(tmp_path: Path, capsys
 def test_each_converted_key_makes_a_difference(tmp_path: Path) -> None:
     """A key that the conversion forgot would leave the same file without it."""
     whole = json.loads(run(tmp_path, TEMPLATE).read_text())
-    told = dict(convert_yaml_options.leaves(TEMPLATE))
-    alike = {*NOT_CONVERTED, *convert_yaml_options.BINS} - {"TRAIN.OPTIM.TYPE"}
+    told = dict(convert_options.leaves(TEMPLATE))
+    alike = {*NOT_CONVERTED, *convert_options.BINS, *convert_options.PARTS} - {"TRAIN.OPTIM.TYPE"}
     # Values that are the only one possible, or those of the recipe.
     alike |= {"DATA.SPIKE_DIR", "DATA.TRAIN_SPLIT", "DATA.VAL_SPLIT", "MODEL.USE_SPIKE", "MODEL.LAYERS"}
-    alike |= {"MODEL.SPIKE_ENCODER.SPATIAL_STRIDES", "TRAIN.SCHED.TYPE"}
+    alike |= {
+        "MODEL.SPIKE_ENCODER.SPATIAL_STRIDES",
+        "TRAIN.SCHED.TYPE",
+        "MODEL.CHANNELS_PER_SCALE",
+        "TRAIN.AMP_ENABLED",
+    }
     alike |= {
         f"MODEL.{part}.{key}" for part in ("SPIKE_TSA", "FUSE") for key in ("DROPOUT", "CHUNK_SIZE", "CHUNK_SHAPE")
     }
     alike |= {"MODEL.FUSE.MAX_BATCH_TOKENS", "MODEL.FUSE.ADAPTIVE_CHUNK", "MODEL.SPIKE_TSA.ADAPTIVE_CHUNK"}
     for key in told.keys() - alike:
-        fewer, left_out = convert_yaml_options.convert({k: v for k, v in told.items() if k != key}, Path("x.yaml"))
+        fewer, left_out = convert_options.convert({k: v for k, v in told.items() if k != key}, Path("x.yaml"))
         assert fewer != {k: v for k, v in whole.items() if k not in ("base", "task")}, key
         assert key not in left_out
 
@@ -231,7 +237,7 @@ def test_each_converted_key_makes_a_difference(tmp_path: Path) -> None:
 def test_an_empty_template_is_the_recipe(tmp_path: Path) -> None:
     target = run(tmp_path, {"SEED": 0})
     assert json.loads(target.read_text())["train"] == {"manual_seed": 0}
-    made, recipe = load_options(target).model_dump(), load_options(convert_yaml_options.BASE).model_dump()
+    made, recipe = load_options(target).model_dump(), load_options(convert_options.BASE).model_dump()
     assert {**made, "task": recipe["task"]} == recipe
 
 
@@ -256,6 +262,13 @@ def test_unknown_keys_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ({"MODEL": {"LAYERS": 3}}, r"LAYERS = 3: .*4 stages"),
         ({"MODEL": {"SPIKE_ENCODER": {"SPATIAL_STRIDES": [2, 2, 1]}}}, r"only \[2, 2, 2\] fits"),
         ({"DATA": {"K": 32, "NUM_VOXEL_BINS": 16}}, r"DATA\.K = 32, DATA\.NUM_VOXEL_BINS = 16 mean the same"),
+        ({"TRAIN": {"GRADIENT_ACCUMULATION_STEPS": 2, "ACCUMULATE_GRAD": 4}}, r"ACCUMULATE_GRAD = 4 mean the same"),
+        ({"TRAIN": {"MIXED_PRECISION": True, "AMP_ENABLED": False}}, r"contradict each other"),
+        ({"TRAIN": {"MIXED_PRECISION": "fp8"}}, r"MIXED_PRECISION = 'fp8': choices: true, false, bf16, fp16"),
+        (
+            {"MODEL": {"CHANNELS_PER_SCALE": [64, 64, 96, 96]}},
+            r"\[64, 64, 96, 96\]: .*\[96, 96, 96, 96\]; netG.embed_dims",
+        ),
         ({"DATA": {"SPIKE_DIR": "events"}}, r"SPIKE_DIR = 'events': .*rename the folder"),
         ({"TRAIN": {"OPTIM": {"TYPE": "lion"}}}, r"OPTIM\.TYPE = 'lion': choices: adam, adamw"),
         ({"TRAIN": {"SCHED": {"TYPE": "step"}}}, r"SCHED\.TYPE = 'step': choices: cosine"),
@@ -270,7 +283,35 @@ def test_what_cannot_be_had_is_refused_and_nothing_written(
     assert re.search(message, capsys.readouterr().err)
 
 
+LOW_MEMORY = """
+DATA:
+  CLIP_LEN: 3
+  CROP_SIZE: 128
+MODEL:
+  CHANNELS_PER_SCALE: [96, 96, 96, 96]
+  VRT: {USE_CHECKPOINT_ATTN: true, USE_CHECKPOINT_FFN: true}
+  SPIKE_TSA: {ADAPTIVE_CHUNK: true}
+  FUSE: {ADAPTIVE_CHUNK: true}
+TRAIN: {BATCH_SIZE: 1, ACCUMULATE_GRAD: 4, MIXED_PRECISION: true}
+"""
+
+
+def test_the_documents_low_memory_template_keeps_its_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opt = load_options(run(tmp_path, yaml.safe_load(LOW_MEMORY)))
+    assert (opt.train.accumulate_grad, opt.datasets.train.dataloader_batch_size, opt.train.amp_dtype) == (4, 4, "auto")
+    assert "not converted" not in capsys.readouterr().out
+
+
+def test_json_is_taken_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "template.json").write_text(json.dumps({"TRAIN": {"ACCUMULATE_GRAD": 2}}))
+    (tmp_path / "kair.json").write_text(json.dumps({"base": str(convert_options.BASE), "path": {"strict_load": False}}))
+    for name in ("template", "kair"):
+        assert convert_options.main([str(tmp_path / f"{name}.json"), str(tmp_path / f"{name}_out.json")]) == 0
+    assert load_options(tmp_path / "template_out.json").train.accumulate_grad == 2
+    assert load_options(tmp_path / "kair_out.json").train.G_param_strict is False
+
+
 def test_the_option_file_is_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.yaml").write_text("SEED: 1\n")
-    assert convert_yaml_options.main([str(tmp_path / "in.yaml"), str(tmp_path / "out.yaml")]) == 2
+    assert convert_options.main([str(tmp_path / "in.yaml"), str(tmp_path / "out.yaml")]) == 2
     assert "ends in .json" in capsys.readouterr().err
