@@ -15,7 +15,7 @@ from utils.options.parts import Registries
 from utils.utils_option import OptionError, Options, load_options
 from utils.utils_registry import Registry
 
-NETWORK = {"depths": [2] * 8, "embed_dims": [12] * 8, "num_heads": [2] * 8, "indep_reconsts": [7]}
+NETWORK = {"depths": [2] * 8, "embed_dims": [32] * 8, "num_heads": [2] * 8, "indep_reconsts": [7]}
 # The documents' template for concatenation as it stands there, but for its network, which is no VRT.
 TEMPLATE: dict[str, Any] = {
     "task": "vrt_videodeblurring_gopro_rgbspike",
@@ -147,6 +147,12 @@ def test_the_documents_template_with_bins_and_a_folder_of_spikes(tmp_path: Path)
     assert opt.datasets.train.arguments()["spike"] == opt.datasets.test.arguments()["spike"]
     assert (opt.datasets.train.spike_cache, opt.datasets.test.dataroot_spike) == ("cache", "raw/test")
     assert opt.train.G_param_strict is False
+
+
+def test_the_documents_network_is_told_to_be_none(tmp_path: Path) -> None:
+    lists = ["netG.depths=[8,8,8,8,6,6,6,6]", "netG.num_heads=[6,6,6,6,6,6,6,6]", "netG.deformable_groups=12"]
+    found = faults(tmp_path, TEMPLATE, *lists, "netG.embed_dims=[120,120,120,120,180,180,180,180]")
+    assert len(found) == 1 and found[0].startswith("netG.embed_dims (--set)")
 
 
 def test_without_spikes_the_types_are_kairs(tmp_path: Path) -> None:
