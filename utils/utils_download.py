@@ -8,7 +8,9 @@ A file takes its name only when all of it has come and is what it should be. Its
 
 import hashlib
 import logging
+import re
 from pathlib import Path
+from typing import Any
 
 from utils.user_error import UserError
 from utils.utils_file import atomic_write, check_sha256, write_sha256
@@ -42,9 +44,10 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     """Downloads a file; it is there whole or not at all, with its SHA-256 in `<file>.sha256`.
 
     Args:
-        url: http or https.
+        url: https, and so is where the server sends on to.
         path: the file; its folder is made.
-        sha256: what the content has to be; None: the server's word and length are all there is to go by.
+        sha256: what the content has to be; None: what the file's name says (`...-<8 or more digits of it>.pth`, as
+            torchvision names weights), else the server's word and length are all there is to go by.
 
     Raises:
         UserError: the server does not have it, sends less or more than it says, or sends something else; the message
@@ -55,11 +58,24 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     import urllib.request
 
     remedy = f"download {url} by hand to {path}"
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise UserError(f"--download: {url} is no http or https address")
+    if urllib.parse.urlsplit(url).scheme != "https":
+        raise UserError(f"--download: {url} is no https address; weights that come otherwise can be altered on the way")
+    named = re.search(r"-([0-9a-f]{8,64})\.\w+$", path.name)
+    expected = sha256.lower() if sha256 is not None else named[1] if named else ""
+
+    class HttpsOnly(urllib.request.HTTPRedirectHandler):
+        """Follows no redirection to an address that is not encrypted."""
+
+        def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
+            target = arguments[-1]
+            if urllib.parse.urlsplit(target).scheme != "https":
+                raise UserError(f"{url}: the server sends on to {target}, which is no https address; {remedy}")
+            return super().redirect_request(*arguments)
+
     logger.info("downloading %s", url)
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, atomic_write(path, "wb") as file:
+        opener = urllib.request.build_opener(HttpsOnly)
+        with opener.open(url, timeout=TIMEOUT) as answer, atomic_write(path, "wb") as file:
             if answer.status != 200:
                 raise UserError(f"{url}: the server answers {answer.status} {answer.reason}; {remedy}")
             announced = answer.headers.get("Content-Length")
@@ -71,8 +87,8 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
             if announced is not None and size != int(announced):
                 raise UserError(f"{url}: {size} of {announced} bytes came; try again, or {remedy}")
             found = digest.hexdigest()
-            if sha256 is not None and found != sha256.lower():
-                raise UserError(f"{url}: the content's SHA-256 is {found}, not {sha256}; {remedy}")
+            if not found.startswith(expected):
+                raise UserError(f"{url}: the content's SHA-256 is {found}, not {expected}; {remedy}")
     except urllib.error.HTTPError as error:
         raise UserError(f"{url}: the server answers {error.code} {error.reason}; {remedy}") from error
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:

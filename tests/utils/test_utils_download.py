@@ -2,6 +2,9 @@
 
 import hashlib
 import http.server
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +26,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "/whole.pth")
             self.end_headers()
+        elif name == "plain.pth":
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.1:1/whole.pth")
+            self.end_headers()
         elif name == "missing.pth":
             self.send_error(404)
         else:
@@ -36,12 +43,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of a server that answers."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that answers, whose certificate is trusted."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the server's certificate")
+    folder = tmp_path_factory.mktemp("certificate")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
+    command += f" -keyout {key} -out {certificate}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.socket = context.wrap_socket(served.socket, server_side=True)
     thread = threading.Thread(target=served.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{served.server_address[1]}/release"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(certificate))
+        yield f"https://127.0.0.1:{served.server_address[1]}/release"
     served.shutdown()
     served.server_close()
     thread.join()
@@ -55,7 +76,7 @@ def test_a_file_that_comes(server: str, tmp_path: Path, name: str) -> None:
     assert path.with_name(f"{name}.sha256").read_text() == f"{digest}  {name}\n"
     assert sorted(file.name for file in path.parent.iterdir()) == [name, f"{name}.sha256"]
     # What is there is not fetched again, and what has changed since is refused.
-    assert published_weights(path, "http://127.0.0.1:1/") == path
+    assert published_weights(path, "https://127.0.0.1:1/") == path
     path.write_bytes(CONTENT[:-1])
     with pytest.raises(ValueError, match=r"its SHA-256 is .*remove both and download it again"):
         published_weights(path, server)
@@ -66,6 +87,7 @@ def test_a_file_that_comes(server: str, tmp_path: Path, name: str) -> None:
     [
         ("cut.pth", r"cut\.pth: 1000 of 1280000 bytes came; try again, or download .* by hand to"),
         ("missing.pth", r"missing\.pth: the server answers 404 Not Found; download .* by hand to"),
+        ("plain.pth", r"sends on to http://127\.0\.0\.1:1/whole\.pth, which is no https address"),
         ("nothing.pth", r"nothing\.pth: the server answers 204 No Content"),
     ],
 )
@@ -83,11 +105,21 @@ def test_another_content_than_is_known(server: str, tmp_path: Path) -> None:
     assert (tmp_path / "whole.pth").read_bytes() == CONTENT
 
 
+def test_the_name_says_what_the_content_has_to_be(server: str, tmp_path: Path) -> None:
+    """As torchvision's do: vgg16-397923af.pth."""
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    download(f"{server}/whole.pth", tmp_path / f"net-{digest[:8]}.pth")
+    with pytest.raises(ValueError, match=r"SHA-256 is .*, not 00000000"):
+        download(f"{server}/whole.pth", tmp_path / "net-00000000.pth")
+    assert not (tmp_path / "net-00000000.pth").exists()
+
+
 def test_no_server_and_no_address(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot be reached .*by hand to .*x\.pth"):
-        download(f"http://127.0.0.1:{free_port()}/x.pth", tmp_path / "x.pth")
-    with pytest.raises(ValueError, match="no http or https address"):
-        download("file:///x.pth", tmp_path / "x.pth")
+        download(f"https://127.0.0.1:{free_port()}/x.pth", tmp_path / "x.pth")
+    for url in ("file:///x.pth", "http://127.0.0.1/x.pth", "ftp://127.0.0.1/x.pth", "x.pth"):
+        with pytest.raises(ValueError, match="no https address"):
+            download(url, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"zoo/x\.pth: there is no checkpoint; put the VRT release's x\.pth there"):
         published_weights(tmp_path / "zoo" / "x.pth", None)
     assert list(tmp_path.iterdir()) == []

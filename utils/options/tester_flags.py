@@ -16,6 +16,8 @@ TASKS = Path(__file__).resolve().parents[2] / "options" / "vrt" / "test"
 MODEL_ZOO = Path("model_zoo/vrt")
 VIMEO_LIST = "data/meta_info/meta_info_Vimeo90K_test_GT.txt"
 
+LAYOUT_FOLDERS = ("sequences", "gt", "bix4", "bdx4")
+
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """The flags of the command line."""
@@ -74,7 +76,7 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     roots = {"lq": arguments.folder_lq, "gt": arguments.folder_gt, "spike": arguments.folder_spike}
     flags: dict[str, Any] = {f"datasets.test.dataroot_{name}": root for name, root in roots.items() if root is not None}
-    name, task = arguments.folder_lq.lower(), arguments.task or ""
+    name, task = set_name(arguments.folder_lq), arguments.task or ""
     interpolates = "videofi" in task
     if task and "vimeo" in name:
         flags["datasets.test.dataset_type"] = "VideoTestVimeo90KDataset"
@@ -95,6 +97,15 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.folder_gt is None:
         flags["datasets.test.dataroot_gt"] = None
     return flags
+
+
+def set_name(folder: str) -> str:
+    """What a data set's folder is called, in lower case: its own name, never that of a folder further above.
+
+    Of the folders inside the published sets, such as vimeo_septuplet/sequences and Vid4/GT, it is the one above.
+    """
+    path = Path(folder).expanduser().absolute()
+    return (path.parent if path.name.lower() in LAYOUT_FOLDERS else path).name.lower()
 
 
 def check_noise(opt: Options) -> None:
