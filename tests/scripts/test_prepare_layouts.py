@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import models.select_model  # noqa: F401  registers by being imported
 from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
+from data.missing_files import check_files
+from data.select_dataset import define_Dataset
 from data.spike.sync import ExposureWindow, SyncTable
 from data.video_clips import read_meta_info
 from scripts.data_preparation import (
@@ -19,7 +22,9 @@ from scripts.data_preparation import (
     prepare_x4k1000fps,
 )
 from tests.data.raw_trees import write_pictures
+from tests.kair_options import kair_options
 from utils.utils_image import imread_rgb
+from utils.utils_option import load_options
 
 
 @pytest.fixture
@@ -146,7 +151,22 @@ def test_recipes_name_what_is_made(
     options = repository / f"options/vrt/{recipe}.json"
     assert prepare.main(["--opt", str(options)]) == 0
     assert all(Path(path).is_dir() for path in made) and not any(Path(path).exists() for path in untouched)
-    assert len(list(Path("data/meta_info").glob("meta_info_*.txt"))) == 1
+    assert len(list(Path("data/meta_info").glob("meta_info_*.txt"))) == (2 if recipe.startswith("009") else 1)
+
+
+def test_kairs_own_file_of_009_is_prepared(root: Path) -> None:
+    """Its test folder has another name than ours; what is made is what its test set reads."""
+    vimeo(root)
+    tree = kair_options("009")
+    tree["datasets"]["train"]["gt_size"] = 64  # these pictures are small
+    Path("009.json").write_text(json.dumps(tree))
+    assert prepare.main(["--opt", "009.json"]) == 0
+    opt = load_options(root / "009.json")
+    check_files(opt)
+    sets = [
+        define_Dataset(section, seed=0, scale=1, n_channels=3) for _, section in opt.datasets if section is not None
+    ]
+    assert [len(data) for data in sets] == [2, 1]
 
 
 @pytest.mark.parametrize(
