@@ -7,118 +7,30 @@ An LMDB is a folder `X.lmdb` with `data.mdb` and `meta_info.txt` (lines `clip/fr
 Names that begin with a dot are passed over. Frames stay uint8 here: only what a crop keeps is ever cast to float.
 """
 
-import io
 import logging
 import mmap
 import os
 import re
 import struct
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from data.picture_crop import Box, Encoded, decode_box
+from data.frames import Frames
+from data.picture_crop import Box, Encoded
 from data.picture_header import read_header
 from data.preparations import remedies
+from data.video_frames import VideoFrames
 from utils.user_error import UserError
 from utils.utils_file import check_relative, open_regular, read_bytes, read_text, walk_folders
 from utils.utils_file import natural_order as natural_order
-from utils.utils_image import PICTURE_SUFFIXES, decode_rgb
+from utils.utils_image import PICTURE_SUFFIXES
 
 LMDB_MAGIC = 0xBEEFC0DE
 TILED_SUFFIXES = (".tif", ".tiff")  # may be read in parts
 logger = logging.getLogger(__name__)
-
-
-class Frames(ABC):
-    """The frames of a data root.
-
-    Attributes:
-        root: the folder or LMDB.
-        clips: frame names (without extension) of every clip in temporal order.
-        single: the name of the only clip where the root is a clip itself, else None.
-        fps: frames per second where the data say it.
-    """
-
-    fps: float | None = None
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.clips: dict[str, list[str]] = {}
-        self.single: str | None = None
-        self._sizes: dict[str, tuple[int, int]] = {}
-        self._preloaded: dict[tuple[str, str], np.ndarray] = {}
-
-    @abstractmethod
-    def where(self, clip: str, frame: str) -> str:
-        """Name of a frame's file (or LMDB and key), for people."""
-
-    @abstractmethod
-    def _encoded(self, clip: str, frame: str) -> bytes:
-        """The encoded image."""
-
-    def _mapped(self, clip: str, frame: str) -> Encoded:
-        """The encoded image where only parts of it may be read."""
-        return self._encoded(clip, frame)
-
-    @abstractmethod
-    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
-        """Height and width, without decoding the image."""
-
-    def size(self, clip: str) -> tuple[int, int]:
-        """Height and width of a clip's first frame, which all its frames must have."""
-        if clip not in self._sizes:
-            self._sizes[clip] = self._read_size(clip, self.clips[clip][0])
-        return self._sizes[clip]
-
-    def read(self, clip: str, frame: str, box: Box | None = None) -> np.ndarray:
-        """Decodes a frame or a box of it.
-
-        Returns:
-            (h, w, 3) uint8 RGB.
-
-        Raises:
-            UserError: the file can't be read, or has another size than the clip's first frame.
-        """
-        image = self._preloaded.get((clip, frame))
-        if image is not None:
-            return image if box is None else box.of(image)
-        where = self.where(clip, frame)
-        if box is None:
-            image = decode_rgb(self._encoded(clip, frame), where)
-            height, width = image.shape[:2]
-        else:
-            image, (height, width) = decode_box(self._mapped(clip, frame), where, box)
-        if (height, width) != self.size(clip):
-            raise UserError(
-                f"{where}: {height}x{width} pixels, but the first frame of the clip has "
-                f"{self.size(clip)[0]}x{self.size(clip)[1]}. All frames of a clip must have one size."
-            )
-        return image
-
-    def open(self, clip: str, frame: str) -> BinaryIO:
-        """The encoded image as an open file."""
-        return io.BytesIO(self._encoded(clip, frame))
-
-    def content(self, clip: str, frames: Iterable[str]) -> Iterator[bytes]:
-        """The bytes that frames are read from: what tells other frames of the same names apart."""
-        for frame in frames:
-            yield frame.encode()
-            yield self._encoded(clip, frame)
-
-    def stack(self, clip: str, frames: Iterable[str], box: Box | None = None) -> np.ndarray:
-        """Frames by name, or a box of each: (T, h, w, 3) uint8 RGB. Errors as `read`."""
-        return np.stack([self.read(clip, frame, box) for frame in frames])
-
-    def preload(self, frames: Iterable[tuple[str, str]]) -> None:
-        """Decodes (clip, frame) pairs into memory as uint8, where forked workers share them."""
-        for clip, frame in frames:
-            self._preloaded[clip, frame] = self.read(clip, frame)
-        total = sum(image.nbytes for image in self._preloaded.values())
-        logger.info("cache_data: %d frames of %s take %.2f GB", len(self._preloaded), self.root, total / 1e9)
 
 
 class FolderFrames(Frames):
@@ -342,8 +254,6 @@ def open_frames(
     if backend == "lmdb" or path.suffix == ".lmdb":
         return LmdbFrames(path, option)
     if path.is_file():
-        from data.video_frames import VideoFrames  # which is made of the classes here
-
         return VideoFrames(path, option, single_name)
     return FolderFrames(path, option, filename_ext, single_name)
 

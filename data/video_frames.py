@@ -16,7 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.frame_io import Box, Frames
+from data.frames import Frames
+from data.picture_crop import Box
 from data.spike.video_source import FrameSize, FrameSource
 from utils.user_error import UserError
 from utils.utils_file import sha256_of

@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
+from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.scores import Scores
 from utils.user_error import UserError
 from utils.utils_file import atomic_write
@@ -33,21 +34,6 @@ HANDLER = "svrt"  # by this name handlers of an earlier call are found
 PANELS = 4  # clips per test whose pictures go to TensorBoard
 PANEL_WIDTH = 2048  # pixels; four 720p pictures side by side would be 8 MB each time
 _warned: set[tuple[str, str]] = set()
-
-
-class RestoredFrame(Protocol):
-    """What is shown of a restored frame (`models.testing.evaluate.FrameResult`)."""
-
-    @property
-    def clip(self) -> str: ...
-    @property
-    def frame(self) -> str: ...
-    @property
-    def restored(self) -> np.ndarray: ...
-    @property
-    def is_middle(self) -> bool: ...
-    def views(self) -> list[tuple[str, np.ndarray]]:
-        """Titles and pictures, side by side."""
 
 
 class _Format(logging.Formatter):
@@ -158,7 +144,7 @@ class Writer:
         if self._wandb is not None:
             self._wandb.log({name: self._wandb.Image(picture)}, step=step)
 
-    def panels(self, step: int, images: Path | None = None) -> Callable[[RestoredFrame], None]:
+    def panels(self, step: int, images: Path | None = None) -> Callable[[FrameResult], None]:
         """What shows the clips of one test as they are restored: the middle frame of the first few, side by side.
 
         Args:
@@ -167,7 +153,7 @@ class Writer:
         """
         shown: list[str] = []
 
-        def show(result: RestoredFrame) -> None:
+        def show(result: FrameResult) -> None:
             if result.is_middle and len(shown) < PANELS and (self._tensorboard is not None or self._wandb is not None):
                 shown.append(result.clip)
                 self.image(f"test/{result.clip}", _fitted(panel(result.views())), step)

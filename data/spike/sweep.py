@@ -12,18 +12,16 @@ drop=1 takes all spikes away.
 import filecmp
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.spike.perturb import THRESHOLD, build_perturbation
+from data.spike.simulation.demo_set import DemoSet
 from data.spike.simulation.gopro_layout import MANIFEST, PICTURES, SPIKES
+from utils.evaluation.sweep import Condition
 from utils.user_error import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 KINDS = (THRESHOLD, "shift", "drop", "noise")
 EXAMPLE = "threshold=1,2,4"
 SIMULATOR = "scripts.data_preparation.simulate_dataset"
@@ -35,24 +33,6 @@ class SpikeSection(Protocol):
 
     def arguments(self) -> dict[str, Any]:
         """The data set's keyword arguments."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Spikes to test on.
-
-    Attributes:
-        kind, value: what is swept, and its value.
-        told: the network's input is scaled by the swept threshold.
-        made: how the spikes come about, in words.
-        changes: keys of `datasets.test` and their values; empty for the spikes as recorded.
-    """
-
-    kind: str
-    value: float
-    told: bool
-    made: str
-    changes: dict[str, Any]
 
 
 def conditions(specs: Sequence[str], section: SpikeSection) -> list[Condition]:
@@ -133,12 +113,8 @@ def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
             f"--threshold {threshold:g} and another --root, and test with that"
         )
     target = root.with_name(f"{root.name}_{THRESHOLD}_{threshold:g}")
-    flags = [f"--{name}={parameters[name]}" for name in REPEATED]
-    flags += ["--size", *map(str, parameters["size"]), f"--threshold={threshold}", f"--root={target}"]
-    command = [sys.executable, "-m", SIMULATOR, *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"{reason}, and making the set again failed: {done.stderr.strip()}")
+    repeated = {name: parameters[name] for name in REPEATED}
+    DemoSet(**repeated, size=tuple(parameters["size"]), threshold=threshold).write(target)
     before, after = (sorted((made / PICTURES).rglob("*.png")) for made in (root, target))
     same = [path.relative_to(root) for path in before] == [path.relative_to(target) for path in after]
     if not same or not filecmp.cmp(before[-1], after[-1], shallow=False):

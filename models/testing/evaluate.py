@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.testing.restore import Restorer, Testing
+from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.scorer import Pictures, Scorer
 from utils.evaluation.scores import Scores
 from utils.utils_dist import Dist, all_gather_object
@@ -33,38 +33,6 @@ class ClipSet(Protocol):
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H` and `L_spike`."""
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """A restored frame; pictures are uint8 RGB (H,W,3).
-
-    Attributes:
-        clip, frame: names.
-        index, length: place among the frames that the clip gives, and how many there are: frames come in order, the
-            last one has index length - 1.
-        blurred: the input frame. restored: the network's. sharp: the ground truth, None where there is none.
-        spikes: a view of the frame's spikes (h,w) gray, None without spikes.
-    """
-
-    clip: str
-    frame: str
-    index: int
-    length: int
-    blurred: np.ndarray
-    restored: np.ndarray
-    sharp: np.ndarray | None
-    spikes: np.ndarray | None
-
-    @property
-    def is_middle(self) -> bool:
-        """Whether this is the clip's middle frame, the one shown of a clip."""
-        return self.index == self.length // 2
-
-    def views(self) -> list[tuple[str, np.ndarray]]:
-        """Titles and pictures side by side: input, spikes, restored, sharp, as far as they are there."""
-        pictures = {"input": self.blurred, "spikes": self.spikes, "restored": self.restored, "sharp": self.sharp}
-        return [(title, picture) for title, picture in pictures.items() if picture is not None]
 
 
 class ClipReader:

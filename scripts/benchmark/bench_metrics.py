@@ -33,8 +33,9 @@ from data.spike.encoding import build_encoding
 from data.spike.reconstruction.baselines import training_free
 from data.spike.sync import ExposureWindow
 from models.select_network import define_G
-from models.testing.evaluate import FrameResult, evaluate
+from models.testing.evaluate import evaluate
 from models.testing.restore import Testing
+from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.metrics import optical_flow, psnr, psnr_y, ssim, ssim_y
 from utils.evaluation.scorer import Pictures, Scorer
 from utils.user_error import UserError

@@ -16,72 +16,31 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from data.spike.simulation.demo_set import DEMO_SIZE, DemoSet, seeded, set_parameters
 from data.spike.simulation.gopro_layout import PICTURES, RECIPE, SPIKES, SPLITS, Clip, is_complete, write_dataset
 from data.spike.simulation.interpolate import FLOW_MIN_SIDE, to_spike_clock
-from data.spike.simulation.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CameraScene, load_photograph
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
-from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
 from scripts.flags import simulate_parser
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
 
-DEMO_SIZE = (128, 160)
-DEMO_SPEED = (1.1, 2.2)
-"""Range of the camera's top speed in the demo, in pixels per sharp frame at DEMO_SIZE."""
-
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_RECIPE = ROOT / "options" / "demo" / "quickstart.json"
 RECIPE_STEPS = 2000  # of the option file that is written; about an hour on two CPU cores
-
-MAKER = 1
-"""Counted up when the same parameters give other data, so that older sets are told apart."""
-
-
-def seeded(*key: int) -> np.random.Generator:
-    """A generator that depends on nothing but `key`."""
-    return np.random.default_rng(np.random.SeedSequence(key))
 
 
 def sensor_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `expose` that are options."""
     return {"threshold": args.threshold, "spike_ratio": args.spike_ratio, "light": args.light}
-
-
-def demo_clips(args: argparse.Namespace, exposure: Exposure) -> list[Clip]:
-    """Clips of moving photographs; the test clips show photographs that no training clip shows."""
-    height, width = (side - side % args.spike_ratio for side in args.size or DEMO_SIZE)
-    speed_unit = min(height / DEMO_SIZE[0], width / DEMO_SIZE[1])
-
-    def exposed(split: str, index: int, length: int) -> Iterator[ExposedFrame]:
-        rng = seeded(args.seed, SPLITS.index(split), index)
-        photographs = TRAIN_PHOTOGRAPHS if split == "train" else TEST_PHOTOGRAPHS
-        background, foreground = (load_photograph(photographs[(index + k) % len(photographs)]) for k in (0, 1))
-        scene = CameraScene(background, foreground, (height, width), speed_unit * rng.uniform(*DEMO_SPEED), rng)
-        return expose(scene.frames(exposure.ticks(length)), exposure, start=rng, **sensor_options(args))
-
-    counts = {"train": (args.train_clips, args.train_frames), "test": (args.test_clips, args.test_frames)}
-    first = {"train": 0, "test": args.train_clips}
-    return [
-        Clip(
-            split,
-            f"demo{first[split] + index:02d}_{exposure.sharp_frames:02d}_00",
-            length,
-            functools.partial(exposed, split, index, length),
-        )
-        for split, (clips, length) in counts.items()
-        for index in range(clips)
-    ]
 
 
 def clip_name(path: Path, sharp_frames: int, part: int) -> str:
@@ -147,31 +106,55 @@ def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposu
     return clips
 
 
-def make(args: argparse.Namespace, kind: dict[str, Any], clips: Callable[[Exposure], list[Clip]]) -> None:
-    """Makes the data set at args.root, unless it is there already."""
-    exposure = Exposure(args.n, args.n if args.stride is None else args.stride)
-    parameters = {
-        "maker": MAKER,
-        **kind,
-        "n": exposure.sharp_frames,
-        "stride": exposure.stride,
-        "seed": args.seed,
-        "spike_frames_per_sharp": GOPRO_SPIKES_PER_FRAME,
-        **sensor_options(args),
+def make_from_videos(args: argparse.Namespace) -> None:
+    """The data set of real videos, at args.root, unless it is there already."""
+    size = FrameSize(args.scale, args.size and tuple(args.size), args.spike_ratio)
+    sources = [FrameSource(path, size, args.max_frames) for path in args.video]
+    kind = {
+        "kind": "videos",
+        "sources": [source.identity() for source in sources],
+        "scale": args.scale,
+        "size": args.size,
+        "max_frames": args.max_frames,
+        "split": args.split,
+        "test_clips": args.test_clips,
+        "test_fraction": args.test_fraction,
     }
-    root = args.root
-    if not args.force and is_complete(root, parameters):
-        print(f"{root} is complete and made with these parameters: kept (--force makes it again)")
-        print(how_to_train(args))
-        return
-    todo = clips(exposure)
-    write_dataset(root, todo, exposure, parameters)
-    for split in SPLITS:
-        lengths = [clip.length for clip in todo if clip.split == split]
+    exposure = Exposure(args.n, args.n if args.stride is None else args.stride)
+    parameters = set_parameters(kind, exposure, args.seed, sensor_options(args))
+    clips: list[Clip] = []
+    if args.force or not is_complete(args.root, parameters):
+        clips = video_clips(sources, args, exposure)
+        write_dataset(args.root, clips, exposure, parameters)
+        write_recipe(args.root, args, tests=any(clip.split == "test" for clip in clips))
+    tell(args, clips)
+
+
+def make_demo(args: argparse.Namespace) -> None:
+    """The data set of moving photographs, at args.root, unless it is there already."""
+    demo = DemoSet(
+        n=args.n,
+        stride=args.n if args.stride is None else args.stride,
+        seed=args.seed,
+        size=tuple(args.size or DEMO_SIZE),
+        train_clips=args.train_clips,
+        train_frames=args.train_frames,
+        test_clips=args.test_clips,
+        test_frames=args.test_frames,
+        **sensor_options(args),
+    )
+    tell(args, demo.write(args.root, args.force))
+
+
+def tell(args: argparse.Namespace, clips: Sequence[Clip]) -> None:
+    """Prints what was written, or that the set was kept, and how to train on it."""
+    if not clips:
+        print(f"{args.root} is complete and made with these parameters: kept (--force makes it again)")
+    for split in SPLITS if clips else ():
+        lengths = [clip.length for clip in clips if clip.split == split]
         print(f"{split}: {len(lengths)} clips, {sum(lengths)} pictures")
-    print(f"written to {root}")
-    if args.video:
-        write_recipe(root, args, tests=any(clip.split == "test" for clip in todo))
+    if clips:
+        print(f"written to {args.root}")
     print(how_to_train(args))
 
 
@@ -206,38 +189,6 @@ def write_recipe(root: Path, args: argparse.Namespace, tests: bool) -> None:
     }
     with atomic_write(root / RECIPE) as file:
         json.dump(tree, file, indent=2, ensure_ascii=False)
-
-
-def make_demo(args: argparse.Namespace) -> None:
-    """The data set of moving photographs."""
-    kind = {
-        "kind": "photographs",
-        "photographs": [TRAIN_PHOTOGRAPHS, TEST_PHOTOGRAPHS],
-        "speed": DEMO_SPEED,
-        "size": args.size or DEMO_SIZE,
-        "train_clips": args.train_clips,
-        "test_clips": args.test_clips,
-        "train_frames": args.train_frames,
-        "test_frames": args.test_frames,
-    }
-    make(args, kind, lambda exposure: demo_clips(args, exposure))
-
-
-def make_from_videos(args: argparse.Namespace) -> None:
-    """The data set of real videos."""
-    size = FrameSize(args.scale, args.size and tuple(args.size), args.spike_ratio)
-    sources = [FrameSource(path, size, args.max_frames) for path in args.video]
-    kind = {
-        "kind": "videos",
-        "sources": [source.identity() for source in sources],
-        "scale": args.scale,
-        "size": args.size,
-        "max_frames": args.max_frames,
-        "split": args.split,
-        "test_clips": args.test_clips,
-        "test_fraction": args.test_fraction,
-    }
-    make(args, kind, lambda exposure: video_clips(sources, args, exposure))
 
 
 VIDEO_DEFAULTS: dict[str, Any] = {"scale": 1.0, "max_frames": None, "split": None, "test_fraction": 0.2}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+import models.select_network  # noqa: F401  registers the networks
 from data.select_dataset import define_Dataset
 from data.spike.simulation import gopro_layout
 from data.spike.simulation.simulate import integrate_and_fire, sensor_light

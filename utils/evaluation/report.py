@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.lpips import LPIPS, missing_files
 from utils.evaluation.report_gallery import Gallery
 from utils.evaluation.report_page import write_page
@@ -19,25 +20,6 @@ from utils.evaluation.scores import Scores
 from utils.evaluation.sweep import Sweep
 
 INSTANTS = 16  # of an exposure
-
-
-class Shown(Protocol):
-    """What is read of a restored frame (`models.testing.evaluate.FrameResult`)."""
-
-    @property
-    def clip(self) -> str: ...
-    @property
-    def frame(self) -> str: ...
-    @property
-    def is_middle(self) -> bool: ...
-    @property
-    def blurred(self) -> np.ndarray: ...
-    @property
-    def restored(self) -> np.ndarray: ...
-    @property
-    def sharp(self) -> np.ndarray | None: ...
-    @property
-    def spikes(self) -> np.ndarray | None: ...
 
 
 @runtime_checkable
@@ -51,10 +33,10 @@ class SpikeViews(Protocol):
         """Moments of the exposure, (N,h,w) float32."""
 
 
-def training_free(clips: Any) -> Callable[[Shown], Mapping[str, np.ndarray]]:
+def training_free(clips: Any) -> Callable[[FrameResult], Mapping[str, np.ndarray]]:
     """What restores a frame of a test set without a network, by method; nothing where it has no spikes."""
 
-    def restorations(result: Shown) -> Mapping[str, np.ndarray]:
+    def restorations(result: FrameResult) -> Mapping[str, np.ndarray]:
         if not isinstance(clips, SpikeViews):
             return {}
         return clips.training_free(result.clip, result.frame, result.blurred)
@@ -81,7 +63,7 @@ class Report:
         """Measures everything, and tells the gallery."""
         return Scorer(lpips, on_scored=self.gallery.judge)
 
-    def show(self, result: Shown) -> None:
+    def show(self, result: FrameResult) -> None:
         """Takes a clip's middle frame into the gallery."""
         if not result.is_middle:
             return

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
+from utils.evaluation.frame_result import FrameResult
 from utils.user_error import UserError
 from utils.utils_file import atomic_write, check_relative, read_json, remove_stale
 from utils.utils_image import imwrite_rgb, panel
@@ -29,25 +29,6 @@ from utils.utils_video import VideoWriter
 RUN = "run.json"
 WITHOUT_EFFECT = ("save_img", "tile_batch", "max_memory", "cuda_graphs")
 """Keys of `val` that may change between the parts of a run."""
-
-
-class Restored(Protocol):
-    """What is kept of a restored frame (`models.testing.evaluate.FrameResult`)."""
-
-    @property
-    def clip(self) -> str: ...
-    @property
-    def frame(self) -> str: ...
-    @property
-    def index(self) -> int: ...
-    @property
-    def length(self) -> int: ...
-    @property
-    def restored(self) -> np.ndarray: ...
-    @property
-    def is_middle(self) -> bool: ...
-    def views(self) -> list[tuple[str, np.ndarray]]:
-        """Titles and pictures, side by side."""
 
 
 class TestSet(Protocol):
@@ -86,7 +67,7 @@ class ResultWriter:
         path = frame_path(self.folder, clip, frame)
         return path if self.resume and path.is_file() else None
 
-    def add(self, result: Restored) -> None:
+    def add(self, result: FrameResult) -> None:
         """Writes a frame, a clip's frames in order.
 
         Raises:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from utils.evaluation.scores import METHODS, Scores, format_value, strict
 from utils.utils_file import atomic_write
@@ -14,19 +14,22 @@ from utils.utils_file import atomic_write
 logger = logging.getLogger(__name__)
 
 
-class Tested(Protocol):
-    """Spikes to test on (`data.spike.sweep.Condition`)."""
+@dataclass(frozen=True)
+class Condition:
+    """Spikes to test on.
 
-    @property
-    def kind(self) -> str: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def told(self) -> bool: ...
-    @property
-    def made(self) -> str: ...
-    @property
-    def changes(self) -> Mapping[str, Any]: ...
+    Attributes:
+        kind, value: what is swept, and its value.
+        told: the network's input is scaled by the swept threshold.
+        made: how the spikes come about, in words.
+        changes: keys of `datasets.test` and their values; empty for the spikes as recorded.
+    """
+
+    kind: str
+    value: float
+    told: bool
+    made: str
+    changes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Sweep:
 
 
 def run_sweep(
-    conditions: Sequence[Tested], recorded: Scores, test: Callable[[Mapping[str, Any]], Scores]
+    conditions: Sequence[Condition], recorded: Scores, test: Callable[[Mapping[str, Any]], Scores]
 ) -> Sweep | None:
     """Tests every condition; None where there are none.
 

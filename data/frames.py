@@ -1,0 +1,107 @@
+"""What all sources of RGB frames have in common: frames by clip and name, read whole or in part, uint8.
+
+The sources are folders and LMDBs (`data/frame_io.py`) and videos (`data/video_frames.py`).
+"""
+
+import io
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from data.picture_crop import Box, Encoded, decode_box
+from utils.user_error import UserError
+from utils.utils_image import decode_rgb
+
+logger = logging.getLogger(__name__)
+
+
+class Frames(ABC):
+    """The frames of a data root.
+
+    Attributes:
+        root: the folder or LMDB.
+        clips: frame names (without extension) of every clip in temporal order.
+        single: the name of the only clip where the root is a clip itself, else None.
+        fps: frames per second where the data say it.
+    """
+
+    fps: float | None = None
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.clips: dict[str, list[str]] = {}
+        self.single: str | None = None
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._preloaded: dict[tuple[str, str], np.ndarray] = {}
+
+    @abstractmethod
+    def where(self, clip: str, frame: str) -> str:
+        """Name of a frame's file (or LMDB and key), for people."""
+
+    @abstractmethod
+    def _encoded(self, clip: str, frame: str) -> bytes:
+        """The encoded image."""
+
+    def _mapped(self, clip: str, frame: str) -> Encoded:
+        """The encoded image where only parts of it may be read."""
+        return self._encoded(clip, frame)
+
+    @abstractmethod
+    def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
+        """Height and width, without decoding the image."""
+
+    def size(self, clip: str) -> tuple[int, int]:
+        """Height and width of a clip's first frame, which all its frames must have."""
+        if clip not in self._sizes:
+            self._sizes[clip] = self._read_size(clip, self.clips[clip][0])
+        return self._sizes[clip]
+
+    def read(self, clip: str, frame: str, box: Box | None = None) -> np.ndarray:
+        """Decodes a frame or a box of it.
+
+        Returns:
+            (h, w, 3) uint8 RGB.
+
+        Raises:
+            UserError: the file can't be read, or has another size than the clip's first frame.
+        """
+        image = self._preloaded.get((clip, frame))
+        if image is not None:
+            return image if box is None else box.of(image)
+        where = self.where(clip, frame)
+        if box is None:
+            image = decode_rgb(self._encoded(clip, frame), where)
+            height, width = image.shape[:2]
+        else:
+            image, (height, width) = decode_box(self._mapped(clip, frame), where, box)
+        if (height, width) != self.size(clip):
+            raise UserError(
+                f"{where}: {height}x{width} pixels, but the first frame of the clip has "
+                f"{self.size(clip)[0]}x{self.size(clip)[1]}. All frames of a clip must have one size."
+            )
+        return image
+
+    def open(self, clip: str, frame: str) -> BinaryIO:
+        """The encoded image as an open file."""
+        return io.BytesIO(self._encoded(clip, frame))
+
+    def content(self, clip: str, frames: Iterable[str]) -> Iterator[bytes]:
+        """The bytes that frames are read from: what tells other frames of the same names apart."""
+        for frame in frames:
+            yield frame.encode()
+            yield self._encoded(clip, frame)
+
+    def stack(self, clip: str, frames: Iterable[str], box: Box | None = None) -> np.ndarray:
+        """Frames by name, or a box of each: (T, h, w, 3) uint8 RGB. Errors as `read`."""
+        return np.stack([self.read(clip, frame, box) for frame in frames])
+
+    def preload(self, frames: Iterable[tuple[str, str]]) -> None:
+        """Decodes (clip, frame) pairs into memory as uint8, where forked workers share them."""
+        for clip, frame in frames:
+            self._preloaded[clip, frame] = self.read(clip, frame)
+        total = sum(image.nbytes for image in self._preloaded.values())
+        logger.info("cache_data: %d frames of %s take %.2f GB", len(self._preloaded), self.root, total / 1e9)
