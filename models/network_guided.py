@@ -7,7 +7,7 @@
 At the start the residual is zero and the mixture the ratio of one width, a restoration without parameters. Every frame
 is restored by itself: streams may be of any length. No layer looks at a whole picture, so tiles are exact.
 
-    python main_train_vrt.py --opt options/guided/train_guided_s.json
+    python main_train_vrt.py --opt options/svrt/train_guided_s.json
 
 Legend: B batch, T frames, N = B*T, K spike channels, S widths, C features.
 """
@@ -84,14 +84,21 @@ class Guided(nn.Module):
         log_ratios, features = spike_features(spikes, self.widths)
         log_ratios = F.pad(resized(log_ratios, (height, width)), border, mode="replicate")  # (N,S,H,W)
         padded = F.pad(blurred, border, mode="replicate")  # (N,3,H,W)
-        half = (-(-height // HALF), -(-width // HALF))
-        beside = ((border[1] + width) // HALF - half[1], (border[3] + height) // HALF - half[0])
-        features = F.pad(resized(features, half), (0, beside[0], 0, beside[1]), mode="replicate")
+        features = at_half(features, (height, width), border)  # (N,K+1,H/2,W/2)
         trunk = torch.cat([F.pixel_unshuffle(torch.cat([padded, log_ratios], 1), HALF), features], 1)
         mixture = F.pixel_shuffle(self.conv_last(self.unet(self.conv_first(trunk))), HALF).float()  # (N,2S+4,H,W)
         shares, residual = mixture.split([self.mixed, 3], 1)
         ratio = (shares.softmax(1) * candidates(log_ratios)).sum(1, keepdim=True)  # (N,1,H,W)
         return (padded * ratio + residual)[..., :height, :width]
+
+
+def at_half(features: Tensor, size: tuple[int, int], border: tuple[int, ...]) -> Tensor:
+    """(N,C,h,w) at half the size of a frame of `size`, after `border` is added to the frame at its right and bottom."""
+    half = ((size[0] + 1) // HALF, (size[1] + 1) // HALF)
+    if features.shape[-2] > half[0]:
+        return F.avg_pool2d(F.pad(resized(features, size), border, mode="replicate"), HALF)
+    beside = ((size[1] + border[1]) // HALF - half[1], (size[0] + border[3]) // HALF - half[0])
+    return F.pad(resized(features, half), (0, beside[0], 0, beside[1]), mode="replicate")
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,10 +10,13 @@ from utils.options.flags import tester_parser
 from utils.options.layers import load_layers
 from utils.user_error import UserError
 from utils.utils_download import published_weights
+from utils.utils_file import check_sha256
 from utils.utils_option import Options, load_options
 
-TASKS = Path(__file__).resolve().parents[2] / "options" / "vrt" / "test"
+ROOT = Path(__file__).resolve().parents[2]
+OWN_TASKS, VRT_TASKS = ROOT / "options" / "svrt" / "test", ROOT / "options" / "vrt" / "test"
 MODEL_ZOO = Path("model_zoo/vrt")
+"""Of VRT's published models; our own come with the code, at `path.pretrained_netG` of their option file."""
 VIMEO_LIST = "data/meta_info/meta_info_Vimeo90K_test_GT.txt"
 
 LAYOUT_FOLDERS = ("sequences", "gt", "bix4", "bdx4")
@@ -36,12 +39,10 @@ def options(arguments: argparse.Namespace) -> Options:
     Raises:
         UserError: no such file or task, or faults of the options.
     """
-    path = arguments.opt or TASKS / f"{arguments.task}.json"
+    path = arguments.opt or task_file(arguments.task)
     if not path.is_file():
-        choices = "" if arguments.opt else f" Tasks: {', '.join(sorted(file.stem for file in TASKS.glob('*.json')))}."
-        raise UserError(f"There is no option file {path}.{choices}")
-    # The checkpoint holds the flow network too.
-    flags: dict[str, Any] = {"netG.spynet_path": None}
+        raise UserError(f"There is no option file {path}.")
+    flags: dict[str, Any] = {}
     if arguments.folder_lq is not None:
         flags |= folder_flags(arguments)
     if arguments.tile is not None:
@@ -58,7 +59,23 @@ def options(arguments: argparse.Namespace) -> Options:
         flags["val.max_memory"] = arguments.max_memory
     if arguments.sigma or (arguments.sigma == 0 and _names_noise(path)):
         flags["datasets.test.sigma"] = arguments.sigma
-    return load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
+    opt = load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
+    if getattr(opt.netG, "spynet_path", None) is None:
+        return opt
+    # The checkpoint holds the flow network too.
+    return opt.model_copy(update={"netG": opt.netG.model_copy(update={"spynet_path": None})})
+
+
+def task_file(task: str) -> Path:
+    """The option file of a published model, ours or VRT's.
+
+    Raises:
+        UserError: there is none; the message lists those there are.
+    """
+    files = {file.stem: file for folder in (VRT_TASKS, OWN_TASKS) for file in folder.glob("*.json")}
+    if task not in files:
+        raise UserError(f"--task: there is no published model {task!r}. Choices: {', '.join(sorted(files))}.")
+    return files[task]
 
 
 def _names_noise(path: Path) -> bool:
@@ -108,6 +125,20 @@ def set_name(folder: str) -> str:
     return (path.parent if path.name.lower() in LAYOUT_FOLDERS else path).name.lower()
 
 
+def shipped_weights(opt: Options) -> Path:
+    """The weights of one of our own models, which come with the code.
+
+    Raises:
+        UserError: they are missing, or a byte of them has changed.
+    """
+    assert opt.path.pretrained_netG is not None, opt.task
+    path = ROOT / opt.path.pretrained_netG
+    if not path.is_file():
+        raise UserError(f"{path}: missing; it comes with the code: git checkout -- {opt.path.pretrained_netG}")
+    check_sha256(path)
+    return path
+
+
 def check_noise(opt: Options) -> None:
     """
     Raises:
@@ -128,6 +159,8 @@ def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
     """
     if arguments.checkpoint is not None:
         return arguments.checkpoint
+    if arguments.opt is None and task_file(arguments.task).parent == OWN_TASKS:
+        return shipped_weights(opt)
     if arguments.opt is None:
         return published_weights(MODEL_ZOO / f"{opt.task}.pth", arguments.download)
     if not opt.experiment_dir.exists():

@@ -1,0 +1,165 @@
+"""Restoration in a line of Python, with the weights that come with the code.
+
+    from models.pretrained import load
+    restorer = load("guided")
+    sharp = restorer(frames, spikes)                    # numpy or torch in, the same out
+    sharp = restorer(frames, spikes, threshold=2.0, exposures=[(0, 49), (56, 105)])
+
+A facade for users, like the entry scripts: it brings together options, spike channels and network.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import data.select_dataset  # noqa: F401  registers what option files name
+from data.spike.encoding import SpikeEncoding, build_encoding
+from data.spike.sync import ExposureWindow
+from models.select_network import define_G, load_weights
+from utils.options.tester_flags import OWN_TASKS, shipped_weights, task_file
+from utils.user_error import UserError
+from utils.utils_option import load_options
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+Frames = Sequence[tuple[int, int]]
+
+
+def load(name: str = "guided", device: str | torch.device = "cpu") -> "SpikeRestorer":
+    """A restorer with shipped weights.
+
+    Args:
+        name: of a model whose weights come with the code; "guided" is the light network.
+        device: where it computes.
+
+    Raises:
+        UserError: no such model, or its weights are missing or changed.
+    """
+    path = task_file(name)
+    if path.parent != OWN_TASKS:
+        raise UserError(f"{name}: its weights do not come with the code; use main_test_vrt.py --task {name} --download")
+    opt = load_options(path)
+    assert opt.datasets.test is not None, path
+    network = define_G(opt.netG)
+    load_weights(network, shipped_weights(opt), prefer_ema=True)
+    return SpikeRestorer(network.to(device).eval(), opt.datasets.test.arguments()["spike"])
+
+
+class SpikeRestorer:
+    """A network that restores each frame from its spikes, as a function of arrays.
+
+    Args:
+        network: takes (B,T,3,H,W) and (B,T,K,h,w).
+        spike: the `spike` section of the options that it was trained with.
+    """
+
+    def __init__(self, network: nn.Module, spike: dict[str, Any]) -> None:
+        self.network, self.spike = network, spike
+
+    def __call__(
+        self,
+        frames: Array,
+        spikes: Any,
+        *,
+        threshold: float | None = None,
+        exposures: Frames | None = None,
+        instants: Sequence[int] | None = None,
+    ) -> Array:
+        """Restores frames one after another.
+
+        Args:
+            frames: blurred RGB. numpy: (T,H,W,3) or (H,W,3); torch: (T,3,H,W) or (3,H,W). uint8, uint16, or float in
+                [0,1].
+            spikes: (S,h,w) of 0 and 1, numpy or torch: the whole stream, upright, of any size that shows the same.
+            threshold: of the spike camera: intensity = firing rate x threshold. None: estimated, so that mean
+                intensity over the exposures is the frames' mean gray value.
+            exposures: spike frames [begin, end) of each frame. None: frame k of T has [k S / T, (k + 1) S / T).
+            instants: spike frame of each restored picture. None: the middle of each exposure.
+
+        Returns:
+            The frames as they were at the instants: kind, shape and type of `frames`.
+
+        Raises:
+            UserError: arrays of another shape or kind, or exposures outside the stream.
+        """
+        blurred, scale = _as_tensor(frames)  # (T,3,H,W) float32
+        events = _as_spikes(spikes)  # (S,h,w) uint8
+        windows = _windows(len(blurred), len(events), exposures, instants)
+        encoding = build_encoding(self.spike, threshold or estimated_threshold(blurred, events, windows))
+        pictures = [
+            self._restore(frame, events, encoding, window) for frame, window in zip(blurred, windows, strict=True)
+        ]
+        restored = torch.stack(pictures).clamp(0, 1) * scale
+        return _like(restored, frames)
+
+    def _restore(self, frame: Tensor, spikes: np.ndarray, encoding: SpikeEncoding, window: ExposureWindow) -> Tensor:
+        """(3,H,W) float32 to the same, on the CPU."""
+        device = next(self.network.parameters()).device
+        channels = torch.from_numpy(encoding(spikes, window))
+        with torch.inference_mode():
+            return self.network(frame[None, None].to(device), channels[None, None].to(device))[0, 0].float().cpu()
+
+
+def estimated_threshold(frames: Tensor, spikes: np.ndarray, windows: Sequence[ExposureWindow]) -> float:
+    """The threshold at which spikes read as bright as frames (T,3,H,W), for stored values (BT.601 gray).
+
+    Raises:
+        UserError: no spike in any of the exposures.
+    """
+    rate = float(np.mean([spikes[window.begin : window.end].mean() for window in windows]))
+    if rate == 0:
+        raise UserError("spikes: none in any of the exposures; check exposures, or the stream")
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    return max(float((frames * weights).sum(1).mean()) / rate, 1e-3)
+
+
+def _windows(
+    frames: int, length: int, exposures: Frames | None, instants: Sequence[int] | None
+) -> list[ExposureWindow]:
+    """The exposure of every frame in a stream of `length` spike frames."""
+    if exposures is None:
+        if length < frames:
+            raise UserError(f"spikes: {length} spike frames for {frames} frames; at least one for each is needed")
+        exposures = [(k * length // frames, (k + 1) * length // frames) for k in range(frames)]
+    if len(exposures) != frames or (instants is not None and len(instants) != frames):
+        raise UserError(f"exposures and instants: one for each of {frames} frames is needed, got {len(exposures)}")
+    centers = [(begin + end) // 2 for begin, end in exposures] if instants is None else instants
+    windows = [ExposureWindow(begin, end, center) for (begin, end), center in zip(exposures, centers, strict=True)]
+    for window in windows:
+        window.check(length)
+    return windows
+
+
+def _as_tensor(frames: Any) -> tuple[Tensor, int]:
+    """Frames as (T,3,H,W) float32 in [0,1], and what 1 is in them."""
+    planes = torch.from_numpy(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
+    if not isinstance(planes, Tensor) or planes.ndim not in (3, 4):
+        raise UserError("frames: (T,H,W,3) or (H,W,3) in numpy, (T,3,H,W) or (3,H,W) in torch")
+    planes = planes.detach().cpu()
+    planes = planes if planes.ndim == 4 else planes[None]
+    planes = planes.permute(0, 3, 1, 2) if isinstance(frames, np.ndarray) else planes
+    if planes.shape[1] != 3:
+        raise UserError(f"frames: {tuple(frames.shape)} has {planes.shape[1]} colours where 3 are expected")
+    scale = {torch.uint8: 255, torch.uint16: 65535}.get(planes.dtype, 1)
+    if scale == 1 and not planes.is_floating_point():
+        raise UserError(f"frames: {planes.dtype}; uint8, uint16, or float in [0,1] is needed")
+    return planes.float() / scale, scale
+
+
+def _as_spikes(spikes: Any) -> np.ndarray:
+    """Spikes as (S,h,w) uint8."""
+    bits = spikes.detach().cpu().numpy() if isinstance(spikes, Tensor) else np.asarray(spikes)
+    if bits.ndim != 3 or 0 in bits.shape or not np.isin(bits, (0, 1)).all():
+        raise UserError(f"spikes: (S,h,w) of 0 and 1 is needed, not {bits.dtype} of shape {bits.shape}")
+    return bits.astype(np.uint8)
+
+
+def _like(restored: Tensor, frames: Array) -> Array:
+    """(T,3,H,W) float32, of the range of `frames`, in their kind, shape and type."""
+    if isinstance(frames, Tensor):
+        restored = restored if frames.is_floating_point() else restored.round()
+        return restored.reshape(frames.shape).to(frames.dtype).to(frames.device)
+    pictures = restored.permute(0, 2, 3, 1).numpy().reshape(frames.shape)
+    return (pictures if frames.dtype.kind == "f" else np.rint(pictures)).astype(frames.dtype)
