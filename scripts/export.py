@@ -24,10 +24,11 @@ import data.select_dataset  # noqa: F401  registers what option files name
 from models.layers.spike.ratios import CONSTANTS
 from models.network_guided import Guided
 from models.select_network import define_G, load_weights
-from utils.options.tester_flags import checkpoint_of, options
+from utils.options.tester_flags import checkpoint_of, task_file
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write, sha256_of, write_sha256
+from utils.utils_option import load_options
 
 TOLERANCE = 1e-4
 OPSET = 18
@@ -45,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ratio", type=int, default=2, help="ONNX: frame pixels per spike pixel and axis (default 2)")
     parser.add_argument("output", type=Path, help="file to write, .onnx or .pth")
     arguments = parser.parse_args(argv)
-    # Flags of the tester that have no meaning here.
-    vars(arguments).update(dict.fromkeys(("folder_lq", "tile", "tile_overlap", "max_memory", "sigma", "download")))
+    arguments.download = None  # the tester's flag
     return run_command(lambda: export(arguments))
 
 
@@ -59,7 +59,7 @@ def export(arguments: argparse.Namespace) -> None:
     suffix = arguments.output.suffix
     if suffix not in (".onnx", ".pth"):
         raise UserError(f"{arguments.output}: the name ends in .onnx or .pth")
-    opt = options(arguments)
+    opt = load_options(arguments.opt or task_file(arguments.task), arguments.set)
     network = define_G(opt.netG).eval()
     load_weights(network, checkpoint_of(opt, arguments), prefer_ema=True)
     if suffix == ".pth":
