@@ -1,6 +1,8 @@
 """KAIR's option files of VRT, 001 to 009: that of 006 is a fixture, the others are given by how they differ from it.
 
-tree = kair_options("009")      # as the file's JSON
+    tree = kair_options("009")      # as the file's JSON
+
+Keys and values are those of the files in KAIR's options/vrt.
 """
 
 import copy

@@ -1,6 +1,8 @@
-"""The published tester's rule for tiles (KAIR's and VRT's main_test_vrt.py) a second time: over whole pictures, by loops.
+"""The rule of the published tester (KAIR's and VRT's main_test_vrt.py) a second time: over whole pictures, by loops.
 
-by_the_published_rule(network, lq, tile=(18, 192, 192), overlap=(2, 20, 20), window=(6, 8, 8))
+    by_the_published_rule(network, lq, tile=(18, 192, 192), overlap=(2, 20, 20), window=(6, 8, 8))
+
+Written from what it does; `utils/tile_plan.py` is held against it.
 """
 
 import itertools
