@@ -33,6 +33,7 @@ from utils.evaluation.chart import chart
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, DamagedFile, read_checkpoint
 from utils.utils_cli import run_command
+from utils.utils_file import read_json
 from utils.utils_image import imwrite_rgb
 from utils.utils_option import load_options
 from utils.utils_signal import MARKER
@@ -124,7 +125,7 @@ def inspect(folder: Path, picture: Path) -> None:
         raise UserError(f"{folder}: no train.log; name the folder of a run, experiments/<task>, or its option file")
     log = Log.read(path)
     resolved = folder / "options" / "resolved.json"
-    options = json.loads(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}
+    options = read_json(resolved) if resolved.is_file() else {}
     for line in [*progress(log, folder, options), *troubles(log, folder), *checkpoints(folder)]:
         print(line)
     tests = sorted(log.tests.items())

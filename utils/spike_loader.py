@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from utils.spike_writer import write_spikes as write_spikes
 from utils.user_error import UserError
-from utils.utils_file import list_folder
+from utils.utils_file import list_folder, read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -366,9 +365,9 @@ def _nearest_config(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         if not path.is_file():
             continue
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as fault:
-            raise SpikeFormatError(f"{path}: not readable as YAML ({fault}).") from fault
+            config = read_yaml(path)
+        except UserError as fault:
+            raise SpikeFormatError(str(fault)) from fault
         if isinstance(config, dict) and "spike_h" in config and "spike_w" in config:
             for key in ("spike_h", "spike_w"):
                 if type(config[key]) is not int:

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from utils.user_error import UserError
-from utils.utils_file import atomic_write, check_sha256, digest_file, open_regular, sha256_of, write_sha256
+from utils.utils_file import atomic_write, check_sha256, digest_file, open_regular, read_json, sha256_of, write_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,13 @@ class CheckpointFolder:
 
     def _best(self) -> dict[str, Any]:
         path = self.folder / BEST
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not path.exists():
+            return {}
+        best = read_json(path)
+        sound = isinstance(best, dict) and type(best.get("step")) is int and type(best.get("score")) in (int, float)
+        if not sound or best["score"] != best["score"]:
+            raise UserError(f"{path}: no step and score of the best checkpoint; remove it, and the next test writes it")
+        return best
 
     def _name(self, step: int) -> Path:
         return self.folder / f"step_{step:08d}"
@@ -273,7 +279,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if not (folder / COMPLETE).exists():
         raise DamagedFile(f"{folder}: not complete (no file {COMPLETE})")
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = read_json(folder / META)
         version, expected = int(meta["format"]), (meta["size"], meta["sha256"])
         size, digest = _fingerprint(folder / STATE)
     except (OSError, ValueError, KeyError, TypeError) as error:

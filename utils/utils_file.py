@@ -211,6 +211,28 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error}); write it anew") from error
 
 
+def read_yaml(path: Path | str) -> Any:
+    """The value in a small YAML file; without aliases, which could stand for more than memory holds.
+
+    Raises:
+        UserError: as `read_text`, not YAML, or values that are not what they say (`!!int abc`, an impossible date).
+    """
+    import yaml  # slow to import, and most files here are JSON
+
+    class WithoutAliases(yaml.SafeLoader):
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError("it has aliases (*name); write the values out")
+            return super().compose_node(parent, index)
+
+    text = read_text(path)
+    try:
+        return yaml.load(text, WithoutAliases)
+    except Exception as error:  # constructors of YAML's types raise anything
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise UserError(f"{path}: not readable as YAML ({reason}); write it anew") from error
+
+
 def check_relative(name: str, where: Path | str) -> str:
     """The name of a clip or frame, if files named so stay inside the folder of all clips.
 

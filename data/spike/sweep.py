@@ -10,7 +10,6 @@ drop=1 takes all spikes away.
 """
 
 import filecmp
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from data.spike.simulation.demo_set import DemoSet
 from data.spike.simulation.gopro_layout import MANIFEST, PICTURES, SPIKES
 from utils.evaluation.sweep import Condition
 from utils.user_error import UserError
+from utils.utils_file import read_json
 
 KINDS = (THRESHOLD, "shift", "drop", "noise")
 EXAMPLE = "threshold=1,2,4"
@@ -106,8 +106,12 @@ def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
     root = next((parent for parent in dataroot_spike.resolve().parents if (parent / MANIFEST).is_file()), None)
     if root is None:
         raise UserError(f"{reason}, and {dataroot_spike} is no simulated set that could be made again")
-    parameters = json.loads((root / MANIFEST).read_text(encoding="utf-8"))["parameters"]
-    if parameters.get("kind") != "photographs":
+    manifest = read_json(root / MANIFEST)
+    parameters = manifest.get("parameters") if isinstance(manifest, dict) else None
+    photographs = isinstance(parameters, dict) and parameters.get("kind") == "photographs"
+    if not isinstance(parameters, dict) or (photographs and not {*REPEATED, "size"} <= parameters.keys()):
+        raise UserError(f"{reason}, and {root / MANIFEST} does not say how the set was made; make it anew")
+    if not photographs:
         raise UserError(
             f"{reason}, and {root} was made from videos: make it again by python -m {SIMULATOR} with "
             f"--threshold {threshold:g} and another --root, and test with that"

@@ -13,6 +13,7 @@ too. Where there is neither, `default_window` states the rule.
 
 import csv
 import difflib
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.user_error import UserError
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, read_json, read_text
 
 GOPRO_CLIP = re.compile(r"GOPR\d+_(\d+)_")
 GOPRO_SPIKES_PER_FRAME = 8  # spike frames between two sharp frames of the GoPro spike set
@@ -182,10 +183,7 @@ def _unique(path: Path, entries: Iterable[tuple[str, ExposureWindow]]) -> dict[s
 
 
 def _load_json(path: Path, seq_name: str | None) -> SyncTable:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise UserError(f"{path}: not readable as JSON ({fault}).") from fault
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
         raise UserError(
             f'{path}: {{"seq_name": ..., "frames": [{{"rgb", "spike_begin", "spike_end"}}, ...]}} is needed.'
@@ -224,10 +222,12 @@ def _window(where: str, begin: int, end: int, center: int | None) -> ExposureWin
 
 def _load_log(path: Path, seq_name: str | None) -> SyncTable:
     """An alignment log: t0 and t1 are half-open spike frame indices; event_count is not used."""
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(io.StringIO(read_text(path)))
+    try:
         rows = list(reader)
-    if list(reader.fieldnames or []) != LOG_COLUMNS or not rows:
+    except csv.Error as fault:
+        raise UserError(f"{path}: not readable as CSV ({fault}); copy it again.") from fault
+    if list(reader.fieldnames or []) != LOG_COLUMNS or not rows or any(row["seq"] is None for row in rows):
         raise UserError(f"{path}: columns are {reader.fieldnames}; {','.join(LOG_COLUMNS)} and frames are needed.")
     clips = sorted({row["seq"] for row in rows})
     if seq_name is None and len(clips) == 1:

@@ -15,6 +15,7 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.data_preparation.preparation import Layout, clip_folders, run_layout
+from utils.utils_file import check_relative, read_text
 
 LISTS = {"train": ("train", "val"), "test": ("test-dev",)}
 
@@ -22,14 +23,14 @@ LISTS = {"train": ("train", "val"), "test": ("test-dev",)}
 def raw_clips(raw: Path, split: str) -> dict[str, dict[str, Path]]:
     """Raw folders by side and clip; listed clips that are not there are reported as missing later."""
     lists = [raw / "ImageSets/2017" / f"{name}.txt" for name in LISTS[split]]
-    listed = [clip for path in lists if path.is_file() for clip in path.read_text(encoding="utf-8").split()]
+    listed = [clip for path in lists if path.is_file() for clip in read_text(path).split()]
     frames = raw / "JPEGImages/480p"
     if not any(path.is_file() for path in lists):
         return {"gt": clip_folders(frames) if split == "train" else {}}
     there = clip_folders(frames)
     if split == "test" and not there.keys() & set(listed):
         return {"gt": {}}  # test-dev is another download
-    return {"gt": {clip: frames / clip for clip in listed}}
+    return {"gt": {clip: frames / check_relative(clip, raw) for clip in listed}}
 
 
 LAYOUT = Layout(

@@ -16,6 +16,7 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.data_preparation.preparation import Layout, run_layout
+from utils.utils_file import check_relative, read_text
 
 SOURCES = {"gt": "vimeo_septuplet", "lq": "vimeo_septuplet_matlabLRx4", "bd": "vimeo_septuplet_BDLRx4"}
 KINDS = {"gt": "GT_all", "lq": "LR7frames", "bd": "BDLR7frames"}
@@ -24,7 +25,7 @@ KINDS = {"gt": "GT_all", "lq": "LR7frames", "bd": "BDLR7frames"}
 def raw_clips(raw: Path, split: str) -> dict[str, dict[str, Path]]:
     """Raw folders by side and clip; listed clips that are not there are reported as missing later."""
     listing = raw / SOURCES["gt"] / f"sep_{split}list.txt"
-    listed = listing.read_text(encoding="utf-8").split() if listing.is_file() else []
+    listed = [check_relative(clip, listing) for clip in read_text(listing).split()] if listing.is_file() else []
     sequences = {side: raw / source / "sequences" for side, source in SOURCES.items()}
     return {
         side: {clip: folder / clip for clip in listed} if folder.is_dir() else {} for side, folder in sequences.items()

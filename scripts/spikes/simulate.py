@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from data.spike.simulation.interpolate import to_spike_clock
 from data.spike.simulation.motion import CameraScene, load_photograph
@@ -27,6 +26,7 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from utils.options.flags import positive_int
 from utils.user_error import UserError
+from utils.utils_file import read_yaml
 from utils.utils_image import imwrite_rgb
 from utils.utils_progress import track
 
@@ -158,9 +158,9 @@ def check_config(args: argparse.Namespace, size: tuple[int, int], model: SensorM
     path = args.out.parent / "config.yaml"
     if args.no_config or not path.is_file():
         return
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    found = read_yaml(path) or {}
     wanted = {"spike_h": size[0], "spike_w": size[1], "spike_threshold": model.spike_threshold}
-    if any(found.get(key) != value for key, value in wanted.items()):
+    if not isinstance(found, dict) or any(found.get(key) != value for key, value in wanted.items()):
         raise UserError(f"{path} describes other streams: choose another folder, or --no_config")
 
 

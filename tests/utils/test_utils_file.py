@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from utils.user_error import UserError
 from utils.utils_file import (
     atomic_write,
     check_relative,
@@ -13,6 +14,7 @@ from utils.utils_file import (
     natural_order,
     read_json,
     read_text,
+    read_yaml,
     remove_stale,
     walk_folders,
 )
@@ -129,3 +131,24 @@ def test_only_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     remove_stale(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [1, 1]\nb: [*a, *a]",
+        "a: !!int abc",
+        "a: !!timestamp x",
+        "a: 2024-99-99",
+        "a: !!python/object:os.system x",
+        "[" * 5000,
+        "a: b: c",
+    ],
+)
+def test_yaml_that_cannot_be_meant(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("\ufeffspike_h: 250\n")
+    assert read_yaml(path) == {"spike_h": 250}
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml: not readable as YAML"):
+        read_yaml(path)

@@ -27,6 +27,7 @@ from data.spike.simulation.simulate import ExposedFrame, Exposure
 from data.spike.sync import ExposureWindow, write_sync
 from utils.spike_loader import write_spikes
 from utils.user_error import UserError
+from utils.utils_file import read_json
 from utils.utils_image import imwrite_rgb
 from utils.utils_progress import progress
 
@@ -70,7 +71,7 @@ def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
             "choose another folder with --root"
         )
     try:
-        made = json.loads(manifest.read_text(encoding="utf-8"))
+        made = read_json(manifest)
         before, clips = dict(made["parameters"]), dict(made["clips"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{manifest} cannot be read ({error}): make the data set again with --force") from None
