@@ -4,6 +4,7 @@
     python main_test_vrt.py --opt FILE --checkpoint experiments/TASK --folder_lq BLURRED --folder_gt SHARP \\
         --folder_spike SPIKES --tile auto --max_memory 10GB --save_result --save_video
     python main_test_vrt.py --task 006_VRT_videodeblurring_GoPro --download --folder_lq clip.mp4 --save_video
+    torchrun --nproc_per_node=4 main_test_vrt.py --opt FILE --save_result            # clips are dealt out to 4 GPUs
     python main_test_vrt.py --opt options/demo/quickstart.json --sweep threshold=1,2,4 drop=0.2,1
 
 Frames are read, restored and written as they come, so a clip may be of any length; `--resume` goes on with an
@@ -18,14 +19,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from data.missing_files import check_files
 from data.select_dataset import define_Dataset
 from data.spike.sweep import conditions
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
-from models.testing.evaluate import FrameResult, Testing, evaluate
+from models.testing.evaluate import FrameResult, Testing, evaluate, merge_scores
 from utils.evaluation.report import Report, find_lpips, training_free
 from utils.evaluation.results import ResultWriter, check_same_run
 from utils.evaluation.scores import Scores
@@ -33,6 +32,8 @@ from utils.evaluation.sweep import run_sweep
 from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
 from utils.user_error import UserError
 from utils.utils_cli import run_command
+from utils.utils_dist import attempt, close_dist, init_dist, on_main, raise_on_any
+from utils.utils_lock import FolderLock
 from utils.utils_option import Options
 
 
@@ -51,7 +52,8 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     # All that can be wrong is found before anything is restored or written.
     if opt.datasets.test is None:
         raise UserError("datasets.test: missing; name the clips in the option file or by --folder_lq")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dist = init_dist()
+    device = dist.device
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
     check_noise(opt)
     check_files(opt, phases=["test"], weights=False)
@@ -71,8 +73,10 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     # The published tester takes "params" of a file with both; of our experiments the moving average is the result.
     average = arguments.task is None if arguments.weights is None else arguments.weights == "params_ema"
     load_weights(network, checkpoint, prefer_ema=average, only=arguments.weights is not None)
+    lock = FolderLock(folder)  # frames and report are of one run
+    on_main(lock.acquire, dist)
     if arguments.save_result:
-        check_same_run(folder, opt, network, clips, testing.amp_dtype, arguments.resume)
+        on_main(lambda: check_same_run(folder, opt, network, clips, testing.amp_dtype, arguments.resume), dist)
 
     network.to(device)
     size = f"{len(clips.clips)} clips, {sum(map(len, clips.clips))} frames of {opt.datasets.test.dataroot_lq}"
@@ -85,15 +89,27 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
             print(f"restored {result.clip}: {result.length} frames", flush=True)
 
     def scores_of(clips: Any, **how: Any) -> Scores:
+        # The clips are dealt out to the ranks; all have the scores of all.
+        names = [clip.name for clip in clips.clips]
         how |= {"baselines": training_free(clips), "num_workers": arguments.num_workers}
-        return evaluate(network, clips, testing, device, input_scores=True, **how)
+        how["indices"] = range(dist.rank, len(names), dist.world_size)
+        own, failure = attempt(lambda: evaluate(network, clips, testing, device, input_scores=True, **how))
+        raise_on_any(failure, dist)
+        assert own is not None
+        return merge_scores(own, names, dist)
 
     with writer:
         scorer = report.scorer(lpips and lpips.to(device))
         scores = scores_of(clips, on_frame=on_frame, finished=writer.finished, scorer=scorer)
-    report.write(scores)  # a sweep may take long, or end in an error
+    report.gather(dist)
+    on_main(lambda: report.write(scores), dist)  # a sweep may take long, or end in an error
     sweep = run_sweep(swept, scores, lambda changes: scores_of(test_set(opt, changes)))
-    print(report.write(scores, sweep))
+    tables = on_main(lambda: report.write(scores, sweep), dist)
+    lock.release()
+    close_dist()
+    if not dist.is_main:
+        return
+    print(tables)
     if scores.rows and left_out:
         print(left_out)
     print(f"pictures (input | spikes | restored | sharp): {folder / 'panels'}")

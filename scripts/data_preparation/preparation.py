@@ -6,6 +6,7 @@ stopped. Raw files are never changed. Nothing is half made: a folder, file or LM
 """
 
 import argparse
+import os
 import shutil
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ def lay_out(raw: Path, target: Path, how: Manner) -> None:
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not how.copy:
-        target.symlink_to(raw.resolve())
+        link(raw, target)
         return
     half_made = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(half_made, ignore_errors=True)
@@ -193,6 +194,14 @@ def lay_out(raw: Path, target: Path, how: Manner) -> None:
     for name in pictures(raw):
         shutil.copy2(raw / name, half_made / name)
     half_made.rename(target)
+
+
+def link(raw: Path, target: Path) -> None:
+    """Makes `target` a link to `raw`, relative to its folder: it survives that both are moved together, or mounted
+    elsewhere."""
+    raw, folder = raw.resolve(), target.parent.resolve()
+    same_drive = raw.drive == folder.drive  # always, outside Windows
+    target.symlink_to(os.path.relpath(raw, folder) if same_drive else raw, target_is_directory=True)
 
 
 def write_config(folder: Path, spike_h: int, spike_w: int) -> None:

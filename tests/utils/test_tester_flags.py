@@ -1,8 +1,37 @@
-"""Which published rules a folder of clips is tested by: its own name says it, not where it lies."""
+"""What the tester's flags make of an option file."""
+
+import json
+from pathlib import Path
 
 import pytest
 
-from utils.options.tester_flags import set_name
+import data.select_dataset  # noqa: F401  (registers the data sets)
+import models.select_network  # noqa: F401  (registers the networks)
+from utils.options.tester_flags import options, parse, set_name
+from utils.utils_option import OptionError, Options
+
+
+def read(folder: Path, tree: dict, *flags: str) -> Options:
+    path = folder / "options.json"
+    path.write_text(json.dumps(tree))
+    return options(parse(["--opt", str(path), *flags], ""))
+
+
+@pytest.mark.parametrize("dataset_type", ["SingleVideoRecurrentTestDataset", "VideoRecurrentTestDataset"])
+def test_a_flag_switches_off_only_what_the_data_set_has(tmp_path: Path, dataset_type: str) -> None:
+    """A set without ground truth has no dataroot_gt to be null."""
+    network = {"net_type": "vrt", "upscale": 1, "deformable_groups": 12}
+    test = {"dataset_type": dataset_type, "dataroot_lq": "x"}
+    opt = read(tmp_path, {"task": "t", "datasets": {"test": test}, "netG": network}, "--folder_lq", "clips")
+    assert opt.datasets.test.dataroot_lq == "clips" and opt.netG.spynet_path is None
+    assert getattr(opt.datasets.test, "dataroot_gt", None) is None
+
+
+def test_a_flag_switches_off_only_what_the_network_has(tmp_path: Path) -> None:
+    """Only VRT has a SpyNet whose weights a checkpoint replaces."""
+    with pytest.raises(OptionError) as raised:
+        read(tmp_path, {"task": "t", "netG": {"net_type": "semi_unet", "typo": 1}})
+    assert "netG.typo" in str(raised.value) and "spynet_path" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from utils.evaluation.report_page import write_page
 from utils.evaluation.scorer import Scorer
 from utils.evaluation.scores import Scores
 from utils.evaluation.sweep import Sweep
+from utils.utils_dist import Dist, all_gather_object
 
 INSTANTS = 16  # of an exposure
 
@@ -56,6 +57,7 @@ class Report:
     def __init__(self, folder: Path, title: str, settings: Sequence[str], clips: Any) -> None:
         self.folder, self.title, self.settings = folder, title, list(settings)
         self.gallery = Gallery()
+        self._order = [clip.name for clip in clips.clips]
         self._baselines = training_free(clips)
         self._spikes = clips if isinstance(clips, SpikeViews) else None
 
@@ -72,6 +74,10 @@ class Report:
         pictures |= {name: picture for name, picture in optional.items() if picture is not None}
         instants = None if self._spikes is None else self._spikes.instants(result.clip, result.frame, INSTANTS)
         self.gallery.show(result.clip, result.frame, pictures, instants)
+
+    def gather(self, dist: Dist) -> None:
+        """Takes the pictures of all ranks, clips in the data set's order."""
+        self.gallery = Gallery.merged(all_gather_object(self.gallery, dist), self._order)
 
     def write(self, scores: Scores, sweep: Sweep | None = None) -> str:
         """Writes metrics and page; returns the tables and where everything is."""

@@ -4,7 +4,7 @@ JPEG at a bounded size; what is smaller than `LOSSLESS_SIDE` is PNG.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -63,6 +63,18 @@ class Gallery:
     left_out: list[str] = field(default_factory=list)
     worst: dict[str, Extreme] = field(default_factory=dict)
     best: dict[str, Extreme] = field(default_factory=dict)
+
+    @classmethod
+    def merged(cls, parts: Sequence["Gallery"], order: Sequence[str]) -> "Gallery":
+        """The pictures of tests of different clips as those of one test of the clips in `order`."""
+        whole = cls()
+        for name in ("shown", "worst", "best"):
+            found = {clip: value for part in parts for clip, value in getattr(part, name).items()}
+            setattr(whole, name, {clip: found[clip] for clip in order if clip in found})
+        left_out = {clip for part in parts for clip in part.left_out} | set(list(whole.shown)[CLIPS_SHOWN:])
+        whole.left_out = [clip for clip in order if clip in left_out]
+        whole.shown = dict(list(whole.shown.items())[:CLIPS_SHOWN])
+        return whole
 
     def show(self, clip: str, frame: str, pictures: Mapping[str, np.ndarray], instants: np.ndarray | None) -> None:
         """Takes the frame that stands for a clip.

@@ -2,12 +2,13 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.options.flags import tester_parser
 from utils.options.layers import load_layers
+from utils.options.parts import Registries
 from utils.user_error import UserError
 from utils.utils_download import published_weights
 from utils.utils_file import check_sha256
@@ -59,6 +60,7 @@ def options(arguments: argparse.Namespace) -> Options:
         flags["val.max_memory"] = arguments.max_memory
     if arguments.sigma or (arguments.sigma == 0 and _names_noise(path)):
         flags["datasets.test.sigma"] = arguments.sigma
+    flags = _without_unknown(flags, load_layers(path, arguments.set).tree)
     opt = load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
     if getattr(opt.netG, "spynet_path", None) is None:
         return opt
@@ -137,6 +139,16 @@ def shipped_weights(opt: Options) -> Path:
         raise UserError(f"{path}: missing; it comes with the code: git checkout -- {opt.path.pretrained_netG}")
     check_sha256(path)
     return path
+
+
+def _without_unknown(flags: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out what a flag switches off (null) and the test set of the options does not have."""
+    registry, datasets = Registries().datasets, tree.get("datasets")
+    section = datasets.get("test") if isinstance(datasets, Mapping) else None
+    named = section.get("dataset_type") if isinstance(section, Mapping) else None
+    chosen = str(flags.get("datasets.test.dataset_type", named))
+    known = registry.parameters(chosen) if chosen in registry.names() else {}
+    return {key: value for key, value in flags.items() if value is not None or key.rpartition(".")[2] in known}
 
 
 def check_noise(opt: Options) -> None:
