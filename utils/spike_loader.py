@@ -37,6 +37,10 @@ KNOWN_GEOMETRIES = (  # (height, width) of public cameras and data sets
     (1000, 1000),  # second-generation Vidar camera, cropped
 )
 
+RAW_LINES = (1000, 1024)
+"""Rows and recorded columns of the 1000x1000 camera's raw lines (SpikeCV's camera_type "PCIE"), which are not read: 24
+columns, in two places, are no pixels. A file of whole such frames is not taken for another camera's by its size."""
+
 LABEL_DATA_TYPE = {  # SpikeCV's names and numbers of what a data set is labelled with
     "raw": 0,
     "reconstruction": 1,
@@ -71,6 +75,8 @@ class SpikeStream:
         flipud: rows are stored bottom-up, and are turned so that row 0 is the top. False: as stored.
         head_columns: columns recorded after the picture's last one and dropped on reading (16 in some recordings of
             the 250x400 camera); the recorded width is spike_w + head_columns.
+        drop_incomplete: a recording that was cut inside its last frame is read without that frame, with a warning;
+            needs a geometry that is given or in config.yaml. False: it is an error.
         offline, camera_type: SpikeCV's; only files are read, so other values than the defaults are refused.
         print_dat_detail, filelist, labeled_data_type, labeled_data_suffix, labeled_data_dir, label_root_list:
             accepted, so that SpikeStream(**data_parameter_dict(...)) and SpikeCV's calls work; without effect here.
@@ -94,6 +100,7 @@ class SpikeStream:
         flipud: bool = True,
         head_columns: int = 0,
         *,
+        drop_incomplete: bool = False,
         offline: bool = True,
         camera_type: str | None = None,
         print_dat_detail: bool = False,
@@ -116,11 +123,13 @@ class SpikeStream:
         self.flipud = flipud
         self.head_columns = head_columns
         mapped = _map_file(self.filepath)
-        geometry = _resolve_geometry(self.filepath, len(mapped), spike_h, spike_w, head_columns)
+        geometry = _resolve_geometry(self.filepath, len(mapped), spike_h, spike_w, head_columns, drop_incomplete)
         self.spike_h, self.spike_w = geometry.spike_h, geometry.spike_w
         self.spike_height, self.spike_width = self.spike_h, self.spike_w
         self._recorded_w = self.spike_w + head_columns
-        self._frames = np.frombuffer(mapped, np.uint8).reshape(-1, _frame_bytes(self.spike_h, self._recorded_w))
+        frame_bytes = _frame_bytes(self.spike_h, self._recorded_w)
+        count = len(mapped) // frame_bytes
+        self._frames = np.frombuffer(mapped, np.uint8, count * frame_bytes).reshape(count, frame_bytes)
 
     def __len__(self) -> int:
         """Number of spike frames T."""
@@ -315,7 +324,9 @@ def _frame_bytes(height: int, width: int) -> int:
     return -(-height * width // 8)
 
 
-def _resolve_geometry(path: Path, size: int, spike_h: int | None, spike_w: int | None, head_columns: int) -> _Geometry:
+def _resolve_geometry(
+    path: Path, size: int, spike_h: int | None, spike_w: int | None, head_columns: int, drop_incomplete: bool
+) -> _Geometry:
     """The geometry given, else config.yaml's, else the one known geometry that fits the size; checked against it."""
     if (spike_h is None) != (spike_w is None):
         raise SpikeFormatError(f"{path}: spike_h={spike_h}, spike_w={spike_w}: give both or neither.")
@@ -325,7 +336,7 @@ def _resolve_geometry(path: Path, size: int, spike_h: int | None, spike_w: int |
         geometry, source = _Geometry(spike_h, spike_w), "spike_h, spike_w"
     elif (found := _nearest_config(path.parent)) is not None:
         geometry, source = _Geometry(found[1]["spike_h"], found[1]["spike_w"]), str(found[0])
-    elif len(fits := _fitting(size, head_columns)) == 1:
+    elif len(fits := _fitting(size, head_columns)) == 1 and size % _frame_bytes(*RAW_LINES):
         logger.info("%s: %dx%d, the only known geometry of which %d bytes are whole frames", path, *fits[0], size)
         return fits[0]
     else:
@@ -336,12 +347,18 @@ def _resolve_geometry(path: Path, size: int, spike_h: int | None, spike_w: int |
     if geometry.spike_h < 1 or geometry.spike_w < 1:
         raise SpikeFormatError(f"{path}: {geometry.spike_h}x{geometry.spike_w} (from {source}) is no picture size.")
     frame_bytes = _frame_bytes(geometry.spike_h, geometry.spike_w + head_columns)
-    if size % frame_bytes:
+    if size % frame_bytes and drop_incomplete and size >= frame_bytes:
+        logger.warning(
+            "%s: the last of %d frames is incomplete, %d of %d bytes, and is left out",
+            *(path, size // frame_bytes + 1, size % frame_bytes, frame_bytes),
+        )
+    elif size % frame_bytes:
         head = f" with {head_columns} head columns" if head_columns else ""
         raise SpikeFormatError(
             f"{path}: {size} bytes are {size / frame_bytes:.2f} frames of {geometry.spike_h}x{geometry.spike_w}{head} "
             f"({frame_bytes} bytes each; from {source}), not a whole number: the geometry is wrong or the file is "
-            f"truncated. Known geometries that fit: {_listed_fits(size, head_columns)}."
+            f"truncated. Known geometries that fit: {_listed_fits(size, head_columns)}. Of a recording cut inside its "
+            f"last frame, scripts.spikes convert IN OUT --end {size // frame_bytes} makes a stream of the whole frames."
         )
     return geometry
 
@@ -354,7 +371,13 @@ def _fitting(size: int, head_columns: int) -> list[_Geometry]:
 def _listed_fits(size: int, head_columns: int) -> str:
     """The same for a message, each with the number of frames."""
     fits = _fitting(size, head_columns)
-    return ", ".join(f"{h}x{w} ({size // _frame_bytes(h, w + head_columns)} frames)" for h, w in fits) or "none"
+    listed = [f"{h}x{w} ({size // _frame_bytes(h, w + head_columns)} frames)" for h, w in fits]
+    if size % _frame_bytes(*RAW_LINES) == 0:
+        listed.append(
+            f"the 1000x1000 camera's raw lines, 1024 columns ({size // _frame_bytes(*RAW_LINES)} frames), which have to "
+            "be converted first"
+        )
+    return ", ".join(listed) or "none"
 
 
 def _nearest_config(folder: Path) -> tuple[Path, dict[str, Any]] | None:

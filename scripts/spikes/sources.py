@@ -86,7 +86,15 @@ def open_source(args: argparse.Namespace) -> Source:
             raise UserError(f"{path}: --spike_h, --spike_w, --top_down and --head_columns are for .dat files")
         stream = _open_array(path, args.axes)
     else:
-        stream = SpikeStream(path, args.spike_h, args.spike_w, not args.top_down, args.head_columns)
+        stream = SpikeStream(
+            path,
+            args.spike_h,
+            args.spike_w,
+            not args.top_down,
+            args.head_columns,
+            # Whoever says where to end does not ask for the incomplete frame after it.
+            drop_incomplete=getattr(args, "end", None) is not None,
+        )
     threshold = args.threshold
     if threshold is None:
         threshold = find_threshold(path.resolve().parent) or 1.0

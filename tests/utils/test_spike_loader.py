@@ -325,3 +325,26 @@ def test_threshold_that_is_none(tmp_path: Path, value: str) -> None:
     (tmp_path / "config.yaml").write_text(f"spike_h: 6\nspike_w: 8\nspike_threshold: {value}\n")
     with pytest.raises(SpikeFormatError, match=r"config\.yaml: spike_threshold"):
         find_threshold(tmp_path)
+
+
+def test_a_recording_cut_in_its_last_frame(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Refused with the command that cuts it; read without the incomplete frame where that is asked for."""
+    spikes = np.random.default_rng(0).integers(0, 2, (5, 12, 10), np.uint8)
+    write_spikes(tmp_path / "cut.dat", spikes)
+    content = (tmp_path / "cut.dat").read_bytes()
+    (tmp_path / "cut.dat").write_bytes(content[:-4])
+    with pytest.raises(SpikeFormatError, match=r"convert IN OUT --end 4 makes a stream of the whole frames"):
+        SpikeStream(tmp_path / "cut.dat", 12, 10)
+    stream = SpikeStream(tmp_path / "cut.dat", 12, 10, drop_incomplete=True)
+    np.testing.assert_array_equal(stream.get_spike_matrix(), spikes[:4])
+    assert "the last of 5 frames is incomplete, 11 of 15 bytes" in caplog.text
+    (tmp_path / "cut.dat").write_bytes(content[:14])
+    with pytest.raises(SpikeFormatError, match="truncated"):
+        SpikeStream(tmp_path / "cut.dat", 12, 10, drop_incomplete=True)
+
+
+def test_raw_lines_are_not_taken_for_another_camera(tmp_path: Path) -> None:
+    (tmp_path / "raw.dat").write_bytes(bytes(8 * 1000 * 1024 // 8))
+    with pytest.raises(SpikeFormatError, match=r"256x256 \(125 frames\), the 1000x1000 camera's raw lines"):
+        SpikeStream(tmp_path / "raw.dat")
+    assert len(SpikeStream(tmp_path / "raw.dat", 256, 256)) == 125
