@@ -192,3 +192,12 @@ def test_streams_without_change_are_as_they_were(tmp_path: Path, tree: GoproTree
 def test_mistakes(tree: GoproTree, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train(tree, **options)
+
+
+def test_gains_lie_on_both_sides_of_one() -> None:
+    others = dict.fromkeys(("spike_threshold_jitter", "spike_photon_noise", "spike_hot_pixels"), 0.0)
+    gains = [
+        SpikeChange.draw((0, 0, index), spike_gain_jitter=0.2, spike_time_jitter=0, **others).gain
+        for index in range(99)
+    ]
+    assert 0.8 <= min(gains) < 0.82 and 1.18 < max(gains) <= 1.2 and abs(np.mean(gains) - 1) < 0.03

@@ -339,3 +339,11 @@ def test_plain_loading_never_runs_code(tmp_path: Path) -> None:
 def test_no_other_way_of_loading_is_used() -> None:
     source = Path(utils_checkpoint.__file__).read_text()
     assert source.count("torch.load(") == 1 and "weights_only=True)" in source
+
+
+def test_of_equal_scores_the_first_stays_the_best(tmp_path: Path) -> None:
+    checkpoints = CheckpointFolder(tmp_path, keep=1)
+    for step in (10, 20):
+        checkpoints.save(step, make_state())
+        checkpoints.record_score(step, 30.0)
+    assert checkpoints.best_step() == 10

@@ -142,3 +142,10 @@ def test_faults(stream: SpikeStream) -> None:
 def test_faulty_arguments(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SpikeEncoding(TFP(), **{"threshold": 2.0, **arguments})
+
+
+def test_a_hot_rate_of_one_replaces_pixels_that_always_fire() -> None:
+    spikes = np.zeros((4, 3, 3), np.uint8)
+    spikes[:, 1, 1], spikes[1:, 0, 0] = 1, 1
+    filtered = build_encoding({"representation": "count"}, 1.0, hot_pixel_filter=1.0)(spikes, ExposureWindow(0, 4, 2))
+    assert filtered[0, 1, 1] == 0 and filtered[0, 0, 0] == 0.75

@@ -261,3 +261,19 @@ def test_memory_does_not_grow_with_the_length(repository: Path) -> None:
         for frames in (60, 600)
     ]
     assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+def test_what_a_tile_is_expected_to_take_has_a_margin() -> None:
+    """Of 15 % on all that grows with the tile: 100 bytes per pixel of the tile, 10 per pixel of whole frames."""
+    assert COST.of((6, 32, 32), (64, 64)) == 1e6 + 1.15 * (100 * 6 * 32 * 32 + 10 * 6 * 64 * 64)
+
+
+def test_running_out_of_memory_raises_the_expected_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the next clip begins with a smaller tile."""
+    monkeypatch.setattr(restore_module, "measure_cost", lambda *_: COST)
+    settings = Settings(tile="auto", tile_overlap=(0, 8, 8), window=(1, 8, 8), max_memory=used_memory(CPU) + 10**9)
+    restorer = Restorer(Limited(2 * 32 * 32), settings, CPU)
+    lq = clip(2, (64, 64))
+    list(restorer.frames(lambda begin, end: (lq[:, begin:end], None), 2))
+    assert restorer._cost is not None and restorer._cost.per_pixel == 1.5**2 * COST.per_pixel
+    assert (restorer._cost.fixed, restorer._cost.per_host_pixel) == (COST.fixed, COST.per_host_pixel)

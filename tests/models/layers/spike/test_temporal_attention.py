@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.spike.temporal_attention import (
+    RelativeBias,
     SpikeTemporalSA,
     TemporalAttention,
     TemporalBlock,
@@ -282,3 +283,12 @@ def test_limits_of_the_first_documents() -> None:
     assert chunk_limit(False, 49152, 64, "wide") == 4096
     with pytest.raises(ValueError, match="square, wide, tall"):
         chunk_limit(True, 1, 64, "round")
+
+
+def test_the_relative_bias_starts_with_a_slope_per_head() -> None:
+    """-|distance in frames| / 2^head with noise of 0.02, and -(dx^2 + dy^2) / 2^head without."""
+    bias = RelativeBias(num_heads=3, reach=4, window=3, steps=(1, 1))
+    slopes = torch.tensor([1.0, 0.5, 0.25])[:, None]
+    time = bias.time + slopes * torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0, 1.0, 2.0, 3.0, 4.0])
+    assert time.abs().max() < 0.1 and 0.01 < time.std() < 0.03
+    assert torch.equal(bias.place, -slopes * torch.tensor([2.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0, 1.0, 2.0]))

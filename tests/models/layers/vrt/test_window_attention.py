@@ -326,3 +326,19 @@ def test_a_compiled_block_equals_the_block() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x, layout, SDPA), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("silent", ["attn.proj", "mlp.fc2"])
+def test_branches_kept_by_drop_path_are_divided_by_their_probability(silent: str) -> None:
+    """A branch is left out for a sample, or added 1 / (1 - drop_path) times, so that its mean is the branch."""
+    block = make_block((2, 4, 4), (0, 0, 0), False, drop_path=0.75)
+    for parameter in block.get_submodule(silent).parameters():
+        torch.nn.init.zeros_(parameter)
+    layout = window_layout(64, (2, 4, 4), (2, 4, 4), (0, 0, 0))
+    x = torch.randn(1, 2 * 4 * 4, 8, dtype=torch.float64).expand(64, -1, -1)
+    with torch.no_grad():
+        branch = block(x.reshape(-1, 8), layout, SDPA).view_as(x) - x
+        added = block.train()(x.reshape(-1, 8), layout, SDPA).view_as(x) - x
+    kept = added.abs().amax((1, 2)) > 0
+    torch.testing.assert_close(added[kept], 4 * branch[kept], rtol=0, atol=1e-12)
+    assert 5 <= kept.sum() <= 30  # 16 are expected, of 64
