@@ -1,0 +1,202 @@
+"""How well a light network restores videos that it was not trained on: the tables of docs/results.md.
+
+    python -m scripts.benchmark.guided_table VIDEO [VIDEO ...]
+    python -m scripts.benchmark.guided_table VIDEO ... --opt options/svrt/train_guided_s.json --checkpoint FOLDER
+
+Each video is brought to the spike clock by optical flow, blurred and seen by a simulated sensor, once for every row:
+blurs of different length, thresholds, ratios of sizes, little light, linear light. A row gives mean PSNR over clips of
+the blurred frames, of the best training-free ratio (the best single width for the whole row, docs/evaluation.md) and of
+the network; the gain over the ratio, and the smallest gain of a clip.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import data.select_dataset  # noqa: F401  registers what option files name
+from data.spike.encoding import build_encoding
+from data.spike.simulation.interpolate import to_spike_clock
+from data.spike.simulation.simulate import ExposedFrame, Exposure, Light, expose
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
+from data.spike.video_source import FrameSize, FrameSource
+from models.layers.spike.ratios import spike_features
+from models.network_guided import Guided, resized
+from models.select_network import define_G, load_weights
+from utils.options.tester_flags import checkpoint_of, task_file
+from utils.user_error import UserError
+from utils.utils_cli import run_command
+from utils.utils_option import load_options
+
+TICKS = 264  # spike frames simulated of each video: four exposures of 7 sharp frames, two of 13
+MULTIPLE = 4  # frames are cut to multiples of the largest ratio of sizes
+
+
+@dataclass(frozen=True)
+class Blur:
+    """How long the shutter is open.
+
+    Attributes:
+        name: of the table.
+        sharp_frames: per exposure, 8 spike frames each.
+        upsample: sharp frames made of a video's frame: slow motion, as from a faster camera.
+    """
+
+    name: str
+    sharp_frames: int
+    upsample: int
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One row: what the spikes are seen with."""
+
+    name: str
+    threshold: float = 2.0
+    ratio: int = 2
+    light: Light = "srgb"
+
+
+BLURS = (Blur("light, n=7 of 4x", 7, 4), Blur("strong, n=13 of 4x", 13, 4), Blur("extreme, n=7 of 1x", 7, 1))
+USUAL = Sensor("threshold 2, ratio 2, stored values")
+SENSORS = (
+    Sensor("threshold 1", threshold=1.0),
+    Sensor("threshold 4", threshold=4.0),
+    Sensor("threshold 8", threshold=8.0),
+    Sensor("low light: threshold 15", threshold=15.0),
+    Sensor("ratio 1", ratio=1),
+    Sensor("ratio 4", ratio=4),
+    Sensor("linear light", light="linear"),
+)
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """PSNR of a clip in dB: blurred, network, and the ratio of each width."""
+
+    blurred: float
+    network: float
+    ratios: tuple[float, ...]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; the exit code: 0 done, 2 a mistake in what was asked for."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="files, or folders of frames")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--opt", type=Path, help="option file of a guided network")
+    which.add_argument("--task", default="guided", help="a network whose weights come with the code (default guided)")
+    parser.add_argument("--checkpoint", type=Path, help="a .pth file or experiment folder [the task's]")
+    parser.add_argument("--scale", type=float, default=0.5, help="of the videos (default 0.5)")
+    parser.add_argument("--rows", nargs="+", choices=("blurs", "sensors"), default=["blurs", "sensors"])
+    arguments = parser.parse_args(argv)
+    arguments.download = None  # the tester's flag
+    return run_command(lambda: measure(arguments))
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Prints the tables.
+
+    Raises:
+        UserError: videos that can't be read or are too short, or another network.
+    """
+    opt = load_options(arguments.opt or task_file(arguments.task))
+    network = define_G(opt.netG).eval()
+    if not isinstance(network, Guided):
+        raise UserError(f"netG.net_type: {opt.netG.net_type}; this table is for guided networks")
+    load_weights(network, checkpoint_of(opt, arguments), prefer_ema=True)
+    sources = [FrameSource(path, FrameSize(scale=arguments.scale, multiple=MULTIPLE)) for path in arguments.videos]
+    print("| | blurred | best ratio (sigma) | network | gain | least gain of a clip |\n|---|---|---|---|---|---|")
+    for number, blur in enumerate(BLURS):
+        sensors = [USUAL] if "blurs" in arguments.rows or number == 0 else []
+        sensors += SENSORS if number == 1 and "sensors" in arguments.rows else []
+        if not sensors:
+            continue
+        scores: list[list[ClipScore]] = [[] for _ in sensors]
+        for source in sources:
+            frames = spike_clock(source, blur)
+            for row, sensor in zip(scores, sensors, strict=True):
+                row.append(score_clip(network, frames, blur, sensor))
+        for row, sensor in zip(scores, sensors, strict=True):
+            print(table_row(blur.name if sensor is USUAL else f"{blur.name}, {sensor.name}", row), flush=True)
+
+
+def spike_clock(source: FrameSource, blur: Blur) -> list[np.ndarray]:
+    """TICKS frames (H,W,3) uint8 on the spike clock.
+
+    Raises:
+        UserError: the video is too short.
+    """
+    factor = GOPRO_SPIKES_PER_FRAME * blur.upsample
+    needed = -(-(TICKS - 1) // factor) + 1
+    if source.length < needed:
+        raise UserError(f"{source.path}: {source.length} frames; {needed} are needed")
+    return list(islice(to_spike_clock(source.frames(0, needed), factor), TICKS))
+
+
+def score_clip(network: Guided, frames: Iterable[np.ndarray], blur: Blur, sensor: Sensor) -> ClipScore:
+    """Mean PSNR over a clip's blurred frames."""
+    exposure = Exposure(blur.sharp_frames, blur.sharp_frames)
+    window = ExposureWindow(0, exposure.end, exposure.center)
+    # The start of the charge decides which frames spikes fall into; the same for every row.
+    shown = expose(
+        frames,
+        exposure,
+        threshold=sensor.threshold,
+        start=np.random.default_rng(0),
+        spike_ratio=sensor.ratio,
+        light=sensor.light,
+    )
+    rows = [list(psnrs(network, frame, window, sensor.threshold)) for frame in shown]
+    blurred, restored, *ratios = np.mean(rows, axis=0).tolist()
+    return ClipScore(blurred, restored, tuple(ratios))
+
+
+def psnrs(network: Guided, frame: ExposedFrame, window: ExposureWindow, threshold: float) -> Iterator[float]:
+    """PSNR of the blurred frame, of the network, and of the ratio of each width."""
+    encoding = build_encoding({"representation": "guided"}, threshold)
+    spikes = torch.from_numpy(encoding(frame.spikes, window))[None]  # (1,K,h,w)
+    blurred, sharp = (_planes(picture) for picture in (frame.blurred, frame.sharp))  # (1,3,H,W)
+    yield psnr(blurred, sharp)
+    with torch.inference_mode():
+        yield psnr(network.restore(blurred, spikes), sharp)
+    # As data/spike/reconstruction/baselines.py: quotients at the sensor's size, enlarged bilinearly.
+    ratios = resized(spike_features(spikes, network.widths).log_ratios.exp(), (sharp.shape[-2], sharp.shape[-1]))
+    for ratio in ratios[0]:
+        yield psnr(blurred * ratio, sharp)
+
+
+def psnr(picture: Tensor, sharp: Tensor) -> float:
+    """In dB, of pictures in [0,1] rounded to 8 bits."""
+    rounded = (picture.clamp(0, 1) * 255).round() / 255
+    return float(-10 * (rounded - sharp).square().mean().log10())
+
+
+def table_row(name: str, clips: Sequence[ClipScore]) -> str:
+    """A row of the table in Markdown."""
+    ratios = np.mean([clip.ratios for clip in clips], axis=0)
+    best = int(np.argmax(ratios))
+    gains = [clip.network - clip.ratios[best] for clip in clips]
+    blurred, restored = (float(np.mean([getattr(clip, key) for clip in clips])) for key in ("blurred", "network"))
+    sigma = build_encoding({"representation": "guided"}, 1.0).representation.sigmas[best]  # type: ignore[attr-defined]
+    return (
+        f"| {name} | {blurred:.2f} | {ratios[best]:.2f} ({sigma:g}) | {restored:.2f} | {np.mean(gains):+.2f} "
+        f"| {min(gains):+.2f} |"
+    )
+
+
+def _planes(picture: np.ndarray) -> Tensor:
+    """(H,W,3) uint8 to (1,3,H,W) float32 in [0,1]."""
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+
+
+if __name__ == "__main__":
+    sys.exit(main())
