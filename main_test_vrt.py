@@ -33,8 +33,10 @@ from utils.options.tester_flags import check_noise, checkpoint_of, options, pars
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_dist import attempt, close_dist, init_dist, on_main, raise_on_any
+from utils.utils_file import remove_stale
 from utils.utils_lock import FolderLock
 from utils.utils_option import Options
+from utils.utils_signal import exit_on_sigterm
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     go_on = "the same command with --save_result --resume goes on"
     if not arguments.save_result:
         go_on = "nothing is kept to go on from; with --save_result, --resume goes on after the frames that are written"
-    return run_command(lambda: test(options(arguments), arguments), go_on)
+    with exit_on_sigterm():
+        return run_command(lambda: test(options(arguments), arguments), go_on)
 
 
 def test(opt: Options, arguments: argparse.Namespace) -> None:
@@ -75,6 +78,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     load_weights(network, checkpoint, prefer_ema=average, only=arguments.weights is not None)
     lock = FolderLock(folder)  # frames and report are of one run
     on_main(lock.acquire, dist)
+    on_main(lambda: remove_stale(folder), dist)
     if arguments.save_result:
         on_main(lambda: check_same_run(folder, opt, network, clips, testing.amp_dtype, arguments.resume), dist)
 

@@ -374,8 +374,8 @@ def _listed_fits(size: int, head_columns: int) -> str:
     listed = [f"{h}x{w} ({size // _frame_bytes(h, w + head_columns)} frames)" for h, w in fits]
     if size % _frame_bytes(*RAW_LINES) == 0:
         listed.append(
-            f"the 1000x1000 camera's raw lines, 1024 columns ({size // _frame_bytes(*RAW_LINES)} frames), which have to "
-            "be converted first"
+            f"the 1000x1000 camera's raw lines, 1024 columns ({size // _frame_bytes(*RAW_LINES)} frames), which have "
+            "to be converted first"
         )
     return ", ".join(listed) or "none"
 

@@ -307,3 +307,22 @@ def test_fractional_ratios_only_unresampled(tmp_path: Path) -> None:
     assert train(tree, **roots, gt_size=20, input_pack_mode="dual")[0]["L_spike"].shape == (3, 4, 8, 8)
     with pytest.raises(ValueError, match=r'2\.5 times .* "concat" needs a whole factor'):
         train(tree, **roots, gt_size=20)
+
+
+def test_a_sync_json_that_leads_nowhere_is_named(tree: GoproTree) -> None:
+    """It would give the frames another exposure, without a word."""
+    path = tree.spike / tree.clips[0] / "sync.json"
+    path.unlink(missing_ok=True)
+    path.symlink_to("moved/sync.json")
+    with pytest.raises(ValueError, match=r"sync\.json: no such file"):
+        VideoRecurrentTestDatasetRGBSpike(**tree.roots, spike=TFP)
+
+
+def test_hidden_files_are_no_streams_and_links_that_lead_nowhere_are_named(tree: GoproTree) -> None:
+    folder = tree.spike / tree.clips[0] / "spike"
+    (folder / "._whole.dat").write_bytes(b"resource fork")
+    (tree.lq / tree.clips[0] / "._000000.png").write_bytes(b"resource fork")
+    assert len(VideoRecurrentTestDatasetRGBSpike(**tree.roots, spike=TFP)) == len(tree.clips)
+    (tree.lq / "moved_clip").symlink_to("/nowhere/clip")
+    with pytest.raises(ValueError, match=r"moved_clip: a link to /nowhere/clip, which does not exist"):
+        VideoRecurrentTestDatasetRGBSpike(**tree.roots, spike=TFP)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.utils_signal import SIGNALS, StopRequest, clear_preempted, mark_preempted
+from utils.utils_signal import SIGNALS, StopRequest, clear_preempted, exit_on_sigterm, mark_preempted
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +98,15 @@ def test_the_marker(tmp_path: Path) -> None:
     clear_preempted(tmp_path)
     clear_preempted(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_lets_blocks_clean_up() -> None:
+    cleaned = []
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, exit_on_sigterm():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            cleaned.append(True)
+    assert ended.value.code == 143 and cleaned and signal.getsignal(signal.SIGTERM) is before

@@ -21,7 +21,7 @@ from torch import nn
 
 from utils.evaluation.frame_result import FrameResult
 from utils.user_error import UserError
-from utils.utils_file import atomic_write, check_relative, read_json, remove_stale
+from utils.utils_file import atomic_write, check_relative, read_json
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import Options, option_changes, options_to_dict
 from utils.utils_video import VideoWriter
@@ -92,7 +92,6 @@ class ResultWriter:
         return self._video
 
     def __enter__(self) -> "ResultWriter":
-        remove_stale(self.folder)
         return self
 
     def __exit__(
