@@ -47,6 +47,9 @@ def simulate_parser(description: str) -> argparse.ArgumentParser:
     add("--test_clips", type=int, help="demo: clips for testing (default 3); several videos: the last so many")
     add = parser.add_argument_group("with --video").add_argument
     add("--scale", type=float, help="resize the frames by this factor (default 1)")
+    add("--upsample", type=int, help="sharp frames made of each frame by optical flow: slow motion (default 1)")
+    add("--spike_fps", type=float, help="rate of the spike camera, from the video's frame rate; sets --upsample")
+    add("--exposure_ms", type=float, help="exposure in milliseconds, from the video's frame rate; sets --n")
     add("--max_frames", type=int, help="read only so many frames of each video (default: all)")
     add("--split", choices=("train", "test"), help="all of it to one side")
     add(

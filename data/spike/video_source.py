@@ -134,6 +134,16 @@ class FrameSource:
         finally:
             capture.release()
 
+    @property
+    def fps(self) -> float | None:
+        """Frames per second of a video; None for a folder of pictures, or where the file does not say."""
+        if self.pictures:
+            return None
+        capture = self._open()
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        capture.release()
+        return round(rate, 3) if rate > 0 else None
+
     def identity(self) -> dict[str, int | str]:
         """What tells this source from another of the same name, wherever it lies."""
         files = self.pictures or [self.path]

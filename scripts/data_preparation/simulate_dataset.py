@@ -5,8 +5,9 @@
     python -m scripts.data_preparation.simulate_dataset --video a.mp4 frames_b/ c.mp4 --root trainsets/mine
 
 Without --video, photographs that scikit-image ships are moved by a seeded camera path. A video's frames are the
-sharp frames; optical flow gives 8 spike frames per sharp frame. Layout: data/spike/simulation/gopro_layout.py. A
-data set that is there with the same parameters is kept. Exit code 2: a mistake in what was asked for, told on stderr.
+sharp frames; optical flow gives 8 spike frames per sharp frame, and with --upsample more sharp frames: slower motion.
+Videos may differ in size. Layout: data/spike/simulation/gopro_layout.py. A data set that is there with the same
+parameters is kept. Exit code 2: a mistake in what was asked for, told on stderr.
 """
 
 import argparse
@@ -25,8 +26,9 @@ if not __package__:  # started by path, not by -m
 
 from data.spike.simulation.demo_set import DEMO_SIZE, DemoSet, seeded, set_parameters
 from data.spike.simulation.gopro_layout import PICTURES, RECIPE, SPIKES, SPLITS, Clip, is_complete, write_dataset
-from data.spike.simulation.interpolate import FLOW_MIN_SIDE, to_spike_clock
+from data.spike.simulation.interpolate import FLOW_MIN_SIDE, upsampled_clock, upsampled_length
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
 from scripts.flags import simulate_parser
 from utils.user_error import UserError
@@ -57,10 +59,12 @@ def video_parts(
     Several sources are split by source, the last ones for testing. A single one is split in time: its last part is
     for testing, and the pictures between, which would share frames with both, are left out.
     """
-    for source in sources:
-        if exposure.blocks(source.length) < 1:
+    lengths = [upsampled_length(source.length, args.upsample) for source in sources]
+    for source, length in zip(sources, lengths, strict=True):
+        if exposure.blocks(length) < 1:
+            slowed = "" if args.upsample == 1 else f", {length} with --upsample {args.upsample},"
             raise UserError(
-                f"{source.path}: {source.length} frames are too few; one blurred picture of "
+                f"{source.path}: {source.length} frames{slowed} are too few; one blurred picture of "
                 f"{exposure.sharp_frames} frames needs {exposure.sharp_needed(1)} "
                 "(the next one ends its spike stream). Lower --n, or give a longer video"
             )
@@ -70,12 +74,12 @@ def video_parts(
             raise UserError(f"--test_clips {count}: there are only {len(sources)} videos")
         for index, source in enumerate(sources):
             split = args.split or ("test" if index >= len(sources) - count else "train")
-            yield source, split, 0, exposure.blocks(source.length)
+            yield source, split, 0, exposure.blocks(lengths[index])
         return
     if args.test_clips is not None:
         raise UserError("--test_clips chooses among several videos; split a single one by --test_fraction or --split")
     (source,) = sources
-    blocks = exposure.blocks(source.length)
+    blocks = exposure.blocks(lengths[0])
     gap = math.ceil(exposure.sharp_frames / exposure.stride)
     test = max(1, round(args.test_fraction * blocks))
     if blocks - gap - test < 1:
@@ -92,10 +96,18 @@ def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposu
     """Clips of real videos, interpolated to the spike clock."""
 
     def exposed(source: FrameSource, first_block: int, length: int, index: int) -> Iterator[ExposedFrame]:
-        begin = first_block * exposure.stride
-        frames = source.frames(begin, begin + exposure.sharp_needed(length))
-        return expose(to_spike_clock(frames), exposure, start=seeded(args.seed, index), **sensor_options(args))
+        begin, count = first_block * exposure.stride, exposure.sharp_needed(length)
+        ticks = upsampled_clock(source.frames, begin, count, args.upsample)
+        return expose(ticks, exposure, start=seeded(args.seed, index), **sensor_options(args))
 
+    for source in sources:
+        # Told now, not after the clips before it are simulated.
+        height, width = next(source.frames(0, 1)).shape[:2]
+        if min(height, width) < FLOW_MIN_SIDE:
+            raise UserError(
+                f"{source.path}: optical flow needs frames of at least {FLOW_MIN_SIDE}x{FLOW_MIN_SIDE}, these come to "
+                f"{height}x{width}: raise --scale, or give --size"
+            )
     clips: list[Clip] = []
     for index, (source, split, first, length) in enumerate(video_parts(sources, args, exposure)):
         part = int(len(sources) == 1 and first > 0)
@@ -120,6 +132,10 @@ def make_from_videos(args: argparse.Namespace) -> None:
         "test_clips": args.test_clips,
         "test_fraction": args.test_fraction,
     }
+    physical_times(args, sources)
+    # Left out where they are the defaults, so that sets of before are known again.
+    kind |= {"upsample": args.upsample} if args.upsample > 1 else {}
+    kind |= {"spike_fps": args.spike_fps} if args.spike_fps is not None else {}
     exposure = Exposure(args.n, args.n if args.stride is None else args.stride)
     parameters = set_parameters(kind, exposure, args.seed, sensor_options(args))
     clips: list[Clip] = []
@@ -128,6 +144,43 @@ def make_from_videos(args: argparse.Namespace) -> None:
         write_dataset(args.root, clips, exposure, parameters)
         write_recipe(args.root, args, tests=any(clip.split == "test" for clip in clips))
     tell(args, clips)
+
+
+def physical_times(args: argparse.Namespace, sources: Sequence[FrameSource]) -> None:
+    """Puts --spike_fps and --exposure_ms into numbers of frames, `upsample` and `n`, and says what they come to.
+
+    Raises:
+        UserError: a frame rate that is not known or differs between videos, or times that no number of frames gives.
+    """
+    if args.spike_fps is None and args.exposure_ms is None:
+        return
+    rates = {source.fps for source in sources}
+    video_fps = next(iter(rates))
+    if len(rates) > 1 or video_fps is None:
+        raise UserError(
+            "--spike_fps and --exposure_ms need videos of one known frame rate; these have "
+            f"{', '.join(sorted(str(rate) for rate in rates))}: give --n and --upsample instead"
+        )
+    sharp_fps = video_fps * args.upsample
+    if args.spike_fps is not None:
+        args.upsample = max(1, round(args.spike_fps / (GOPRO_SPIKES_PER_FRAME * video_fps)))
+        sharp_fps = video_fps * args.upsample
+        if not 0.8 < args.spike_fps / (GOPRO_SPIKES_PER_FRAME * sharp_fps) < 1.25:
+            raise UserError(
+                f"--spike_fps {args.spike_fps:g}: the least for this video is {GOPRO_SPIKES_PER_FRAME * sharp_fps:g}"
+            )
+    args.spike_fps = GOPRO_SPIKES_PER_FRAME * sharp_fps
+    if args.exposure_ms is not None:
+        args.n = round(args.exposure_ms * sharp_fps / 1000) + 1
+        if args.n < 2:
+            raise UserError(
+                f"--exposure_ms {args.exposure_ms:g}: shorter than one sharp frame of {1000 / sharp_fps:.1f} ms; "
+                "raise --spike_fps or --upsample"
+            )
+    print(
+        f"spike camera of {args.spike_fps:g} frames/s, exposure of {1000 * (args.n - 1) / sharp_fps:.1f} ms "
+        f"(--n {args.n} --upsample {args.upsample})"
+    )
 
 
 def make_demo(args: argparse.Namespace) -> None:
@@ -191,7 +244,15 @@ def write_recipe(root: Path, args: argparse.Namespace, tests: bool) -> None:
         json.dump(tree, file, indent=2, ensure_ascii=False)
 
 
-VIDEO_DEFAULTS: dict[str, Any] = {"scale": 1.0, "max_frames": None, "split": None, "test_fraction": 0.2}
+VIDEO_DEFAULTS: dict[str, Any] = {
+    "scale": 1.0,
+    "max_frames": None,
+    "split": None,
+    "test_fraction": 0.2,
+    "upsample": 1,
+    "spike_fps": None,
+    "exposure_ms": None,
+}
 DEMO_DEFAULTS: dict[str, Any] = {"train_clips": 12, "train_frames": 12, "test_frames": 8, "test_clips": 3}
 
 
@@ -214,6 +275,7 @@ def check(args: argparse.Namespace) -> None:
         "spike_ratio": 1,
         "seed": 0,
         "max_frames": 1,
+        "upsample": 1,
         "train_clips": 0,
         "test_clips": 0,
         "train_frames": 1,
@@ -226,6 +288,10 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--train_clips 0 and --test_clips 0 leave nothing to make")
     if args.video and not 0 < args.scale <= 8:
         raise UserError(f"--scale must lie in (0, 8], got {args.scale}")
+    if args.spike_fps is not None and (args.upsample != 1 or not args.spike_fps > 0):
+        raise UserError("--spike_fps is above 0, and takes the place of --upsample: give one of them")
+    if args.exposure_ms is not None and not args.exposure_ms > 0:
+        raise UserError(f"--exposure_ms must be above 0, got {args.exposure_ms:g}")
     if args.video and not 0 < args.test_fraction < 1:
         raise UserError(f"--test_fraction must lie between 0 and 1, got {args.test_fraction}")
     if args.size is not None and min(args.size) < FLOW_MIN_SIDE:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import models.select_network  # noqa: F401  registers the networks
+from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.select_dataset import define_Dataset
 from data.spike.simulation import gopro_layout
 from data.spike.simulation.simulate import integrate_and_fire, sensor_light
@@ -22,6 +23,7 @@ from scripts.data_preparation.simulate_dataset import main
 from utils.spike_loader import SpikeStream
 from utils.utils_image import imread_rgb
 from utils.utils_option import load_options
+from utils.utils_video import VideoWriter
 
 SMALL = [
     "--size",
@@ -233,7 +235,10 @@ def test_a_longer_stride_leaves_a_gap_and_the_sensor_integrates_through_it(
         (["--video", "{short}", "--n", "7"], "3 frames are too few"),
         (["--video", "{clip}", "--n", "7"], "too few to split in time"),
         (["--video", "{clip}", "{clip}", "--n", "3"], "the same name"),
-        (["--video", "{clip}", "{wide}", "--n", "3"], "one data set has one size"),
+        (["--video", "{clip}", "{tiny}", "--n", "3"], "at least 32x32, these come to 30x40"),
+        (["--video", "{clip}", "--exposure_ms", "20"], "one known frame rate"),
+        (["--video", "{clip}", "--spike_fps", "800", "--upsample", "2"], "give one of them"),
+        (["--upsample", "2"], "--upsample has no effect without --video"),
         (["--video", "{clip}", "--test_clips", "1", "--n", "3"], "--test_fraction or --split"),
         (["--video", "{clip}", "--train_clips", "1"], "--train_clips has no effect with --video"),
         (["--video", "{clip}", "--n", "3", "--scale", "0.5"], "at least 32x32"),
@@ -255,7 +260,7 @@ def test_mistakes_are_told_and_leave_nothing(
     places = {
         "short": frames("short", 3),
         "clip": frames("clip", 10),
-        "wide": frames("wide", 10, (40, 60)),
+        "tiny": frames("tiny", 10, (30, 40)),
         "broken": tmp_path / "broken.mp4",
     }
     before = tree(tmp_path)
@@ -263,6 +268,47 @@ def test_mistakes_are_told_and_leave_nothing(
     assert main(["--root", str(tmp_path / "set"), *arguments]) == 2
     assert said in capsys.readouterr().err
     assert tree(tmp_path) == before and not list(tmp_path.glob(".*"))
+
+
+def test_videos_of_different_sizes_make_one_set(frames: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    folders = [str(frames("low", 8)), str(frames("wide", 8, (40, 60)))]
+    assert main(["--root", str(root), "--video", *folders, "--n", "3", "--split", "train"]) == 0
+    assert (root / "meta_info_train.txt").read_text() == "low_03_00 2 (40,52,3) 0\nwide_03_00 2 (40,60,3) 0\n"
+    dataset = VideoRecurrentTrainDatasetRGBSpike(
+        dataroot_gt=str(root / "GOPRO_Large/train_GT"),
+        dataroot_lq=str(root / "GOPRO_Large/train_GT_blurred"),
+        dataroot_spike=str(root / "GOPRO_Large_spike_seq/train"),
+        spike={"representation": "tfp"},
+        num_frame=2,
+        gt_size=32,
+    )
+    assert {dataset[index]["key"].split("/")[0] for index in range(len(dataset))} == {"low_03_00", "wide_03_00"}
+
+
+def test_slowed_videos_show_frames_between(frames: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    arguments = ["--n", "3", "--split", "train", "--upsample", "4"]
+    assert main(["--root", str(root), "--video", str(frames("still", 5)), *arguments]) == 0
+    # 17 sharp frames, four to one of the video's: the middle ones of [0, 3), [3, 6), ... are 1, 4, 7, 10, 13.
+    shown = numbers(root, "train", "still_03_00")
+    assert len(shown) == 5 and shown[1] == 1 and all(0 <= number <= 4 for number in shown)
+    assert json.loads((root / "simulation.json").read_text())["parameters"]["upsample"] == 4
+
+
+def test_physical_times_become_frames(
+    frames: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "clip.mp4"
+    with VideoWriter(video, 25.0) as writer:
+        for path in sorted(frames("still", 6).iterdir()):
+            writer.write(imread_rgb(path))
+    arguments = ["--video", str(video), "--split", "train", "--spike_fps", "800", "--exposure_ms", "20"]
+    assert main(["--root", str(tmp_path / "set"), *arguments]) == 0
+    # 100 sharp frames a second: an exposure from one sharp frame to the third takes 20 ms.
+    assert "spike camera of 800 frames/s, exposure of 20.0 ms (--n 3 --upsample 4)" in capsys.readouterr().out
+    sync = json.loads(next((tmp_path / "set").rglob("sync.json")).read_text())
+    assert sync["spike_fps"] == 800 and sync["frames"][0]["spike_end"] == 17
 
 
 def test_videos_need_a_root(capsys: pytest.CaptureFixture[str]) -> None:

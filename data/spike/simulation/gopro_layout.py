@@ -2,7 +2,8 @@
 
     <root>/GOPRO_Large/{train,test}_GT/<clip>/000000.png              sharp
     <root>/GOPRO_Large/{train,test}_GT_blurred/<clip>/000000.png      blurred
-    <root>/GOPRO_Large_spike_seq/config.yaml                          geometry of the spike frames
+    <root>/GOPRO_Large_spike_seq/config.yaml                          geometry of the spike frames; where clips differ
+                                                                      in size, each clip's folder has its own
     <root>/GOPRO_Large_spike_seq/{train,test}/<clip>/spike/000000.dat  8 n spike frames of this picture
     <root>/GOPRO_Large_spike_seq/{train,test}/<clip>/sync.json        exposure and centre in them
     <root>/meta_info_{train,test}.txt                                 `<clip> <pictures> (<h>,<w>,3) 0`
@@ -110,12 +111,12 @@ def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, paramet
 
     Args:
         root: folder of the data set; its parent is made if missing.
-        clips: what to simulate, at least one, all of one picture size; one picture at a time is in memory.
+        clips: what to simulate, at least one; one picture at a time is in memory.
         exposure: the one that `clips` were made with.
         parameters: JSON-able, kept in `simulation.json` for `is_complete`.
 
     Raises:
-        UserError: `root` holds files that are no part of a simulated data set, or the clips differ in size.
+        UserError: `root` holds files that are no part of a simulated data set.
     """
     if root.exists():
         foreign = sorted({entry.name for entry in root.iterdir()} - OWN_ENTRIES) if root.is_dir() else [root.name]
@@ -137,38 +138,35 @@ def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, paramet
 
 
 def _write_all(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters: dict[str, Any]) -> None:
-    size: tuple[int, ...] | None = None
-    spike_size: tuple[int, ...] = ()
+    spike_sizes: dict[Path, tuple[int, ...]] = {}
     meta: dict[str, list[str]] = {split: [] for split in SPLITS}
     window = ExposureWindow(begin=0, end=exposure.end, center=exposure.center)
     with progress(sum(clip.length for clip in clips), "simulating", "picture") as bar:
         for clip in clips:
             bar.set_description(f"simulating {clip.split}/{clip.name}")
-            written = 0
+            written, size, folder = 0, (0, 0), root / SPIKES / clip.split / clip.name
             for frame in clip.exposed():
-                size, spike_size = size or frame.sharp.shape[:2], frame.spikes.shape[1:]
-                if frame.sharp.shape[:2] != size:
-                    raise UserError(
-                        f"{clip.name}: pictures of {frame.sharp.shape[0]}x{frame.sharp.shape[1]}, but the "
-                        f"clips before have {size[0]}x{size[1]}, and one data set has one size: "
-                        "bring them to it with --size HEIGHT WIDTH"
-                    )
+                size, spike_sizes[folder] = frame.sharp.shape[:2], frame.spikes.shape[1:]
                 _write_frame(root, clip, written, frame)
                 written += 1
                 bar.update()
-            assert size is not None and written == clip.length, f"{clip.name}: {written} of {clip.length} pictures"
+            assert written == clip.length, f"{clip.name}: {written} of {clip.length} pictures"
             meta[clip.split].append(f"{clip.name} {clip.length} ({size[0]},{size[1]},3) 0\n")
-            write_sync(
-                root / SPIKES / clip.split / clip.name / "sync.json",
-                clip.name,
-                {f"{index:06d}": window for index in range(clip.length)},
-            )
-    config = {"spike_h": spike_size[0], "spike_w": spike_size[1], "is_labeled": False, "labeled_data_type": [0]}
-    (root / SPIKES / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+            frames = {f"{index:06d}": window for index in range(clip.length)}
+            write_sync(folder / "sync.json", clip.name, frames, parameters.get("spike_fps"))
+    _write_geometry(root / SPIKES, spike_sizes)
     for split, lines in meta.items():
         (root / f"meta_info_{split}.txt").write_text("".join(lines), encoding="utf-8")
     manifest = {"parameters": parameters, "clips": {f"{clip.split}/{clip.name}": clip.length for clip in clips}}
     (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_geometry(folder: Path, sizes: dict[Path, tuple[int, ...]]) -> None:
+    """config.yaml of the whole set, or of each clip where they differ; readers take the nearest one."""
+    places = sizes if len(set(sizes.values())) > 1 else {folder: next(iter(sizes.values()))}
+    for place, (height, width) in places.items():
+        config = {"spike_h": height, "spike_w": width, "is_labeled": False, "labeled_data_type": [0]}
+        (place / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
 def _write_frame(root: Path, clip: Clip, index: int, frame: ExposedFrame) -> None:

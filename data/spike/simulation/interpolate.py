@@ -7,7 +7,8 @@ anything arrived there from each frame: where nothing did, the place is hidden i
 counts. The picture at t is the blend of both frames sampled along the flow; a frame itself is passed on unchanged.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -164,3 +165,25 @@ def to_spike_clock(frames: Iterable[np.ndarray], factor: int = GOPRO_SPIKES_PER_
                 yield between.at(step / factor)
         yield frame
         before = frame
+
+
+def upsampled_length(frames: int, upsample: int) -> int:
+    """Sharp frames that a video of `frames` has when `upsample` are made of each but the last."""
+    return (frames - 1) * upsample + 1
+
+
+def upsampled_clock(
+    read: Callable[[int, int], Iterable[np.ndarray]], begin: int, count: int, upsample: int
+) -> Iterator[np.ndarray]:
+    """The spike clock of `count` sharp frames from `begin` on, of a video slowed down `upsample` times.
+
+    Args:
+        read: frames [begin, end) of the video as it is.
+
+    Yields:
+        (H,W,3) uint8 RGB: GOPRO_SPIKES_PER_FRAME * (count - 1) + 1 of them.
+    """
+    first, last = begin // upsample, -(-(begin + count - 1) // upsample)
+    ticks = to_spike_clock(read(first, last + 1), GOPRO_SPIKES_PER_FRAME * upsample)
+    skipped = GOPRO_SPIKES_PER_FRAME * (begin - first * upsample)
+    return islice(ticks, skipped, skipped + GOPRO_SPIKES_PER_FRAME * (count - 1) + 1)
