@@ -21,8 +21,12 @@ from data.frame_io import Box
 from data.sampler import SampleIndex, sample_rng
 from data.spike_pairs import BasePairs, NpzPairs, PairSource, PicturePairs, Sensor, SpikePair, VideoPairs
 from data.video_clips import Clip
+from utils.spike_loader import find_threshold
 from utils.user_error import UserError
 from utils.utils_registry import DATASETS
+
+REDS_THRESHOLD = 1 / 0.6
+"""Of REDS_BASE, Spike-Zoo's set in the layout `base`: firing rate = 0.6 x intensity."""
 
 
 @DATASETS.register("SpiklingDataset")
@@ -38,9 +42,11 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     """
 
     packs_spikes: ClassVar[str | None] = "window"
+    split: ClassVar[str] = "train"
 
     dataroot: str
-    """As `layout` says: folder of .npz pairs; the set's train/ or test/; videos or folders of frames; pictures."""
+    """As `layout` says: folder of .npz pairs; Spike-Zoo's set, or its train/ or test/; videos or folders of frames;
+    pictures."""
     layout: Literal["npz", "base", "videos", "pictures"] = "npz"
     """Where pairs come from, see `data/spike_pairs.py`."""
     window: int = 32
@@ -51,8 +57,9 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     """Mirror half of the samples."""
     use_rot: bool = True
     """Flip half of the samples vertically, transpose half of them (square crops only)."""
-    spike_threshold: float = 1.0
-    """npz, base: intensity = rate x threshold; 1 for spikling's pairs, 1.6667 for REDS_BASE."""
+    spike_threshold: float | None = None
+    """npz, base: intensity = rate x threshold; null: 1 for spikling's pairs; for base config.yaml's, else 1/0.6, that
+    of REDS_BASE."""
     spike_center: int | None = None
     """base: spike frame of the sharp picture; null: the stream's middle."""
     spike_h: int | None = None
@@ -116,12 +123,14 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
         """The source that `layout` names."""
         root, window = Path(self.dataroot).expanduser(), self.window
         if self.layout == "npz":
-            return NpzPairs(root, window, self.spike_threshold)
+            return NpzPairs(root, window, 1.0 if self.spike_threshold is None else self.spike_threshold)
         if self.layout == "base":
             if (self.spike_h is None) != (self.spike_w is None):
                 raise UserError(f"spike_h {self.spike_h} and spike_w {self.spike_w}: give both or neither.")
             size = None if self.spike_h is None or self.spike_w is None else (self.spike_h, self.spike_w)
-            return BasePairs(root, window, self.spike_threshold, self.spike_center, size, self.spike_flipud)
+            root = root if (root / "spike").is_dir() or not (root / self.split).is_dir() else root / self.split
+            threshold = self.spike_threshold or find_threshold(root / "spike") or REDS_THRESHOLD
+            return BasePairs(root, window, threshold, self.spike_center, size, self.spike_flipud)
         sensor = Sensor(_range(self.sim_threshold), _range(self.sim_gain), self.sim_gain_spread, self.sim_spurious)
         if self.layout == "pictures":
             return PicturePairs(root, window, sensor, self.sim_ratio, _range(self.sim_speed))
@@ -140,6 +149,8 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
 @dataclass(kw_only=True, eq=False, repr=False)
 class SpiklingTestDataset(SpiklingDataset):
     """Whole pairs for testing, always the same: items have "folder" and "lq_path" in place of "key"."""
+
+    split: ClassVar[str] = "test"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import yaml
 
 from utils.user_error import UserError
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, read_yaml
 
 
 class SpikeWriter:
@@ -79,3 +80,35 @@ def write_spikes(path: str | Path, spikes: np.ndarray, flipud: bool = True) -> N
     """
     with writing_spikes(path, flipud) as writer:
         writer.write(spikes)
+
+
+def check_config(path: Path, height: int, width: int, threshold: float | None) -> None:
+    """
+    Raises:
+        UserError: `path`, a config.yaml that is there already, describes streams of another size or threshold.
+    """
+    if not path.is_file():
+        return
+    described = read_yaml(path) or {}
+    stated = {"spike_h": height, "spike_w": width} | ({} if threshold is None else {"spike_threshold": threshold})
+    if not isinstance(described, dict) or any(described.get(key) != value for key, value in stated.items()):
+        raise UserError(
+            f"{path} describes other streams than {height}x{width} at threshold {threshold}: choose another folder, "
+            "or --no_config"
+        )
+
+
+def write_config(path: Path, height: int, width: int, threshold: float | None = None) -> None:
+    """Writes SpikeCV's config.yaml for unlabelled streams, with `spike_threshold` where it is known."""
+    content = {
+        "filename": path.resolve().parent.name,
+        "spike_w": width,
+        "spike_h": height,
+        "is_labeled": False,
+        "labeled_data_type": [0],
+        "labeled_data_suffix": None,
+    }
+    if threshold is not None:
+        content["spike_threshold"] = threshold
+    with atomic_write(path) as file:
+        yaml.safe_dump(content, file, sort_keys=False)

@@ -31,11 +31,16 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
         go_on: what to do after Ctrl-C or where the disk was full.
 
     Returns:
-        Exit code: 0 done, 1 the disk is full, 2 a user's mistake, 130 Ctrl-C.
+        Exit code: 0 done, 1 the disk is full, 2 a user's mistake, 130 Ctrl-C, 141 the reader of the output has closed it.
     """
     try:
         command()
+        sys.stdout.flush()
         return 0
+    except BrokenPipeError:
+        # `... | head` has read enough. Python flushes standard output at exit, which would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (UserError, OSError) as error:
         message = user_message(error, go_on)
         if message is None:

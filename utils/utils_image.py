@@ -5,14 +5,17 @@ A picture is a uint8 array, (H,W,3) in RGB order or (H,W) gray.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from torch import Tensor
 
 from utils.picture_checks import check_picture
 from utils.user_error import UserError
 from utils.utils_file import atomic_write, read_bytes
+
+if TYPE_CHECKING:  # importing torch takes seconds, and reading pictures does not need it
+    from torch import Tensor
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 TITLE_HEIGHT = 24  # pixels of the strip above a panel's pictures
@@ -82,7 +85,7 @@ def imwrite_rgb(path: str | Path, picture: np.ndarray) -> None:
         file.write(content.tobytes())
 
 
-def tensor2uint(tensor: Tensor) -> np.ndarray:
+def tensor2uint(tensor: "Tensor") -> np.ndarray:
     """A float picture (C,H,W) in [0,1], RGB, as uint8: (H,W,3) for C = 3, (H,W) for C = 1; clamped, times 255, rounded.
 
     Raises:

@@ -36,6 +36,7 @@ class VideoWriter:
     def __init__(self, path: Path, fps: float, sound: Path | None = None) -> None:
         self.path, self.fps, self.sound, self.count = path, fps, sound, 0
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        self._size = (0, 0)
         self._container: Any = None
         self._stream: Any = None
         self._sound: _Sound | None = None
@@ -57,6 +58,11 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
         self.count += 1
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the video in pixels, even numbers; (0, 0) before the first picture."""
+        return self._size
+
     def _open(self, height: int, width: int) -> None:
         factor = min(1.0, MOST_COLUMNS / width)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +73,7 @@ class VideoWriter:
         # Colours at half the size need even numbers.
         self._stream.width = max(2, round(width * factor) // 2 * 2)
         self._stream.height = max(2, round(height * factor) // 2 * 2)
+        self._size = self._stream.height, self._stream.width
         self._stream.pix_fmt = "yuv420p"  # what every player decodes
         bt709 = 1  # of ITU-T H.273
         codec = self._stream.codec_context

@@ -21,7 +21,7 @@ from scripts.data_preparation.make_tiles import tile_frames
 from utils.options.layers import load_layers
 from utils.user_error import UserError
 from utils.utils_cli import run_command
-from utils.utils_file import atomic_write, list_folder
+from utils.utils_file import list_folder
 from utils.utils_image import PICTURE_SUFFIXES
 
 SPLITS = ("train", "test")
@@ -202,12 +202,6 @@ def link(raw: Path, target: Path) -> None:
     raw, folder = raw.resolve(), target.parent.resolve()
     same_drive = raw.drive == folder.drive  # always, outside Windows
     target.symlink_to(os.path.relpath(raw, folder) if same_drive else raw, target_is_directory=True)
-
-
-def write_config(folder: Path, spike_h: int, spike_w: int) -> None:
-    """Writes <folder>/config.yaml, the geometry of the spikes below it."""
-    with atomic_write(folder / "config.yaml") as file:
-        file.write(f"spike_h: {spike_h}\nspike_w: {spike_w}\nis_labeled: false\nlabeled_data_type: [0]\n")
 
 
 def pictures(folder: Path) -> list[str]:

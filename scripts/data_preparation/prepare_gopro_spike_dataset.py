@@ -35,10 +35,10 @@ from scripts.data_preparation.preparation import (
     run,
     sections,
     targets_of,
-    write_config,
 )
 from utils.options.flags import positive_int
 from utils.spike_loader import find_geometry
+from utils.spike_writer import write_config
 from utils.user_error import UserError
 
 RECIPE = Path(__file__).resolve().parents[2] / "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
@@ -110,7 +110,7 @@ def prepare_spikes(split: Split, spikes: Path, arguments: argparse.Namespace) ->
     # What an old sync.json says is looked at when it is read; it may be about to be written anew.
     report_faults([f for f in found.faults if "sync.json: " not in f], f"The spikes in {spikes} can't be used")
     if find_geometry(spikes) is None:
-        write_config(spikes.parent, *size)
+        write_config(spikes.parent / "config.yaml", *size)
     for clip in clips:
         folder = spikes / clip.name
         if arguments.force or not (folder / "sync.json").is_file():

@@ -30,8 +30,9 @@ from data.spike.simulation.simulate import IntegrateAndFire, sensor_light, to_ui
 from data.spike.sync import ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from data.video_clips import write_meta_info
-from scripts.data_preparation.preparation import SPLITS, pictures, write_config
+from scripts.data_preparation.preparation import SPLITS, pictures
 from utils.spike_loader import write_spikes
+from utils.spike_writer import write_config
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import list_folder
@@ -81,7 +82,7 @@ def prepare(arguments: argparse.Namespace) -> None:
             frames = FolderFrames(root / f"{split}_GT", "--out_root")
             counts = write_meta_info(root / f"meta_info_{split}.txt", frames, clips)
             height, width = (side // arguments.spike_ratio for side in frames.size(next(iter(clips))))
-            write_config(spikes, height, width)
+            write_config(spikes / "config.yaml", height, width)
             print(f"exposure {exposure}, {split}: {len(counts)} clips, {sum(counts.values())} frames")
 
 

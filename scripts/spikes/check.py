@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from data.spike.registration import center_scores, gray_at_size, orientation_scores
 from data.spike.sync import SyncTable, default_window
 from scripts.spikes.sources import Source, add_source_arguments, open_source
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_image import imread_rgb
 
+INVERTED = -0.3  # correlation below which bright places fire least: the bits stand for their opposites
 CERTAIN = 0.1  # edge correlation below which nothing can be said
 COARSE = 4  # spike frames between those at which orientations are compared
 TOLERANCE = 2  # spike frames that the picture may lie off: the correlation's maximum is flat in slow scenes
@@ -64,6 +64,9 @@ def assumed_center(source: Source, args: argparse.Namespace) -> int:
 
 def compare(source: Source, stream: SpikeStream, picture: np.ndarray, center: int, reach: int) -> dict[str, Any]:
     """Orientations around the assumed spike frame, and the best spike frame if the stream is read in the best one."""
+    # Here, so that --help does not wait for torch.
+    from data.spike.registration import center_scores, gray_at_size, orientation_scores
+
     gray = gray_at_size(picture, (stream.spike_h, stream.spike_w))
     times = range(max(0, center - reach), min(len(stream), center + reach + 1))
     rows = orientation_scores(stream, gray, times[:: max(1, min(COARSE, len(times) // 2))])
@@ -75,6 +78,7 @@ def compare(source: Source, stream: SpikeStream, picture: np.ndarray, center: in
         "read_as": {"bit_order": "little", "flip": read},
         "orientations": [asdict(row) for row in rows],
         "certain": certain,
+        "inverted": min(row.correlation for row in rows) < INVERTED and not certain,
         "oriented": oriented,
         "assumed_center": center,
         "right": False,
@@ -97,7 +101,12 @@ def text(content: dict[str, Any]) -> str:
     for row in content["orientations"]:
         lines.append(f"{row['bit_order']:8}{row['flip']:12}{row['correlation']:12.3f}{row['edge_correlation']:8.3f}")
     best, read = content["orientations"][0], content["read_as"]
-    if not content["certain"]:
+    if content["inverted"]:
+        lines.append(
+            "bits: INVERTED, bright places of the picture fire least; python -m scripts.spikes convert --invert, then "
+            "check the result"
+        )
+    elif not content["certain"]:
         lines.append("orientation: CANNOT BE TOLD, no way to read the stream agrees with the picture")
     elif content["oriented"]:
         lines.append(f"orientation: right as read (bits little, flip {read['flip']})")

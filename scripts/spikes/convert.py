@@ -1,6 +1,6 @@
 """`convert`: a stream in another form: .dat, .npy, spikling's .npz, turned, cut, with SpikeCV's config.yaml.
 
-convert a.npy a.dat --config                       an array as a .dat, with its size beside it
+convert a.npy a.dat                                an array as a .dat, with its size in config.yaml beside it
 convert a.dat b.dat --head_columns 16              without the columns after the picture
 convert a.dat b.dat --upside_down                  the picture turned over
 convert a.dat pair.npz --end 32 --picture p.png    spikling's pair of 32 frames and the picture at their middle
@@ -13,12 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.spike.simulation.video import write_config
 from data.spike.spikling_npz import dump_spike_numpy
 from data.spike.stream_report import reversed_bits
 from scripts.spikes.sources import Source, add_source_arguments, frame_range, open_source
-from utils.spike_loader import SpikeStream, find_threshold
-from utils.spike_writer import writing_spikes
+from utils.spike_loader import SpikeStream
+from utils.spike_writer import check_config, write_config, writing_spikes
 from utils.user_error import UserError
 from utils.utils_file import atomic_write
 from utils.utils_image import imread_rgb
@@ -35,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--reverse_bits", action="store_true", help="the .dat has the most significant bit first")
     add("--out_top_down", action="store_true", help="store the rows of the new .dat top-down (default: bottom-up)")
     add("--picture", type=Path, help="for .npz: the picture at the middle of the frames")
-    add("--config", action="store_true", help="write SpikeCV's config.yaml beside a .dat")
+    add("--invert", action="store_true", help="exchange zeros and ones")
+    add("--config", action="store_true", help="the default since a .dat cannot be opened without its size; kept")
+    add("--no_config", action="store_true", help="write no config.yaml (SpikeCV's, with the size) beside a .dat")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -46,21 +47,23 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{args.out}: streams are written as .dat, .npy or .npz")
     if args.out.exists() and args.out.resolve() == source.path.resolve():
         raise UserError(f"{args.out}: the stream cannot be written over itself; choose another name")
-    if suffix != ".dat" and (args.out_top_down or args.config):
-        raise UserError("--out_top_down and --config are for .dat files")
+    if suffix != ".dat" and (args.out_top_down or args.config or args.no_config):
+        raise UserError("--out_top_down, --config and --no_config are for .dat files")
+    if args.config and args.no_config:
+        raise UserError("--config and --no_config exclude each other: give one of them")
     if (suffix == ".npz") != (args.picture is not None):
         raise UserError("spikling's .npz needs --picture, the one at the middle of the frames; others have none")
-    config = args.out.parent / "config.yaml"
-    if args.config and config.exists():
-        raise UserError(f"{config} is there already; choose another folder, or leave out --config")
     blocks = (turned(block, args) for block in as_displayed(source, frames, args.reverse_bits))
     _, height, width = source.shape
     if suffix == ".dat":
+        config = args.out.parent / "config.yaml"
+        if not args.no_config:
+            check_config(config, height, width, source.stated_threshold)
         with writing_spikes(args.out, not args.out_top_down) as writer:
             for block in blocks:
                 writer.write(block)
-        if args.config:
-            write_config(config, height, width, args.threshold or find_threshold(source.path.resolve().parent))
+        if not args.no_config and not config.exists():
+            write_config(config, height, width, source.stated_threshold)
     elif suffix == ".npy":
         with atomic_write(args.out, "wb") as file:
             description = {"descr": "|u1", "fortran_order": False, "shape": (len(frames), height, width)}
@@ -87,5 +90,6 @@ def as_displayed(source: Source, frames: range, reverse_bits: bool) -> Iterator[
 
 
 def turned(block: np.ndarray, args: argparse.Namespace) -> np.ndarray:
+    block = 1 - block if args.invert else block
     block = block[:, ::-1] if args.upside_down else block
     return block[:, :, ::-1] if args.mirror else block

@@ -51,6 +51,8 @@ def summary(source: Source, report: StreamReport) -> dict[str, Any]:
         "highest_rate": round(report.highest_rate, 5),
         "consecutive": round(report.consecutive, 5),
         "threshold": source.threshold,
+        "threshold_stated": source.stated_threshold is not None,
+        "brightness": source.brightness,
         "mean_intensity": round(report.mean_rate * source.threshold, 5),
         "roughness_along_rows": along,
         "roughness_down_columns": down,
@@ -69,7 +71,8 @@ def text(content: dict[str, Any]) -> str:
         f"{content['bytes']} bytes, rows read as stored {content['rows_stored']}",
         f"firing rate: mean {content['mean_rate']}, lowest {content['lowest_rate']}, highest "
         f"{content['highest_rate']} (over {content['frames_looked_at']} frames); "
-        f"intensity at threshold {content['threshold']:g}: mean {content['mean_intensity']}",
+        f"mean intensity {content['mean_intensity']}",
+        content["brightness"],
         f"spikes followed by one in the next frame: {100 * content['consecutive']:.2f} %",
         f"roughness: {content['roughness_along_rows']} along rows "
         f"({content['roughness_along_rows_other_bit_order']} with the other order of bits), "

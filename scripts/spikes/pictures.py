@@ -3,15 +3,26 @@
 import argparse
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 
-from data.spike.reconstruction.methods import RateMethod
+from data.spike.reconstruction.automatic import automatic_sigma, window_length
+from data.spike.reconstruction.methods import (
+    GaussianRate,
+    IntervalRate,
+    KIntervalRate,
+    PlasticityRate,
+    RateMethod,
+    WindowRate,
+)
 from data.spike.reconstruction.reconstruct import METHODS, reconstruct_frames
 from data.spike.simulation.simulate import linear_to_srgb, to_uint8
+from scripts.spikes.picture_arguments import DEFAULT_RECIPE, PARAMETERS
 from scripts.spikes.sources import Source, frame_range
 from utils.user_error import UserError
+from utils.utils_image import panel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,40 +31,6 @@ class Moments:
 
     times: Sequence[int]
     pictures: Iterator[np.ndarray]
-
-
-DEFAULT_RECIPE = Path("options/spikling/train_spikling.json")
-PARAMETERS = {"length": int, "reach": int, "order": int, "sigma": float}
-HELP = {
-    "length": "window: frames (default 41)",
-    "reach": "interval, k_interval: frames looked at on either side (default 256, 64)",
-    "order": "k_interval: k (default 2)",
-    "sigma": "gaussian: frames (default 6)",
-}
-
-
-def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which moments, by which method, in what light."""
-    add = parser.add_argument
-    add("--method", choices=(*METHODS, "raw", "gen"), default="k_interval", help="(default k_interval)")
-    for name, kind in PARAMETERS.items():
-        add(f"--{name}", type=kind, help=HELP[name])
-    add("--opt", type=Path, help=f"gen: recipe of the network (default {DEFAULT_RECIPE})")
-    add("--checkpoint", type=Path, help="gen: weights")
-    add_light_argument(parser)
-    add("--begin", type=int, default=0, help="first spike frame (default 0)")
-    add("--end", type=int, help="spike frame after the last one (default: all)")
-    add("--stride", type=int, default=1, help="spike frames per picture (default 1)")
-
-
-def add_light_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--light",
-        choices=("srgb", "linear"),
-        default="srgb",
-        help="what the pixels added up: stored values, shown as they are (default), or linear light, which gets the "
-        "sRGB curve",
-    )
 
 
 def moments(source: Source, args: argparse.Namespace, frames: Sequence[int] | None = None) -> Moments:
@@ -75,7 +52,17 @@ def moments(source: Source, args: argparse.Namespace, frames: Sequence[int] | No
     times = frame_range(source, args.begin, args.end, args.stride) if frames is None else frames
     if args.method == "raw":
         return Moments(times, raw_pictures(source, times))
-    return Moments(times, method_pictures(source, METHODS[args.method](**given), times, args.light))
+    chosen = automatic_widths(source) if args.method in ("gaussian", "window") and not given else {}
+    method = METHODS[args.method](**given, **{name: chosen[name] for name in known if name in chosen})
+    return Moments(times, method_pictures(source, method, times, args.light))
+
+
+def automatic_widths(source: Source) -> dict[str, Any]:
+    """Width of a Gaussian (`sigma`) and of a window (`length`) chosen from the stream, told to the user; in frames."""
+    sigma = automatic_sigma(source.block, len(source))
+    widths = {"sigma": sigma, "length": window_length(sigma)}
+    print(f"Chosen from the stream's noise and motion: Gaussian of {sigma:g} frames, window of {widths['length']}")
+    return widths
 
 
 def _parameters(method: str) -> list[str]:
@@ -118,3 +105,42 @@ def raw_pictures(source: Source, times: Sequence[int]) -> Iterator[np.ndarray]:
     """The spikes of frames `times` themselves, white where a pixel fired."""
     for time in times:
         yield source.block(time, time + 1)[0] * np.uint8(255)
+
+
+def make_sheet(
+    source: Source, frame: int, light: str, picture: np.ndarray | None = None, *, length: int, sigma: float
+) -> np.ndarray:
+    """One moment by all methods.
+
+    Args:
+        source: the stream.
+        frame: spike frame.
+        light: "srgb" or "linear", what the pixels added up.
+        picture: (H,W,3) uint8 RGB, shown at the stream's size after the first row; None: none.
+        length: frames of the window.
+        sigma: width of the Gaussian in frames.
+
+    Returns:
+        (H',W',3) uint8 RGB.
+    """
+    sheet: list[list[tuple[str, RateMethod | None]]] = [
+        [("spikes", None), (f"window {length}", WindowRate(length)), ("interval", IntervalRate())],
+        [
+            ("short-term plasticity", PlasticityRate()),
+            ("2-interval", KIntervalRate()),
+            (f"Gaussian {sigma:g}", GaussianRate(sigma)),
+        ],
+    ]
+    rows = []
+    for row in sheet:
+        pictures = []
+        for title, method in row:
+            shown = method_pictures(source, method, [frame], light) if method else raw_pictures(source, [frame])
+            pictures.append((title, next(iter(shown))))
+        rows.append(pictures)
+    if picture is not None:
+        size = source.shape[2], source.shape[1]
+        rows[0].append(("picture", cv2.resize(picture, size, interpolation=cv2.INTER_AREA)))
+    strips = [panel(pictures) for pictures in rows]
+    width = max(strip.shape[1] for strip in strips)
+    return np.concatenate([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips])

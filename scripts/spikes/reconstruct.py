@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from scripts.spikes.pictures import add_picture_arguments, moments
+from scripts.spikes.picture_arguments import add_picture_arguments
 from scripts.spikes.sources import add_source_arguments, open_source
 from utils.user_error import UserError
 from utils.utils_image import imwrite_rgb
@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    # Here, so that --help does not wait for torch.
+    from scripts.spikes.pictures import moments
+
     source = open_source(args)
     if args.frame and (args.begin, args.end, args.stride) != (0, None, 1):
         raise UserError("--begin, --end and --stride have no effect with --frame: give one or the other")
@@ -25,4 +28,4 @@ def run(args: argparse.Namespace) -> None:
     pictures = track(asked.pictures, len(asked.times), args.method, "picture")
     for time, picture in zip(asked.times, pictures, strict=True):
         imwrite_rgb(args.out / f"{time:06d}.png", picture)
-    print(f"{args.out}: {len(asked.times)} pictures by {args.method}, intensity = rate x {source.threshold:g}")
+    print(f"{args.out}: {len(asked.times)} pictures by {args.method}, {source.brightness}")

@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from scripts.spikes.pictures import add_picture_arguments, moments
+from scripts.spikes.picture_arguments import add_picture_arguments
 from scripts.spikes.sources import add_source_arguments, open_source
-from scripts.spikes.video import check_video_path, write_video
 from utils.utils_progress import track
 
 
@@ -17,10 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    # Here, so that --help does not wait for torch and video encoders.
+    from scripts.spikes.pictures import moments
+    from scripts.spikes.video import check_video_path, write_video
+
     check_video_path(args.out)
     source = open_source(args)
     asked = moments(source, args)
-    count = write_video(args.out, track(asked.pictures, len(asked.times), args.method, "picture"), args.fps)
+    count, height, width = write_video(
+        args.out, track(asked.pictures, len(asked.times), args.method, "picture"), args.fps
+    )
     print(
-        f"{args.out}: {count} pictures of {source.shape[1]}x{source.shape[2]} by {args.method}, {args.fps:g} per second"
+        f"{args.out}: {count} pictures of {height}x{width} by {args.method}, {args.fps:g} per second, "
+        f"{source.brightness}"
     )

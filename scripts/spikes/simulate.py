@@ -21,12 +21,12 @@ from data.spike.simulation.motion import CameraScene, load_photograph
 from data.spike.simulation.noise import SensorNoise
 from data.spike.simulation.presets import PRESETS, SensorModel
 from data.spike.simulation.simulate import ExposedFrame, IntegrateAndFire, Shutter, expose
-from data.spike.simulation.video import spike_frames, write_config, write_frames
+from data.spike.simulation.video import spike_frames, write_frames
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from utils.options.flags import positive_int
+from utils.spike_writer import check_config, write_config
 from utils.user_error import UserError
-from utils.utils_file import read_yaml
 from utils.utils_image import imwrite_rgb
 from utils.utils_progress import track
 
@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> None:
 
     def make_sensor(size: tuple[int, int]) -> IntegrateAndFire:
         sizes.append(size)
-        check_config(args, size, model)
+        if not args.no_config:
+            check_config(args.out.parent / "config.yaml", *size, model.spike_threshold)
         return model.sensor(size, rng, noise)
 
     bar = track(frames, count, "simulating", "picture")
@@ -151,17 +152,6 @@ def clock_frames(args: argparse.Namespace, rng: np.random.Generator) -> tuple[It
     if factor == 1:
         return frames, source.length
     return to_spike_clock(frames, factor), factor * (source.length - 1) + 1
-
-
-def check_config(args: argparse.Namespace, size: tuple[int, int], model: SensorModel) -> None:
-    """Raises UserError where the stream's folder has a config.yaml of other streams."""
-    path = args.out.parent / "config.yaml"
-    if args.no_config or not path.is_file():
-        return
-    found = read_yaml(path) or {}
-    wanted = {"spike_h": size[0], "spike_w": size[1], "spike_threshold": model.spike_threshold}
-    if not isinstance(found, dict) or any(found.get(key) != value for key, value in wanted.items()):
-        raise UserError(f"{path} describes other streams: choose another folder, or --no_config")
 
 
 def write_exposed(exposed: Iterable[ExposedFrame], shutter: Shutter, out: Path, folder: Path) -> int:

@@ -5,6 +5,8 @@ spikes under any name) are decompressed whole.
 """
 
 import argparse
+import functools
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.spike.reconstruction.automatic import WHITE, automatic_threshold
 from data.spike.spikling_npz import load_spike_numpy
 from utils.numpy_files import map_npy, read_npz
 from utils.spike_loader import SpikeStream, find_threshold
@@ -19,6 +22,7 @@ from utils.user_error import UserError
 from utils.utils_progress import progress
 
 BLOCK = 64  # frames read at once
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,29 @@ class Source:
     Attributes:
         path: the file.
         stream: `SpikeStream`, or (T, h, w) uint8.
-        threshold: intensity = firing rate x threshold.
+        stated_threshold: intensity = firing rate x this, by the command or a config.yaml; None: nobody says.
     """
 
     path: Path
     stream: SpikeStream | np.ndarray
-    threshold: float
+    stated_threshold: float | None
+
+    @functools.cached_property
+    def threshold(self) -> float:
+        """As stated, else chosen from the stream's brightness; intensity = firing rate x threshold."""
+        if self.stated_threshold is not None:
+            return self.stated_threshold
+        return automatic_threshold(self.block, len(self))
+
+    @property
+    def brightness(self) -> str:
+        """Which threshold is used, for people."""
+        if self.stated_threshold is not None:
+            return f"intensity = rate x {self.threshold:g}"
+        return (
+            f"intensity = rate x {self.threshold:g}, chosen so that the brightest percent is shown at {WHITE:g} "
+            "(--threshold sets it)"
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,7 +91,17 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add("--top_down", action="store_true", help="rows of the .dat are stored top-down (default: bottom-up)")
     add("--head_columns", type=int, default=0, help="columns recorded after the picture's last one (default 0)")
     add("--axes", choices=("thw", "hwt"), default="thw", help="order of an array's axes (default thw: time first)")
-    add("--threshold", type=float, help="intensity = rate x this (default: config.yaml's spike_threshold, else 1)")
+    add(
+        "--threshold",
+        type=_threshold,
+        help="intensity = rate x this, or auto: from the stream's own brightness (default: config.yaml's "
+        "spike_threshold, else auto)",
+    )
+
+
+def _threshold(text: str) -> float | str:
+    """A number, or AUTO as it is."""
+    return text if text == AUTO else float(text)
 
 
 def open_source(args: argparse.Namespace) -> Source:
@@ -95,19 +126,25 @@ def open_source(args: argparse.Namespace) -> Source:
             # Whoever says where to end does not ask for the incomplete frame after it.
             drop_incomplete=getattr(args, "end", None) is not None,
         )
-    threshold = args.threshold
-    if threshold is None:
-        threshold = find_threshold(path.resolve().parent) or 1.0
-    if not threshold > 0:
-        raise UserError(f"--threshold {threshold}: a number above 0 is needed (GoPro spike set: 2.0)")
+    threshold = find_threshold(path.resolve().parent) if args.threshold is None else args.threshold
+    if threshold == AUTO:
+        threshold = None
+    if threshold is not None and not 0 < threshold < math.inf:
+        raise UserError(f"--threshold {threshold}: a number above 0, or auto, is needed (GoPro spike set: 2.0)")
     return Source(path, stream, threshold)
 
 
 def _open_array(path: Path, axes: str) -> np.ndarray:
-    """(T, h, w) uint8 or bool of an .npy (mapped) or .npz file."""
+    """(T, h, w) uint8 or bool of an .npy (mapped, if of these types) or .npz file."""
     array = _from_archive(path) if zipfile.is_zipfile(path) else map_npy(path)
-    if array.ndim != 3 or array.dtype not in (np.uint8, np.bool_) or array.size == 0:
-        raise UserError(f"{path}: {array.dtype} of shape {array.shape}; spikes are uint8 or bool with three axes")
+    if array.ndim != 3 or array.dtype.kind not in "biuf" or array.size == 0:
+        raise UserError(f"{path}: {array.dtype} of shape {array.shape}; spikes are zeros and ones with three axes")
+    if array.dtype not in (np.uint8, np.bool_):
+        spikes = array == 1
+        wrong = array[~(spikes | (array == 0))]  # NaN as well
+        if wrong.size:
+            raise UserError(f"{path}: spikes must be 0 or 1, found {wrong[0]}")
+        array = spikes
     return array.transpose(2, 0, 1) if axes == "hwt" else array
 
 

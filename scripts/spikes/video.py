@@ -23,12 +23,15 @@ def check_video_path(path: Path) -> None:
         raise UserError(f"{path}: videos are written as {', '.join(SUFFIXES)}")
 
 
-def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -> int:
-    """Writes pictures (h, w) uint8 and returns how many.
+def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -> tuple[int, int, int]:
+    """Writes pictures (h, w) uint8.
 
     Args:
         path: .mp4, .gif or .avi, whose folder is made; it takes its name when all pictures are written.
         fps: pictures per second; a .gif rounds the time of a picture to 1/100 s.
+
+    Returns:
+        Pictures, height and width of the video: an .mp4 has even sides.
 
     Raises:
         UserError: unknown ending, no pictures, fps not above 0, or OpenCV has no such encoder here.
@@ -45,7 +48,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -
         with VideoWriter(path, fps) as video:
             for picture in pictures:
                 video.write(picture)
-        return video.count
+        return video.count, *video.size
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
     write = _write_gif if path.suffix.lower() == ".gif" else _write_avi
@@ -54,7 +57,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float = 30.0) -
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return count
+    return count, first.shape[0], first.shape[1]
 
 
 def _write_avi(path: Path, pictures: Iterable[np.ndarray], fps: float, size: tuple[int, ...]) -> int:

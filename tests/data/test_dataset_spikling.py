@@ -1,5 +1,6 @@
 """Windows of spikes with their sharp pictures: every source, crops, seeds, and what can't be used."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,19 @@ def test_base_layout(base_root: Path):
         base_root, layout="base", window=11, spike_center=5, spike_h=40, spike_w=48, use_hflip=False, use_rot=False
     )
     assert early[0]["L"].shape == (1, 11, *SIZE)
+
+
+def test_base_layout_takes_the_set_itself_and_knows_its_threshold(base_root: Path, tmp_path: Path):
+    parent = tmp_path / "set"
+    for split in ("train", "test"):
+        shutil.copytree(base_root, parent / split)
+    size = {"spike_h": SIZE[0], "spike_w": SIZE[1]}
+    for kind in (SpiklingDataset, SpiklingTestDataset):
+        dataset = kind(dataroot=str(parent), layout="base", window=31, **size)
+        assert dataset.source.streams[0].filepath.parts[-3] == kind.split
+        assert dataset.source.threshold == pytest.approx(1 / 0.6)
+    (parent / "test" / "spike" / "config.yaml").write_text("spike_h: 40\nspike_w: 48\nspike_threshold: 2\n")
+    assert SpiklingTestDataset(dataroot=str(parent), layout="base", window=31, **size).source.threshold == 2
 
 
 def test_videos_are_simulated_from_the_seed_alone(video_root: Path, tmp_path_factory: pytest.TempPathFactory):

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.spike.reconstruction import METHOD_NAMES
 from data.spike.reconstruction.methods import (
     GaussianRate,
     IntervalRate,
@@ -52,6 +53,7 @@ METHODS: dict[str, type[RateMethod]] = {
     "plasticity": PlasticityRate,
 }
 """By the names that commands use."""
+assert tuple(METHODS) == METHOD_NAMES
 
 
 def window(stream: Spikes, t: Times = None, threshold: float = 1.0, *, length: int = 41) -> Any:

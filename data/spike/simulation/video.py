@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
 from data.spike.simulation.presets import PRESETS
 from data.spike.simulation.simulate import IntegrateAndFire, Light, sensor_light
@@ -21,7 +20,6 @@ from data.spike.spikling_npz import dump_spike_numpy
 from data.spike.video_source import FrameSize, FrameSource
 from utils.spike_writer import writing_spikes
 from utils.user_error import UserError
-from utils.utils_file import atomic_write
 
 MakeSensor = Callable[[tuple[int, int]], IntegrateAndFire]
 """From the (h, w) of the spike picture to its sensor."""
@@ -44,22 +42,6 @@ def write_frames(path: str | Path, spikes: Iterable[np.ndarray]) -> int:
         for frame in spikes:
             writer.write(frame[None])
         return writer.frames
-
-
-def write_config(path: Path, height: int, width: int, threshold: float | None = None) -> None:
-    """Writes SpikeCV's config.yaml for unlabelled streams, with `spike_threshold` where it is known."""
-    content = {
-        "filename": path.resolve().parent.name,
-        "spike_w": width,
-        "spike_h": height,
-        "is_labeled": False,
-        "labeled_data_type": [0],
-        "labeled_data_suffix": None,
-    }
-    if threshold is not None:
-        content["spike_threshold"] = threshold
-    with atomic_write(path) as file:
-        yaml.safe_dump(content, file, sort_keys=False)
 
 
 def video_to_spike(path: str | Path, size: tuple[int, int], window: int, out: str | Path, seed: int = 0) -> int:

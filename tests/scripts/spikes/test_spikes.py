@@ -100,7 +100,8 @@ def test_info_names_hot_pixels_as_displayed(tmp_path: Path, capsys: pytest.Captu
 def test_view(simulated: Path, spikes: np.ndarray, tmp_path: Path) -> None:
     picture = str(simulated / "sharp" / "000001.png")
     out = tmp_path / "sheet.png"
-    assert main(["view", str(simulated / "demo.dat"), "--frame", "32", "--out", str(out), "--picture", picture]) == 0
+    command = ["view", str(simulated / "demo.dat"), "--frame", "32", "--out", str(out), "--length", "41"]
+    assert main([*command, "--sigma", "6", "--picture", picture]) == 0
     sheet = imread_rgb(out)[..., 0]
     height, width = SIZE[0] + 24, SIZE[1] + 4
     assert sheet.shape == (2 * height, 4 * width - 4)
@@ -120,7 +121,8 @@ def test_view(simulated: Path, spikes: np.ndarray, tmp_path: Path) -> None:
 def test_render(simulated: Path, spikes: np.ndarray, tmp_path: Path, suffix: str, method: str) -> None:
     out = tmp_path / f"new/video{suffix}"
     command = ["render", str(simulated / "demo.dat"), str(out), "--method", method, "--stride", "10", "--fps", "10"]
-    assert main([*command, "--begin", "5", "--end", "60"]) == 0
+    width = [] if method == "raw" else ["--sigma", "6"]
+    assert main([*command, "--begin", "5", "--end", "60", *width]) == 0
     frames = video_frames(out)
     times = range(5, 60, 10)
     assert len(frames) == len(times) and [path.name for path in out.parent.iterdir()] == [out.name]
@@ -135,7 +137,7 @@ def test_reconstruct(simulated: Path, spikes: np.ndarray, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000007.png", "000040.png"]
     picture = imread_rgb(tmp_path / "000040.png")[..., 0]
     np.testing.assert_array_equal(picture, to_uint8(k_interval(spikes, 40, 2.0, order=3, reach=20)))
-    assert main([*command, "--threshold", "1", "--light", "linear", "--method", "window"]) == 0
+    assert main([*command, "--threshold", "1", "--light", "linear", "--method", "window", "--length", "41"]) == 0
     brighter = imread_rgb(tmp_path / "000040.png")[..., 0]
     assert (brighter >= to_uint8(window(spikes, 40))).all() and brighter.mean() > window(spikes, 40).mean() * 255 + 50
 
@@ -171,6 +173,54 @@ def test_convert_round_trips(simulated: Path, spikes: np.ndarray, tmp_path: Path
     np.testing.assert_array_equal(tag, cv2.cvtColor(imread_rgb(picture), cv2.COLOR_RGB2GRAY))
     assert main(["convert", str(tmp_path / "a.npz"), str(tmp_path / "b.npy")]) == 0
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), spikes[:17])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int8, np.bool_])
+def test_convert_takes_any_numbers_that_are_spikes_and_the_result_opens(
+    spikes: np.ndarray, tmp_path: Path, kind: type
+) -> None:
+    np.save(tmp_path / "a.npy", spikes.astype(kind))
+    assert main(["convert", str(tmp_path / "a.npy"), str(tmp_path / "b" / "a.dat")]) == 0
+    np.testing.assert_array_equal(SpikeStream(tmp_path / "b" / "a.dat").get_spike_matrix(), spikes)
+    assert main(["convert", str(tmp_path / "a.npy"), str(tmp_path / "c" / "a.dat"), "--no_config"]) == 0
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["a.dat"]
+
+
+def test_inverted_bits_are_recognised_and_mended(
+    simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, inverted, again = simulated / "demo.dat", tmp_path / "i" / "demo.dat", tmp_path / "a" / "demo.dat"
+    assert main(["convert", str(original), str(inverted), "--invert"]) == 0
+    picture = ["--picture", str(simulated / "sharp" / "000001.png"), "--center", "32"]
+    assert exit_code("check", str(inverted), *picture) == 1
+    assert "INVERTED" in capsys.readouterr().out
+    assert main(["convert", str(inverted), str(again), "--invert"]) == 0
+    assert again.read_bytes() == original.read_bytes()
+    assert exit_code("check", str(again), *picture) == 0
+
+
+def test_brightness_is_chosen_where_nobody_states_it(
+    spikes: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every fourth spike: the picture is as bright as that of all spikes, since no config.yaml says otherwise."""
+    kept = spikes * (np.cumsum(spikes, axis=0) % 4 == 1)
+    np.save(tmp_path / "dark.npy", kept)
+    np.save(tmp_path / "bright.npy", spikes)
+    for name in ("dark", "bright"):
+        command = ["reconstruct", str(tmp_path / f"{name}.npy"), str(tmp_path / name), "--frame", "36"]
+        assert main([*command, "--method", "window", "--length", "61"]) == 0
+    assert "chosen so that the brightest percent is shown at 0.9" in capsys.readouterr().out
+    dark, bright = (imread_rgb(tmp_path / name / "000036.png").mean() for name in ("dark", "bright"))
+    assert 0.9 < dark / bright < 1.1 and bright > 80
+    command = ["reconstruct", str(tmp_path / "dark.npy"), str(tmp_path / "stated"), "--frame", "36"]
+    assert main([*command, "--method", "window", "--length", "61", "--threshold", "2"]) == 0
+    assert imread_rgb(tmp_path / "stated" / "000036.png").mean() < 0.4 * dark
+
+
+def test_render_says_the_size_it_writes(spikes: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "odd.npy", spikes[:, :39, :47])
+    assert main(["render", str(tmp_path / "odd.npy"), str(tmp_path / "a.mp4"), "--stride", "20"]) == 0
+    assert video_frames(tmp_path / "a.mp4")[0].shape == (38, 46) and "of 38x46" in capsys.readouterr().out
 
 
 def test_convert_turns(simulated: Path, spikes: np.ndarray, tmp_path: Path) -> None:
@@ -224,7 +274,9 @@ def test_dark_and_bright_streams(tmp_path: Path, value: int) -> None:
     np.save(path, np.full((3, 12, 16), value, np.uint8))
     assert main(["info", str(path)]) == 0
     assert main(["view", str(path), "--out", str(tmp_path / "a.png")]) == 0
-    assert main(["reconstruct", str(path), str(tmp_path), "--method", "interval", "--frame", "0"]) == 0
+    assert (
+        main(["reconstruct", str(path), str(tmp_path), "--method", "interval", "--frame", "0", "--threshold", "1"]) == 0
+    )
     assert (imread_rgb(tmp_path / "000000.png") == 255 * value).all()
 
 
@@ -253,11 +305,13 @@ def test_dark_and_bright_streams(tmp_path: Path, value: int) -> None:
         ("convert {dat} {dat}", "over itself"),
         ("convert {dat} a.npz", "needs --picture"),
         ("convert {dat} a.npy --config", "are for .dat files"),
-        ("convert {dat} {folder}/b.dat --config", "is there already"),
+        ("convert {dat} {folder}/b.dat --threshold 3", "describes other streams"),
+        ("convert {dat} b.dat --config --no_config", "exclude each other"),
+        ("convert halves.npy a.dat", "must be 0 or 1, found 0.5"),
         ("convert bytes.npy a.dat", "must be 0 or 1, found 255"),
         ("convert broken.npy a.dat", "cannot be read as a numpy file"),
-        ("convert floats.npy a.dat", "spikes are uint8 or bool"),
-        ("convert floats.npy a.dat --top_down", "are for .dat files"),
+        ("convert complex.npy a.dat", "spikes are zeros and ones"),
+        ("convert halves.npy a.dat --top_down", "are for .dat files"),
         ("simulate none.mp4 a.dat", "no such video"),
         ("simulate broken.npy a.dat", "cannot be decoded as a video"),
         ("simulate photographs a.npy", "simulated into .dat"),
@@ -283,7 +337,8 @@ def test_mistakes_are_told_in_one_message(
     monkeypatch.chdir(tmp_path)
     Path("broken.npy").write_bytes(b"nothing")
     Path("empty.dat").touch()
-    np.save("floats.npy", np.zeros((2, 3, 4)))
+    np.save("halves.npy", np.full((2, 3, 4), 0.5))
+    np.save("complex.npy", np.zeros((2, 3, 4), complex))
     np.save("bytes.npy", np.full((2, 3, 4), 255, np.uint8))
     before = sorted(path for folder in (tmp_path, simulated) for path in folder.rglob("*"))
     picture = simulated / "sharp" / "000000.png"

@@ -9,9 +9,10 @@ import yaml
 
 from data.spike.simulation.presets import PRESETS
 from data.spike.simulation.simulate import IntegrateAndFire
-from data.spike.simulation.video import spike_frames, video_to_spike, write_config, write_frames
+from data.spike.simulation.video import spike_frames, video_to_spike, write_frames
 from data.spike.spikling_npz import load_spike_numpy
 from utils.spike_loader import SpikeStream, find_threshold
+from utils.spike_writer import write_config
 
 
 @pytest.fixture

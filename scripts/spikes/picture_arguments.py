@@ -1,0 +1,39 @@
+"""Arguments of the commands that make pictures, apart from what makes them: `--help` does not import torch."""
+
+import argparse
+from pathlib import Path
+
+from data.spike.reconstruction import METHOD_NAMES
+
+DEFAULT_RECIPE = Path("options/spikling/train_spikling.json")
+PARAMETERS = {"length": int, "reach": int, "order": int, "sigma": float}
+HELP = {
+    "length": "window: frames (default: chosen from the stream's noise and motion)",
+    "reach": "interval, k_interval: frames looked at on either side (default 256, 64)",
+    "order": "k_interval: k (default 2)",
+    "sigma": "gaussian: frames (default: chosen from the stream's noise and motion)",
+}
+
+
+def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which moments, by which method, in what light."""
+    add = parser.add_argument
+    add("--method", choices=(*METHOD_NAMES, "raw", "gen"), default="k_interval", help="(default k_interval)")
+    for name, kind in PARAMETERS.items():
+        add(f"--{name}", type=kind, help=HELP[name])
+    add("--opt", type=Path, help=f"gen: recipe of the network (default {DEFAULT_RECIPE})")
+    add("--checkpoint", type=Path, help="gen: weights")
+    add_light_argument(parser)
+    add("--begin", type=int, default=0, help="first spike frame (default 0)")
+    add("--end", type=int, help="spike frame after the last one (default: all)")
+    add("--stride", type=int, default=1, help="spike frames per picture (default 1)")
+
+
+def add_light_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--light",
+        choices=("srgb", "linear"),
+        default="srgb",
+        help="what the pixels added up: stored values, shown as they are (default), or linear light, which gets the "
+        "sRGB curve",
+    )
