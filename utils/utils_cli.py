@@ -31,7 +31,7 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
         go_on: what to do after Ctrl-C or where the disk was full.
 
     Returns:
-        Exit code: 0 done, 1 the disk is full, 2 a user's mistake, 130 Ctrl-C, 141 the reader of the output has closed it.
+        Exit code: 0 done, 1 the disk is full, 2 a user's mistake, 130 Ctrl-C, 141 nobody reads the output any more.
     """
     try:
         command()

@@ -120,16 +120,21 @@ def orientations(picture: np.ndarray, gray: np.ndarray) -> dict[str, float]:
     return {flip: correlation(edges(turn(picture)), expected) for flip, turn in FLIPS.items()}
 
 
-def orientation_scores(stream: SpikeStream, gray: np.ndarray, times: Sequence[int]) -> list[Orientation]:
+def orientation_scores(
+    stream: SpikeStream, gray: np.ndarray, times: Sequence[int], *, inverted: bool = False
+) -> list[Orientation]:
     """All eight ways to read the file, compared with a picture; the best by edges first.
 
     Where frames are no whole bytes, bits cannot be reversed and only four are left.
 
     Args:
         gray: (h, w) float32, the scene at about one of the spike frames `times`; the best of them counts.
+        inverted: exchange zeros and ones.
     """
     begin, end = RATE.support(min(times), len(stream))[0], RATE.support(max(times), len(stream))[1]
     stored = stream.get_block_spikes(begin, end - begin, flipud=False)
+    if inverted:
+        stored = 1 - stored
     rows: list[Orientation] = []
     for bit_order in ("little",) if stored[0].size % 8 else ("little", "big"):
         spikes = stored if bit_order == "little" else reversed_bits(stored)

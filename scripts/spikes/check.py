@@ -21,7 +21,7 @@ from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_image import imread_rgb
 
-INVERTED = -0.3  # correlation below which bright places fire least: the bits stand for their opposites
+CLEAR = 0.3  # edge correlation above which no other reading is looked for: right ones have 0.35 and more
 CERTAIN = 0.1  # edge correlation below which nothing can be said
 COARSE = 4  # spike frames between those at which orientations are compared
 TOLERANCE = 2  # spike frames that the picture may lie off: the correlation's maximum is flat in slow scenes
@@ -69,16 +69,21 @@ def compare(source: Source, stream: SpikeStream, picture: np.ndarray, center: in
 
     gray = gray_at_size(picture, (stream.spike_h, stream.spike_w))
     times = range(max(0, center - reach), min(len(stream), center + reach + 1))
-    rows = orientation_scores(stream, gray, times[:: max(1, min(COARSE, len(times) // 2))])
+    coarse = times[:: max(1, min(COARSE, len(times) // 2))]
+    rows = orientation_scores(stream, gray, coarse)
+    inverted = False
+    if rows[0].edge_correlation < CLEAR:
+        best_inverted = orientation_scores(stream, gray, coarse, inverted=True)[0].edge_correlation
+        inverted = best_inverted > max(CERTAIN, 2 * rows[0].edge_correlation)
     read = "up-down" if stream.flipud else "none"
     certain = rows[0].edge_correlation >= CERTAIN
-    oriented = certain and rows[0].bit_order == "little" and rows[0].flip == read
+    oriented = certain and not inverted and rows[0].bit_order == "little" and rows[0].flip == read
     content = {
         "file": str(source.path),
         "read_as": {"bit_order": "little", "flip": read},
         "orientations": [asdict(row) for row in rows],
         "certain": certain,
-        "inverted": min(row.correlation for row in rows) < INVERTED and not certain,
+        "inverted": inverted,
         "oriented": oriented,
         "assumed_center": center,
         "right": False,
@@ -103,8 +108,8 @@ def text(content: dict[str, Any]) -> str:
     best, read = content["orientations"][0], content["read_as"]
     if content["inverted"]:
         lines.append(
-            "bits: INVERTED, bright places of the picture fire least; python -m scripts.spikes convert --invert, then "
-            "check the result"
+            "bits: INVERTED, the picture agrees with ones read as zeros; python -m scripts.spikes convert --invert, "
+            "then check the result"
         )
     elif not content["certain"]:
         lines.append("orientation: CANNOT BE TOLD, no way to read the stream agrees with the picture")

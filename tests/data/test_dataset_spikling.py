@@ -115,8 +115,10 @@ def test_base_layout(base_root: Path):
     assert early[0]["L"].shape == (1, 11, *SIZE)
 
 
-def test_base_layout_takes_the_set_itself_and_knows_its_threshold(base_root: Path, tmp_path: Path):
-    parent = tmp_path / "set"
+def test_base_layout_takes_the_set_itself_and_knows_its_threshold(
+    base_root: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    parent = tmp_path_factory.mktemp("set")
     for split in ("train", "test"):
         shutil.copytree(base_root, parent / split)
     size = {"spike_h": SIZE[0], "spike_w": SIZE[1]}

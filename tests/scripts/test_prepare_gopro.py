@@ -43,7 +43,7 @@ def test_layout(raw: Path, flags: list[str], capsys: pytest.CaptureFixture[str])
     lines = (root / "meta_info_train.txt").read_text().splitlines()
     assert lines == ["GOPR0001_03_00 4 (32,48,3) 47", "GOPR0002_03_00 4 (32,48,3) 47"]
     assert (root / "meta_info_test.txt").read_text() == "GOPR0003_03_00 4 (32,48,3) 47\n"
-    assert (spikes / "config.yaml").read_text().startswith("spike_h: 16\nspike_w: 24\n")
+    assert find_geometry(spikes) == (16, 24)
     table = SyncTable.load(spikes / "train" / CLIP / "sync.json", CLIP)
     assert table.spike_fps == 1920 and table.window("000050") == ExposureWindow(0, 17, 8)
     assert "train: 2 clips, 8 frames" in capsys.readouterr().out

@@ -315,7 +315,6 @@ def test_dark_and_bright_streams(tmp_path: Path, value: int) -> None:
         ("simulate none.mp4 a.dat", "no such video"),
         ("simulate broken.npy a.dat", "cannot be decoded as a video"),
         ("simulate photographs a.npy", "simulated into .dat"),
-        ("simulate photographs a.dat --frames 0", "--frames must be at least 1"),
         ("simulate photographs a.dat --size 1 9 --spike_ratio 2", "at least one spike pixel"),
         ("simulate photographs a.dat --gap 3", "need --exposure"),
         ("simulate photographs a.dat --exposure 200", "fewer than an exposure"),
