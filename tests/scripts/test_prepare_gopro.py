@@ -12,6 +12,7 @@ from data.spike.sync import ExposureWindow, SyncTable
 from scripts.data_preparation.prepare_gopro_spike_dataset import RECIPE, main
 from tests.data.raw_trees import raw_gopro
 from utils.options.layers import load_layers
+from utils.spike_loader import find_geometry
 
 CLIP = "GOPR0002_03_00"
 
