@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 KAIR_NAMES = {"netG": "G", "netE": "E", "optimizerG": "optimizerG"}
 STATE, META, COMPLETE, PINNED, SCORE, BEST = "state.pth", "meta.json", "COMPLETE", "PINNED", "score.json", "best.json"
+FOLDER_ATTRIBUTE = 0x10  # of MS-DOS, in a zip file's directory
 # A folder being written, and one that makes room for a new one of the same step.
 UNFINISHED, SET_ASIDE = ".unfinished_", ".replaced_"
 
@@ -329,8 +330,12 @@ def _check_archive(path: Path | str) -> None:
         if not zipfile.is_zipfile(path):  # torch's format of before version 1.6 has no check sums
             return
         with zipfile.ZipFile(path) as archive:
-            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-            bad = archive.testzip() if stored else "compressed, which torch.save never does"
+            # An entry that says it is a folder is left uninitialised by torch's reader.
+            plain = all(
+                entry.compress_type == zipfile.ZIP_STORED and not entry.external_attr & FOLDER_ATTRIBUTE
+                for entry in archive.infolist()
+            )
+            bad = archive.testzip() if plain else "compressed files or folders, which torch.save never writes"
     except UserError as error:
         raise DamagedFile(str(error)) from error
     except Exception as error:  # damaged bytes make zipfile raise anything

@@ -314,7 +314,7 @@ def test_a_sync_json_that_leads_nowhere_is_named(tree: GoproTree) -> None:
     path = tree.spike / tree.clips[0] / "sync.json"
     path.unlink(missing_ok=True)
     path.symlink_to("moved/sync.json")
-    with pytest.raises(ValueError, match=r"sync\.json: no such file"):
+    with pytest.raises(ValueError, match=r"sync\.json: a link to moved/sync.json, which does not exist"):
         VideoRecurrentTestDatasetRGBSpike(**tree.roots, spike=TFP)
 
 
