@@ -95,7 +95,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     def scores_of(clips: Any, **how: Any) -> Scores:
         # The clips are dealt out to the ranks; all have the scores of all.
         names = [clip.name for clip in clips.clips]
-        how |= {"baselines": training_free(clips), "num_workers": arguments.num_workers}
+        how |= {"baselines": training_free(clips), "num_workers": arguments.num_workers, "source": str(checkpoint)}
         how["indices"] = range(dist.rank, len(names), dist.world_size)
         own, failure = attempt(lambda: evaluate(network, clips, testing, device, input_scores=True, **how))
         raise_on_any(failure, dist)

@@ -46,6 +46,7 @@ from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder
 from utils.utils_cli import run_command
 from utils.utils_dist import init_dist
+from utils.utils_file import read_json
 from utils.utils_option import DatasetOptions, Options, load_options, option_changes, options_to_dict, write_options
 from utils.utils_registry import DATASETS
 
@@ -242,7 +243,7 @@ def check_unchanged(variant: Variant) -> None:
         return
     now = options_to_dict(variant.opt)
     now["datasets"] = {**now["datasets"], "test": None}
-    changes = option_changes(json.loads(path.read_text(encoding="utf-8")), now)
+    changes = option_changes(read_json(path), now)
     if changes:
         raise UserError(
             f"{variant.opt.experiment_dir} was trained with other options ({'; '.join(changes)}); choose another "
@@ -264,7 +265,7 @@ def train(variant: Variant) -> float | None:
             raise UserError(f"{variant.title}: training ended with exit code {code}; its last lines above say why")
         if opt.train.total_iter not in CheckpointFolder(opt.experiment_dir).steps():
             raise UserError(f"{variant.title}: training was told to stop; the same command goes on with it")
-    return json.loads(peak.read_text(encoding="utf-8"))["gb"] if peak.is_file() else None
+    return read_json(peak)["gb"] if peak.is_file() else None
 
 
 def time_steps(variants: Sequence[Variant], rounds: int) -> list[float]:

@@ -19,7 +19,7 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import main_train_vrt
-from utils.utils_file import atomic_write
+from utils.utils_file import atomic_write, read_json
 from utils.utils_timer import peak_memory
 
 STATUS = Path("/proc/self/status")
@@ -40,7 +40,7 @@ def write_peak(path: Path) -> None:
     """Writes this process's peak memory, or keeps what the file says where that is more."""
     of = "GPU" if torch.cuda.is_available() else "RAM"
     gb = peak_memory(torch.device("cuda")) if of == "GPU" else resident_peak()
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before = read_json(path) if path.exists() else {}
     if gb is not None and gb > before.get("gb", 0):
         with atomic_write(path) as file:
             json.dump({"gb": gb, "of": of}, file)

@@ -33,7 +33,7 @@ from utils.evaluation.chart import chart
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, DamagedFile, read_checkpoint
 from utils.utils_cli import run_command
-from utils.utils_file import read_json
+from utils.utils_file import read_json, read_text
 from utils.utils_image import imwrite_rgb
 from utils.utils_option import load_options
 from utils.utils_signal import MARKER
@@ -166,11 +166,15 @@ def progress(log: Log, folder: Path, options: Mapping[str, Any]) -> Iterator[str
 def troubles(log: Log, folder: Path) -> Iterator[str]:
     """Steps that were skipped, and the last warnings."""
     path = folder / "bad_steps.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = read_text(path).splitlines() if path.is_file() else []
     yield f"bad steps: {len(lines)}{f', the last of them in {path}:' if lines else ''}"
-    for entry in map(json.loads, lines[-SHOWN:]):
-        ranks = "; ".join(f"rank {rank['rank']} loss {rank['loss']} {rank['keys']}" for rank in entry["ranks"])
-        yield f"  step {entry['step']}: gradient norm {entry['grad_norm']}; {ranks}"
+    for line in lines[-SHOWN:]:
+        try:
+            entry = json.loads(line)
+            ranks = "; ".join(f"rank {rank['rank']} loss {rank['loss']} {rank['keys']}" for rank in entry["ranks"])
+            yield f"  step {entry['step']}: gradient norm {entry['grad_norm']}; {ranks}"
+        except (ValueError, KeyError, TypeError, RecursionError):
+            yield f"  not readable, cut short by a crash? {line[:80]}"
     others = list(dict.fromkeys(text for text in log.warnings if not re.search(r"Step \d+ skipped", text)))
     yield f"warnings and errors: {len(others)}{', the last of them:' if others else ''}"
     yield from (f"  {text}" for text in others[-SHOWN:])

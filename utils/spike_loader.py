@@ -11,7 +11,6 @@ The functions and argument names are SpikeCV's (`scripts/spikecv.py` has more of
 """
 
 import logging
-import mmap
 import operator
 import os
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import numpy as np
 
 from utils.spike_writer import write_spikes as write_spikes
 from utils.user_error import UserError
-from utils.utils_file import list_folder, read_yaml
+from utils.utils_file import list_folder, open_regular, read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class SpikeFormatError(UserError):
 
 
 class SpikeStream:
-    """One `.dat` file, opened at once and read only where asked.
+    """One `.dat` file, checked at once and read only where asked.
 
     Opening checks the size and maps the file into memory; every read touches only the frames and rows it returns, so a
     block of a 200 MB file costs what it costs in a small one. All arrays are new, contiguous, uint8, 0 or 1.
@@ -122,18 +121,17 @@ class SpikeStream:
         self.SpikeMatrix: np.ndarray | None = None
         self.flipud = flipud
         self.head_columns = head_columns
-        mapped = _map_file(self.filepath)
-        geometry = _resolve_geometry(self.filepath, len(mapped), spike_h, spike_w, head_columns, drop_incomplete)
+        size = _size_of(self.filepath)
+        geometry = _resolve_geometry(self.filepath, size, spike_h, spike_w, head_columns, drop_incomplete)
         self.spike_h, self.spike_w = geometry.spike_h, geometry.spike_w
         self.spike_height, self.spike_width = self.spike_h, self.spike_w
         self._recorded_w = self.spike_w + head_columns
-        frame_bytes = _frame_bytes(self.spike_h, self._recorded_w)
-        count = len(mapped) // frame_bytes
-        self._frames = np.frombuffer(mapped, np.uint8, count * frame_bytes).reshape(count, frame_bytes)
+        self._frame_bytes = _frame_bytes(self.spike_h, self._recorded_w)
+        self._length = size // self._frame_bytes
 
     def __len__(self) -> int:
         """Number of spike frames T."""
-        return int(self._frames.shape[0])
+        return self._length
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -207,9 +205,9 @@ class SpikeStream:
         self, begin: int, end: int, top: int, bottom: int, left: int, right: int, flip: bool
     ) -> np.ndarray:
         """Rows start on a byte: only the bytes of the box's columns are read."""
-        rows = self._frames.reshape(len(self), self.spike_h, self._recorded_w // 8)
+        rows = self._read(begin, end).reshape(end - begin, self.spike_h, self._recorded_w // 8)
         first, last = left // 8, -(-right // 8)
-        packed = rows[begin:end, top:bottom, first:last]
+        packed = rows[:, top:bottom, first:last]
         bits = np.unpackbits(packed[:, ::-1] if flip else packed, axis=2, bitorder="little")
         return np.ascontiguousarray(bits[:, :, left - 8 * first : right - 8 * first])
 
@@ -219,10 +217,32 @@ class SpikeStream:
         """Rows share bytes with their neighbours: the bytes of the box's rows are read over their whole width."""
         width = self._recorded_w
         first = top * width // 8
-        bits = np.unpackbits(self._frames[begin:end, first : -(-bottom * width // 8)], axis=1, bitorder="little")
+        packed = self._read(begin, end)[:, first : -(-bottom * width // 8)]
+        bits = np.unpackbits(packed, axis=1, bitorder="little")
         offset = top * width - 8 * first
         rows = bits[:, offset : offset + (bottom - top) * width].reshape(end - begin, bottom - top, width)
         return np.ascontiguousarray((rows[:, ::-1] if flip else rows)[:, :, left:right])
+
+    def _read(self, begin: int, end: int) -> np.ndarray:
+        """The bytes of frames [begin, end), (end - begin, bytes per frame) uint8.
+
+        Read and not mapped: of a file that has become shorter since, a mapping would end the process (SIGBUS).
+        """
+        content = np.empty((end - begin, self._frame_bytes), np.uint8)
+        rest = memoryview(content.data).cast("B")
+        try:
+            with open_regular(self.filepath) as file:
+                file.seek(begin * self._frame_bytes)
+                while rest and (count := file.readinto(rest)):  # type: ignore[attr-defined]
+                    rest = rest[count:]
+        except OSError as fault:
+            raise SpikeFormatError(f"{self.filepath}: cannot be read ({fault.strerror}); copy it again.") from fault
+        if rest:
+            raise SpikeFormatError(
+                f"{self.filepath}: shorter than when it was opened, {len(rest)} bytes of frames [{begin}, {end}) are "
+                "missing; copy it again."
+            )
+        return content
 
     def _checked_range(self, what: str, begin: int, length: int, available: int) -> tuple[int, int]:
         """(begin, end) as plain integers, inside [0, available)."""
@@ -309,15 +329,16 @@ class _Geometry(NamedTuple):
     spike_w: int
 
 
-def _map_file(path: Path) -> mmap.mmap:
-    """The file's bytes, read from the disk when touched (np.memmap, with less than half its time to open)."""
+def _size_of(path: Path) -> int:
+    """Bytes of a file that can be read."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise SpikeFormatError(f"{path}: the spike file is empty (0 bytes); copy or generate it again.")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as fault:
-        raise SpikeFormatError(f"{path}: no readable spike file ({fault.strerror}); check the path.") from fault
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+    except UserError as fault:
+        raise SpikeFormatError(f"{path}: no readable spike file ({fault})") from fault
+    if size == 0:
+        raise SpikeFormatError(f"{path}: the spike file is empty (0 bytes); copy or generate it again.")
+    return size
 
 
 def _frame_bytes(height: int, width: int) -> int:

@@ -126,6 +126,7 @@ class CheckpointFolder:
         Raises:
             UserError: there are checkpoints, but none can be read; or a newer version of this code wrote them.
         """
+        self._best()  # damaged, it would end the run at its first test
         damaged = []
         for step, folder in sorted(self._candidates().items(), reverse=True):
             try:

@@ -225,6 +225,11 @@ def read_yaml(path: Path | str) -> Any:
                 raise ValueError("it has aliases (*name); write the values out")
             return super().compose_node(parent, index)
 
+        def fetch_flow_collection_start(self, TokenClass: type) -> None:
+            if self.flow_level > 50:  # the scanner's time grows with the square of the levels
+                raise ValueError("it is nested too deeply")
+            super().fetch_flow_collection_start(TokenClass)
+
     text = read_text(path)
     try:
         return yaml.load(text, WithoutAliases)

@@ -15,6 +15,7 @@ from models.testing.restore import Restorer, Testing
 from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.scorer import Pictures, Scorer
 from utils.evaluation.scores import Scores
+from utils.user_error import UserError
 from utils.utils_dist import Dist, all_gather_object
 from utils.utils_image import imread_rgb, tensor2uint
 
@@ -88,6 +89,7 @@ def restore_clip(
     index: int,
     finished: Finished | None = None,
     pool: ThreadPoolExecutor | None = None,
+    source: str = "the network",
 ) -> Iterator[FrameResult]:
     """Restores a clip; its frames come in order, each as soon as it is complete.
 
@@ -96,6 +98,7 @@ def restore_clip(
         test_set, index: the clip.
         finished: gives the picture file of a frame that was restored before, or None.
         pool: threads that read frames ahead.
+        source: what the network's weights are called in messages.
     """
     clip, reader = test_set.clips[index], ClipReader(test_set, index, pool)
     if clip.target is not None:
@@ -120,7 +123,10 @@ def restore_clip(
         if file is None:
             made_number, picture = next(made)
             assert made_number == number
-            restored = tensor2uint(picture)
+            try:
+                restored = tensor2uint(picture)
+            except UserError as error:
+                raise UserError(f"{clip.name}/{name}, restored by {source}: {error}") from error
         else:
             restored = imread_rgb(file)
         yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored)
@@ -161,6 +167,7 @@ def evaluate(
     num_workers: int = 0,
     scorer: Scorer | None = None,
     baselines: Callable[[FrameResult], Pictures] | None = None,
+    source: str = "the network",
 ) -> Scores:
     """Restores clips, scores their frames where there is ground truth, and hands each frame to `on_frame`, in order.
 
@@ -175,6 +182,7 @@ def evaluate(
         num_workers: threads that read frames ahead; 0 reads when a tile needs them.
         scorer: measures in the background, and is closed; None: one for PSNR and SSIM.
         baselines: further restorations of a frame to score, by method; called in the background.
+        source: what the network's weights are called in messages.
     """
     scorer = scorer or Scorer(temporal=False)
     training = network.training
@@ -183,7 +191,7 @@ def evaluate(
         with scorer, ThreadPoolExecutor(num_workers) if num_workers else nullcontext() as pool:
             restorer = Restorer(network, testing, device)
             for index in range(len(test_set.clips)) if indices is None else indices:
-                for result in restore_clip(restorer, test_set, index, finished, pool):
+                for result in restore_clip(restorer, test_set, index, finished, pool, source):
                     _score(result, scorer, input_scores, baselines)
                     if on_frame is not None:
                         on_frame(result)

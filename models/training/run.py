@@ -73,10 +73,9 @@ class Run:
         testing = Testing.from_options(self.opt.val, self.opt.scale, self.model.amp_dtype, self.opt.netG)
         show = self.writer.panels(self.step, self.opt.experiment_dir / "images" if self.opt.val.save_img else None)
         network, device = self.model.tested_network, self.dist.device
+        how: dict[str, Any] = {"on_frame": show, "indices": clips, "source": f"the network of step {self.step}"}
         own, failure = attempt(
-            lambda: self.stop.interruptible(
-                lambda: evaluate(network, self.test_set, testing, device, on_frame=show, indices=clips)
-            )
+            lambda: self.stop.interruptible(lambda: evaluate(network, self.test_set, testing, device, **how))
         )
         raise_on_any(failure, self.dist)
         if any_rank(own is None, self.dist):

@@ -1,5 +1,6 @@
 """utils/spike_loader.py: the bits, the boxes, the geometry and every fault of a `.dat` file."""
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from utils.spike_loader import (
     find_threshold,
     write_spikes,
 )
+from utils.user_error import UserError
 
 
 def random_spikes(*shape: int, seed: int = 0) -> np.ndarray:
@@ -348,3 +350,24 @@ def test_raw_lines_are_not_taken_for_another_camera(tmp_path: Path) -> None:
     with pytest.raises(SpikeFormatError, match=r"256x256 \(125 frames\), the 1000x1000 camera's raw lines"):
         SpikeStream(tmp_path / "raw.dat")
     assert len(SpikeStream(tmp_path / "raw.dat", 256, 256)) == 125
+
+
+def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
+    """A mapped file would end the process; a data set on a network drive may be written anew while a training reads."""
+    path = tmp_path / "a.dat"
+    path.write_bytes(bytes(range(256)) * 40)
+    stream = SpikeStream(path, 8, 8)
+    whole = stream.get_block_spikes(1000, 2)
+    os.truncate(path, 8 * 1001)
+    np.testing.assert_array_equal(stream.get_block_spikes(1000, 1), whole[:1])
+    with pytest.raises(SpikeFormatError, match=r"a\.dat: shorter than when it was opened, 8 bytes of frames"):
+        stream.get_block_spikes(1000, 2)
+    path.unlink()
+    with pytest.raises(UserError, match=r"a\.dat"):
+        stream.get_block_spikes(0, 1)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.dat")
+    with pytest.raises(SpikeFormatError, match=r"a\.dat: no readable spike file .*a pipe"):
+        SpikeStream(tmp_path / "a.dat", 8, 8)

@@ -3,6 +3,7 @@
 Precedence: defaults of the schema < base < file < `--set`. Sections merge key by key; lists and plain values replace.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from utils.options.foreign import complete, translate
 from utils.options.text import Document, Keys, OptionError, dotted, parse_overrides, read_document
 
+MOST_BASES = 50
 DATASET_ALIASES = {
     "dataroot_GT": "dataroot_gt",
     "dataroot_H": "dataroot_gt",
@@ -56,10 +58,12 @@ def load_layers(path: Path, overrides: Sequence[str] = ()) -> Document:
 
 def _read_with_bases(path: Path, readers: tuple[Path, ...]) -> Document:
     """A file merged over its `base`; `readers` are the files that led here."""
-    resolved = path.resolve()
+    resolved = Path(os.path.realpath(path))
     if resolved in readers:
         circle = [*readers[readers.index(resolved) :], resolved]
         raise OptionError(path, [f"base goes in a circle: {' -> '.join(p.name for p in circle)}"])
+    if len(readers) > MOST_BASES:
+        raise OptionError(readers[0], [f"more than {MOST_BASES} files lead from base to base"])
     document = _canonical(read_document(path))
     if "base" not in document.tree:
         return document

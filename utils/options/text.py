@@ -15,6 +15,13 @@ from typing import Any, NoReturn
 import yaml
 
 from utils.user_error import UserError
+from utils.utils_file import read_text
+
+# Of option files, which have a few thousand characters and five levels; YAML's aliases multiply without a bound.
+MOST_CHARACTERS = 300_000
+MOST_LEVELS = 50
+MOST_VALUES = 100_000
+TOO_DEEP = f"nested deeper than {MOST_LEVELS} levels"
 
 Keys = tuple[str | int, ...]
 """Where a value is in an option tree: section names, keys, list indices."""
@@ -118,14 +125,16 @@ def read_document(path: Path) -> Document:
         OptionError: no such file, not text, or a syntax error (with line and column). A key given twice is a fault of
             the document, which keeps the first.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    if not path.exists():
         near = sorted(p.name for p in path.parent.glob("*") if p.suffix in {".json", ".yml", ".yaml"})
         there = f"; {path.parent} has {', '.join(near)}" if near else ""
-        raise OptionError(path, [f"there is no such file{there}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(path, [f"can't be read as UTF-8 text: {error}"]) from error
+        raise OptionError(path, [f"there is no such file{there}"])
+    try:
+        text = read_text(path)
+    except UserError as error:
+        raise OptionError(path, [str(error)]) from error
+    if len(text) > MOST_CHARACTERS:
+        raise OptionError(path, [f"{len(text)} characters, more than the {MOST_CHARACTERS} of an option file"])
     return parse_yaml(text, path) if path.suffix in {".yml", ".yaml"} else parse_json(text, path)
 
 
@@ -150,7 +159,10 @@ def parse_overrides(overrides: Sequence[str]) -> Document:
         name, equals, text = override.partition("=")
         keys = tuple(name.strip().split("."))
         if not equals or not all(keys):
-            faults.append(f"{override}: write section.key=value, for instance train.total_iter=100")
+            faults.append(f"{_short(override)}: write section.key=value, for instance train.total_iter=100")
+            continue
+        if len(keys) > MOST_LEVELS:
+            faults.append(f"{_short(override)}: {TOO_DEEP}")
             continue
         section = document.tree
         for key in keys[:-1]:
@@ -159,19 +171,41 @@ def parse_overrides(overrides: Sequence[str]) -> Document:
                 faults.append(f"{override}: {key!r} was given a plain value by another --set")
                 break
         else:
-            section[keys[-1]] = _plain_value(text.strip())
+            try:
+                section[keys[-1]] = _plain_value(text.strip())
+            except RecursionError:
+                faults.append(f"{_short(override)}: {TOO_DEEP}")
             document.places[keys] = "--set"
     if faults:
         raise OptionError("--set", faults)
     return document
 
 
+def _short(text: str) -> str:
+    """A text for a message."""
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def _plain_value(text: str) -> Any:
-    """The JSON value that `text` is, or else the text itself."""
+    """The JSON value that `text` is, or else the text itself.
+
+    Raises:
+        RecursionError: it is nested deeper than `MOST_LEVELS`.
+    """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant)
     except ValueError:
         return text
+    _check_depth(value, MOST_LEVELS)
+    return value
+
+
+def _check_depth(value: Any, levels: int) -> None:
+    """Raises RecursionError where a value is nested deeper than that many levels."""
+    if levels == 0:
+        raise RecursionError(TOO_DEEP)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_depth(item, levels - 1)
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -246,6 +280,8 @@ class _JsonReader:
             value = self._scalar(kind, text)
             self.index += 1
             return value
+        if len(keys) > MOST_LEVELS:
+            self._fail(TOO_DEEP)
         if self._accept("{"):
             section: dict[str, Any] = {}
             self._items("}", lambda: self._member(section, keys))
@@ -261,10 +297,10 @@ class _JsonReader:
             return json.loads(text, parse_constant=_refuse_constant)
         except ValueError:
             if kind == "string":
-                self._fail(f"{text} has a backslash that JSON does not know; write \\\\ for one")
+                self._fail(f"{_short(text)} has a backslash that JSON does not know; write \\\\ for one")
             meant = self.HINTS.get(text)
-            hint = f"write {meant}" if meant else f'text needs double quotes: "{text.strip(chr(39))}"'
-            self._fail(f"{text} is neither a number nor true, false or null; {hint}")
+            hint = f"write {meant}" if meant else f'text needs double quotes: "{_short(text.strip(chr(39)))}"'
+            self._fail(f"{_short(text)} is neither a number nor true, false or null; {hint}")
 
     def _items(self, closing: str, read_one: Callable[[], None]) -> None:
         """Comma-separated items up to `closing`; one comma too many at either end is accepted."""
@@ -279,7 +315,7 @@ class _JsonReader:
     def _member(self, section: dict[str, Any], parents: Keys) -> None:
         kind, text, position = self.tokens[self.index]
         if kind != "string":
-            self._fail(f"expected a key in double quotes, got {text}")
+            self._fail(f"expected a key in double quotes, got {_short(text)}")
         key = self._scalar(kind, text)
         self.index += 1
         if not self._accept(":"):
@@ -303,6 +339,12 @@ class _CoreLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {}  # noqa: RUF012
 
+    def fetch_flow_collection_start(self, TokenClass: type) -> None:
+        """The scanner's time grows with the square of the levels."""
+        if self.flow_level > MOST_LEVELS:
+            raise yaml.YAMLError(TOO_DEEP)
+        super().fetch_flow_collection_start(TokenClass)
+
 
 _CORE = {
     "null": r"~|null|Null|NULL|",
@@ -322,45 +364,64 @@ def parse_yaml(text: str, name: str | Path) -> Document:
     """
     try:
         root = yaml.compose(text, Loader=_CoreLoader)
+    except RecursionError:
+        raise OptionError(name, [f"{name}: {TOO_DEEP}"]) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else f"{name}"
         raise OptionError(name, [f"{where}: {getattr(error, 'problem', None) or error}"]) from error
     if not isinstance(root, yaml.MappingNode):
         raise OptionError(name, [f"{name}:1:1: an option file is a section of 'key: value' lines"])
-    document = Document()
-    try:
-        document.tree = _yaml_value(root, (), f"{name}", document.places, document.faults)
-    except RecursionError:
-        raise OptionError(name, [f"{name}: an alias (*name) stands inside what it refers to"]) from None
-    return document
+    return _YamlReader(f"{name}").document(root)
 
 
-def _yaml_value(node: yaml.Node, keys: Keys, name: str, places: dict[Keys, str], faults: list[str]) -> Any:
-    """The plain value of a YAML node; notes the lines of keys in `places` and keys given twice in `faults`."""
-    if isinstance(node, yaml.SequenceNode):
-        return [_yaml_value(item, (*keys, i), name, places, faults) for i, item in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
-        section = {}
+class _YamlReader:
+    """Plain values of YAML's nodes, and the lines of keys; aliases are written out, up to `MOST_VALUES` values."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.result = Document()
+        self.count = 0
+
+    def document(self, root: yaml.MappingNode) -> Document:
+        """The whole file."""
+        self.result.tree = self._value(root, ())
+        return self.result
+
+    def _value(self, node: yaml.Node, keys: Keys) -> Any:
+        self.count += 1
+        if len(keys) > MOST_LEVELS:
+            self._fail(node, f"{TOO_DEEP}; does an alias (*name) stand inside what it refers to?")
+        if self.count > MOST_VALUES:
+            self._fail(node, f"more than {MOST_VALUES} values; aliases (*name) multiply")
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*keys, i)) for i, item in enumerate(node.value)]
+        if not isinstance(node, yaml.MappingNode):
+            return self._scalar(node)
+        section, places = {}, self.result.places
         for key_node, value_node in node.value:
-            inner = (*keys, str(key_node.value))
-            place = f"{name}:{key_node.start_mark.line + 1}"
+            key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else self._fail(key_node, "no key")
+            inner, place = (*keys, key), f"{self.name}:{key_node.start_mark.line + 1}"
             if inner in places:
-                faults.append(_twice(inner, places[inner], place))
+                self.result.faults.append(_twice(inner, places[inner], place))
                 continue
             places[inner] = place
-            section[str(key_node.value)] = _yaml_value(value_node, inner, name, places, faults)
+            section[key] = self._value(value_node, inner)
         return section
-    return _yaml_scalar(node)
 
+    def _scalar(self, node: yaml.Node) -> Any:
+        text, kind = node.value, node.tag.rpartition(":")[2]
+        try:
+            if kind == "int":
+                return int(text)
+            if kind == "float":
+                return float(re.sub(r"\.(?=[iInN])", "", text))
+        except ValueError:
+            self._fail(node, f"{_short(text)} is no {kind}")
+        if kind == "bool":
+            return text.lower() == "true"
+        return None if kind == "null" else text
 
-def _yaml_scalar(node: yaml.Node) -> Any:
-    text = node.value
-    kind = node.tag.rpartition(":")[2]
-    if kind == "int":
-        return int(text)
-    if kind == "float":
-        return float(re.sub(r"\.(?=[iInN])", "", text))
-    if kind == "bool":
-        return text.lower() == "true"
-    return None if kind == "null" else text
+    def _fail(self, node: yaml.Node, message: str) -> NoReturn:
+        mark = node.start_mark
+        raise OptionError(self.name, [f"{self.name}:{mark.line + 1}:{mark.column + 1}: {message}"])
