@@ -17,6 +17,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data.missing_files import check_files
@@ -32,7 +33,7 @@ from utils.evaluation.sweep import run_sweep
 from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
 from utils.user_error import UserError
 from utils.utils_cli import run_command
-from utils.utils_dist import attempt, close_dist, init_dist, on_main, raise_on_any
+from utils.utils_dist import attempt, close_dist, device_called, init_dist, on_main, raise_on_any
 from utils.utils_file import remove_stale
 from utils.utils_lock import FolderLock
 from utils.utils_option import Options
@@ -56,7 +57,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     if opt.datasets.test is None:
         raise UserError("datasets.test: missing; name the clips in the option file or by --folder_lq")
     dist = init_dist()
-    device = dist.device
+    device = dist.device if arguments.device is None else device_called(arguments.device)
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
     check_noise(opt)
     check_files(opt, phases=["test"], weights=False)
@@ -69,6 +70,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
         save_result=arguments.save_result,
         save_video=arguments.save_video,
         fps=arguments.fps or clips.fps or 25.0,
+        sound=video_file(opt.datasets.test.dataroot_lq),
         resume=arguments.resume,
     )
     checkpoint = checkpoint_of(opt, arguments)
@@ -84,7 +86,10 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
 
     network.to(device)
     size = f"{len(clips.clips)} clips, {sum(map(len, clips.clips))} frames of {opt.datasets.test.dataroot_lq}"
-    report = Report(folder, opt.task, [f"checkpoint: {checkpoint}", size], clips)
+    notes = [f"checkpoint: {checkpoint}", size, *(clips.assumptions() if hasattr(clips, "assumptions") else [])]
+    report = Report(folder, opt.task, notes, clips)
+    if dist.is_main:
+        print("\n".join(notes), flush=True)
 
     def on_frame(result: FrameResult) -> None:
         writer.add(result)
@@ -120,7 +125,13 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     if arguments.save_result:
         print(f"restored frames: {folder}/<clip>/<frame>.png")
     if arguments.save_video:
-        print(f"videos: {folder}/<clip>.mp4")
+        print(f"videos: {folder}/<clip>_restored.mp4; input | spikes | restored | sharp: {folder}/<clip>.mp4")
+
+
+def video_file(root: str) -> Path | None:
+    """The video that frames are read from; None where they are pictures."""
+    path = Path(root).expanduser()
+    return path if path.is_file() else None
 
 
 def test_set(opt: Options, changes: Mapping[str, Any] | None = None) -> Any:

@@ -183,6 +183,18 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
     def _faults(self) -> list[str]:
         return self._spike_faults(self.pairs, super()._faults(), build_perturbation(self.spike_perturb))
 
+    def assumptions(self) -> list[str]:
+        """What is taken for granted of the spikes, and where to say otherwise, in sentences."""
+        clip = self.clips[0]
+        height, width = self.spikes.sizes[clip.name]
+        window = self.spikes.exposure(clip.name, clip.frames[0])
+        return [
+            f"spikes of {height}x{width} (else: --set datasets.test.spike_h=... datasets.test.spike_w=...), threshold "
+            f"{self.spike_threshold:g} (else: --set datasets.test.spike_threshold=...)",
+            f"{clip.name}/{clip.frames[0]}: exposed during spike frames {window.begin} to {window.end - 1}, restored "
+            f"at {window.center} (else: a sync.json beside the spikes, docs/spike_format.md)",
+        ]
+
     def content(self, index: int) -> Iterator[bytes]:
         clip = self.clips[index]
         yield from super().content(index)

@@ -17,6 +17,7 @@ from tests.published_rule import by_the_published_rule
 from tests.tiny import NETWORK, TinyRun, run_test
 from utils.evaluation import results as utils_results
 from utils.options.tester_flags import options, parse
+from utils.spike_loader import write_spikes
 from utils.utils_image import imread_rgb
 from utils.utils_option import load_options
 
@@ -98,7 +99,7 @@ def test_an_interrupted_run_goes_on(
     assert parts.keys() == whole.keys() and all((parts[name] == whole[name]).all() for name in whole)
     metrics = [(tmp_path / name / "tiny" / "metrics.csv").read_text() for name in ("whole", "parts")]
     assert metrics[0] == metrics[1]
-    assert len(list((tmp_path / "parts").rglob("*.mp4"))) == 2
+    assert len(list((tmp_path / "parts").rglob("*.mp4"))) == 4
     # Frames of another run are not mixed in.
     capsys.readouterr()
     assert restored_by(tiny, tmp_path / "parts", *flags[:2], "--resume") == 2
@@ -168,6 +169,34 @@ def test_a_video_file(tiny: TinyRun, tmp_path: Path) -> None:
     assert list(found) == [f"walk/{k:06d}" for k in range(3)] and abs(int(found["walk/000002"].mean()) - 120) < 3
     side_by_side = cv2.VideoCapture(str(folder / "walk.mp4"))
     assert side_by_side.get(cv2.CAP_PROP_FRAME_COUNT) == 3 and side_by_side.get(cv2.CAP_PROP_FPS) == 10
+    restored = cv2.VideoCapture(str(folder / "walk_restored.mp4"))
+    assert (restored.get(cv2.CAP_PROP_FRAME_WIDTH), restored.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (24, 16)
+    assert restored.get(cv2.CAP_PROP_FRAME_COUNT) == 3 and abs(int(restored.read()[1].mean())) < 5
+
+
+def test_the_light_network_restores_at_once_and_says_what_it_assumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two frames and their spikes, nothing else: weights come with the code."""
+    write_frames(tmp_path / "clip", ["000", "001"], (16, 24))
+    spikes = np.zeros((40, 8, 12), np.uint8)
+    spikes[::4] = 1
+    for name in ("000", "001"):
+        write_spikes(tmp_path / "spikes" / "clip" / "spike" / f"{name}.dat", spikes)
+    flags = ["--task", "guided", "--folder_lq", str(tmp_path / "clip"), "--folder_spike", str(tmp_path / "spikes")]
+    sizes = ["--set", "datasets.test.spike_h=8", "datasets.test.spike_w=12"]
+    assert run_test(*flags, *sizes, "--output", str(tmp_path), "--save_result", "--device", "cpu") == 0
+    told = capsys.readouterr().out
+    assert "spikes of 8x12" in told and "threshold 2" in told
+    assert "clip/000: exposed during spike frames 0 to 39, restored at 20" in told
+    restored = frames_in(tmp_path / "guided")
+    assert abs(int(restored["clip/001"].mean()) - 20) <= 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_test("--task", "guided", "--folder_lq", str(tmp_path), "--device", "cuda") == 2
+    assert "--device: this PyTorch finds no cuda device here. Choices: cpu" in capsys.readouterr().err
 
 
 def test_an_odd_clip_of_one_frame_within_memory(tiny: TinyRun, tmp_path: Path) -> None:

@@ -300,3 +300,16 @@ def _digest(parameter: Tensor) -> str:
     """SHA-256 of a tensor's bytes: equal exactly where all bits are, NaN included."""
     flat = parameter.detach().cpu().contiguous().reshape(-1)
     return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+
+
+def device_called(name: str) -> torch.device:
+    """The device that `--device` names.
+
+    Raises:
+        UserError: PyTorch can't compute on it here.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[name]:
+        choices = ", ".join(kind for kind, found in available.items() if found)
+        raise UserError(f"--device: this PyTorch finds no {name} device here. Choices: {choices}.")
+    return torch.device(name)

@@ -5,6 +5,7 @@ with ResultWriter(folder, save_result=True) as writer:
 
 <folder>/<clip>/<frame>.png      every restored frame                     with save_result
 <folder>/<clip>.mp4              input | spikes | restored | sharp        with save_video
+<folder>/<clip>_restored.mp4     the restored frames, with the sound      with save_video
 <folder>/panels/<clip>_<frame>.png   the same of the middle frame
 <folder>/run.json                the frames, and what they are restored with: weights, options, input files
 """
@@ -12,6 +13,7 @@ with ResultWriter(folder, save_result=True) as writer:
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -48,19 +50,27 @@ class ResultWriter:
     Args:
         folder: of the results.
         save_result: write every frame.
-        save_video: write a video of each clip, side by side.
+        save_video: write two videos of each clip: of what is restored, and of input, spikes, restored, sharp.
         fps: of the videos.
+        sound: a video whose sound the restored one takes over; None: no sound.
         resume: frames that are there are finished.
     """
 
     def __init__(
-        self, folder: Path, *, save_result: bool, save_video: bool = False, fps: float = 25.0, resume: bool = False
+        self,
+        folder: Path,
+        *,
+        save_result: bool,
+        save_video: bool = False,
+        fps: float = 25.0,
+        sound: Path | None = None,
+        resume: bool = False,
     ) -> None:
         if resume and not save_result:
             raise UserError("--resume: goes on from the frames that --save_result writes; give both")
         self.folder, self.save_result, self.save_video, self.fps = folder, save_result, save_video, fps
-        self.resume = resume
-        self._video: VideoWriter | None = None
+        self.sound, self.resume = sound, resume
+        self._videos: dict[Path, VideoWriter] = {}
 
     def finished(self, clip: str, frame: str) -> Path | None:
         """The file of a frame that an interrupted run has restored."""
@@ -80,16 +90,21 @@ class ResultWriter:
             name = f"{result.clip}_{result.frame}".replace("/", "_")
             imwrite_rgb(self.folder / "panels" / f"{name}.png", views)
         if views is not None and self.save_video:
-            self._video_of(result.clip).write(views)
+            clip = self.folder / check_relative(result.clip, self.folder)
+            restored = clip.with_name(f"{clip.name}_restored.mp4")
+            self._close_all_but(clip.with_name(f"{clip.name}.mp4"), restored)
+            self._video(clip.with_name(f"{clip.name}.mp4"), None).write(views)
+            self._video(restored, self.sound).write(result.restored)
 
-    def _video_of(self, clip: str) -> VideoWriter:
-        """The video of a clip; that of the clip before is complete."""
-        path = self.folder / f"{check_relative(clip, self.folder)}.mp4"
-        if self._video is not None and self._video.path != path:
-            self._video.close()
-            self._video = None
-        self._video = self._video or VideoWriter(path, self.fps)
-        return self._video
+    def _close_all_but(self, *paths: Path) -> None:
+        """The videos of the clip before are complete."""
+        for path in [path for path in self._videos if path not in paths]:
+            self._videos.pop(path).close()
+
+    def _video(self, path: Path, sound: Path | None) -> VideoWriter:
+        if path not in self._videos:
+            self._videos[path] = VideoWriter(path, self.fps, sound)
+        return self._videos[path]
 
     def __enter__(self) -> "ResultWriter":
         return self
@@ -97,8 +112,9 @@ class ResultWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._video is not None:
-            self._video.__exit__(kind, error, trace)
+        with ExitStack() as stack:  # all are ended, also where one can't be
+            for video in self._videos.values():
+                stack.callback(video.__exit__, kind, error, trace)
 
 
 def check_same_run(

@@ -67,10 +67,13 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         help="how tiles lie: ours [even], or exactly the published tester's",
     )
     parser.add_argument("--max_memory", metavar="10GB", help="the most to use: GPU memory, or the process's on a CPU")
+    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="where to compute [a GPU where there is one]")
     parser.add_argument("--num_workers", type=int, default=0, help="threads that read frames ahead")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
     parser.add_argument("--save_result", action="store_true", help="write every restored frame")
-    parser.add_argument("--save_video", action="store_true", help="write a video of each clip, side by side")
+    parser.add_argument(
+        "--save_video", action="store_true", help="write two videos of each clip: restored, side by side"
+    )
     parser.add_argument("--fps", type=positive_float, help="of these videos [the input's, or 25]")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of --save_result")
     parser.add_argument(
