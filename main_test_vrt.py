@@ -15,6 +15,7 @@ docs/testing.md, docs/evaluation.md.
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from data.spike.sweep import conditions
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
 from models.testing.evaluate import FrameResult, Testing, evaluate, merge_scores
+from utils.evaluation.origin import describe, start_results
 from utils.evaluation.report import Report, find_lpips, training_free
 from utils.evaluation.results import ResultWriter, check_same_run
 from utils.evaluation.scores import Scores
@@ -44,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done, 1 the disk is full, 2 a mistake in flags, options or data, 130 Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     arguments = parse(argv, __doc__ or "")
+    arguments.command = shlex.join(["./svrt", "test", *(sys.argv[1:] if argv is None else argv)])
     go_on = "the same command with --save_result --resume goes on"
     if not arguments.save_result:
         go_on = "nothing is kept to go on from; with --save_result, --resume goes on after the frames that are written"
@@ -81,12 +84,17 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     lock = FolderLock(folder)  # frames and report are of one run
     on_main(lock.acquire, dist)
     on_main(lambda: remove_stale(folder), dist)
+    data = opt.datasets.test.dataroot_lq
+    origin = describe(checkpoint, network, arguments.command, task=opt.task, data=data, tile=opt.val.tile_size)
+    if not arguments.resume:
+        on_main(lambda: start_results(folder, origin), dist)
     if arguments.save_result:
         on_main(lambda: check_same_run(folder, opt, network, clips, testing.amp_dtype, arguments.resume), dist)
 
     network.to(device)
-    size = f"{len(clips.clips)} clips, {sum(map(len, clips.clips))} frames of {opt.datasets.test.dataroot_lq}"
-    notes = [f"checkpoint: {checkpoint}", size, *(clips.assumptions() if hasattr(clips, "assumptions") else [])]
+    origin["data"] += f": {len(clips.clips)} clips, {sum(map(len, clips.clips))} frames"
+    notes = [f"{name}: {value}" for name, value in origin.items()]
+    notes += clips.assumptions() if hasattr(clips, "assumptions") else []
     report = Report(folder, opt.task, notes, clips)
     if dist.is_main:
         print("\n".join(notes), flush=True)

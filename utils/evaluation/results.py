@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from utils.evaluation.frame_result import FrameResult
+from utils.evaluation.origin import weights_digest
 from utils.user_error import UserError
 from utils.utils_file import atomic_write, check_relative, read_json
 from utils.utils_image import imwrite_rgb, panel
@@ -194,10 +195,6 @@ def _names_before(path: Path) -> dict[str, list[str]]:
 def _run(opt: Options, network: nn.Module, test_set: TestSet, amp_dtype: torch.dtype | None) -> dict[str, Any]:
     """Weights, options and input files that decide what a restored frame is."""
     tree: Mapping[str, Any] = options_to_dict(opt)
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     # With tile "auto" the memory decides the tiles.
     kept_in_val = ("max_memory",) if tree["val"].get("tile") == "auto" else ()
     val = {key: value for key, value in tree["val"].items() if key not in WITHOUT_EFFECT or key in kept_in_val}
@@ -212,6 +209,6 @@ def _run(opt: Options, network: nn.Module, test_set: TestSet, amp_dtype: torch.d
         "test": tree["datasets"]["test"],
         "val": val,
         "amp_dtype": str(amp_dtype),
-        "weights": digest.hexdigest(),
+        "weights": weights_digest(network),
         "inputs": {name: content.hexdigest() for name, content in inputs.items()},
     }

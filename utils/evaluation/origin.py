@@ -1,0 +1,88 @@
+"""What results come from, told beside them; results of another origin are moved aside, never mixed or lost.
+
+<folder>/about.json    task, checkpoint and its weights, data, tiles, commit, date, command
+"""
+
+import hashlib
+import json
+import logging
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.user_error import UserError
+from utils.utils_file import atomic_write, read_json
+from utils.utils_lock import NAME as LOCK
+
+logger = logging.getLogger(__name__)
+
+ABOUT = "about.json"
+IDENTITY = ("task", "weights", "data", "tile")
+"""Results that agree in these are the same test again, whose files are replaced."""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def describe(checkpoint: Path, network: nn.Module, command: str, **identity: Any) -> dict[str, str]:
+    """What a test's results come from.
+
+    Args:
+        checkpoint: as named. network: with its weights loaded.
+        command: that was typed.
+        identity: `task`, `data`, `tile`.
+    """
+    return {
+        **{name: str(value) for name, value in identity.items()},
+        "checkpoint": str(checkpoint),
+        "weights": f"SHA-256 {weights_digest(network)}",
+        "commit": commit(),
+        "date": datetime.now().astimezone().isoformat(" ", "seconds"),
+        "command": command,
+    }
+
+
+def start_results(folder: Path, about: Mapping[str, str]) -> None:
+    """Leaves `about` in the folder, and moves what is there of another origin to `<folder>_<date of its last change>`."""
+    found = [path for path in folder.iterdir() if path.name != LOCK] if folder.is_dir() else []
+    if found and not _is_same(folder / ABOUT, about):
+        date, number = f"{datetime.fromtimestamp(folder.stat().st_mtime):%Y%m%d_%H%M%S}", 1
+        while (aside := folder.with_name(f"{folder.name}_{date}{f'_{number}' * (number > 1)}")).exists():
+            number += 1
+        aside.mkdir()
+        for path in found:
+            path.rename(aside / path.name)
+        logger.warning("%s held results of other weights, data or tiles: they are in %s now", folder, aside)
+    with atomic_write(folder / ABOUT) as file:
+        json.dump(dict(about), file, indent=1, ensure_ascii=False)
+
+
+def _is_same(path: Path, about: Mapping[str, str]) -> bool:
+    try:
+        before = read_json(path)
+        return all(before.get(name) == about[name] for name in IDENTITY)
+    except (UserError, OSError, AttributeError):
+        return False
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 of names and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def commit() -> str:
+    """The checkout's commit, "(changed)" after it where tracked files differ; says so where git does not know."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True)
+        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, check=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"
+    return name.stdout.strip() + (" (changed)" if changes.stdout.strip() else "")
