@@ -39,7 +39,10 @@ from utils.utils_dist import attempt, close_dist, device_called, init_dist, on_m
 from utils.utils_file import remove_stale
 from utils.utils_lock import FolderLock
 from utils.utils_option import Options
+from utils.utils_progress import progress
 from utils.utils_signal import exit_on_sigterm
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,8 +105,9 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     def on_frame(result: FrameResult) -> None:
         writer.add(result)
         report.show(result)
+        bar.update()
         if result.index == result.length - 1:
-            print(f"restored {result.clip}: {result.length} frames", flush=True)
+            logger.info("restored %s: %d frames", result.clip, result.length)
 
     def scores_of(clips: Any, **how: Any) -> Scores:
         # The clips are dealt out to the ranks; all have the scores of all.
@@ -115,7 +119,9 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
         assert own is not None
         return merge_scores(own, names, dist)
 
-    with writer:
+    single = testing.center_frame_only  # as where a clip names its target
+    total = sum(1 if single or clip.target else len(clip.frames) for clip in clips.clips)
+    with writer, progress(total, "restoring", "frame") as bar:
         scorer = report.scorer(lpips and lpips.to(device))
         scores = scores_of(clips, on_frame=on_frame, finished=writer.finished, scorer=scorer)
     report.gather(dist)

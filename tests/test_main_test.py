@@ -90,8 +90,8 @@ def test_pictures_and_scores_of_an_experiment(
         assert summary["mean_over_frames"][metric] == pytest.approx(np.mean(values))
         assert summary["clips"][clips[1]][metric] == pytest.approx(np.mean(values[4:]))
     table = capsys.readouterr().out
-    for name in (*clips, "mean over clips", "mean over frames"):
-        means = summary["clips"].get(name) or summary[name.replace(" ", "_")]
+    for name in (*clips, "mean over clips and frames"):
+        means = summary["clips"].get(name) or summary["mean_over_frames"]
         gain = means["psnr"] - means["input_psnr"]
         line = next(line for line in table.splitlines() if line.startswith(name))
         assert line.split()[-6:] == [
@@ -140,6 +140,7 @@ def test_one_tile_is_the_whole_and_tiles_stand_alone(trained: TinyRun, tmp_path:
 def test_without_save_result_there_are_panels_alone(trained: TinyRun, tmp_path: Path) -> None:
     assert trained.test("--output", tmp_path) == 0
     assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == [
+        "about.json",
         "index.html",
         "metrics.csv",
         "metrics.json",

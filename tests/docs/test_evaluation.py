@@ -38,4 +38,4 @@ def test_commands(
     assert re.search(r"threshold, PSNR +network +told +training-free\n1 .*\n2 .*\n4 .*\n\ndrop, PSNR", table)
     page = (repository / "docs" / "evaluation.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:index|metrics|sweep)\.\w+)`", page))
-    assert named == {path.name for path in (tmp_path / "results" / "demo_quickstart").iterdir() if path.is_file()}
+    assert named == {path.name for path in (tmp_path / "results" / "demo_quickstart").iterdir() if path.suffix}

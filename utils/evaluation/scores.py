@@ -84,7 +84,7 @@ class Scores:
 
     def table(self) -> str:
         """PSNR and SSIM of the clips and both means, as aligned text; the gain over the input where that was scored."""
-        rows = {**self.clips(), "mean over clips": self.mean_over_clips(), "mean over frames": self.mean_over_frames()}
+        rows = {**self.clips(), **self._means()}
         columns = [("input PSNR", "input_psnr"), ("input SSIM", "input_ssim")]
         columns += [(METRICS[metric], metric) for metric in ("psnr", "ssim", "psnr_y", "ssim_y")]
         columns = [(title, key) for title, key in columns if key in self.metrics()]
@@ -94,6 +94,13 @@ class Scores:
             lines.append([name, *cells, gain(values)])
         return _aligned(lines)
 
+    def _means(self) -> dict[str, dict[str, float]]:
+        """Both means, or one where tables would show the same twice, as where all clips are of the same length."""
+        clips, frames = self.mean_over_clips(), self.mean_over_frames()
+        if all(format_value(name, clips[name]) == format_value(name, frames.get(name)) for name in clips):
+            return {"mean over clips and frames": clips}
+        return {"mean over clips": clips, "mean over frames": frames}
+
     def method_table(self) -> str:
         """What was scored, a line each, under both means, as aligned text; "" where only the network was."""
         methods = self.methods()
@@ -101,8 +108,8 @@ class Scores:
             return ""
         there = [metric for metric in METRICS if any(key_of(method, metric) in self.metrics() for method in methods)]
         parts = []
-        for title, means in (("over clips", self.mean_over_clips()), ("over frames", self.mean_over_frames())):
-            lines = [[f"mean {title}", *(METRICS[metric] for metric in there)]]
+        for title, means in self._means().items():
+            lines = [[title, *(METRICS[metric] for metric in there)]]
             for method in methods:
                 cells = [format_value(metric, means.get(key_of(method, metric))) for metric in there]
                 lines.append([METHODS[method], *cells])

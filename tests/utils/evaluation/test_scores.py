@@ -124,3 +124,17 @@ def test_methods_side_by_side() -> None:
     ]
     assert frames.splitlines()[-1].split() == ["network", "29.00", "0.2900", "30.00", "0.5800", "0.5000"]
     assert scores(inputs=False).method_table() == ""
+
+
+def test_means_that_are_equal_are_one_table() -> None:
+    """Clips of the same length."""
+    same = Scores(
+        [{"clip": clip, "frame": "0", "psnr": psnr, "input_psnr": 20.0} for clip, psnr in (("a", 30.0), ("b", 32.0))]
+    )
+    assert [line.split("  ")[0] for line in same.table().splitlines()] == [
+        "clip",
+        "a",
+        "b",
+        "mean over clips and frames",
+    ]
+    assert same.method_table().count("mean over") == 1
