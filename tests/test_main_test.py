@@ -172,7 +172,7 @@ def test_folders_of_the_command_line(trained: TinyRun, tmp_path: Path, capsys: p
     assert same(expected, restore(trained, tmp_path / "unscored", *flags))
     assert "PSNR" not in capsys.readouterr().out
     written = {path.name for path in (tmp_path / "unscored" / "tiny").iterdir()}
-    assert written == {"walk", "panels", "run.json", "index.html"}
+    assert written == {"walk", "panels", "run.json", "about.json", "index.html"}
 
 
 def test_center_frame_only(trained: TinyRun, tmp_path: Path) -> None:

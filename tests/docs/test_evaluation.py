@@ -37,5 +37,5 @@ def test_commands(
     table = capsys.readouterr().out
     assert re.search(r"threshold, PSNR +network +told +training-free\n1 .*\n2 .*\n4 .*\n\ndrop, PSNR", table)
     page = (repository / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:index|metrics|sweep)\.\w+)`", page))
+    named = set(re.findall(r"`((?:about|index|metrics|sweep)\.\w+)`", page))
     assert named == {path.name for path in (tmp_path / "results" / "demo_quickstart").iterdir() if path.suffix}
