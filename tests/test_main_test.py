@@ -140,6 +140,7 @@ def test_one_tile_is_the_whole_and_tiles_stand_alone(trained: TinyRun, tmp_path:
 def test_without_save_result_there_are_panels_alone(trained: TinyRun, tmp_path: Path) -> None:
     assert trained.test("--output", tmp_path) == 0
     assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == [
+        "LOCK",
         "about.json",
         "index.html",
         "metrics.csv",
@@ -172,7 +173,7 @@ def test_folders_of_the_command_line(trained: TinyRun, tmp_path: Path, capsys: p
     assert same(expected, restore(trained, tmp_path / "unscored", *flags))
     assert "PSNR" not in capsys.readouterr().out
     written = {path.name for path in (tmp_path / "unscored" / "tiny").iterdir()}
-    assert written == {"walk", "panels", "run.json", "about.json", "index.html"}
+    assert written == {"walk", "panels", "run.json", "about.json", "index.html", "LOCK"}
 
 
 def test_center_frame_only(trained: TinyRun, tmp_path: Path) -> None:

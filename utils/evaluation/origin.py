@@ -46,7 +46,7 @@ def describe(checkpoint: Path, network: nn.Module, command: str, **identity: Any
 
 
 def start_results(folder: Path, about: Mapping[str, str]) -> None:
-    """Leaves `about` in the folder, and moves what is there of another origin to `<folder>_<date of its last change>`."""
+    """Leaves `about` in the folder; what another test left there is moved to `<folder>_<date of its last change>`."""
     found = [path for path in folder.iterdir() if path.name != LOCK] if folder.is_dir() else []
     if found and not _is_same(folder / ABOUT, about):
         date, number = f"{datetime.fromtimestamp(folder.stat().st_mtime):%Y%m%d_%H%M%S}", 1
