@@ -15,23 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.backends import attention, eager  # noqa: F401  (register their back ends)
-from models.layers.backends.attention_backend import (
-    ATTENTION_BACKENDS,
-    AttentionBackend,
-    choose_backend,
-    compute_dtype,
-)
+from models.layers.backends import eager, flex, sdpa  # noqa: F401  (register their back ends)
+from models.layers.backends.backend import AUTO, backend_fault, choose_backend, compute_dtype
 from models.layers.backends.cpu import native_attention  # noqa: F401
 from models.layers.backends.triton import backend as triton_backend  # noqa: F401
-from models.layers.ops.few_frames import at_once, few_frames, joined, plus
+from models.layers.ops import chunks
+from models.layers.ops.chunks import add_to, in_chunks, over_frames
 from models.layers.ops.flow_warp import flow_warp_nearest4, neighbour_flows
 from models.layers.ops.frame_conv import RGB, WARPED_COPIES, FrameConv, Upsample, widen_conv_first
 from models.layers.vrt.arguments import RULES, STAGE_COUNT
-from models.layers.vrt.blocks import RTMSA
+from models.layers.vrt.executor import Executor
 from models.layers.vrt.spynet import SpyNet
-from models.layers.vrt.stage import Stage
-from models.layers.vrt.window_attention import WindowCodes
+from models.layers.vrt.stage import RTMSA, Stage
+from models.layers.vrt.window_attention import BlockSettings, WindowCodes
 from models.layers.vrt.window_layout import Size3, WindowLayouts
 from utils.user_error import UserError
 from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
@@ -75,8 +71,9 @@ class VRT(nn.Module):
             same result), except in stages or groups whose position in `depths` is in `no_checkpoint_attn_blocks` or
             `no_checkpoint_ffn_blocks`.
         use_checkpoint_align: the same for the alignment of neighbouring frames, in all stages.
-        attention_backend: how attention is computed (`models/layers/backends/attention_backend.py`); "auto": the
-            fastest that runs on the input's device. May be changed later by setting the attribute of this name.
+        compute_backend: how blocks and alignment are computed, a name of `COMPUTE_BACKENDS`
+            (`models/layers/backends/backend.py`); "auto": the fastest that runs on the input's device. May be changed
+            later by setting the attribute of this name.
 
     Raises:
         UserError: arguments that do not fit together.
@@ -108,14 +105,14 @@ class VRT(nn.Module):
         no_checkpoint_attn_blocks: Sequence[int] = (),
         no_checkpoint_ffn_blocks: Sequence[int] = (),
         use_checkpoint_align: bool = False,
-        attention_backend: str = "auto",
+        compute_backend: str = AUTO,
     ) -> None:
         raise_faults("netG.", self.faults(locals()))
         super().__init__()
         self.in_chans, self.out_chans, self.upscale = in_chans, out_chans, upscale
         self.pa_frames, self.nonblind_denoising = pa_frames, nonblind_denoising
         self.clip_frames = img_size[0]
-        self.attention_backend: str = attention_backend
+        self.compute_backend = compute_backend
         dim, body_dim = embed_dims[0], embed_dims[-1]
 
         self.conv_first = FrameConv(in_chans * (WARPED_COPIES if pa_frames else 1) + nonblind_denoising, dim)
@@ -128,33 +125,32 @@ class VRT(nn.Module):
         ends = [0, *accumulate(depths)]
         drop_paths = torch.linspace(0, drop_path_rate, ends[-1], device="cpu").tolist()
 
-        def common(i: int) -> dict:
-            """Arguments that stages and groups share, for position i of `depths`."""
-            return {
-                "dim": embed_dims[i],
-                "depth": depths[i],
-                "num_heads": num_heads[i],
-                "drop_paths": drop_paths[ends[i] : ends[i + 1]],
-                "mlp_ratio": mlp_ratio,
-                "qkv_bias": qkv_bias,
-                "qk_scale": qk_scale,
-                "checkpoint_attn": use_checkpoint_attn and i not in no_checkpoint_attn_blocks,
-                "checkpoint_ffn": use_checkpoint_ffn and i not in no_checkpoint_ffn_blocks,
-            }
+        def settings(i: int) -> BlockSettings:
+            """Of the blocks at position i of `depths`."""
+            return BlockSettings(
+                dim=embed_dims[i],
+                num_heads=num_heads[i],
+                drop_paths=tuple(drop_paths[ends[i] : ends[i + 1]]),
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                qk_scale=qk_scale,
+                checkpoint_attn=use_checkpoint_attn and i not in no_checkpoint_attn_blocks,
+                checkpoint_ffn=use_checkpoint_ffn and i not in no_checkpoint_ffn_blocks,
+            )
 
         def stage(i: int) -> Stage:
             resize, scale = STAGES[i]
             return Stage(
-                embed_dims[max(i - 1, 0)], pair_codes=pair_codes, window_codes=window_codes, resize=resize, scale=scale,
+                embed_dims[max(i - 1, 0)], settings(i), pair_codes, window_codes, resize=resize, scale=scale,
                 pa_frames=pa_frames, deformable_groups=deformable_groups, mul_attn_ratio=mul_attn_ratio,
-                checkpoint_align=use_checkpoint_align, **common(i),
+                checkpoint_align=use_checkpoint_align,
             )  # fmt: skip
 
         self.stage1, self.stage2, self.stage3, self.stage4 = stage(0), stage(1), stage(2), stage(3)
         self.stage5, self.stage6, self.stage7 = stage(4), stage(5), stage(6)
         self.stage8 = nn.ModuleList([nn.Sequential(nn.Identity(), nn.LayerNorm(dim), nn.Linear(dim, body_dim))])
         for i in range(len(STAGES), len(depths)):
-            self.stage8.append(RTMSA(codes=frame_codes if i in indep_reconsts else window_codes, **common(i)))
+            self.stage8.append(RTMSA(settings(i), frame_codes if i in indep_reconsts else window_codes))
         self.norm = nn.LayerNorm(body_dim)
         self.conv_after_body = nn.Linear(body_dim, dim)
 
@@ -164,10 +160,9 @@ class VRT(nn.Module):
     def faults(arguments: Mapping[str, Any]) -> Faults:
         """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
         yield from check_rules(RULES, arguments)
-        name = arguments.get("attention_backend", "auto")
-        unknown = None if name == "auto" else ATTENTION_BACKENDS.name_fault(name)
+        unknown = backend_fault(arguments.get("compute_backend", AUTO))
         if unknown is not None:
-            yield "attention_backend", unknown
+            yield "compute_backend", unknown
 
     def _add_reconstruction(self, dim: int) -> None:
         """The layers from features with `dim` channels to the output."""
@@ -216,40 +211,39 @@ class VRT(nn.Module):
     def _restore(self, x: Tensor, fuse: Fuse | None) -> Tensor:
         """Deblurring, denoising, super-resolution: (B, T, C, H, W) to (B, T, out_chans, H*upscale, W*upscale)."""
         x, noise = x[:, :, : self.in_chans], x[:, :, self.in_chans :]
-        rgb = x[:, :, :RGB]
-        flows = self.spynet(rgb) if x.shape[1] > 1 else [None] * 4
-        backend = self._backend(x)
+        rgb = x[:, :, :RGB]  # (B, T, 3, H, W)
+        flows = self.spynet(rgb) if x.shape[1] > 1 else [None] * 4  # (2, B, T-1, 2, H/s, W/s) for s = 1, 2, 4, 8
         orders = [None if level is None else neighbour_flows(level, self.pa_frames // 2) for level in flows]
-        # Not held here: the fusion may replace it.
-        features = self._body(self._shallow(x, flows[0], noise, backend.plain), orders, fuse, backend)
+        executor = self._executor(x)
+        # No variable holds conv_first's output: the fusion may replace it, and its memory is then given back.
+        features = self._body(self._shallow(x, flows[0], noise, executor), orders, fuse, executor)  # (B, T, H, W, C)
         if self.upscale == 1:
-            return few_frames(self._picture, features) + rgb
+            return over_frames(self._picture, features) + rgb  # (B, T, out_chans, H, W)
         size = [length * self.upscale for length in x.shape[-2:]]
         skip = F.interpolate(rgb.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
         widening = RECONSTRUCTION_CHANNELS * self.upscale**2 / features.shape[-1]
-        return few_frames(self._picture, features, widening) + skip.unflatten(0, x.shape[:2])
+        return over_frames(self._picture, features, widening) + skip.unflatten(0, x.shape[:2])
 
     def _picture(self, features: Tensor) -> Tensor:
         """Features (B, T, H, W, C) to what is added to the picture, (B, T, out_chans, H*upscale, W*upscale)."""
-        images = features.flatten(0, 1).permute(0, 3, 1, 2)
+        images = features.flatten(0, 1).permute(0, 3, 1, 2)  # (B*T, C, H, W)
         if self.upscale > 1:
-            images = self.upsample(self.conv_before_upsample(images))
+            images = self.upsample(self.conv_before_upsample(images))  # (B*T, 64, H*upscale, W*upscale)
         return self.conv_last(images).unflatten(0, features.shape[:2])
 
     def _interpolate(self, x: Tensor, fuse: Fuse | None) -> Tensor:
         """Frame interpolation: (B, T, C, H, W) without its mean to (B, out_chans/3, 3, H, W)."""
-        backend = self._backend(x)
-        shallow = self.conv_first(x.flatten(0, 1), backend.plain).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
-        features = self._body(shallow, [None] * 4, fuse, backend).permute(0, 1, 4, 2, 3)
-        features = F.leaky_relu(self.linear_fuse(features.flatten(1, 2)), 0.2)
+        executor = self._executor(x)
+        images = executor.convolve(self.conv_first, x.flatten(0, 1))  # (B*T, C', H, W)
+        shallow = images.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])  # (B, T, H, W, C')
+        features = self._body(shallow, [None] * 4, fuse, executor).permute(0, 1, 4, 2, 3)  # (B, T, C', H, W)
+        features = F.leaky_relu(self.linear_fuse(features.flatten(1, 2)), 0.2)  # (B, 64, H, W)
         return self.conv_last(F.pad(features, (3, 3, 3, 3), mode="reflect")).unflatten(1, (-1, RGB))
 
-    def _backend(self, x: Tensor) -> AttentionBackend:
-        return choose_backend(self.attention_backend, x.device, compute_dtype(x))
+    def _executor(self, x: Tensor) -> Executor:
+        return choose_backend(self.compute_backend, x.device, compute_dtype(x))
 
-    def _body(
-        self, shallow: Tensor, flows: Sequence[Tensor | None], fuse: Fuse | None, backend: AttentionBackend
-    ) -> Tensor:
+    def _body(self, shallow: Tensor, flows: Sequence[Tensor | None], fuse: Fuse | None, executor: Executor) -> Tensor:
         """What follows conv_first, up to conv_after_body: features (B, T, H, W, C) to the same shape.
 
         Args:
@@ -260,55 +254,59 @@ class VRT(nn.Module):
             shallow = fuse(0, shallow)
         x, encoded = shallow, []
         for i, stage in enumerate((self.stage1, self.stage2, self.stage3, self.stage4)):
-            x = stage(x, flows[i], layouts, backend)
+            x = stage(x, flows[i], layouts, executor)  # (B, T, H / 2**i, W / 2**i, C)
             if fuse is not None:
                 x = fuse(i + 1, x)
             encoded.append(x)
-        x = self.stage5(encoded.pop(), flows[2], layouts, backend)
-        x = self.stage6(plus(x, encoded.pop()), flows[1], layouts, backend)
-        x = self.stage7(plus(x, encoded.pop()), flows[0], layouts, backend)
-        x = few_frames(self.stage8[0], plus(x, encoded.pop()))
+        x = self.stage5(encoded.pop(), flows[2], layouts, executor)  # (B, T, H/4, W/4, C)
+        x = self.stage6(add_to(x, encoded.pop()), flows[1], layouts, executor)  # (B, T, H/2, W/2, C)
+        x = self.stage7(add_to(x, encoded.pop()), flows[0], layouts, executor)  # (B, T, H, W, C)
+        x = over_frames(self.stage8[0], add_to(x, encoded.pop()))  # (B, T, H, W, C of the body)
         for group in self.stage8[1:]:
-            x = group(x, layouts, backend)
-        return plus(few_frames(lambda part: self.conv_after_body(self.norm(part)), x), shallow)
+            x = group(x, layouts, executor)  # (B, T, H, W, C of the body)
+        return add_to(over_frames(lambda frames: self.conv_after_body(self.norm(frames)), x), shallow)
 
-    def _shallow(self, x: Tensor, flows: Tensor | None, noise: Tensor, plain: bool) -> Tensor:
-        """conv_first of frames (B, T, C, H, W) and what is near them in the neighbouring ones: (B, T, H, W, C').
+    def _shallow(self, x: Tensor, flows: Tensor | None, noise: Tensor, executor: Executor) -> Tensor:
+        """conv_first of frames (B, T, C, H, W) and their neighbours' nearest pixels: (B, T, H, W, C').
 
         Args:
             flows: see `_with_neighbours`.
             noise: (B, T, 0 or 1, H, W).
         """
-        count = x.shape[1]
-        few = at_once(x, max(self.conv_first.in_channels, self.conv_first.out_channels) * x[:, 0, 0].numel())
-        if plain or torch.is_grad_enabled() or few >= count:
-            few = count
 
-        def some(start: int) -> Tensor:
-            stop = min(start + few, count)
-            low, high = max(start - 1, 0), min(stop + 1, count)
-            near = self._with_neighbours(x[:, low:high], None if flows is None else flows[:, :, low : high - 1])
-            frames = [part[:, start - low : stop - low] for part in near]
-            images = torch.cat((*frames, noise[:, start:stop]), 2).flatten(0, 1)
-            return self.conv_first(images, plain).permute(0, 2, 3, 1).unflatten(0, (x.shape[0], -1))
+        def convolve(frames: slice) -> Tensor:
+            seen = torch.cat(
+                (*self._with_neighbours(x, flows, frames), noise[:, frames]), 2
+            )  # (B, t, 9*C + noise, H, W)
+            images = executor.convolve(self.conv_first, seen.flatten(0, 1))  # (B*t, C', H, W)
+            return images.permute(0, 2, 3, 1).unflatten(0, seen.shape[:2])  # (B, t, H, W, C')
 
-        return some(0) if few == count else joined(map(some, range(0, count, few)), count, 1)
+        count, widest = x.shape[1], max(self.conv_first.in_channels, self.conv_first.out_channels)
+        step = chunks.FRAMES.items(x, widest * x[:, 0, 0].numel() * x.element_size()) if executor.chunked else count
+        return in_chunks(convolve, count, step, dim=1)
 
     @staticmethod
-    def _with_neighbours(x: Tensor, flows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, C, H, W) and, of the next and of the previous frame, the four pixels nearest to where the flow
-        points, (B, T, 4*C, H, W); zeros where there is no such frame.
+    def _with_neighbours(x: Tensor, flows: Tensor | None, frames: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Some frames of a clip, and the pixels of their next and previous frames nearest to where the flow points.
 
         Args:
+            x: (B, T, C, H, W).
             flows: (2, B, T-1, 2, H, W), or None for a single frame.
+            frames: which t of the T frames.
+
+        Returns:
+            (B, t, C, H, W), and four pixels of each neighbour, (B, t, 4*C, H, W); zeros where there is no such frame.
         """
         if flows is None:
-            nothing = x.new_zeros(*x.shape[:2], 4 * x.shape[2], *x.shape[3:])
-            return x, nothing, nothing
-        others = torch.stack((x[:, 1:], x[:, :-1]))
-        corners = flow_warp_nearest4(others.flatten(0, 2), flows.flatten(0, 2)).unflatten(0, others.shape[:3])
-        whole = (0, 0, 0, 0, 0, 0)
-        return x, F.pad(corners[0], (*whole, 0, 1)), F.pad(corners[1], (*whole, 1, 0))
+            zeros = x.new_zeros(*x.shape[:2], 4 * x.shape[2], *x.shape[3:])
+            return x, zeros, zeros
+        first, last = max(frames.start - 1, 0), min(frames.stop + 1, x.shape[1])
+        clip, flows = x[:, first:last], flows[:, :, first : last - 1]  # the frames and the neighbours of their ends
+        neighbours = torch.stack((clip[:, 1:], clip[:, :-1])).flatten(0, 2)  # (2*B*(t'-1), C, H, W)
+        corners = flow_warp_nearest4(neighbours, flows.flatten(0, 2))  # (2*B*(t'-1), 4*C, H, W)
+        ahead, behind = corners.unflatten(0, flows.shape[:3])  # (B, t'-1, 4*C, H, W) each
+        frame, own = (0, 0, 0, 0, 0, 0), slice(frames.start - first, frames.stop - first)
+        return clip[:, own], F.pad(ahead, (*frame, 0, 1))[:, own], F.pad(behind, (*frame, 1, 0))[:, own]
 
     def _check_input(self, x: Tensor) -> None:
         channels = self.in_chans + self.nonblind_denoising

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.layers.ops.few_frames import plus
+from models.layers.ops.chunks import add_to
 from models.layers.spike.spike_encoder3d import SpikeEncoder3D, registers
 from models.network_vrt import SIZE_MULTIPLE, VRT
 from utils.user_error import UserError
@@ -89,8 +89,8 @@ class VRTWithSpike(nn.Module):
 
         def fuse(stage: int, features: Tensor) -> Tensor:
             if stage == 0:
-                return plus(self.early_fusion(pyramid[0]), features)
-            # Each scale is needed once more, and goes.
+                return add_to(self.early_fusion(pyramid[0]), features)
+            # Each scale is used for the last time here, so its memory is given back.
             return self.fusion(stage - 1, features, pyramid.pop(0))
 
         return self.vrt(x, fuse)

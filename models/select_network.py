@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 import models.losses  # noqa: F401  registers the losses: whoever reads options needs their keys too
-from models.layers.ops.zero_start import zero_start
+from models.layers.ops.linear import zero_start
 from models.layers.spike.spike_encoder3d import SCALES, SpikeEncoder3D
 from models.layers.spike.temporal_attention import SpikeTemporalSA
 from models.network_guided import Guided  # noqa: F401  registers by being imported

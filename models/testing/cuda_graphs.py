@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.layers.ops.processor import processor
+from models.layers.ops.chunks import processor
 from utils.utils_memory import give_back_memory
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models.layers.ops.processor import laid_out_for
+from models.layers.ops.chunks import laid_out_for
 from models.model_base import Batch, ModelBase
 from utils.utils_dist import Dist
 

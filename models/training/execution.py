@@ -9,8 +9,7 @@ import shutil
 import torch
 from torch import nn
 
-from models.layers.spike.temporal_attention import TemporalBlock
-from models.layers.vrt.blocks import TMSA
+from models.layers.ops.compiled import CompiledBlock
 from utils.user_error import UserError
 
 logger = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ def compile_blocks(network: nn.Module) -> None:
         raise UserError("train.compile: torch.compile needs a C++ compiler; install g++, or set train.compile=false")
     # The blocks' graphs are smaller than DDP's buckets: cutting them further would only forbid recomputing in them.
     torch._dynamo.config.optimize_ddp = False
-    blocks = [module for module in network.modules() if isinstance(module, (TMSA, TemporalBlock))]
+    blocks = [module for module in network.modules() if isinstance(module, CompiledBlock)]
     for block in blocks:
         block.compile(backend=BACKEND, dynamic=False, recompile_limit=_MAX_GRAPHS)
     logger.info("train.compile: %d blocks are compiled in the first step, which takes minutes", len(blocks))

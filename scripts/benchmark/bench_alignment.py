@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.backends.attention_backend import AttentionBackend
+from models.layers.backends.backend import Backend
 from models.layers.backends.triton import alignment as triton_alignment
 from models.layers.backends.triton import deform as triton_deform
 from models.layers.backends.triton.backend import TritonBackend
@@ -81,19 +81,17 @@ class AlignmentProblem(Problem):
         flows = smooth(2, batch, frames - 1, case.pa_frames // 2, 2, height, width) * 4
         super().__init__(self.alignment, [x.to(device), flows.to(device)], triton_deform)
 
-    def apply(self, backend: AttentionBackend) -> Tensor:
+    def apply(self, backend: Backend) -> Tensor:
         """See `Problem.apply`. Triton's kernels run or fail: nothing stands in for them."""
         x, flows = self.inputs
         if isinstance(backend, TritonBackend):
             return torch.stack(triton_alignment.align(self.alignment, x, flows))
-        aligned = backend.align(self.alignment, x, flows)
-        if torch.is_grad_enabled():
-            ((_, *directions),) = aligned
-            return torch.stack(directions)
+        if torch.is_grad_enabled() or not backend.chunked:
+            return torch.stack(backend.align_clip(self.alignment, x, flows))
         out = x.new_empty(2, *x.shape)
-        for part, *directions in aligned:
+        for chunk, *directions in backend.align_chunks(self.alignment, x, flows):
             for to, direction in zip(out, directions, strict=True):
-                to[part] = direction
+                to[chunk] = direction
         return out
 
     def error(self, got: Tensor, exact: Tensor) -> float:

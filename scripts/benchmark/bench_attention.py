@@ -38,13 +38,14 @@ import torch
 from torch import Tensor, nn
 
 import models.network_vrt  # noqa: F401  (registers the back ends)
-from models.layers.backends import eager
-from models.layers.backends.attention_backend import ATTENTION_BACKENDS, AttentionBackend, TokenBackend, WindowBackend
+from models.layers.backends.backend import COMPUTE_BACKENDS, Backend
+from models.layers.backends.token_backend import TokenBackend
 from models.layers.backends.triton import attention as triton_attention
 from models.layers.backends.triton import mlp as triton_mlp
 from models.layers.backends.triton.attention import Tiles
-from models.layers.vrt.blocks import GatedMlp
-from models.layers.vrt.window_attention import WindowAttention, WindowCodes
+from models.layers.backends.window_backend import WindowBackend
+from models.layers.vrt.blocks import TMSA
+from models.layers.vrt.window_attention import BlockSettings, WindowAttention, WindowCodes
 from models.layers.vrt.window_layout import Size3, from_windows, to_windows, window_layout
 from utils.user_error import UserError
 from utils.utils_cli import run_command
@@ -80,7 +81,7 @@ class Contender:
     """A back end, and the tiles to use in place of its own choice."""
 
     name: str
-    backend: AttentionBackend
+    backend: Backend
     tiles: Tiles | None = None
 
     def choosing(self, operators: ModuleType) -> AbstractContextManager:
@@ -106,7 +107,7 @@ class Problem(ABC):
         self.factor: Tensor | None = None
 
     @abstractmethod
-    def apply(self, backend: AttentionBackend) -> Tensor:
+    def apply(self, backend: Backend) -> Tensor:
         """The result for `inputs`."""
 
     def error(self, got: Tensor, exact: Tensor) -> float:
@@ -131,7 +132,7 @@ class Problem(ABC):
         self.module.double()
         self.inputs = [x.detach().double().requires_grad_() for x in inputs]
         try:
-            return self.run(Contender("eager", ATTENTION_BACKENDS.get("eager")()), step, half=False)
+            return self.run(Contender("eager", COMPUTE_BACKENDS.get("eager")()), step, half=False)
         finally:
             self.module.float()
             self.inputs = inputs
@@ -143,25 +144,23 @@ class AttentionProblem(Problem):
     def __init__(self, case: Case, size: Size3, batch: int, device: torch.device) -> None:
         torch.manual_seed(0)
         codes = WindowCodes(case.window, case.dim if case.mutual else 0)
-        self.norm, self.attention = nn.LayerNorm(case.dim), WindowAttention(case.dim, 6, codes, mutual=case.mutual)
+        self.norm = nn.LayerNorm(case.dim)
+        self.attention = WindowAttention(BlockSettings(case.dim, 6, ()), codes, mutual=case.mutual)
         nn.init.normal_(self.attention.relative_position_bias_table)
         shift = tuple(length // 2 * case.shifted for length in case.window)
         self.layout = window_layout(batch, size, case.window, shift, pairs=case.mutual, device=device)  # type: ignore[arg-type]
         x, modules = torch.randn(batch * math.prod(size), case.dim), nn.ModuleList([self.norm, self.attention])
         super().__init__(modules.to(device), [x.to(device)], triton_attention)
 
-    def apply(self, backend: AttentionBackend) -> Tensor:
+    def apply(self, backend: Backend) -> Tensor:
         """See `Problem.apply`: tokens (B*T*H*W, C) to what a block adds to them, as `TMSA` does it."""
         (x,), layout = self.inputs, self.layout
         if isinstance(backend, TokenBackend):
             return backend.attend_half(self.norm, self.attention, x, layout)
         assert isinstance(backend, WindowBackend)
-        windows = self.norm(to_windows(x, layout))
-        if layout.padding is not None:
-            windows = windows.masked_fill(layout.padding[:, None], 0)
-        kinds = [kind for kind, _ in layout.segments]
-        biases = self.attention.biases(layout.window, kinds, backend.keys_first)
-        return from_windows(self.attention(windows, layout.window, layout.segments, biases, backend.attend), layout)
+        rows = layout.zero_padding(self.norm(to_windows(x, layout)))
+        biases = self.attention.biases(layout.window, layout.kinds, backend.keys_first)
+        return from_windows(self.attention(rows, layout, biases, backend.attend), layout)
 
 
 def attention_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, Problem]]:
@@ -175,18 +174,18 @@ class MlpProblem(Problem):
 
     def __init__(self, channels: int, size: Size3, batch: int, device: torch.device) -> None:
         torch.manual_seed(0)
-        self.norm, self.mlp = nn.LayerNorm(channels), GatedMlp(channels, 2 * channels, channels)
-        x, modules = torch.randn(batch * math.prod(size), channels), nn.ModuleList([self.norm, self.mlp])
+        self.block = TMSA(BlockSettings(channels, 1, ()), WindowCodes((1, 1, 1)))
+        x, modules = torch.randn(batch * math.prod(size), channels), nn.ModuleList([self.block.norm2, self.block.mlp])
         super().__init__(modules.to(device), [x.to(device)], triton_mlp)
 
-    def apply(self, backend: AttentionBackend) -> Tensor:
-        """See `Problem.apply`: tokens (B*T*H*W, C) behind attention to a block's result, as `TMSA` does it."""
+    def apply(self, backend: Backend) -> Tensor:
+        """See `Problem.apply`: tokens (B*T*H*W, C) behind attention to a block's result."""
         (x,) = self.inputs
-        added = backend.add_mlp(self.norm, self.mlp, x, None) if isinstance(backend, TokenBackend) else None
-        if added is not None:
-            return added
-        y = self.norm(x)
-        return x + (eager.gated_mlp(self.mlp, y) if backend.plain else self.mlp(y))
+        # Without gradients the result may be written into the tokens, which the next pass takes again.
+        x = x if torch.is_grad_enabled() else x.clone()
+        return (
+            backend.add_mlp(self.block, x, None) if isinstance(backend, TokenBackend) else self.block.add_mlp(x, None)
+        )
 
 
 def mlp_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, Problem]]:
@@ -239,7 +238,7 @@ def contenders(names: str, tiles: str | None, tiled: str, device: torch.device, 
     """
     found = []
     for name in names.split(","):
-        backend = ATTENTION_BACKENDS.get(name)()
+        backend = COMPUTE_BACKENDS.get(name)()
         reason = backend.refusal(device, dtype)
         if reason is not None:
             raise UserError(f"--compare {name}: {reason}")
@@ -251,7 +250,7 @@ def contenders(names: str, tiles: str | None, tiled: str, device: torch.device, 
             raise UserError(f"--tiles {text}: ROWSxCOLUMNSxWARPSxSTAGES, such as 64x64x4x2") from None
         if min(rows, columns) < 16 or any(n & (n - 1) for n in (rows, columns, warps)):
             raise UserError(f"--tiles {text}: rows, columns and warps are powers of two, rows and columns at least 16")
-        backend = ATTENTION_BACKENDS.get(tiled)()
+        backend = COMPUTE_BACKENDS.get(tiled)()
         found.append(Contender(f"{tiled} {text}", backend, Tiles(rows, columns, warps, stages)))
     return found
 

@@ -225,7 +225,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compare",
         default="eager,sdpa",
-        help="values of netG.attention_backend, with commas between; VALUE+graphs: by CUDA graphs",
+        help="values of netG.compute_backend, with commas between; VALUE+graphs: by CUDA graphs",
     )
     parser.add_argument("--size", default="6x64x64", help="FRAMESxHEIGHTxWIDTH")
     parser.add_argument("--batch", type=int, default=1)

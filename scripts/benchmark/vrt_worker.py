@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
-from models.layers.backends.attention_backend import ATTENTION_BACKENDS
+from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.network_vrt import VRT
 from models.select_network import define_G
 from models.testing.cuda_graphs import GraphedNetwork
@@ -36,7 +36,7 @@ class Variant:
     """What is measured.
 
     Attributes:
-        recipe: option file. overrides: of its options, KEY=VALUE. backend: `netG.attention_backend`; with
+        recipe: option file. overrides: of its options, KEY=VALUE. backend: `netG.compute_backend`; with
             `GRAPHS` behind it, passes are replayed from a CUDA graph, as `val.cuda_graphs` does it.
         size: (frames, height, width). batch: clips. step: forward and backward pass and optimizer instead of forward.
         device: "cpu" or "cuda". precision: "fp32", "tf32" or "bf16" (autocast). compile: as `train.compile`.
@@ -71,12 +71,12 @@ class Workload:
         backend = variant.backend.removesuffix(GRAPHS)
         if backend != "auto":
             dtype = torch.bfloat16 if variant.precision == "bf16" else torch.float32
-            reason = ATTENTION_BACKENDS.get(backend)().refusal(self.device, dtype)
+            reason = COMPUTE_BACKENDS.get(backend)().refusal(self.device, dtype)
             if reason is not None:  # what takes its place must not be measured under its name
                 raise UserError(f"it can't run here: {reason}")
         for module in network.modules():
             if isinstance(module, VRT):
-                module.attention_backend = backend
+                module.compute_backend = backend
         self.network = network.to(self.device).train(variant.step)
         self.graphed = None if backend == variant.backend else GraphedNetwork(self.network)
         if variant.compile:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  registers by being imported
-from models.layers.ops.zero_start import zero_start
+from models.layers.ops.linear import zero_start
 from models.select_network import define_G
 from utils.utils_option import Options, load_options
 from utils.utils_registry import FUSIONS, NETWORKS

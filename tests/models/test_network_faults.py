@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import data.select_dataset  # noqa: F401  registers the data sets
-from models.layers.backends.attention_backend import ATTENTION_BACKENDS
+from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.layers.backends.eager import EagerBackend
 from models.network_vrt import VRT
 from models.select_network import define_G, vrt_with_spike
@@ -42,7 +42,7 @@ FAULTS: list[tuple[str, Any]] = [
     ("deformable_groups", 7),
     ("deformable_groups", 0),
     ("deformable_groups", -2),
-    ("attention_backend", "flesh"),
+    ("compute_backend", "flesh"),
 ]
 SPIKE_FAULTS: list[tuple[str, Any]] = [
     ("spike_bins", 0),
@@ -107,7 +107,7 @@ def test_three_entries_are_told_with_the_rest(repository: Path) -> None:
 
 
 def test_a_registered_back_end_is_reachable_by_its_name(repository: Path) -> None:
-    @ATTENTION_BACKENDS.register("of_a_test")
+    @COMPUTE_BACKENDS.register("of_a_test")
     class OfATest(EagerBackend):
         """Eager under another name."""
 
@@ -118,7 +118,7 @@ def test_a_registered_back_end_is_reachable_by_its_name(repository: Path) -> Non
             "netG.num_heads=[2,2,2,2,2,2,2,2]",
         ]
         more = ["netG.indep_reconsts=[]", "netG.deformable_groups=2", "netG.spynet_path=null"]
-        opt = load_options(repository / f"{RECIPES}.json", [*small, *more, "netG.attention_backend=of_a_test"])
-        assert define_G(opt.netG).attention_backend == "of_a_test"
+        opt = load_options(repository / f"{RECIPES}.json", [*small, *more, "netG.compute_backend=of_a_test"])
+        assert define_G(opt.netG).compute_backend == "of_a_test"
     finally:
-        ATTENTION_BACKENDS._parts.pop("of_a_test")
+        COMPUTE_BACKENDS._parts.pop("of_a_test")

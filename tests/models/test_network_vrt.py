@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 import models.network_vrt as network_vrt
 from models.layers.ops import deform_conv
+from models.layers.ops.chunks import laid_out_for
 from models.layers.ops.flow_warp import flow_warp, flow_warp_nearest4
-from models.layers.ops.processor import laid_out_for
-from models.layers.vrt import alignment as parallel_warping
-from models.layers.vrt import spynet
+from models.layers.vrt import alignment, spynet
 from models.network_vrt import VRT
 from tests.models.vrt_cases import SMALL, small_vrt
 from utils.utils_registry import NETWORKS
@@ -84,8 +83,8 @@ def test_one_warp_and_one_deformable_convolution_per_stage(pa_frames: int, monke
     def counting(name, function):  # type: ignore[no-untyped-def]
         return lambda x, *args: (calls[name].append(x.shape[0]), function(x, *args))[1]
 
-    monkeypatch.setattr(parallel_warping, "deform_conv3x3", counting("deform", deform_conv.deform_conv3x3))
-    monkeypatch.setattr(parallel_warping, "flow_warp", counting("warp", flow_warp))
+    monkeypatch.setattr(alignment, "deform_conv3x3", counting("deform", deform_conv.deform_conv3x3))
+    monkeypatch.setattr(alignment, "flow_warp", counting("warp", flow_warp))
     monkeypatch.setattr(network_vrt, "flow_warp_nearest4", counting("image", flow_warp_nearest4))
     monkeypatch.setattr(spynet, "flow_warp", counting("level", flow_warp))
     reach = pa_frames // 2
@@ -182,7 +181,7 @@ def test_bfloat16_autocast_keeps_flow_grids_and_offsets_in_float32(monkeypatch: 
         return deform_conv.deform_conv3x3(source, offset, mask, weight, bias)
 
     monkeypatch.setattr(F, "grid_sample", grid_sample)
-    monkeypatch.setattr(parallel_warping, "deform_conv3x3", deform)
+    monkeypatch.setattr(alignment, "deform_conv3x3", deform)
     network.spynet.register_forward_hook(lambda module, args, result: flows.append(result))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = network(x)
@@ -343,7 +342,7 @@ class TestConcatBranch:
     def test_channel_order_of_conv_first(self) -> None:
         """[x (all), next frame's four samples x all, previous frame's four samples x all]."""
         x = clip(1, 2, 4, 8, 8)
-        parts = VRT._with_neighbours(x, torch.zeros(2, 1, 1, 2, 8, 8))
+        parts = VRT._with_neighbours(x, torch.zeros(2, 1, 1, 2, 8, 8), slice(0, 2))
         stacked = torch.cat(parts, 2).unflatten(2, (9, 4))
         torch.testing.assert_close(stacked[:, 0, 1:5], x[:, 1, None].expand(-1, 4, -1, -1, -1), rtol=0, atol=0)
         torch.testing.assert_close(stacked[:, 1, 5:], x[:, 0, None].expand(-1, 4, -1, -1, -1), rtol=0, atol=0)

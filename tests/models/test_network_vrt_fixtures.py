@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.layers.backends.attention_backend import ATTENTION_BACKENDS
+from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.network_vrt import VRT
 from tests.models.vrt_cases import FIXTURES, OFFICIAL_001, OFFICIAL_006, fixture_vrt, key_list
 
@@ -14,7 +14,7 @@ NAMES = ["deblur_pa2", "deblur_pa6", "denoise_nonblind", "sr4_pa4", "vfi_pa0"]
 
 
 def _skip_where_another_would_run(backend: str, dtype: torch.dtype) -> None:
-    reason = ATTENTION_BACKENDS.get(backend)().refusal(torch.device("cpu"), dtype)
+    reason = COMPUTE_BACKENDS.get(backend)().refusal(torch.device("cpu"), dtype)
     if reason is not None:
         pytest.skip(reason)
 
@@ -22,7 +22,7 @@ def _skip_where_another_would_run(backend: str, dtype: torch.dtype) -> None:
 def _output_error(name: str, dtype: torch.dtype, backend: str = "sdpa") -> torch.Tensor:
     _skip_where_another_would_run(backend, dtype)
     network, arrays = fixture_vrt(name, dtype)
-    network.attention_backend = backend
+    network.compute_backend = backend
     with torch.no_grad():
         y = network(torch.from_numpy(arrays["x"]).to(dtype))
     if "crop" in arrays:
@@ -75,7 +75,7 @@ def test_output_in_float64(name: str) -> None:
 def test_gradient_norms(dtype: torch.dtype, backend: str, tolerance: float) -> None:
     _skip_where_another_would_run(backend, dtype)
     network, arrays = fixture_vrt("deblur_pa2", dtype)
-    network.attention_backend = backend
+    network.compute_backend = backend
     expected = json.loads((FIXTURES / "deblur_pa2.grad_norms.json").read_text())
     y = network(torch.from_numpy(arrays["x"]).to(dtype))
     weights = np.random.RandomState(7).standard_normal(tuple(y.shape)).astype(np.float32)

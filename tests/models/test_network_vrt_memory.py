@@ -1,7 +1,7 @@
 """Inference on a CPU makes no tensor above 32 MiB but feature maps of the whole clip, and few of those.
 
 Counted on tensors without data, for the published deblurring network, with fewer blocks, and the voxel recipe's. What
-is taken in parts gives the same numbers.
+is computed in chunks gives the same numbers.
 """
 
 import math
@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.layers.backends.cpu import alignment_strips
-from models.layers.ops import few_frames
+from models.layers.ops import chunks
+from models.layers.ops.chunks import Budget
 from models.layers.spike.spike_encoder3d import SpikeEncoder3D
 from models.layers.spike.temporal_attention import SpikeTemporalSA, TemporalCrossAttentionFusion
-from models.layers.vrt import alignment as parallel_warping
 from models.select_network import define_G
 from models.training.estimate import StorageCount
 from scripts.benchmark.bench_vrt import RECIPES
@@ -71,19 +70,19 @@ def test_only_feature_maps_of_the_clip_are_large(repository: Path) -> None:
     "options", [{}, {"pa_frames": 6, "deformable_groups": 6, "upscale": 4, "embed_dims": [12] * 9}, {"in_chans": 5}]
 )
 @pytest.mark.parametrize("frames", [1, 2, 5])
-def test_the_least_at_a_time_gives_what_all_at_once_gives(
+def test_the_smallest_chunks_give_what_all_at_once_gives(
     options: dict[str, Any], frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = small_vrt(**options).double()
     x = torch.rand(2, frames, network.in_chans, 17, 8, dtype=torch.float64)
     expected = network(x)
-    least_at_a_time(monkeypatch)
+    smallest_chunks(monkeypatch)
     with torch.no_grad():
         torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("strides", [(1, 1, 1), (1, 2, 3)])
-def test_the_least_of_the_spike_branch_at_a_time(
+def test_the_smallest_chunks_of_the_spike_branch(
     strides: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channels = [8, 8, 8, 8]
@@ -102,13 +101,12 @@ def test_the_least_of_the_spike_branch_at_a_time(
         return [*pyramid, fusion(0, frames, pyramid[0])]
 
     expected = run()
-    least_at_a_time(monkeypatch)
+    smallest_chunks(monkeypatch)
     with torch.no_grad():
-        for few, all_at_once in zip(run(), expected, strict=True):
-            torch.testing.assert_close(few, all_at_once, rtol=0, atol=1e-11)
+        for chunked, whole in zip(run(), expected, strict=True):
+            torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-11)
 
 
-def least_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few_frames, "_BYTES", {"cpu": 1})
-    monkeypatch.setattr(parallel_warping, "_PAIR_BYTES", 1)
-    monkeypatch.setattr(alignment_strips, "_STRIP_BYTES", 1)
+def smallest_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FRAMES", "PAIRS", "ROWS"):
+        monkeypatch.setattr(chunks, name, Budget(cpu=1, accelerator=1))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  registers by being imported
-from models.layers.ops.zero_start import zero_start
+from models.layers.ops.linear import zero_start
 from models.network_vrt_spike import VRTWithSpike
 from models.select_network import define_G, load_weights
 from tests.models.vrt_cases import SMALL, small_vrt

@@ -6,8 +6,8 @@ from unittest import mock
 import pytest
 from torch import Tensor
 
-from models.layers.backends.attention import SdpaBackend
-from models.layers.backends.attention_backend import Aligned
+from models.layers.backends.alignment import Aligned, aligned_chunks
+from models.layers.backends.sdpa import SdpaBackend
 from models.layers.vrt.alignment import DeformableAlignment
 from scripts.benchmark import bench_alignment
 from scripts.benchmark.bench_alignment import main
@@ -24,9 +24,9 @@ def test_compares_back_ends(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_says_which_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     def shifted(self: SdpaBackend, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> Iterator[Aligned]:
-        return alignment.parts(x, flows + 0.01)
+        return aligned_chunks(alignment, x, flows + 0.01)
 
-    with mock.patch.object(SdpaBackend, "align", shifted):
+    with mock.patch.object(SdpaBackend, "align_chunks", shifted):
         assert main(SMALL) == 1
     lines = capsys.readouterr().out.splitlines()[2:]
     assert [("sdpa" in line) == ("WRONG" in line) for line in lines] == [True] * len(lines)

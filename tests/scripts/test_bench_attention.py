@@ -5,7 +5,7 @@ from unittest import mock
 import pytest
 from torch import Tensor
 
-from models.layers.backends.attention import SdpaBackend, attend
+from models.layers.backends.sdpa import SdpaBackend, attend
 from scripts.benchmark.bench_attention import main
 
 SMALL = ["--size", "1x8x12", "--compare", "eager,sdpa", "--repeats", "1"]

@@ -33,7 +33,7 @@ def test_back_ends_do_the_same_arithmetic() -> None:
     network, x = small_vrt(), [torch.rand(1, 3, 3, 16, 16)]
     counts = {}
     for name in ("eager", "sdpa"):
-        network.attention_backend = name
+        network.compute_backend = name
         counts[name] = count(network, x, step=True)
     assert counts["eager"].kept > counts["sdpa"].kept > 0
     # On a CPU it is recomputed anyway, and with the whole block.

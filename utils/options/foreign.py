@@ -79,7 +79,7 @@ FOREIGN = {
     "netG.dcn": _absent("DCNv4", "alignment is by DCNv2", {"type": "dcnv2", "apply_softmax": False}),
     "netG.dcn_type": _absent("DCNv4", "alignment is by DCNv2", "DCNv2"),
     "netG.dcn_apply_softmax": WITH_ANOTHER,
-    "netG.use_flash_attn": Foreign("netG.attention_backend chooses how attention is computed"),
+    "netG.use_flash_attn": Foreign("netG.compute_backend chooses how attention is computed"),
     "netG.use_sgp": _absent("SGP", "blocks have the paper's attention"),
     "netG.sgp_*": WITH_ANOTHER,
     "netG.pa_fuse_amp_policy": Foreign("train.amp_dtype chooses autocast"),

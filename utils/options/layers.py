@@ -27,6 +27,7 @@ DATASET_ALIASES = {
     "spike_channels": "spike.bins",
     "S": "spike.bins",
 }
+NETWORK_ALIASES = {"attention_backend": "compute_backend"}
 LOGGER_ALIASES = {
     "use_tensorboard": "tensorboard",
     "use_wandb": "wandb",
@@ -129,6 +130,10 @@ def _renamings(document: Document) -> Iterator[tuple[Keys, Keys]]:
             here = ("logger",) if parents == ("logging",) else parents
             if isinstance(section, dict) and old in section and (*here, old) != ("logger", new):
                 yield (*here, old), ("logger", new)
+    network = document.tree.get("netG")
+    for old, new in NETWORK_ALIASES.items():
+        if isinstance(network, dict) and old in network:
+            yield ("netG", old), ("netG", new)
     datasets = document.tree.get("datasets")
     for phase, section in datasets.items() if isinstance(datasets, dict) else []:
         for old, new in DATASET_ALIASES.items():

@@ -3,43 +3,54 @@
 Scores, bias, mask and softmax are separate passes over a matrix of all pairs of tokens; shift and windows are padded,
 rolled and permuted copies; each shifted window has a mask of its own; one pair of frames at a time is warped, its
 offsets computed and aligned by torchvision. This is how implementations usually do it. It is the oracle of the tests
-and what `scripts/benchmark/bench_vrt.py` compares with. Chosen by `"attention_backend": "eager"`.
+and what `scripts/benchmark/bench_vrt.py` compares with. Chosen by `"compute_backend": "eager"`.
 
 Legend: B batch, T frames, H height, W width, C channels, N tokens of a window, K neighbours per direction.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from models.layers.backends.attention_backend import ATTENTION_BACKENDS, WHOLE, Aligned, TokenBackend
+from models.layers.backends.backend import COMPUTE_BACKENDS
+from models.layers.backends.token_backend import TokenBackend
+from models.layers.ops.chunks import recomputing
 from models.layers.ops.flow_warp import flow_warp
+from models.layers.ops.frame_conv import FrameConv
+from models.layers.vrt.alignment import DeformableAlignment
+from models.layers.vrt.blocks import TMSA, GatedMlp, scaled
+from models.layers.vrt.window_attention import SHIFT_MASK, WindowAttention
 from models.layers.vrt.window_layout import WindowLayout
 
-if TYPE_CHECKING:
-    from models.layers.vrt.alignment import DeformableAlignment
-    from models.layers.vrt.blocks import GatedMlp
-    from models.layers.vrt.window_attention import WindowAttention
 
-# What a shifted window must not see.
-MASK = -100.0
-
-
-@ATTENTION_BACKENDS.register("eager")
+@COMPUTE_BACKENDS.register("eager")
 class EagerBackend(TokenBackend):
     """Plain attention; runs everywhere."""
 
-    plain = True
+    chunked = False
 
-    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> Iterator[Aligned]:
-        """See `AttentionBackend.align`."""
-        yield WHOLE, *align(alignment, x, flows)
+    def align_clip(self, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Backend.align_clip`."""
+        return align(alignment, x, flows)
 
-    def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
+    def apply_mlp(self, mlp: GatedMlp, x: Tensor) -> Tensor:
+        """See `Backend.apply_mlp`: operation by operation."""
+        return mlp.fc2(F.gelu(mlp.fc11(x)) * mlp.fc12(x))  # (..., out)
+
+    def add_mlp(self, block: TMSA, tokens: Tensor, factor: Tensor | None) -> Tensor:
+        """See `TokenBackend.add_mlp`."""
+
+        def branch(tokens: Tensor) -> Tensor:
+            return self.apply_mlp(block.mlp, block.norm2(tokens))
+
+        return tokens + scaled(recomputing(branch, block.checkpoint_ffn)(tokens), factor)
+
+    def convolve(self, conv: FrameConv, frames: Tensor) -> Tensor:
+        """See `Executor.convolve`: as the three-dimensional convolution that the weight is stored for."""
+        return nn.Conv3d.forward(conv, frames.transpose(0, 1)[None])[0].transpose(0, 1)  # (n, out, H, W)
+
+    def attend_tokens(self, attention: WindowAttention, x: Tensor, layout: WindowLayout) -> Tensor:
         """See `TokenBackend.attend_tokens`."""
         size, shift, per_window = layout.size, layout.shift, layout.tokens_per_window
         padded = [-(-n // w) * w for n, w in zip(size, layout.window, strict=True)]
@@ -48,7 +59,7 @@ class EagerBackend(TokenBackend):
         mask = None
         if any(shift):
             grid = torch.roll(grid, [-s for s in shift], (1, 2, 3))
-            mask = layout.full_mask * MASK
+            mask = layout.full_mask * SHIFT_MASK
         windows = _partition(grid, layout.window)
         bias = attention.codes.relative_bias(attention.relative_position_bias_table, layout.window)
         heads = attention.num_heads
@@ -91,12 +102,7 @@ def _join(windows: Tensor, batch: int, size: list[int], window: tuple[int, int, 
     return cut.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(batch, *size, -1)
 
 
-def gated_mlp(mlp: "GatedMlp", x: Tensor) -> Tensor:
-    """What `GatedMlp.forward` computes, operation by operation."""
-    return mlp.fc2(F.gelu(mlp.fc11(x)) * mlp.fc12(x))
-
-
-def align(alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
     """What `DeformableAlignment.forward` computes, frame by frame."""
     frames = x.permute(0, 1, 4, 2, 3)
     count, reach = x.shape[1], alignment.reach
@@ -114,7 +120,7 @@ def align(alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> tuple[T
 
 
 def _align_frame(
-    alignment: "DeformableAlignment", current: Tensor, neighbours: list[Tensor], flows: list[Tensor]
+    alignment: DeformableAlignment, current: Tensor, neighbours: list[Tensor], flows: list[Tensor]
 ) -> Tensor:
     """(B, C, H, W): K neighbours (B, C, H, W) aligned to a frame by their flows (B, 2, H, W)."""
     warped = [flow_warp(other, flow) for other, flow in zip(neighbours, flows, strict=True)]

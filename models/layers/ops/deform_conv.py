@@ -3,22 +3,24 @@
     out(p) = bias + sum over taps k of weight_k * mask_k(p) * x(p + p_k + offset_k(p)),    bilinear, zero outside
 
 torchvision's kernel is used on every accelerator. Its CPU kernel runs on one thread, pixel by pixel; there the samples
-are taken by `grid_sample` and multiplied by the weights as one matrix product, a strip of the picture at a time, and
+are taken by `grid_sample` and multiplied by the weights as one matrix product, a chunk of rows at a time, and
 the backward pass takes the samples again instead of keeping them: the same numbers, several times faster.
 
-Legend: N images, C channels in, O channels out, H height, W width, G deformable groups, P pixels of a strip.
+Legend: N images, C channels in, O channels out, H height, W width, G deformable groups, P pixels of a chunk.
 """
+
+from collections.abc import Iterator
+from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from models.layers.ops.processor import processor
+from models.layers.ops import chunks
+from models.layers.ops.chunks import processor, slices
 
 TAPS = 9
-# Samples of one strip: what stays in a CPU's cache.
-_STRIP_BYTES = 16 << 20
 
 
 def deform_conv3x3(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -39,17 +41,12 @@ def deform_conv3x3(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias
     return deform_conv2d(x, offset, weight, bias, padding=1, mask=mask)
 
 
-def _strips(x: Tensor) -> list[tuple[slice, slice]]:
-    """(images, rows) of all strips."""
+def _chunks(x: Tensor) -> Iterator[tuple[slice, slice]]:
+    """(images, rows) of all chunks: whole images, or rows of one."""
     count, channels, height, width = x.shape
-    per_row = channels * TAPS * width * x.element_size()
-    rows = min(height, max(1, _STRIP_BYTES // per_row))
-    images = max(1, _STRIP_BYTES // (per_row * height))
-    return [
-        (slice(i, min(i + images, count)), slice(r, min(r + rows, height)))
-        for i in range(0, count, images)
-        for r in range(0, height, rows)
-    ]
+    row_bytes = channels * TAPS * width * x.element_size()
+    images, rows = chunks.PAIRS.items(x, row_bytes * height), min(height, chunks.PAIRS.items(x, row_bytes))
+    return product(slices(count, images), slices(height, rows))
 
 
 def taps(rows: slice, width: int, like: Tensor) -> Tensor:
@@ -64,7 +61,7 @@ def taps(rows: slice, width: int, like: Tensor) -> Tensor:
 
 
 def _grid(offset: Tensor, rows: slice, height: int) -> Tensor:
-    """Where the taps of a strip look: offset (n, G*18, rows, W) to (n*G, 9*rows, W, 2) for `grid_sample`."""
+    """Where the taps of a chunk look: offset (n, G*18, rows, W) to (n*G, 9*rows, W, 2) for `grid_sample`."""
     width = offset.shape[-1]
     pairs = offset.reshape(-1, TAPS, 2, *offset.shape[-2:])
     base_x, base_y = taps(rows, width, offset)
@@ -86,7 +83,7 @@ class _SampledConvolution(torch.autograd.Function):
         out = x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:])
         groups = x.shape[1] // weight.shape[1]
         kernel = weight.reshape(1, groups, -1, weight.shape[1] * TAPS)
-        for images, rows in _strips(x):
+        for images, rows in _chunks(x):
             part, factors = x[images], mask[images, :, rows]
             columns = _SampledConvolution._columns(part, offset[images, :, rows], factors, rows)[2]
             n = columns.shape[0]
@@ -96,7 +93,7 @@ class _SampledConvolution(torch.autograd.Function):
 
     @staticmethod
     def _columns(x: Tensor, offset: Tensor, mask: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Grid, samples and modulated samples of a strip, the samples (n, G, C/G, 9, P)."""
+        """Grid, samples and modulated samples of a chunk, the samples (n, G, C/G, 9, P)."""
         n, groups = x.shape[0], mask.shape[1] // TAPS
         grid = _grid(offset, rows, x.shape[2])
         samples = F.grid_sample(_by_group(x, mask), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -114,7 +111,7 @@ class _SampledConvolution(torch.autograd.Function):
         kernel = weight.reshape(1, groups, -1, weight.shape[1] * TAPS)
         grad_x, grad_weight = torch.zeros_like(x), torch.zeros_like(kernel[0])
         grad_offset, grad_mask = torch.empty_like(offset), torch.empty_like(mask)
-        for images, rows in _strips(x):
+        for images, rows in _chunks(x):
             part, factors = x[images], mask[images, :, rows]
             grid, samples, columns = _SampledConvolution._columns(part, offset[images, :, rows], factors, rows)
             n, height = samples.shape[0], rows.stop - rows.start

@@ -26,14 +26,8 @@ class FrameConv(nn.Conv3d):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=(1, 3, 3), padding=(0, 1, 1))
 
-    def forward(self, input: Tensor, plain: bool = False) -> Tensor:
-        """Frames (N, in, H, W) to (N, out, H, W), channels-last in memory.
-
-        Args:
-            plain: compute it as the three-dimensional convolution that it is stored as, for comparison.
-        """
-        if plain:
-            return super().forward(input.transpose(0, 1)[None])[0].transpose(0, 1)
+    def forward(self, input: Tensor) -> Tensor:
+        """Frames (N, in, H, W) to (N, out, H, W), channels-last in memory."""
         input = input.contiguous(memory_format=torch.channels_last)
         return F.conv2d(input, self.weight.squeeze(2), self.bias, padding=1)
 

@@ -9,11 +9,11 @@ Measured by `python scripts/benchmark/bench_vrt.py`. Test: `python -m pytest tes
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.layers.ops.processor import processor
+from models.layers.ops.chunks import processor
 
 # With fewer rows, the way to oneDNN through Python costs more than it saves.
 _ROWS = 256
@@ -52,6 +52,15 @@ def linear(
     if times is not None:
         return y * times
     return y if plus is None else y + plus
+
+
+def zero_start(layer: nn.Module) -> None:
+    """Sets all parameters of a layer to zero: what its result is added to starts as it would be without the layer.
+
+    The layer's gradient is not zero, so it moves in the first step, and everything before it from the second on.
+    """
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from models.layers.ops.few_frames import at_once, few_frames, joined
+from models.layers.ops import chunks
+from models.layers.ops.chunks import in_chunks, over_frames, recomputing
 from models.layers.ops.frame_conv import FrameConv
 from models.layers.vrt.stage import ChannelsToSpace
 from utils.user_error import UserError
@@ -44,24 +44,22 @@ class VoxelConv(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, T, H, W, in) to (B, T', H', W', out), each side divided by its stride and rounded up."""
-        count = (input.shape[1] - 1) // self.stride[0] + 1
-        few = at_once(input, 3 * input[:, 0].numel())
-        if torch.is_grad_enabled() or few >= count:
-            return self._some(input, 0, count)
-        starts = range(0, count, few)
-        return joined((self._some(input, start, min(start + few, count)) for start in starts), count, 1)
+        count = (input.shape[1] - 1) // self.stride[0] + 1  # T'
+        step = chunks.FRAMES.items(input, 3 * input[:, 0].numel() * input.element_size())
+        return in_chunks(lambda frames: self._convolve(input, frames), count, step, dim=1)
 
-    def _some(self, input: Tensor, first: int, last: int) -> Tensor:
-        """Frames first to last - 1 of the result."""
+    def _convolve(self, input: Tensor, frames: slice) -> Tensor:
+        """Some frames of the result."""
         step, *stride = self.stride
-        start, stop = first * step - 1, (last - 1) * step + 2
+        start, stop = frames.start * step - 1, (frames.stop - 1) * step + 2  # of the input, zeros beyond its ends
         low, high = max(start, 0), min(stop, input.shape[1])
-        frames = F.pad(input[:, low:high], (0, 0, 0, 0, 0, 0, low - start, stop - high))
-        triples = torch.cat([frames[:, i : i + (last - first - 1) * step + 1 : step] for i in range(3)], -1)
-        weight = self.weight.transpose(1, 2).flatten(1, 2)
-        images = triples.flatten(0, 1).permute(0, 3, 1, 2)
-        features = F.conv2d(images, weight, self.bias, stride, padding=1)
-        return features.permute(0, 2, 3, 1).unflatten(0, triples.shape[:2])
+        clip = F.pad(input[:, low:high], (0, 0, 0, 0, 0, 0, low - start, stop - high))
+        last = (frames.stop - frames.start - 1) * step
+        triples = torch.cat([clip[:, i : i + last + 1 : step] for i in range(3)], -1)  # (B, T', H, W, 3*in)
+        weight = self.weight.transpose(1, 2).flatten(1, 2)  # (out, 3*in, 3, 3)
+        images = triples.flatten(0, 1).permute(0, 3, 1, 2)  # (B*T', 3*in, H, W)
+        features = F.conv2d(images, weight, self.bias, stride, padding=1)  # (B*T', out, H', W')
+        return features.permute(0, 2, 3, 1).unflatten(0, triples.shape[:2])  # (B, T', H', W', out)
 
 
 class ResidualBlock3D(nn.Module):
@@ -87,11 +85,11 @@ class PixelShuffleUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, H, W, in) to (B, T, 2*H, 2*W, out)."""
-        return few_frames(self._of_some, x, self.conv.out_channels / self.conv.in_channels)
+        return over_frames(self._enlarge, x, self.conv.out_channels / self.conv.in_channels)
 
-    def _of_some(self, x: Tensor) -> Tensor:
-        features = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.shuffle(features.unflatten(0, x.shape[:2]))
+    def _enlarge(self, x: Tensor) -> Tensor:
+        features = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B*T, H, W, 4*out)
+        return self.shuffle(features.unflatten(0, x.shape[:2]))  # (B, T, 2*H, 2*W, out)
 
 
 class SpikeEncoder3D(nn.Module):
@@ -165,20 +163,16 @@ class SpikeEncoder3D(nn.Module):
                 f"Spikes are (B, T, {self.bins}, h, w), as netG.spike_bins is {self.bins}; got {tuple(spikes.shape)}. "
                 "The channels of datasets.*.spike have to be as many."
             )
-        grid = fit_to_grid(spikes, size, padded, self.ratio).permute(0, 1, 3, 4, 2)
-        x = F.relu(self.project(mean_and_deviations(grid)))
+        grid = fit_to_grid(spikes, size, padded, self.ratio).permute(0, 1, 3, 4, 2)  # (B, T, h, w, K)
+        x = F.relu(self.project(mean_and_deviations(grid)))  # (B, T, h, w, C)
         pyramid: list[Tensor] = []
         for i, blocks in enumerate(self.blocks):
-            x = self._run(blocks, F.relu(self.down[i - 1](x)) if i else x)
+            x = F.relu(self.down[i - 1](x)) if i else x  # (B, T', H', W', C)
+            x = recomputing(blocks, self.checkpoint)(x)  # (B, T', H', W', C)
             pyramid.append(x)
         for up in self.up:
-            pyramid.insert(0, self._run(up, pyramid[0]))
+            pyramid.insert(0, recomputing(up, self.checkpoint)(pyramid[0]))  # twice the size
         return pyramid
-
-    def _run(self, module: nn.Module, x: Tensor) -> Tensor:
-        if self.checkpoint and torch.is_grad_enabled():
-            return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False)
-        return module(x)
 
 
 def mean_and_deviations(bins: Tensor) -> Tensor:

@@ -10,16 +10,16 @@ Legend: B batch, T frames, H height, W width, C channels, P pixels (B*H*W), N he
 are attended to.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from models.layers.ops.few_frames import at_once
-from models.layers.ops.zero_start import zero_start
+from models.layers.ops import chunks
+from models.layers.ops.chunks import over_pixels, recomputing
+from models.layers.ops.compiled import CompiledBlock
+from models.layers.ops.linear import zero_start
 from models.layers.vrt.arguments import mlp_ratio_faults
 from utils.user_error import UserError
 from utils.utils_registry import FUSIONS, Faults, check_rules, raise_faults
@@ -94,14 +94,15 @@ class TemporalAttention(nn.Module):
             (B, T, H, W, C).
         """
         batch, count, height, width, dim = queries.shape
-        shape = (self.num_heads, dim // self.num_heads)
-        query = self.query(queries).view(batch, count, -1, *shape).permute(0, 2, 3, 1, 4)
-        key, value = self._neighbours(self.key_value(sources), height, width)
-        query = query.flatten(0, 2) * shape[1] ** -0.5  # (P*N, T, D)
-        scores = torch.bmm(query, key.mT).unflatten(0, (-1, self.num_heads))
-        weights = (scores + self.bias(count, sources.shape[1])).softmax(-1).flatten(0, 1).to(value.dtype)
-        out = torch.bmm(weights, value).view(batch, height * width, self.num_heads, count, -1)
-        return self.project(out.permute(0, 3, 1, 2, 4).reshape(queries.shape))
+        heads = (self.num_heads, dim // self.num_heads)
+        query = self.query(queries).view(batch, count, -1, *heads).permute(0, 2, 3, 1, 4)  # (B, H*W, N, T, D)
+        query = query.flatten(0, 2) * heads[1] ** -0.5  # (P*N, T, D)
+        key, value = self._neighbours(self.key_value(sources), height, width)  # (P*N, S, D) each
+        scores = torch.bmm(query, key.mT).unflatten(0, (-1, self.num_heads))  # (P, N, T, S)
+        weights = (scores + self.bias(count, sources.shape[1])).softmax(-1)  # (P, N, T, S)
+        out = torch.bmm(weights.flatten(0, 1).to(value.dtype), value)  # (P*N, T, D)
+        out = out.view(batch, height * width, self.num_heads, count, -1).permute(0, 3, 1, 2, 4)  # (B, T, H*W, N, D)
+        return self.project(out.reshape(queries.shape))  # (B, T, H, W, C)
 
     def _neighbours(self, sources: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Keys and values of every pixel and head, (P*N, S, D): (B, T', ..., 2*C) in the order (place, time)."""
@@ -116,7 +117,7 @@ class TemporalAttention(nn.Module):
         return tokens[0], tokens[1]
 
 
-class TemporalBlock(nn.Module):
+class TemporalBlock(CompiledBlock):
     """x + attention over time, then x + MLP(LN x), at one scale.
 
     Args:
@@ -150,40 +151,39 @@ class TemporalBlock(nn.Module):
         hidden = int(dim * mlp_ratio)
         self._hidden = hidden
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-        self._compiled: Callable[..., Tensor] | None = None
 
     def forward(self, x: Tensor, sources: Tensor | None = None) -> Tensor:
         """(B, T, H, W, C) to the same shape; `sources` (B, T', H, W, C) for cross-attention."""
         assert (sources is None) == (self.norm_source is None), "sources are for cross-attention"
         if sources is not None:
-            sources = with_margin(sources, self.margin)
-        return in_chunks(self._chunk, x, sources, self._pixels_at_once(x, sources))
+            sources = with_margin(sources, self.margin)  # (B, T', H + 2*margin, W + 2*margin, C)
+        return over_pixels(self._run, x, sources, self._max_pixels(x, sources))
 
-    def _pixels_at_once(self, x: Tensor, sources: Tensor | None) -> int:
+    def transform(self, x: Tensor, sources: Tensor | None) -> Tensor:
+        """The block's formula for some pixels; `sources` with their margin."""
+        queries = self.norm1(x)  # (B, T, H, W, C)
+        keys = queries if sources is None or self.norm_source is None else self.norm_source(sources)
+        x = x + self.attn(queries, keys)  # (B, T, H, W, C)
+        return x + self.mlp(self.norm2(x))  # (B, T, H, W, C)
+
+    def _run(self, x: Tensor, sources: Tensor | None) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self.transform(x, sources)
+        return recomputing(self.compiled(_transform), self.recompute)(self, x, sources)
+
+    def _max_pixels(self, x: Tensor, sources: Tensor | None) -> int:
+        """Pixels in a chunk."""
         if torch.is_grad_enabled():
             return self.max_batch_tokens
         seen = x.shape[1] if sources is None else sources.shape[1] * self.attn.window**2
-        # Keys and values, or what is hidden in the MLP.
+        # The widest result is keys and values, or the MLP's hidden channels.
         widest = max(2 * seen * x.shape[4], x.shape[1] * self._hidden)
-        return min(self.max_batch_tokens, at_once(x, widest))
+        return min(self.max_batch_tokens, chunks.FRAMES.items(x, widest * x.element_size()))
 
-    def _chunk(self, x: Tensor, sources: Tensor | None) -> Tensor:
-        if not torch.is_grad_enabled():
-            return self._block(x, sources)
-        block = self._compiled or TemporalBlock._block
-        if self.recompute:
-            return checkpoint(block, self, x, sources, use_reentrant=False, preserve_rng_state=False)
-        return block(self, x, sources)
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles what is done to a chunk of pixels, with gradients; arguments as of `torch.compile`."""
-        self._compiled = torch.compile(TemporalBlock._block, *args, **kwargs)
-
-    def _block(self, x: Tensor, sources: Tensor | None) -> Tensor:
-        queries = self.norm1(x)
-        keys = queries if sources is None or self.norm_source is None else self.norm_source(sources)
-        x = x + self.attn(queries, keys)
-        return x + self.mlp(self.norm2(x))
+def _transform(block: TemporalBlock, x: Tensor, sources: Tensor | None) -> Tensor:
+    """`TemporalBlock.transform` as a plain function, whose graphs blocks share."""
+    return block.transform(x, sources)
 
 
 def with_margin(x: Tensor, margin: int) -> Tensor:
@@ -194,58 +194,6 @@ def with_margin(x: Tensor, margin: int) -> Tensor:
         first, last = (x.narrow(dim, place, 1).expand(repeats) for place in (0, x.shape[dim] - 1))
         x = torch.cat((first, x, last), dim)
     return x
-
-
-def in_chunks(
-    function: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, sources: Tensor | None, max_pixels: int
-) -> Tensor:
-    """function(x, sources), for at most `max_pixels` pixels at a time: whole images, else rows, else parts of a row.
-
-    Args:
-        x: (B, T, H, W, C).
-        sources: None, or (B, T', H + 2*margin, W + 2*margin, C).
-        max_pixels: limit of B*H*W in one call.
-    """
-    batch, _, height, width, _ = x.shape
-    if batch * height * width <= max_pixels:
-        return function(x, sources)
-    images = max(1, max_pixels // (height * width))
-    rows = min(height, max(1, max_pixels // width))
-    columns = min(width, max_pixels)
-    margins = (0, 0) if sources is None else (sources.shape[2] - height, sources.shape[3] - width)
-
-    def part(first: int, top: int, left: int, chunk: Tensor) -> Tensor:
-        if sources is None:
-            return function(chunk, None)
-        here = sources[first : first + chunk.shape[0]]
-        here = here[:, :, top : top + chunk.shape[2] + margins[0], left : left + chunk.shape[3] + margins[1]]
-        return function(chunk, here)
-
-    if not torch.is_grad_enabled():
-        return _written(part, x, images, rows, columns)
-    # `split` has one backward operation for all its parts, where slices have one of the full size each.
-    done = []
-    for i, some in enumerate(x.split(images)):
-        bands = []
-        for j, band in enumerate(some.split(rows, 2)):
-            parts = [part(i * images, j * rows, k * columns, c) for k, c in enumerate(band.split(columns, 3))]
-            bands.append(torch.cat(parts, 3) if len(parts) > 1 else parts[0])
-        done.append(torch.cat(bands, 2) if len(bands) > 1 else bands[0])
-    return torch.cat(done)
-
-
-def _written(
-    part: Callable[[int, int, int, Tensor], Tensor], x: Tensor, images: int, rows: int, columns: int
-) -> Tensor:
-    """All parts of `in_chunks`, each written to its place once it is made."""
-    out: Tensor | None = None
-    for i, j, k in product(*map(range, (0, 0, 0), x[:, 0, ..., 0].shape, (images, rows, columns))):
-        here = (slice(i, i + images), slice(None), slice(j, j + rows), slice(k, k + columns))
-        result = part(i, j, k, x[here])
-        out = result.new_empty(x.shape) if out is None else out
-        out[here] = result
-    assert out is not None
-    return out
 
 
 class SpikeTemporalSA(nn.Module):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.ops.few_frames import at_once, joined
+from models.layers.ops import chunks
+from models.layers.ops.chunks import in_chunks
 from models.layers.ops.flow_warp import at_least_float32, flow_warp
 from utils.user_error import UserError
 from utils.utils_weights import load_network_weights, load_strict
@@ -86,17 +87,17 @@ class SpyNet(nn.Module):
         batch, count, _, height, width = frames.shape
         with torch.autocast(frames.device.type, enabled=False):
             pyramid = self._pyramid(at_least_float32(frames).flatten(0, 1))
-            flow, sizes = None, []
+            flow, flows = None, []
             for level, module in enumerate(self.basic_module):
-                clip = pyramid[level].view(batch, count, *pyramid[level].shape[1:])
-                first = torch.stack((clip[:, :-1], clip[:, 1:])).flatten(0, 2)
-                second = torch.stack((clip[:, 1:], clip[:, :-1])).flatten(0, 2)
-                flow = self._refine_few(module, first, second, flow)
+                clip = pyramid[level].unflatten(0, (batch, count))  # (B, T, 3, h, w)
+                first = torch.stack((clip[:, :-1], clip[:, 1:])).flatten(0, 2)  # (2*B*(T-1), 3, h, w)
+                second = torch.stack((clip[:, 1:], clip[:, :-1])).flatten(0, 2)  # (2*B*(T-1), 3, h, w)
+                flow = self._refine(module, first, second, flow)  # (2*B*(T-1), 2, h, w)
                 scale = 2 ** (LEVELS - 1 - level)
                 if scale <= 8:
                     padded = pyramid[-1].shape[-2] // scale, pyramid[-1].shape[-1] // scale
-                    sizes.append(_resize(flow, (height // scale, width // scale), padded))
-        return [level.view(2, batch, count - 1, *level.shape[1:]) for level in reversed(sizes)]
+                    flows.append(_resize(flow, (height // scale, width // scale), padded))
+        return [level.unflatten(0, (2, batch, count - 1)) for level in reversed(flows)]
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W) from the coarsest level to the full size, a multiple of 32."""
@@ -109,24 +110,19 @@ class SpyNet(nn.Module):
         return levels[::-1]
 
     @staticmethod
-    def _refine_few(module: nn.Module, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
-        """`_refine`, a few pairs at a time without gradients."""
-        count, step = first.shape[0], at_once(first, WIDEST * first[0, 0].numel())
-        if torch.is_grad_enabled() or step >= count:
-            return SpyNet._refine(module, first, second, flow)
-        parts = (slice(start, start + step) for start in range(0, count, step))
-        return joined(
-            (SpyNet._refine(module, first[p], second[p], None if flow is None else flow[p]) for p in parts), count, 0
-        )
-
-    @staticmethod
     def _refine(module: nn.Module, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
-        """One level: flow (N, 2, H/2, W/2) of the level below, or None for zero, to (N, 2, H, W)."""
-        if flow is None:
-            flow = first.new_zeros(first.shape[0], 2, *first.shape[-2:])
-        else:
-            flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True) * 2.0
-        return module(torch.cat((first, flow_warp(second, flow, "border"), flow), 1)) + flow
+        """A level of n pairs of images: flow (n, 2, H/2, W/2) of the coarser one, None for zero, to (n, 2, H, W)."""
+
+        def refine(pairs: slice) -> Tensor:
+            if flow is None:
+                coarse = first.new_zeros(*first[pairs, :2].shape)  # (n, 2, H, W)
+            else:
+                coarse = 2.0 * F.interpolate(flow[pairs], scale_factor=2, mode="bilinear", align_corners=True)
+            warped = flow_warp(second[pairs], coarse, "border")  # (n, 3, H, W)
+            return coarse + module(torch.cat((first[pairs], warped, coarse), 1))  # (n, 2, H, W)
+
+        step = chunks.FRAMES.items(first, WIDEST * first[0, 0].numel() * first.element_size())
+        return in_chunks(refine, len(first), step)
 
 
 def _resize(flow: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor:

@@ -1,21 +1,20 @@
-"""One stage of VRT: change of size, mutual and self attention, parallel warping (arXiv 2201.12288, figure 2).
+"""Groups of blocks and the stages of VRT (arXiv 2201.12288, figure 2).
+
+    group     x -> blocks, of which odd ones shift their windows by half
+    RTMSA     x + linear(group x)
+    stage     resize, x + linear(mutual and self attention), x + linear(self attention), alignment of neighbours
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction.
 """
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from models.layers.backends import eager
-from models.layers.backends.attention_backend import AttentionBackend
-from models.layers.ops.few_frames import few_frames
+from models.layers.ops.chunks import over_frames
 from models.layers.vrt.alignment import DeformableAlignment
-from models.layers.vrt.blocks import TMSAG, GatedMlp, ResidualLinear, rows_at_once
-from models.layers.vrt.window_attention import WindowCodes
-from models.layers.vrt.window_layout import WindowLayouts
+from models.layers.vrt.blocks import TMSA, GatedMlp, ResidualLinear
+from models.layers.vrt.executor import Executor
+from models.layers.vrt.window_attention import BlockSettings, WindowCodes
+from models.layers.vrt.window_layout import Size3, WindowLayouts
 
 
 class SpaceToChannels(nn.Module):
@@ -23,8 +22,8 @@ class SpaceToChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        pixels = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
-        return pixels.permute(0, 1, 2, 4, 5, 3, 6).flatten(4)
+        pixels = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (B, T, H/2, 2, W/2, 2, C)
+        return pixels.permute(0, 1, 2, 4, 5, 3, 6).flatten(4)  # (B, T, H/2, W/2, 4*C)
 
 
 class ChannelsToSpace(nn.Module):
@@ -32,8 +31,8 @@ class ChannelsToSpace(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        pixels = x.unflatten(4, (2, 2, -1))
-        return pixels.permute(0, 1, 2, 5, 3, 4, 6).flatten(4, 5).flatten(2, 3)
+        pixels = x.unflatten(4, (2, 2, -1))  # (B, T, H, W, 2 columns, 2 rows, C)
+        return pixels.permute(0, 1, 2, 5, 3, 4, 6).flatten(4, 5).flatten(2, 3)  # (B, T, 2*H, 2*W, C)
 
 
 def change_of_size(kind: str, in_dim: int, dim: int) -> nn.Sequential:
@@ -46,30 +45,70 @@ def change_of_size(kind: str, in_dim: int, dim: int) -> nn.Sequential:
     return nn.Sequential(ChannelsToSpace(), nn.LayerNorm(in_dim // 4), nn.Linear(in_dim // 4, dim))
 
 
+class TMSAG(nn.Module):
+    """A group of blocks with the same window; odd blocks shift it by half.
+
+    Args:
+        settings: see `BlockSettings`; `drop_paths` may have more entries than there are blocks.
+        depth: number of blocks.
+        codes: shared constants of the window.
+        mutual: see `TMSA`.
+    """
+
+    def __init__(self, settings: BlockSettings, depth: int, codes: WindowCodes, *, mutual: bool) -> None:
+        super().__init__()
+        frames, height, width = codes.window
+        half = (frames // 2, height // 2, width // 2)
+        self.blocks = nn.ModuleList(
+            TMSA(settings, codes, shift=half if i % 2 else (0, 0, 0), mutual=mutual, drop_path=settings.drop_paths[i])
+            for i in range(depth)
+        )
+
+    def forward(self, x: Tensor, layouts: WindowLayouts, executor: Executor) -> Tensor:
+        """(B, T, H, W, C) to the same shape; without blocks x itself, otherwise a tensor of its own."""
+        size: Size3 = (x.shape[1], x.shape[2], x.shape[3])
+        tokens = x.reshape(-1, x.shape[-1])  # (B*T*H*W, C)
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, TMSA)
+            layout = layouts.get(size, block.window, block.shift, block.mutual)
+            tokens = executor.run(block, tokens, layout, overwrite=i > 0)  # (B*T*H*W, C)
+        return tokens.view(x.shape)
+
+
+class RTMSA(nn.Module):
+    """x + linear(self-attention blocks of x), with one block per entry of `settings.drop_paths`."""
+
+    def __init__(self, settings: BlockSettings, codes: WindowCodes) -> None:
+        super().__init__()
+        self.residual_group = TMSAG(settings, len(settings.drop_paths), codes, mutual=False)
+        self.linear = ResidualLinear(settings.dim, settings.dim)
+
+    def forward(self, x: Tensor, layouts: WindowLayouts, executor: Executor) -> Tensor:
+        """(B, T, H, W, C) to the same shape."""
+        return self.linear(x, self.residual_group(x, layouts, executor))
+
+
 class Stage(nn.Module):
     """One stage.
 
     Args:
-        in_dim, dim: channels before and after.
-        depth: blocks; int(depth * mul_attn_ratio) of them with mutual attention on frame pairs, the others with self
-            attention only.
-        num_heads: attention heads.
+        in_dim: channels before the stage.
+        settings: of its blocks, one per entry of `drop_paths`. Both groups take their drop paths from the start, as the
+            published weights' training did.
         pair_codes, window_codes: constants of the two-frame window and of the whole window.
         resize: "none", "down" or "up".
         scale: 1, 2, 4 or 8, of the stage's features.
         pa_frames: neighbours that are aligned to each frame, both directions together; 0 for none.
         deformable_groups: see `DeformableAlignment`.
-        drop_paths: of the stage's blocks. Both groups take them from the start, as the published weights' training did.
-        mul_attn_ratio, mlp_ratio, qkv_bias, qk_scale, checkpoint_attn, checkpoint_ffn: see `TMSA`.
+        mul_attn_ratio: share of the blocks with mutual attention on frame pairs, rounded down; the others have self
+            attention only.
         checkpoint_align: recompute in the backward pass how neighbours are aligned and fused.
     """
 
     def __init__(
         self,
         in_dim: int,
-        dim: int,
-        depth: int,
-        num_heads: int,
+        settings: BlockSettings,
         pair_codes: WindowCodes,
         window_codes: WindowCodes,
         *,
@@ -77,81 +116,34 @@ class Stage(nn.Module):
         scale: int,
         pa_frames: int,
         deformable_groups: int,
-        drop_paths: Sequence[float],
         mul_attn_ratio: float = 0.75,
-        mlp_ratio: float = 2.0,
-        qkv_bias: bool = True,
-        qk_scale: float | None = None,
-        checkpoint_attn: bool = False,
-        checkpoint_ffn: bool = False,
         checkpoint_align: bool = False,
     ) -> None:
         super().__init__()
-        self.checkpoint_align = checkpoint_align
+        dim, depth = settings.dim, len(settings.drop_paths)
         pairs = int(depth * mul_attn_ratio)
+        self.checkpoint_align = checkpoint_align
         self.reshape = change_of_size(resize, in_dim, dim)
         self._widening = 4 * dim / in_dim if resize == "up" else 1.0
-
-        def group(blocks: int, codes: WindowCodes, mutual: bool) -> TMSAG:
-            return TMSAG(
-                dim,
-                blocks,
-                num_heads,
-                codes,
-                mutual=mutual,
-                drop_paths=drop_paths,
-                mlp_ratio=mlp_ratio,
-                qkv_bias=qkv_bias,
-                qk_scale=qk_scale,
-                checkpoint_attn=checkpoint_attn,
-                checkpoint_ffn=checkpoint_ffn,
-            )
-
-        self.residual_group1 = group(pairs, pair_codes, mutual=True)
+        self.residual_group1 = TMSAG(settings, pairs, pair_codes, mutual=True)
         self.linear1 = ResidualLinear(dim, dim)
-        self.residual_group2 = group(depth - pairs, window_codes, mutual=False)
+        self.residual_group2 = TMSAG(settings, depth - pairs, window_codes, mutual=False)
         self.linear2 = ResidualLinear(dim, dim)
         self.aligns = bool(pa_frames)
         if pa_frames:
             self.pa_deform = DeformableAlignment(dim, pa_frames, deformable_groups, scale)
             self.pa_fuse = GatedMlp(3 * dim, 3 * dim, dim)
 
-    def forward(self, x: Tensor, flows: Tensor | None, layouts: WindowLayouts, backend: AttentionBackend) -> Tensor:
+    def forward(self, x: Tensor, flows: Tensor | None, layouts: WindowLayouts, executor: Executor) -> Tensor:
         """(B, T, H, W, in_dim) to (B, T, H', W', dim).
 
         Args:
             flows: (2, B, T-1, K, 2, H', W') from `neighbour_flows`; None where there is no neighbour.
         """
-        x = few_frames(self.reshape, x, self._widening)
-        x = self.linear1(x, self.residual_group1(x, layouts, backend))
-        x = self.linear2(x, self.residual_group2(x, layouts, backend))
+        x = over_frames(self.reshape, x, self._widening)  # (B, T, H', W', dim)
+        x = self.linear1(x, self.residual_group1(x, layouts, executor))  # (B, T, H', W', dim)
+        x = self.linear2(x, self.residual_group2(x, layouts, executor))  # (B, T, H', W', dim)
         if not self.aligns:
             return x
-        if self.checkpoint_align and torch.is_grad_enabled():
-            return checkpoint(self._fuse, x, flows, backend, use_reentrant=False, preserve_rng_state=False)
-        return self._fuse(x, flows, backend)
-
-    def _fuse(self, x: Tensor, flows: Tensor | None, backend: AttentionBackend) -> Tensor:
-        """The frame and its aligned neighbours, which replace the features without a residual."""
-        if backend.plain or torch.is_grad_enabled() or flows is None:
-            if flows is None:
-                backward = forward = torch.zeros_like(x)
-            else:
-                ((_, backward, forward),) = backend.align(self.pa_deform, x, flows)
-            joined = torch.cat((x, backward, forward), -1)
-            return eager.gated_mlp(self.pa_fuse, joined) if backend.plain else self.pa_fuse(joined)
-        out = torch.empty_like(x)
-        for part, backward, forward in backend.align(self.pa_deform, x, flows):
-            out[part] = self._fuse_part(x[part], backward, forward)
-            del backward, forward
-        return out
-
-    def _fuse_part(self, x: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
-        """`pa_fuse`, so many pixels at a time that what is between them stays in a CPU's cache."""
-        sources = [part.reshape(-1, part.shape[-1]) for part in (x, backward, forward)]
-        out = torch.empty_like(sources[0])
-        step = rows_at_once(out, 3 * out.shape[1])
-        for start in range(0, out.shape[0], step):
-            part = slice(start, start + step)
-            out[part] = self.pa_fuse(torch.cat([source[part] for source in sources], 1))
-        return out.view(x.shape)
+        # What is fused replaces the features: there is no residual.
+        return executor.align(self.pa_deform, self.pa_fuse, x, flows, self.checkpoint_align)  # (B, T, H', W', dim)

@@ -12,13 +12,14 @@ Legend: C channels, N tokens of a window, windows = number of windows.
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.ops.linear import linear
-from models.layers.vrt.window_layout import Size3
+from models.layers.vrt.window_layout import Size3, Windows
 
 # The published weights were trained with -100 for what a shifted window must not see, not with minus infinity.
 SHIFT_MASK = -100.0
@@ -119,6 +120,30 @@ class WindowCodes(nn.Module):
         return code.repeat(1, window[0], 1)
 
 
+@dataclass(frozen=True)
+class BlockSettings:
+    """What all blocks of a stage or group have in common.
+
+    Attributes:
+        dim: channels C, a multiple of `num_heads`.
+        num_heads: attention heads.
+        drop_paths: of each block, the probability per sample that training leaves out a branch.
+        mlp_ratio: hidden channels of the MLP over C.
+        qkv_bias: whether the query, key and value projections have a bias.
+        qk_scale: factor of the attention scores; head_dim**-0.5 if None.
+        checkpoint_attn, checkpoint_ffn: recompute the attention or MLP half in the backward pass.
+    """
+
+    dim: int
+    num_heads: int
+    drop_paths: tuple[float, ...]
+    mlp_ratio: float = 2.0
+    qkv_bias: bool = True
+    qk_scale: float | None = None
+    checkpoint_attn: bool = False
+    checkpoint_ffn: bool = False
+
+
 def _joined(heads: Tensor) -> Tensor:
     """(windows, heads, N, head_dim) to tokens (windows * N, C)."""
     return heads.transpose(1, 2).flatten(2).flatten(0, 1)
@@ -127,37 +152,29 @@ def _joined(heads: Tensor) -> Tensor:
 class WindowAttention(nn.Module):
     """Attention within windows; all tensors are in window order (`models/layers/vrt/window_layout.py`).
 
+        own = softmax(q kT * scale + bias) v                       self attention of a window's N tokens
+        mutual = softmax(q' k'T * scale) v'                        queries of one frame, keys and values of the other
+        result = proj([mutual, own])                               or proj(own)
+
     Args:
-        dim: channels C, a multiple of `num_heads`.
-        num_heads: attention heads.
+        settings: `dim`, `num_heads`, `qkv_bias` and `qk_scale` are used.
         codes: shared constants of the window.
         mutual: add mutual attention between the two frames of a window.
-        qkv_bias: whether the query, key and value projections have a bias.
-        qk_scale: factor of the scores; head_dim**-0.5 if None.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        codes: WindowCodes,
-        *,
-        mutual: bool = False,
-        qkv_bias: bool = True,
-        qk_scale: float | None = None,
-    ) -> None:
+    def __init__(self, settings: BlockSettings, codes: WindowCodes, *, mutual: bool = False) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        dim, self.num_heads = settings.dim, settings.num_heads
         self.mutual = mutual
-        self.scale = (dim // num_heads) ** -0.5 if qk_scale is None else qk_scale
+        self.scale = (dim // self.num_heads) ** -0.5 if settings.qk_scale is None else settings.qk_scale
         self.codes = codes
         rows = math.prod(2 * length - 1 for length in codes.window)
-        self.relative_position_bias_table = nn.Parameter(torch.empty(rows, num_heads))
+        self.relative_position_bias_table = nn.Parameter(torch.empty(rows, self.num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.qkv_self = nn.Linear(dim, dim * 3, bias=qkv_bias)
+        self.qkv_self = nn.Linear(dim, dim * 3, bias=settings.qkv_bias)
         self.proj = nn.Linear(dim * 2 if mutual else dim, dim)
         if mutual:
-            self.qkv_mut = nn.Linear(dim, dim * 3, bias=qkv_bias)
+            self.qkv_mut = nn.Linear(dim, dim * 3, bias=settings.qkv_bias)
 
     def biases(self, window: Size3, kinds: Iterable[int], keys_first: bool = False) -> Biases:
         """What is added to the scores, by kind of window: (1, heads, N, N) for self attention and, where windows wrap
@@ -177,46 +194,44 @@ class WindowAttention(nn.Module):
             result[kind] = bias + mask, mask[None, None, :half, :half] if kind & 3 else None
         return result
 
-    def forward(
-        self,
-        tokens: Tensor,
-        window: Size3,
-        segments: Iterable[tuple[int, int]],
-        biases: Biases,
-        attend: Attend,
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, windows: Windows, biases: Biases, attend: Attend) -> Tensor:
         """Tokens (windows * N, C) to tokens of the same shape.
 
         Args:
-            window: size of a window (frames, height, width).
-            segments: (kind, number of windows) in order.
+            windows: size and kinds of the windows.
             biases: from `biases`.
-            attend: of a `WindowBackend`.
+            attend: softmax(q kT * scale + bias) v, as `WindowBackend.attend`.
         """
-        per_window = math.prod(window)
-        shape = (-1, per_window, 3, self.num_heads, tokens.shape[1] // self.num_heads)
-        q, k, v = linear(tokens, self.qkv_self.weight, self.qkv_self.bias).view(shape).permute(2, 0, 3, 1, 4)
-        swapped, keys, values = self._mutual_qkv(tokens, window) if self.mutual else (None, k, v)
-        # Segment by segment up to the projection: it keeps what attention keeps, where joined results would be a copy.
-        *of_mutual, of_self = self.proj.weight.split(tokens.shape[1], dim=1)
+        *of_mutual, of_own = self.proj.weight.split(tokens.shape[1], dim=1)  # (C, C) each
+        q, k, v = self._qkv(tokens, windows)  # (windows, heads, N, head_dim) each
+        if self.mutual:
+            other_q, other_k, other_v = self._mutual_qkv(tokens, windows)  # (2 * windows, heads, N/2, head_dim) each
         results, start = [], 0
-        for kind, count in segments:
-            part, halves = slice(start, start + count), slice(2 * start, 2 * (start + count))
+        # One kind of windows at a time up to the projection, so that what attention keeps for the backward pass is not
+        # copied into a joined tensor.
+        for kind, count in windows.segments:
             own_bias, mutual_bias = biases[kind]
-            plus = None
-            if swapped is not None:
-                mutual = attend(swapped[halves], keys[halves], values[halves], mutual_bias, self.scale)
-                plus = linear(_joined(mutual), of_mutual[0], None)
-            own = attend(q[part], k[part], v[part], own_bias, self.scale)
-            results.append(linear(_joined(own), of_self, self.proj.bias, plus=plus))
+            part, pairs = slice(start, start + count), slice(2 * start, 2 * (start + count))
+            result = None
+            if self.mutual:
+                mutual = attend(other_q[pairs], other_k[pairs], other_v[pairs], mutual_bias, self.scale)
+                result = linear(_joined(mutual), of_mutual[0], None)  # (count * N, C)
+            own = attend(q[part], k[part], v[part], own_bias, self.scale)  # (count, heads, N, head_dim)
+            results.append(linear(_joined(own), of_own, self.proj.bias, plus=result))  # (count * N, C)
             start += count
-        return results[0] if len(results) == 1 else torch.cat(results)
+        return results[0] if len(results) == 1 else torch.cat(results)  # (windows * N, C)
 
-    def _mutual_qkv(self, tokens: Tensor, window: Size3) -> tuple[Tensor, Tensor, Tensor]:
+    def _qkv(self, tokens: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (windows, heads, N, head_dim) each."""
+        shape = (-1, windows.tokens_per_window, 3, self.num_heads, tokens.shape[1] // self.num_heads)
+        q, k, v = linear(tokens, self.qkv_self.weight, self.qkv_self.bias).view(shape).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def _mutual_qkv(self, tokens: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of either frame beside keys and values of the other: (2 * windows, heads, N/2, head_dim) each."""
-        per_window = math.prod(window)
-        coded = (tokens.view(-1, per_window, tokens.shape[1]) + self.codes.position_code(window)).view(tokens.shape)
-        projected = linear(coded, self.qkv_mut.weight, self.qkv_mut.bias)
+        per_window, code = windows.tokens_per_window, self.codes.position_code(windows.window)  # N, (1, N, C)
+        coded = (tokens.view(-1, per_window, tokens.shape[1]) + code).view(tokens.shape)  # (windows * N, C)
+        projected = linear(coded, self.qkv_mut.weight, self.qkv_mut.bias)  # (windows * N, 3 * C)
         pairs = projected.view(-1, 2, per_window // 2, 3, self.num_heads, tokens.shape[1] // self.num_heads)
         swapped = pairs[:, :, :, 0].flip(1).flatten(0, 1).transpose(1, 2)
         keys, values = pairs[:, :, :, 1:].flatten(0, 1).permute(2, 0, 3, 1, 4)

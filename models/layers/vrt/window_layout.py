@@ -17,64 +17,102 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from models.layers.ops.chunks import slices
+
 Size3 = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class WindowLayout:
-    """The windows of one (B, T, H, W) token grid.
+class Windows:
+    """Neighbouring windows of a layout, or all of them.
 
     Attributes:
-        batch: B.
-        size: (T, H, W).
-        window: the window's size (frames, height, width) on this grid; N is its product.
-        shift: cyclic shift towards the origin on this grid: place p of the shifted axis holds coordinate (p + shift)
-            modulo the axis' padded length, a token where that is smaller than the axis.
+        window: a window's size (frames, height, width) on this grid; N is its product.
+        segments: (kind, number of windows) in window order; bit 4 of the kind is set where the window wraps around
+            in time, bit 2 in height, bit 1 in width. 0 needs no mask.
         index: (windows * N,) int64, row of the token at each place of the window order; where padded, that of its
             window's token at place `stand_ins`.
-        inverse: (B*T*H*W,) int64, place of each token in the window order.
         padding: (windows * N,) bool, True where the place holds no token; None where there is no such place.
         stand_ins: (windows * N,) int64, place in its window (0 to N-1) of the token at `index`: the place itself, but
             for padded ones; None where `padding` is.
         samples: (windows,) int64, the batch entry that a window belongs to.
-        segments: (kind, number of windows) in window order; bit 4 of the kind is set where the window wraps around
-            in time, bit 2 in height, bit 1 in width. 0 needs no mask.
     """
 
-    batch: int
-    size: Size3
     window: Size3
-    shift: Size3
+    segments: tuple[tuple[int, int], ...]
     index: Tensor
-    inverse: Tensor
     padding: Tensor | None
     stand_ins: Tensor | None
     samples: Tensor
-    segments: tuple[tuple[int, int], ...]
 
     @property
     def tokens_per_window(self) -> int:
         """N."""
         return self.window[0] * self.window[1] * self.window[2]
 
-    def parts(self, step: int) -> Iterator["Part"]:
+    @property
+    def kinds(self) -> list[int]:
+        """The kind of each segment."""
+        return [kind for kind, _ in self.segments]
+
+    def take(self, tokens: Tensor) -> Tensor:
+        """Rows (windows * N, C) of tokens (B*T*H*W, C); padded places hold a copy of some token."""
+        return tokens.index_select(0, self.index)
+
+    def take_gradient(self, grad: Tensor) -> Tensor:
+        """The same of the gradient of what `put` wrote; padded places have none."""
+        rows = self.take(grad)
+        return rows if self.padding is None else rows.masked_fill_(self.padding[:, None], 0)
+
+    def put(self, rows: Tensor, tokens: Tensor) -> None:
+        """Writes rows (windows * N, C) to where `take` found them."""
+        if self.stand_ins is not None:
+            # Padded places write what their stand-in writes: leaving them out by a mask would make a GPU wait.
+            windows = rows.view(self.samples.numel(), -1, rows.shape[1])  # (windows, N, C)
+            places = self.stand_ins.view(*windows.shape[:2], 1).expand_as(windows)
+            rows = windows.gather(1, places).view(rows.shape)
+        tokens.index_copy_(0, self.index, rows)
+
+    def zero_padding(self, rows: Tensor) -> Tensor:
+        """Rows (windows * N, C) with zeros at padded places."""
+        return rows if self.padding is None else rows.masked_fill(self.padding[:, None], 0)
+
+
+@dataclass(frozen=True)
+class WindowLayout(Windows):
+    """All windows of one (B, T, H, W) token grid.
+
+    Attributes:
+        batch: B.
+        size: (T, H, W).
+        shift: cyclic shift towards the origin on this grid: place p of the shifted axis holds coordinate (p + shift)
+            modulo the axis' padded length, a token where that is smaller than the axis.
+        inverse: (B*T*H*W,) int64, place of each token in the window order.
+    """
+
+    batch: int
+    size: Size3
+    shift: Size3
+    inverse: Tensor
+
+    def chunks(self, step: int) -> Iterator[Windows]:
         """All windows, in order, at most `step` at a time."""
-        total, per_window = self.samples.numel(), self.tokens_per_window
-        for start in range(0, total, step):
-            stop = min(start + step, total)
-            rows = slice(start * per_window, stop * per_window)
+        per_window = self.tokens_per_window
+        for chunk in slices(self.samples.numel(), step):
+            rows = slice(chunk.start * per_window, chunk.stop * per_window)
             segments, first = [], 0
             for kind, count in self.segments:
-                inside = min(stop, first + count) - max(start, first)
+                inside = min(chunk.stop, first + count) - max(chunk.start, first)
                 if inside > 0:
                     segments.append((kind, inside))
                 first += count
-            yield Part(
+            yield Windows(
+                self.window,
                 tuple(segments),
                 self.index[rows],
                 None if self.padding is None else self.padding[rows],
                 None if self.stand_ins is None else self.stand_ins[rows],
-                self.samples[start:stop],
+                self.samples[chunk],
             )
 
     @cached_property
@@ -92,35 +130,6 @@ class WindowLayout:
         cut = labels.unflatten(2, (-1, self.window[2])).unflatten(1, (-1, self.window[1]))
         cut = cut.unflatten(0, (-1, self.window[0])).permute(0, 2, 4, 1, 3, 5).reshape(-1, self.tokens_per_window)
         return (cut[:, None] != cut[:, :, None]).float()
-
-
-@dataclass(frozen=True)
-class Part:
-    """Neighbouring windows of a layout: its attributes for them alone."""
-
-    segments: tuple[tuple[int, int], ...]
-    index: Tensor
-    padding: Tensor | None
-    stand_ins: Tensor | None
-    samples: Tensor
-
-    def take(self, tokens: Tensor) -> Tensor:
-        """Rows (windows * N, C) of tokens (B*T*H*W, C); padded places hold a copy of some token."""
-        return tokens.index_select(0, self.index)
-
-    def take_gradient(self, grad: Tensor) -> Tensor:
-        """The same of the gradient of what `put` wrote; padded places have none."""
-        rows = self.take(grad)
-        return rows if self.padding is None else rows.masked_fill_(self.padding[:, None], 0)
-
-    def put(self, rows: Tensor, tokens: Tensor) -> None:
-        """Writes rows (windows * N, C) to where `take` found them."""
-        if self.stand_ins is not None:
-            # Padded places write what their stand-in writes: choosing the others would make a GPU wait.
-            windows = rows.view(self.samples.numel(), -1, rows.shape[1])
-            places = self.stand_ins.view(*windows.shape[:2], 1).expand_as(windows)
-            rows = windows.gather(1, places).view(rows.shape)
-        tokens.index_copy_(0, self.index, rows)
 
 
 def fit_window(size: Size3, window: Size3, shift: Size3, pairs: bool) -> tuple[Size3, Size3]:
@@ -184,20 +193,20 @@ def window_layout(
 
     all_index, all_padding = torch.cat(index), torch.cat(padding)
     places = torch.arange(all_index.numel(), device=device)
-    # Padded places write behind the last token, as choosing the others would make a GPU wait.
+    # Padded places write behind the last token: leaving them out by a mask would make a GPU wait.
     inverse = torch.empty(batch * tokens + 1, dtype=torch.int64, device=device)
     inverse[all_index.masked_fill(all_padding, batch * tokens)] = places
     return WindowLayout(
-        batch,
-        size,
-        window,
-        shift,
-        all_index,
-        inverse[:-1],
-        all_padding if padded else None,
-        torch.cat(stand_ins) if padded else None,
-        torch.cat(samples),
-        tuple(segments),
+        window=window,
+        segments=tuple(segments),
+        index=all_index,
+        padding=all_padding if padded else None,
+        stand_ins=torch.cat(stand_ins) if padded else None,
+        samples=torch.cat(samples),
+        batch=batch,
+        size=size,
+        shift=shift,
+        inverse=inverse[:-1],
     )
 
 
@@ -214,19 +223,19 @@ def _combine(axes: list[Tensor], size: Size3) -> Tensor:
 
 
 class WindowLayouts:
-    """The layouts that one forward pass needs, each made once; it lives as long as that pass."""
+    """The layouts that one forward pass needs, each computed once; they live as long as that pass."""
 
     def __init__(self, batch: int, device: torch.device) -> None:
         self.batch = batch
         self.device = device
-        self._made: dict[tuple[Size3, Size3, Size3, bool], WindowLayout] = {}
+        self._layouts: dict[tuple[Size3, Size3, Size3, bool], WindowLayout] = {}
 
     def get(self, size: Size3, window: Size3, shift: Size3, pairs: bool) -> WindowLayout:
         """The layout of a grid of `size` (T, H, W); arguments as in `window_layout`."""
         key = (size, window, shift, pairs)
-        if key not in self._made:
-            self._made[key] = window_layout(self.batch, size, window, shift, pairs=pairs, device=self.device)
-        return self._made[key]
+        if key not in self._layouts:
+            self._layouts[key] = window_layout(self.batch, size, window, shift, pairs=pairs, device=self.device)
+        return self._layouts[key]
 
 
 class _Reorder(torch.autograd.Function):

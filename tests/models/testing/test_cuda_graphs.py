@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from models.layers.backends.triton.backend import TritonBackend, TritonFusedBackend
-from models.layers.ops.processor import laid_out_for
+from models.layers.ops.chunks import laid_out_for
 from models.network_spikling import SemiUNet, SpikeRefine
 from models.testing import cuda_graphs
 from models.testing.cuda_graphs import GraphedNetwork
@@ -139,9 +139,9 @@ def traffic(network: nn.Module, *sizes: tuple[int, ...]) -> list[str]:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, ...]]]] = {
     "whole windows": (small_vrt, [(1, 2, 3, 16, 16)]),
     "padded": (lambda: small_vrt(pa_frames=4), [(2, 5, 3, 37, 20)]),
-    "eager": (lambda: small_vrt(attention_backend="eager"), [(1, 3, 3, 12, 16)]),
-    "triton": (lambda: small_vrt(attention_backend="triton"), [(1, 3, 3, 12, 16)]),
-    "triton_fused": (lambda: small_vrt(attention_backend="triton_fused"), [(1, 2, 3, 16, 16)]),
+    "eager": (lambda: small_vrt(compute_backend="eager"), [(1, 3, 3, 12, 16)]),
+    "triton": (lambda: small_vrt(compute_backend="triton"), [(1, 3, 3, 12, 16)]),
+    "triton_fused": (lambda: small_vrt(compute_backend="triton_fused"), [(1, 2, 3, 16, 16)]),
     "super-resolution": (lambda: small_vrt(upscale=4), [(1, 1, 3, 16, 16)]),
     "interpolation": (lambda: small_vrt(pa_frames=0), [(1, 6, 3, 16, 16)]),
     "spikes": (lambda: spike_vrt(fuse_window=3), [(1, 3, 3, 36, 20), (1, 3, BINS, 18, 10)]),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.layers.ops.processor import laid_out_for
+from models.layers.ops.chunks import laid_out_for
 from models.testing import restore as restore_module
 from models.testing.auto_tile import TileCost, choose_tile
 from models.testing.cuda_graphs import GraphedNetwork

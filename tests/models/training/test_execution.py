@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.layers.backends.attention import SdpaBackend
+from models.layers.backends.sdpa import SdpaBackend
 from models.layers.spike.temporal_attention import TemporalBlock
-from models.layers.vrt.blocks import RTMSA, TMSA
-from models.layers.vrt.window_attention import WindowCodes
+from models.layers.vrt.blocks import TMSA
+from models.layers.vrt.stage import RTMSA
+from models.layers.vrt.window_attention import BlockSettings, WindowCodes
 from models.layers.vrt.window_layout import WindowLayouts
 from models.model_base import Batch, ModelBase
 from models.select_network import vrt_with_spike
@@ -33,7 +34,8 @@ class Net(nn.Module):
     def __init__(self, recompute: bool) -> None:
         super().__init__()
         codes = WindowCodes((2, 4, 4))
-        self.group = RTMSA(8, 2, 2, codes, drop_paths=[0.2, 0.5], checkpoint_attn=recompute, checkpoint_ffn=recompute)
+        settings = BlockSettings(8, 2, (0.2, 0.5), checkpoint_attn=recompute, checkpoint_ffn=recompute)
+        self.group = RTMSA(settings, codes)
         self.time = TemporalBlock(8, 2, 1, max_batch_tokens=64, recompute=recompute)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The back end "native" of `netG.attention_backend`: window attention on a CPU by `native_attention.cpp`.
+"""The back end "native" of `netG.compute_backend`: window attention on a CPU by `native_attention.cpp`.
 
 The C++ file is compiled by the system's compiler (CXX, or c++) when the back end is first wanted, for this processor,
 in seconds; the library is kept in the user's cache. Where that fails, the back end is refused and "sdpa" runs.
@@ -27,8 +27,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import register_flop_formula, sdpa_backward_flop_count, sdpa_flop_count
 
-from models.layers.backends.attention_backend import ATTENTION_BACKENDS, WindowBackend
+from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.layers.backends.cpu.library_cache import cached_library
+from models.layers.backends.window_backend import WindowBackend
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 # OpenMP's functions stay unresolved: those that PyTorch has loaded serve, and so its threads.
@@ -40,14 +41,14 @@ _WINDOWS_PER_PART = 4
 _TOLERANCE = 1e-4
 
 
-@ATTENTION_BACKENDS.register("native")
+@COMPUTE_BACKENDS.register("native")
 class NativeBackend(WindowBackend):
     """Attention of windows by a kernel of our own, on CPUs."""
 
     keys_first = True
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        """See `AttentionBackend.refusal`."""
+        """See `Backend.refusal`."""
         if device.type != "cpu":
             return f"its kernel is for CPUs, and the tensors are on {device.type}"
         if dtype != torch.float32:

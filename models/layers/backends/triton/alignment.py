@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from models.layers.backends.attention_backend import compute_dtype
+from models.layers.backends.backend import compute_dtype
 from models.layers.backends.triton.deform import TAPS, alignment_features, deformable_alignment
+from models.layers.ops import chunks
+from models.layers.ops.chunks import slices
 from models.layers.ops.flow_warp import flow_warp
 from models.layers.vrt.alignment import DeformableAlignment
-
-# What the offset convolutions give at once without gradients.
-_RAW_BYTES = 4 << 30
 
 
 def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,11 +31,9 @@ def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Ten
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     weight, bias = (by_tap(parameter, alignment.reach) for parameter in (last.weight, last.bias))
     out = x.new_zeros(2 * frames.shape[0], *x.shape[2:])
-    step = max(1, _RAW_BYTES // (bias.shape[0] * x.shape[2] * x.shape[3] * frames.element_size()))
-    if torch.is_grad_enabled():
-        step = len(targets)
-    for i in range(0, len(targets), step):
-        part = slice(i, i + step)
+    # The widest result is that of the offset convolutions.
+    step = chunks.PAIRS.items(x, bias.shape[0] * x.shape[2] * x.shape[3] * frames.element_size())
+    for part in slices(len(targets), len(targets) if torch.is_grad_enabled() else step):
         features = alignment_features(frames, targets[part], sources[part], flows[part]).permute(0, 3, 1, 2)
         for layer in hidden:
             features = layer(features)
@@ -84,7 +81,7 @@ def plain_alignment(
     with torch.device("meta"):
         alignment = DeformableAlignment(frames.shape[3], 2 * reach, raw.shape[3] // 27, 1)
     alignment.max_residue = residue
-    offset, mask = alignment._offsets(raw.permute(0, 3, 1, 2), flows)
+    offset, mask = alignment.offsets(raw.permute(0, 3, 1, 2), flows)
     nothing = torch.zeros_like(frames[:1])
     neighbours = torch.cat((frames, nothing))[sources.long()].permute(0, 1, 4, 2, 3)
     warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view(count, -1, height, width)

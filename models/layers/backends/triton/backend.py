@@ -1,4 +1,4 @@
-"""The back ends "triton" and "triton_fused" of `netG.attention_backend`: window attention by the kernels of
+"""The back ends "triton" and "triton_fused" of `netG.compute_backend`: window attention by the kernels of
 `attention.py`, alignment by those of `deform.py`, and what is around attention by those of
 `norm_linear.py` and `mlp.py` as well.
 
@@ -11,24 +11,23 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 
-from models.layers.backends.attention_backend import ATTENTION_BACKENDS, WHOLE, Aligned, TokenBackend, compute_dtype
+from models.layers.backends.alignment import Aligned
+from models.layers.backends.backend import COMPUTE_BACKENDS, compute_dtype
+from models.layers.backends.token_backend import TokenBackend
 from models.layers.backends.triton.alignment import align, alignment_difference
 from models.layers.backends.triton.attention import interpreted, window_attention
 from models.layers.backends.triton.mlp import add_gated_mlp
 from models.layers.backends.triton.norm_linear import norm_linear
+from models.layers.vrt.alignment import DeformableAlignment
+from models.layers.vrt.blocks import TMSA
+from models.layers.vrt.window_attention import WindowAttention
 from models.layers.vrt.window_layout import Size3, WindowLayout
-
-if TYPE_CHECKING:
-    from models.layers.vrt.alignment import DeformableAlignment
-    from models.layers.vrt.blocks import GatedMlp
-    from models.layers.vrt.window_attention import WindowAttention
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +35,12 @@ logger = logging.getLogger(__name__)
 _TOLERANCES = {torch.float32: 1e-2, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 
 
-@ATTENTION_BACKENDS.register("triton")
+@COMPUTE_BACKENDS.register("triton")
 class TritonBackend(TokenBackend):
     """Queries, keys and values are read where the projection left them; no copy is shifted, padded or cut."""
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        """See `AttentionBackend.refusal`. Under TRITON_INTERPRET=1 it runs on a CPU, slowly."""
+        """See `Backend.refusal`. Under TRITON_INTERPRET=1 it runs on a CPU, slowly."""
         if importlib.util.find_spec("triton") is None:
             return "Triton is not installed (it comes with PyTorch for CUDA on Linux)"
         if dtype not in _TOLERANCES:
@@ -53,21 +52,23 @@ class TritonBackend(TokenBackend):
                 return f"its kernels need compute capability 8.0; this is a {torch.cuda.get_device_name(device)}"
         return _trial(_attention_difference, device, dtype)
 
-    def align(self, alignment: "DeformableAlignment", x: Tensor, flows: Tensor) -> Iterator[Aligned]:
-        """See `AttentionBackend.align`."""
-        reason = _trial(alignment_difference, x.device, compute_dtype(x))
-        if reason is None:
-            yield WHOLE, *align(alignment, x, flows)
-        else:
-            _warn_once(reason)
-            yield from super().align(alignment, x, flows)
+    def align_clip(self, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Backend.align_clip`."""
+        return align(alignment, x, flows) if _aligns(x) else super().align_clip(alignment, x, flows)
 
-    def attend_tokens(self, attention: "WindowAttention", x: Tensor, layout: WindowLayout) -> Tensor:
+    def align_chunks(self, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> Iterator[Aligned]:
+        """See `Backend.align_chunks`. The kernels keep nothing wide of whole frames: all frames go at once."""
+        if not _aligns(x):
+            yield from super().align_chunks(alignment, x, flows)
+            return
+        yield (slice(None), slice(None)), *align(alignment, x, flows)
+
+    def attend_tokens(self, attention: WindowAttention, x: Tensor, layout: WindowLayout) -> Tensor:
         """See `TokenBackend.attend_tokens`."""
         return self._attend(attention, layout, lambda layer: layer(x))
 
     @staticmethod
-    def _attend(attention: "WindowAttention", layout: WindowLayout, project: Callable[[nn.Linear], Tensor]) -> Tensor:
+    def _attend(attention: WindowAttention, layout: WindowLayout, project: Callable[[nn.Linear], Tensor]) -> Tensor:
         """Attention of what `project` makes of a projection's layer, (B*T*H*W, 3C)."""
         grid, heads, scale = (layout.batch, *layout.size), attention.num_heads, attention.scale
         bias = relative_bias(attention.relative_position_bias_table, attention.codes.window, layout.window)
@@ -84,7 +85,7 @@ class TritonBackend(TokenBackend):
         return attention.proj(out.flatten(0, 3))
 
 
-@ATTENTION_BACKENDS.register("triton_fused")
+@COMPUTE_BACKENDS.register("triton_fused")
 class TritonFusedBackend(TritonBackend):
     """Beyond "triton", normalised tokens and the MLP's hidden channels exist on chip only.
 
@@ -94,11 +95,11 @@ class TritonFusedBackend(TritonBackend):
     fallback = "triton"
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        """See `AttentionBackend.refusal`."""
+        """See `Backend.refusal`."""
         return super().refusal(device, dtype) or _trial(_fused_difference, device, dtype)
 
     def attend_half(
-        self, norm: nn.LayerNorm, attention: "WindowAttention", tokens: Tensor, layout: WindowLayout
+        self, norm: nn.LayerNorm, attention: WindowAttention, tokens: Tensor, layout: WindowLayout
     ) -> Tensor:
         """See `TokenBackend.attend_half`."""
 
@@ -108,12 +109,13 @@ class TritonFusedBackend(TritonBackend):
 
         return self._attend(attention, layout, project)
 
-    def add_mlp(self, norm: nn.LayerNorm, mlp: "GatedMlp", tokens: Tensor, keep: Tensor | None) -> Tensor | None:
-        """See `TokenBackend.add_mlp`."""
+    def add_mlp(self, block: TMSA, tokens: Tensor, factor: Tensor | None) -> Tensor:
+        """See `TokenBackend.add_mlp`; `tokens` alone are kept for the backward pass."""
+        norm, mlp = block.norm2, block.mlp
         weights = [layer.weight.to(compute_dtype(tokens)) for layer in (mlp.fc11, mlp.fc12, mlp.fc2)]
         return add_gated_mlp(
             *(tokens, norm.weight, norm.bias, weights[0], mlp.fc11.bias, weights[1], mlp.fc12.bias),
-            *(weights[2], mlp.fc2.bias, keep, norm.eps),
+            *(weights[2], mlp.fc2.bias, factor, norm.eps),
         )
 
 
@@ -145,9 +147,17 @@ def _trial(
     return None
 
 
+def _aligns(x: Tensor) -> bool:
+    """Whether the kernels of alignment run on features like x; a warning says once where they don't, and why."""
+    reason = _trial(alignment_difference, x.device, compute_dtype(x))
+    if reason is not None:
+        _warn_once(reason)
+    return reason is None
+
+
 @cache
 def _warn_once(reason: str) -> None:
-    logger.warning("netG.attention_backend: Triton leaves alignment to torchvision: %s.", reason)
+    logger.warning("netG.compute_backend: Triton leaves alignment to torchvision: %s.", reason)
 
 
 def _attention_difference(device: torch.device, dtype: torch.dtype) -> float:

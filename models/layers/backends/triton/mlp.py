@@ -1,7 +1,7 @@
 """A block's MLP half, x + fc2(GELU(fc11 LN x) * fc12 LN x), as one operator by a Triton kernel.
 
 Neither normalised tokens nor hidden channels exist in memory, and the backward pass keeps x alone: it computes them
-again in PyTorch's operations, some rows at a time, and adds gradients up in a fixed order. The kernel is in
+again in PyTorch's operations, a chunk of rows at a time, and adds gradients up in a fixed order. The kernel is in
 `norm_kernels.py`; the operators are registered with torch, as those of `attention.py`. They compute in
 the type of the weights, with float32 sums; LayerNorm and GELU are in float32, the residual in the type of x.
 
@@ -18,9 +18,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from models.layers.backends.triton.attention import Tiles, interpreted, product_precision
-
-# Largest intermediate result of the backward pass.
-_BACKWARD_BYTES = 128 << 20
+from models.layers.ops import chunks
+from models.layers.ops.chunks import slices
 
 
 def choose_tiles(precision: str, channels: int) -> Tiles:
@@ -107,10 +106,10 @@ def add_gated_mlp_backward(
     sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
     factors = None if keep is None else keep.repeat_interleave(len(x) // keep.numel())[:, None]
     with torch.autocast(x.device.type, enabled=False):
-        for part in rows_going_backward(x, len(parameters[3])):
-            branch = grad[part] if factors is None else grad[part] * factors[part]
-            of_rows, *of_parameters = _gradients(branch, x[part], parameters, eps)
-            grad_x[part] = of_rows.add_(grad[part])
+        for chunk in backward_chunks(x, len(parameters[3])):
+            branch = grad[chunk] if factors is None else grad[chunk] * factors[chunk]
+            of_rows, *of_parameters = _gradients(branch, x[chunk], parameters, eps)
+            grad_x[chunk] = of_rows.add_(grad[chunk])
             for total, one in zip(sums, of_parameters, strict=True):
                 total += one
     return [grad_x, *(total.to(parameter.dtype) for total, parameter in zip(sums, parameters, strict=True))]
@@ -135,10 +134,9 @@ def _gradients(grad: Tensor, x: Tensor, parameters: Sequence[Tensor], eps: float
     )
 
 
-def rows_going_backward(x: Tensor, width: int) -> Iterator[slice]:
-    """Parts of the rows of x whose intermediate results, `width` channels wide, are of a bounded size."""
-    step = max(1, _BACKWARD_BYTES // (4 * width))
-    return (slice(start, start + step) for start in range(0, len(x), step))
+def backward_chunks(x: Tensor, width: int) -> Iterator[slice]:
+    """Chunks of the rows of x whose intermediate results, `width` channels wide, are of a bounded size."""
+    return slices(len(x), chunks.BACKWARD.items(x, 4 * width))
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:

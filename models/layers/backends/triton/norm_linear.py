@@ -1,8 +1,8 @@
 """A linear layer of LayerNorm's result as one operator, by a Triton kernel (norm_kernels.py).
 
 Normalised tokens never exist in memory: for a block's queries, keys and values. As in `mlp.py` the backward pass
-keeps x alone and computes the rest again, some rows at a time, products are in the type of the weight, and LayerNorm
-is in float32.
+keeps x alone and computes the rest again, a chunk of rows at a time, products are in the type of the weight, and
+LayerNorm is in float32.
 
 Measured by `python scripts/benchmark/bench_attention.py` on a GPU.
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from models.layers.backends.triton.attention import Tiles, interpreted, product_precision
-from models.layers.backends.triton.mlp import layer_norm, layer_norm_backward, rows_going_backward, split_lanes
+from models.layers.backends.triton.mlp import backward_chunks, layer_norm, layer_norm_backward, split_lanes
 
 
 def choose_tiles(precision: str, channels: int) -> Tiles:
@@ -67,12 +67,12 @@ def norm_linear_backward(
     grad_x = torch.empty_like(x)
     sums = [torch.zeros_like(like, dtype=torch.float32) for like in (norm_weight, norm_bias, weight, weight[:, 0])]
     with torch.autocast(x.device.type, enabled=False):
-        for part in rows_going_backward(x, len(weight)):
-            normal, statistics = layer_norm(x[part], norm_weight, norm_bias, eps)
-            of_y = grad[part] @ weight
-            grad_x[part], *of_norm = layer_norm_backward(of_y, x[part], norm_weight, norm_bias, statistics)
-            of_weight = grad[part].T @ normal.to(weight.dtype)
-            for total, one in zip(sums, (*of_norm, of_weight, grad[part].sum(0, dtype=torch.float32)), strict=True):
+        for chunk in backward_chunks(x, len(weight)):
+            normal, statistics = layer_norm(x[chunk], norm_weight, norm_bias, eps)
+            of_y = grad[chunk] @ weight
+            grad_x[chunk], *of_norm = layer_norm_backward(of_y, x[chunk], norm_weight, norm_bias, statistics)
+            of_weight = grad[chunk].T @ normal.to(weight.dtype)
+            for total, one in zip(sums, (*of_norm, of_weight, grad[chunk].sum(0, dtype=torch.float32)), strict=True):
                 total += one
     kinds = (norm_weight.dtype, norm_bias.dtype, weight.dtype, torch.float32)
     of_norm_weight, of_norm_bias, of_weight, of_bias = (s.to(kind) for s, kind in zip(sums, kinds, strict=True))

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.layers.ops import linear as module
+from models.layers.ops.chunks import laid_out_for
 from models.layers.ops.linear import linear
-from models.layers.ops.processor import laid_out_for
 
 
 @pytest.mark.parametrize("bias", [True, False])

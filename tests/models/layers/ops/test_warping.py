@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from models.layers.backends.cpu import alignment_strips
-from models.layers.ops import deform_conv, few_frames
+from models.layers.backends.alignment import aligned_chunks
+from models.layers.ops import chunks
+from models.layers.ops.chunks import Budget, laid_out_for
 from models.layers.ops.deform_conv import deform_conv3x3
 from models.layers.ops.flow_warp import flow_warp, flow_warp_nearest4, neighbour_flows
-from models.layers.ops.processor import laid_out_for
-from models.layers.vrt import alignment as parallel_warping
 from models.layers.vrt.alignment import DeformableAlignment
 from models.layers.vrt.spynet import SpyNet
 
@@ -91,19 +90,19 @@ def test_flows_over_several_frames_are_composed_by_warping(frames: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "channels", "out", "height", "width", "groups", "weight_groups", "strip"),
+    ("count", "channels", "out", "height", "width", "groups", "weight_groups", "chunk"),
     [
-        (3, 8, 6, 9, 7, 4, 2, 8 * 9 * 7 * 8 * 2),  # strips of two rows
+        (3, 8, 6, 9, 7, 4, 2, 8 * 9 * 7 * 8 * 2),  # chunks of two rows
         (5, 6, 6, 4, 5, 2, 1, 6 * 9 * 20 * 8 * 2),  # two images at a time
         (2, 8, 8, 1, 5, 2, 1, 1 << 20),
         (2, 9, 9, 6, 1, 3, 3, 1 << 20),
     ],
 )
 def test_deformable_convolution_equals_torchvision(
-    count: int, channels: int, out: int, height: int, width: int, groups: int, weight_groups: int, strip: int,
+    count: int, channels: int, out: int, height: int, width: int, groups: int, weight_groups: int, chunk: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(deform_conv, "_STRIP_BYTES", strip)
+    monkeypatch.setattr(chunks, "PAIRS", Budget(cpu=chunk, accelerator=1))
     x, offset = normal(count, channels, height, width), 2 * normal(count, 18 * groups, height, width)
     mask, weight = normal(count, 9 * groups, height, width).sigmoid(), normal(out, channels // weight_groups, 3, 3)
     leaves = [t.requires_grad_() for t in (x, offset, mask, weight, normal(out))]
@@ -158,12 +157,12 @@ def test_alignment_equals_one_frame_at_a_time(pa_frames: int, frames: int) -> No
             torch.testing.assert_close(result[:, t].permute(0, 3, 1, 2), expected, rtol=0, atol=1e-10)
 
 
-def in_parts(module: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-    """What `parts` gives put together, and the shape (clips, frames) of each part."""
+def in_chunks(module: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """The results of `aligned_chunks` put together, and the shape (clips, frames) of each chunk."""
     ahead, behind, shapes = torch.full_like(x, torch.nan), torch.full_like(x, torch.nan), []
     with torch.no_grad():
-        for part, of_next, of_previous in module.parts(x, flows):
-            ahead[part], behind[part] = of_next, of_previous
+        for chunk, of_next, of_previous in aligned_chunks(module, x, flows):
+            ahead[chunk], behind[chunk] = of_next, of_previous
             shapes.append((of_next.shape[0], of_next.shape[1]))
     return ahead, behind, shapes
 
@@ -179,7 +178,7 @@ def in_parts(module: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Ten
         (2, 5, 1, 8, [(2, 2)]),
     ],
 )
-def test_few_frames_at_a_time_are_aligned_as_all_at_once(
+def test_chunks_of_frames_are_aligned_as_all_at_once(
     processor: str, pa_frames: int, frames: int, height: int, width: int, pairs: int, shapes: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -187,28 +186,29 @@ def test_few_frames_at_a_time_are_aligned_as_all_at_once(
     x = normal(2, frames, height, width, 6)
     flows = neighbour_flows(normal(2, 2, frames - 1, 2, height, width), pa_frames // 2)
     channels = module.conv_offset[0].in_channels if processor == "cpu" else module.conv_offset[-1].out_channels
-    limit = "_PAIR_BYTES" if processor == "cpu" else "_PAIR_BYTES_ACCELERATOR"
-    monkeypatch.setattr(parallel_warping, limit, pairs * channels * height * width * 4)
+    limit = pairs * channels * height * width * 4
+    monkeypatch.setattr(chunks, "PAIRS", Budget(cpu=limit, accelerator=limit))
     expected = module(x, flows)
     for rows in (1, 2, 16):
-        monkeypatch.setattr(alignment_strips, "_STRIP_BYTES", rows * module.conv_offset[-1].out_channels * width * 4)
+        row_bytes = module.conv_offset[-1].out_channels * width * 4
+        monkeypatch.setattr(chunks, "ROWS", Budget(cpu=rows * row_bytes, accelerator=1))
         with laid_out_for(processor):
-            ahead, behind, got_shapes = in_parts(module, x, flows)
+            ahead, behind, got_shapes = in_chunks(module, x, flows)
         assert got_shapes == shapes
         torch.testing.assert_close(ahead, expected[0], rtol=0, atol=1e-12)
         torch.testing.assert_close(behind, expected[1], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_alignment_in_strips_in_single_precision(autocast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alignment_in_chunks_of_rows_in_single_precision(autocast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """There oneDNN multiplies; under autocast the offset network is in half precision and the samples are not."""
-    monkeypatch.setattr(alignment_strips, "_STRIP_BYTES", 2000)
+    monkeypatch.setattr(chunks, "ROWS", Budget(cpu=2000, accelerator=1))
     module = alignment(4).float()
     x = normal(1, 3, 9, 8, 6).float()
     flows = neighbour_flows(normal(2, 1, 2, 2, 9, 8).float(), 2)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         expected = module(x, flows)
-        ahead, behind, _ = in_parts(module, x, flows)
+        ahead, behind, _ = in_chunks(module, x, flows)
     tolerance = 0.02 if autocast else 1e-5
     torch.testing.assert_close(ahead, expected[0], rtol=0, atol=tolerance)
     torch.testing.assert_close(behind, expected[1], rtol=0, atol=tolerance)
@@ -267,13 +267,13 @@ class TestSpyNet:
                         torch.testing.assert_close(level[direction, :, t], e, rtol=0, atol=1e-9)
 
     @pytest.mark.parametrize("limit", [1, 3 * 64 * 32 * 32 * 8])
-    def test_few_pairs_at_a_time(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_chunks_of_pairs(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
         network, clip = self.network(), normal(2, 3, 3, 40, 24).sigmoid()
         expected = network(clip)
-        monkeypatch.setattr(few_frames, "_BYTES", {"cpu": limit})
+        monkeypatch.setattr(chunks, "FRAMES", Budget(cpu=limit, accelerator=1))
         with torch.no_grad():
-            for few, all_at_once in zip(network(clip), expected, strict=True):
-                torch.testing.assert_close(few, all_at_once, rtol=0, atol=1e-12)
+            for chunked, whole in zip(network(clip), expected, strict=True):
+                torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize("wrapped", [False, True])
     def test_weights_file(self, wrapped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

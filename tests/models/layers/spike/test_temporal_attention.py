@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.layers.ops.chunks import over_pixels
 from models.layers.spike.temporal_attention import (
     RelativeBias,
     SpikeTemporalSA,
@@ -14,7 +15,6 @@ from models.layers.spike.temporal_attention import (
     TemporalBlock,
     TemporalCrossAttentionFusion,
     chunk_limit,
-    in_chunks,
     with_margin,
 )
 from utils.utils_registry import FUSIONS
@@ -115,7 +115,7 @@ def test_no_chunk_is_larger_than_the_limit(limit: int) -> None:
         sizes.append(chunk.shape[0] * chunk.shape[2] * chunk.shape[3])
         return part[:, :, 1:-1, 1:-1] + 0 * chunk
 
-    assert torch.equal(in_chunks(centre, x, sources, limit), sources[:, :, 1:-1, 1:-1])
+    assert torch.equal(over_pixels(centre, x, sources, limit), sources[:, :, 1:-1, 1:-1])
     assert max(sizes) <= limit
     assert sum(sizes) == 105
 

@@ -1,5 +1,6 @@
 """Window layouts, attention and TMSA blocks against a plain implementation, window by window and pair by pair."""
 
+import copy
 import shutil
 from collections.abc import Iterator
 from itertools import product
@@ -9,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.layers.backends.attention import SdpaBackend, attend
-from models.layers.backends.attention_backend import AttentionBackend
+from models.layers.backends.backend import Backend
 from models.layers.backends.eager import EagerBackend
-from models.layers.vrt.blocks import TMSA, TMSAG
-from models.layers.vrt.window_attention import WindowCodes, relative_position_index, sine_position_code
+from models.layers.backends.sdpa import SdpaBackend, attend
+from models.layers.ops import chunks
+from models.layers.ops.chunks import Budget
+from models.layers.vrt.blocks import TMSA, BranchFactors
+from models.layers.vrt.stage import TMSAG
+from models.layers.vrt.window_attention import BlockSettings, WindowCodes, relative_position_index, sine_position_code
 from models.layers.vrt.window_layout import WindowLayout, WindowLayouts, from_windows, to_windows, window_layout
 
 Size3 = tuple[int, int, int]
@@ -34,7 +38,9 @@ CASES = [
 
 def make_block(window: Size3, shift: Size3, mutual: bool, **options: object) -> TMSA:
     torch.manual_seed(3)
-    block = TMSA(8, 2, WindowCodes(window, 8 if mutual else 0), shift=shift, mutual=mutual, **options)  # type: ignore[arg-type]
+    block = TMSA(
+        BlockSettings(8, 2, ()), WindowCodes(window, 8 if mutual else 0), shift=shift, mutual=mutual, **options
+    )  # type: ignore[arg-type]
     torch.nn.init.normal_(block.attn.relative_position_bias_table)
     return block.double().eval()
 
@@ -109,14 +115,14 @@ def plain_heads(attn, qkv, queries: Tensor, others: Tensor, bias: Tensor) -> Ten
 @pytest.mark.parametrize("backend", [SDPA, EagerBackend()], ids=["sdpa", "eager"])
 @pytest.mark.parametrize(("batch", "size", "window", "shift", "mutual"), CASES)
 def test_block_equals_plain_block(
-    batch: int, size: Size3, window: Size3, shift: Size3, mutual: bool, backend: AttentionBackend
+    batch: int, size: Size3, window: Size3, shift: Size3, mutual: bool, backend: Backend
 ) -> None:
     """Forward with and without gradients, and the gradient of every weight and of the input."""
     block = make_block(window, shift, mutual)
     x = torch.randn(batch, *size, 8, dtype=torch.float64, requires_grad=True)
     layout = window_layout(batch, size, window, shift, pairs=mutual)
     expected = plain_block(block, x)
-    got = block(x.reshape(-1, 8), layout, backend).view_as(x)
+    got = backend.run(block, x.reshape(-1, 8), layout).view_as(x)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     factor = torch.randn_like(expected)
     leaves = [x, *block.parameters()]
@@ -125,21 +131,21 @@ def test_block_equals_plain_block(
         torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
     with torch.no_grad():
         tokens = x.reshape(-1, 8).clone()
-        torch.testing.assert_close(block(tokens, layout, backend).view_as(x), expected, rtol=0, atol=1e-10)
+        torch.testing.assert_close(backend.run(block, tokens, layout).view_as(x), expected, rtol=0, atol=1e-10)
         assert torch.equal(tokens, x.reshape(-1, 8))  # the input is left alone,
         if backend is SDPA:
-            assert block(tokens, layout, backend, out=tokens) is tokens  # unless it is to be overwritten
+            assert backend.run(block, tokens, layout, overwrite=True) is tokens  # unless it is to be overwritten
             torch.testing.assert_close(tokens.view_as(x), expected, rtol=0, atol=1e-10)
 
 
-def test_few_windows_at_a_time_equals_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_windows_equal_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     block = make_block((2, 4, 4), (1, 2, 2), True)
     layout = window_layout(2, (5, 12, 9), (2, 4, 4), (1, 2, 2), pairs=True)
     x = torch.randn(2 * 5 * 12 * 9, 8, dtype=torch.float64)
     with torch.no_grad():
-        whole = block(x, layout, SDPA)
-        monkeypatch.setattr("models.layers.vrt.blocks._WORKSPACE_BYTES", {"cpu": 3 * 32 * 24 * 8})
-        torch.testing.assert_close(block(x, layout, SDPA), whole, rtol=0, atol=1e-12)
+        whole = SDPA.run(block, x, layout)
+        monkeypatch.setattr(chunks, "ROWS", Budget(cpu=3 * 32 * 24 * 8, accelerator=1))
+        torch.testing.assert_close(SDPA.run(block, x, layout), whole, rtol=0, atol=1e-12)
 
 
 def test_first_and_last_frame_attend_to_each_other_in_shifted_mutual_blocks() -> None:
@@ -151,7 +157,7 @@ def test_first_and_last_frame_attend_to_each_other_in_shifted_mutual_blocks() ->
     other[5] += torch.randn_like(other[5])
     with torch.no_grad():
         change = (
-            (block(x.view(-1, 8), layout, SDPA) - block(other.view(-1, 8), layout, SDPA))
+            (SDPA.run(block, x.view(-1, 8), layout) - SDPA.run(block, other.view(-1, 8), layout))
             .view_as(x)
             .abs()
             .amax((1, 2, 3))
@@ -160,7 +166,7 @@ def test_first_and_last_frame_attend_to_each_other_in_shifted_mutual_blocks() ->
         assert change[2:5].max() == 0
         block.attn.proj.weight[:, :8] = 0  # mutual half
         change = (
-            (block(x.view(-1, 8), layout, SDPA) - block(other.view(-1, 8), layout, SDPA))
+            (SDPA.run(block, x.view(-1, 8), layout) - SDPA.run(block, other.view(-1, 8), layout))
             .view_as(x)
             .abs()
             .amax((1, 2, 3))
@@ -170,7 +176,7 @@ def test_first_and_last_frame_attend_to_each_other_in_shifted_mutual_blocks() ->
 
 def change_of_frames(block: TMSA, x: Tensor, other: Tensor, layout: WindowLayout) -> Tensor:
     """(T,) largest difference of the results for two clips."""
-    results = [block(clip.view(-1, 8), layout, SDPA).view_as(x) for clip in (x, other)]
+    results = [SDPA.run(block, clip.view(-1, 8), layout).view_as(x) for clip in (x, other)]
     return (results[0] - results[1]).abs().amax((1, 2, 3))
 
 
@@ -187,7 +193,7 @@ def test_no_token_pair_matrix_is_kept_for_the_backward_pass() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            block(torch.randn(6 * 24 * 24, 8), layout, SDPA).sum().backward()
+            SDPA.run(block, torch.randn(6 * 24 * 24, 8), layout).sum().backward()
         pairs = (per_window, per_window), (per_window // 2, per_window // 2)
         assert kept
         assert not [shape for shape in kept if shape[-2:] in pairs and len(shape) == 4 and shape[0] > 1]
@@ -242,7 +248,7 @@ def test_attend_equals_softmax(bias: str) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-def test_attend_backward_in_steps_equals_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attend_backward_in_chunks_equals_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def gradients() -> Iterator[Tensor]:
         torch.manual_seed(0)
         q, k, v = (torch.randn(7, 2, 6, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
@@ -250,7 +256,7 @@ def test_attend_backward_in_steps_equals_one(monkeypatch: pytest.MonkeyPatch) ->
         yield from torch.autograd.grad(attend(q, k, v, bias, 0.5).pow(2).sum(), (q, k, v, bias))
 
     whole = list(gradients())
-    monkeypatch.setattr("models.layers.backends.attention._BACKWARD_BYTES", {"cpu": 3 * 2 * 36 * 8})
+    monkeypatch.setattr(chunks, "SCORES", Budget(cpu=3 * 2 * 36 * 8, accelerator=1))
     for a, b in zip(gradients(), whole, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
@@ -276,7 +282,7 @@ def test_small_windows_use_the_same_relative_positions() -> None:
 
 
 def test_groups_shift_odd_blocks_by_half_a_window() -> None:
-    group = TMSAG(8, 4, 2, WindowCodes((6, 8, 8)), mutual=False, drop_paths=[0.0] * 4)
+    group = TMSAG(BlockSettings(8, 2, (0.0,) * 4), 4, WindowCodes((6, 8, 8)), mutual=False)
     assert [block.shift for block in group.blocks] == [(0, 0, 0), (3, 4, 4)] * 2
 
 
@@ -286,14 +292,14 @@ def test_drop_path_leaves_out_whole_branches_of_a_sample(gradients: bool) -> Non
     layout = window_layout(3, (3, 6, 6), (2, 4, 4), (1, 2, 2), pairs=True)
     x = torch.randn(3 * 3 * 6 * 6, 8, dtype=torch.float64)
     samples = x.view(3, -1, 8)
-    factors = iter([torch.tensor([0.0, 2.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 0.0, 2.0]).double()])
-    block._keep = lambda batch, like: next(factors)  # type: ignore[method-assign]
+    factors = BranchFactors(torch.tensor([0.0, 2.0, 0.0]).double(), torch.tensor([0.0, 0.0, 2.0]).double())
+    block.draw_factors = lambda batch, like: factors  # type: ignore[method-assign]
     with torch.set_grad_enabled(gradients):
-        got = block(x, layout, SDPA).detach().view_as(samples)
+        got = SDPA.run(block, x, layout).detach().view_as(samples)
     assert torch.equal(got[0], samples[0])
     z = F.layer_norm(samples[2], (8,), block.norm2.weight, block.norm2.bias)
     torch.testing.assert_close(got[2], samples[2] + 2 * block.mlp(z).detach(), rtol=0, atol=1e-12)
-    del block._keep
+    del block.draw_factors
     block.eval()
     attended = x + 2 * (to_attention(block, x, layout))
     torch.testing.assert_close(got[1], attended.view_as(samples)[1], rtol=0, atol=1e-12)
@@ -305,7 +311,7 @@ def to_attention(block: TMSA, x: Tensor, layout) -> Tensor:  # type: ignore[no-u
     with torch.no_grad():
         block.mlp.fc2.weight.zero_()
         block.mlp.fc2.bias.zero_()
-        branch = block(x, layout, SDPA) - x
+        branch = SDPA.run(block, x, layout) - x
         block.mlp.fc2.weight.copy_(saved[0])
         block.mlp.fc2.bias.copy_(saved[1])
     return branch
@@ -316,16 +322,17 @@ def to_attention(block: TMSA, x: Tensor, layout) -> Tensor:  # type: ignore[no-u
 def test_a_compiled_block_equals_the_block() -> None:
     block = make_block((2, 4, 4), (1, 2, 2), True).float()
     layout = window_layout(1, (3, 8, 8), (2, 4, 4), (1, 2, 2), pairs=True)
-    compiled = torch.compile(block)
+    compiled = copy.deepcopy(block)
+    compiled.compile()
     x = torch.randn(3 * 8 * 8, 8, requires_grad=True)
-    expected = block(x, layout, SDPA)
-    torch.testing.assert_close(compiled(x, layout, SDPA), expected, rtol=0, atol=1e-5)
-    leaves = [x, *block.parameters()]
-    wanted = torch.autograd.grad(expected.square().sum(), leaves)
-    for a, b in zip(torch.autograd.grad(compiled(x, layout, SDPA).square().sum(), leaves), wanted, strict=True):
+    expected = SDPA.run(block, x, layout)
+    torch.testing.assert_close(SDPA.run(compiled, x, layout), expected, rtol=0, atol=1e-5)
+    wanted = torch.autograd.grad(expected.square().sum(), [x, *block.parameters()])
+    leaves = [x, *compiled.parameters()]
+    for a, b in zip(torch.autograd.grad(SDPA.run(compiled, x, layout).square().sum(), leaves), wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        torch.testing.assert_close(compiled(x, layout, SDPA), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(SDPA.run(compiled, x, layout), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("silent", ["attn.proj", "mlp.fc2"])
@@ -337,8 +344,8 @@ def test_branches_kept_by_drop_path_are_divided_by_their_probability(silent: str
     layout = window_layout(64, (2, 4, 4), (2, 4, 4), (0, 0, 0))
     x = torch.randn(1, 2 * 4 * 4, 8, dtype=torch.float64).expand(64, -1, -1)
     with torch.no_grad():
-        branch = block(x.reshape(-1, 8), layout, SDPA).view_as(x) - x
-        added = block.train()(x.reshape(-1, 8), layout, SDPA).view_as(x) - x
+        branch = SDPA.run(block, x.reshape(-1, 8), layout).view_as(x) - x
+        added = SDPA.run(block.train(), x.reshape(-1, 8), layout).view_as(x) - x
     kept = added.abs().amax((1, 2)) > 0
     torch.testing.assert_close(added[kept], 4 * branch[kept], rtol=0, atol=1e-12)
     assert 5 <= kept.sum() <= 30  # 16 are expected, of 64

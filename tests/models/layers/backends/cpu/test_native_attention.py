@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers.backends import attention_backend
-from models.layers.backends.attention import SdpaBackend
-from models.layers.backends.attention_backend import choose_backend
+from models.layers.backends import backend
+from models.layers.backends.backend import choose_backend
 from models.layers.backends.cpu import native_attention
 from models.layers.backends.cpu.native_attention import NativeBackend
+from models.layers.backends.sdpa import SdpaBackend
 from models.layers.vrt.window_layout import Size3, window_layout
 from tests.models.layers.vrt.test_window_attention import CASES as WINDOWS
 from tests.models.layers.vrt.test_window_attention import make_block
@@ -89,8 +89,8 @@ def test_block_equals_sdpa(batch: int, size: Size3, window: Size3, shift: Size3,
     x = torch.randn(layout.inverse.numel(), 8, requires_grad=True)
     factor = torch.randn_like(x)
     results = []
-    for backend in (NativeBackend(), SdpaBackend()):
-        out = block(x, layout, backend)
+    for way in (NativeBackend(), SdpaBackend()):
+        out = way.run(block, x, layout)
         results.append([out, *torch.autograd.grad((out * factor).sum(), [x, *block.parameters()])])
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=2e-5)
@@ -172,7 +172,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     known = (
         native_attention._library, native_attention._trial, native_attention._tile,
-        attention_backend._warn_once, attention_backend._tell_once,
+        backend._warn_once, backend._tell_once,
     )  # fmt: skip
     for function in known:
         function.cache_clear()

@@ -11,14 +11,14 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.layers.backends import attention  # noqa: F401  (registers what is fallen back to)
-from models.layers.backends.attention_backend import AttentionBackend, choose_backend
+from models.layers.backends import sdpa  # noqa: F401  (registers the fallback)
+from models.layers.backends.backend import Backend, _run_whole, choose_backend
 from models.layers.backends.eager import EagerBackend
 from models.layers.backends.triton import attention as triton_attention
 from models.layers.backends.triton.attention import Tiles, window_attention
 from models.layers.backends.triton.backend import TritonBackend
-from models.layers.vrt.blocks import TMSA
-from models.layers.vrt.window_attention import WindowCodes
+from models.layers.vrt.blocks import TMSA, BranchFactors
+from models.layers.vrt.window_attention import BlockSettings, WindowCodes
 from models.layers.vrt.window_layout import window_layout
 
 Size3 = tuple[int, int, int]
@@ -156,14 +156,14 @@ def test_block() -> None:
     """A block with both attentions, whole, recomputed, traced and under autocast, against the plain back end."""
     torch.manual_seed(0)
     window, size = (2, 4, 4), (3, 4, 6)
-    block = TMSA(8, 1, WindowCodes(window, 8), shift=(1, 2, 2), mutual=True)
+    block = TMSA(BlockSettings(8, 1, ()), WindowCodes(window, 8), shift=(1, 2, 2), mutual=True)
     torch.nn.init.normal_(block.attn.relative_position_bias_table)
     layout = window_layout(1, size, window, (1, 2, 2), pairs=True)
     x = torch.randn(math.prod(size), 8, requires_grad=True)
     leaves, factor = [x, *block.parameters()], torch.randn(x.shape)
 
-    def results(backend: AttentionBackend, run: Callable[..., Tensor] = TMSA.__call__) -> list[Tensor]:
-        out = run(block, x, layout, backend)
+    def results(backend: Backend, run: Callable[..., Tensor] = Backend.run) -> list[Tensor]:
+        out = run(backend, block, x, layout)
         return [out, *torch.autograd.grad((out * factor).sum(), leaves)]
 
     expected, triton = results(EagerBackend()), choose_backend("triton", x.device, x.dtype)
@@ -172,13 +172,15 @@ def test_block() -> None:
     for a, b in zip(whole, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        torch.testing.assert_close(block(x.detach().clone(), layout, triton), whole[0].detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            triton.run(block, x.detach().clone(), layout), whole[0].detach(), rtol=1e-5, atol=1e-5
+        )
     block.checkpoint_attn = True
     for a, b in zip(results(triton), whole, strict=True):
         assert torch.equal(a, b)
     block.checkpoint_attn = False
-    traced = torch.compile(TMSA._whole, backend="aot_eager", fullgraph=True)
-    for a, b in zip(results(triton, lambda *args: traced(*args, None, None)), whole, strict=True):
+    traced = torch.compile(_run_whole, backend="aot_eager", fullgraph=True)
+    for a, b in zip(results(triton, lambda *args: traced(*args, BranchFactors())), whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         halved = results(triton)

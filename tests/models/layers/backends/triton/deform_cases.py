@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers.backends.triton import alignment as triton_alignment
 from models.layers.backends.triton import deform as triton_deform
 from models.layers.backends.triton.alignment import align, by_tap, plain_alignment
 from models.layers.backends.triton.attention import Tiles
 from models.layers.backends.triton.backend import TritonBackend
 from models.layers.backends.triton.deform import alignment_features, deformable_alignment
+from models.layers.ops import chunks
+from models.layers.ops.chunks import Budget
 from models.layers.vrt.alignment import DeformableAlignment
 from tests.models.vrt_cases import small_vrt
 
@@ -167,7 +168,7 @@ def test_operators_are_registered_as_torch_wants_it() -> None:
 
 @pytest.mark.parametrize(("pa_frames", "frames"), [(2, 2), (6, 3)])
 def test_alignment(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole of it by the back end, traced, in parts and under autocast, against the other path."""
+    """The whole of it by the back end, traced, in chunks and under autocast, against the other path."""
     torch.manual_seed(0)
     module = DeformableAlignment(6, pa_frames, 3 * pa_frames // 2, 4)
     for parameter in module.parameters():
@@ -177,7 +178,9 @@ def test_alignment(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch)
     factor = torch.randn(2, *x.shape)
 
     def back_end(*given: Any) -> Sequence[Tensor]:
-        ((_, *directions),) = TritonBackend().align(*given)
+        if torch.is_grad_enabled():
+            return TritonBackend().align_clip(*given)
+        ((_, *directions),) = TritonBackend().align_chunks(*given)
         return directions
 
     def results(run: Callable[..., Sequence[Tensor]]) -> list[Tensor]:
@@ -190,10 +193,10 @@ def test_alignment(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch)
     with torch.autocast("cpu", torch.bfloat16):
         half = torch.stack(back_end(module, x, flows))
     assert half.dtype == torch.float32 and (half - whole[0]).norm() < 0.03 * whole[0].norm()
-    monkeypatch.setattr(triton_alignment, "_RAW_BYTES", 1)
+    monkeypatch.setattr(chunks, "PAIRS", Budget(cpu=1, accelerator=1))
     with torch.no_grad():
-        in_parts = torch.stack(back_end(module, x, flows))
-    torch.testing.assert_close(in_parts, whole[0].detach(), rtol=1e-5, atol=1e-5)
+        chunked = torch.stack(back_end(module, x, flows))
+    torch.testing.assert_close(chunked, whole[0].detach(), rtol=1e-5, atol=1e-5)
     if pa_frames == 2:
         traced = torch.compile(align, backend="aot_eager", fullgraph=True)
         for a, b in zip(results(traced), whole, strict=True):
@@ -203,8 +206,8 @@ def test_alignment(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch)
 def test_network() -> None:
     """Attention and alignment of a whole network."""
     x = torch.rand(1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    network = small_vrt(attention_backend="sdpa")
+    network = small_vrt(compute_backend="sdpa")
     with torch.no_grad():
         expected = network(x)
-        network.attention_backend = "triton"
+        network.compute_backend = "triton"
         torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-4)

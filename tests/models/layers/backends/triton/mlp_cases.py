@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.backends import attention, attention_backend  # noqa: F401  (register back ends)
-from models.layers.backends.attention_backend import AttentionBackend, choose_backend
+from models.layers.backends import backend, sdpa  # noqa: F401  (registers the fallback)
+from models.layers.backends.backend import Backend, _run_whole, choose_backend
 from models.layers.backends.eager import EagerBackend
 from models.layers.backends.triton import backend as triton_backend
 from models.layers.backends.triton import mlp as triton_mlp
@@ -18,8 +18,10 @@ from models.layers.backends.triton.attention import Tiles
 from models.layers.backends.triton.backend import TritonBackend, TritonFusedBackend
 from models.layers.backends.triton.mlp import add_gated_mlp
 from models.layers.backends.triton.norm_linear import norm_linear
-from models.layers.vrt.blocks import TMSA, GatedMlp
-from models.layers.vrt.window_attention import WindowCodes
+from models.layers.ops import chunks
+from models.layers.ops.chunks import Budget
+from models.layers.vrt.blocks import TMSA, BranchFactors, GatedMlp
+from models.layers.vrt.window_attention import BlockSettings, WindowCodes
 from models.layers.vrt.window_layout import window_layout
 
 CPU = torch.device("cpu")
@@ -73,9 +75,9 @@ def assert_close(got: list[Tensor], wanted: list[Tensor], tolerance: float) -> N
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_float32(case: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    # Several tiles of rows, and in the backward pass several parts of them.
+    # Several tiles of rows, and in the backward pass several chunks of them.
     monkeypatch.setattr(triton_mlp, "choose_tiles", lambda *_: Tiles(16, 32, 4, 1))
-    monkeypatch.setattr(triton_mlp, "_BACKWARD_BYTES", 4 * case[1] * 8)
+    monkeypatch.setattr(chunks, "BACKWARD", Budget(cpu=4 * case[1] * 8, accelerator=1))
     compare(case, (torch.float32, torch.float32), 2e-6)
 
 
@@ -84,11 +86,11 @@ def test_bfloat16(residual: torch.dtype) -> None:
     compare(CASES[0], (residual, torch.bfloat16), 2e-2)
 
 
-def test_parts_of_the_backward_pass_repeat_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_the_backward_pass_repeat_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     leaves = [t.requires_grad_() for t in (torch.randn(50, 24), *parts(24, 48))]
 
     def gradients(rows: int) -> tuple[Tensor, ...]:
-        monkeypatch.setattr(triton_mlp, "_BACKWARD_BYTES", 4 * 48 * rows)
+        monkeypatch.setattr(chunks, "BACKWARD", Budget(cpu=4 * 48 * rows, accelerator=1))
         return torch.autograd.grad(add_gated_mlp(*leaves, None, 1e-5).square().sum(), leaves)
 
     for a, b, whole in zip(gradients(7), gradients(7), gradients(50), strict=True):
@@ -115,8 +117,8 @@ def test_projection(
     biased: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """LayerNorm and a linear layer, going backward in several parts."""
-    monkeypatch.setattr(triton_mlp, "_BACKWARD_BYTES", 4 * width * 8)
+    """LayerNorm and a linear layer, backward in several chunks."""
+    monkeypatch.setattr(chunks, "BACKWARD", Budget(cpu=4 * width * 8, accelerator=1))
     shapes = [(rows, channels), (channels,), (channels,), (width, channels), *([(width,)] if biased else [])]
     values = [torch.randn(shape).bfloat16().float() for shape in shapes]
     given = [value.to(dtype if i == 3 else torch.float32).requires_grad_() for i, value in enumerate(values)]
@@ -135,14 +137,14 @@ def test_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block with drop path, whole, without gradients, traced and under autocast, against the plain back end."""
     torch.manual_seed(0)
     window, size, keep = (2, 4, 4), (2, 4, 4), torch.tensor([0.0, 2.0])
-    block = TMSA(8, 1, WindowCodes(window, 8), mutual=True, checkpoint_ffn=True)
-    monkeypatch.setattr(block, "_keep", lambda *_: keep)
+    block = TMSA(BlockSettings(8, 1, (), checkpoint_ffn=True), WindowCodes(window, 8), mutual=True)
+    monkeypatch.setattr(block, "draw_factors", lambda *_: BranchFactors(keep, keep))
     layout = window_layout(2, size, window, (0, 0, 0), pairs=True)
     x = torch.randn(2 * math.prod(size), 8, requires_grad=True)
     leaves, factor = [x, *block.parameters()], torch.randn(x.shape)
 
-    def results(backend: AttentionBackend, run: Callable[..., Tensor] = TMSA.__call__) -> list[Tensor]:
-        out = run(block, x, layout, backend)
+    def results(backend: Backend, run: Callable[..., Tensor] = Backend.run) -> list[Tensor]:
+        out = run(backend, block, x, layout)
         return [out, *torch.autograd.grad((out * factor).sum(), leaves)]
 
     expected, fused = results(EagerBackend()), choose_backend("triton_fused", CPU, x.dtype)
@@ -153,9 +155,9 @@ def test_block(monkeypatch: pytest.MonkeyPatch) -> None:
     for a, b in zip(whole, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        torch.testing.assert_close(block(x.detach(), layout, fused), whole[0].detach(), rtol=1e-5, atol=1e-5)
-    traced = torch.compile(TMSA._whole, backend="aot_eager", fullgraph=True)
-    for a, b in zip(results(fused, lambda *given: traced(*given, keep, keep)), whole, strict=True):
+        torch.testing.assert_close(fused.run(block, x.detach(), layout), whole[0].detach(), rtol=1e-5, atol=1e-5)
+    traced = torch.compile(_run_whole, backend="aot_eager", fullgraph=True)
+    for a, b in zip(results(fused, lambda *given: traced(*given, BranchFactors(keep, keep))), whole, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         halved = results(fused)
@@ -170,7 +172,7 @@ def test_trial(dtype: torch.dtype) -> None:
 
 
 def test_a_failing_trial_leaves_attention(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    attention_backend._warn_once.cache_clear()
+    backend._warn_once.cache_clear()
     monkeypatch.setattr(triton_backend, "_fused_difference", lambda *_: float("nan"))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

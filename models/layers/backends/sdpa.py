@@ -2,24 +2,19 @@
 
 `scaled_dot_product_attention` has fused kernels (FlashAttention, arXiv 2205.14135) for a bias without gradient. Where
 the bias is learned it would fall back to the plain formula and keep every N x N matrix; `attend` then computes the
-forward pass with the fused kernel and, going backward, recomputes the weights for a few windows at a time.
+forward pass with the fused kernel, and the backward pass recomputes the weights for a chunk of windows at a time.
 
 Legend: N windows' tokens, shapes (windows, heads, N, head_dim).
 """
 
-from functools import cache
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import flex_attention
 
-from models.layers.backends.attention_backend import ATTENTION_BACKENDS, WindowBackend
-from models.layers.ops.processor import processor
-
-_BACKWARD_BYTES = {"cpu": 2 << 20}
-_BACKWARD_BYTES_ACCELERATOR = 256 << 20
+from models.layers.backends.backend import COMPUTE_BACKENDS
+from models.layers.backends.window_backend import WindowBackend
+from models.layers.ops import chunks
+from models.layers.ops.chunks import slices
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
@@ -40,7 +35,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 
 
-@ATTENTION_BACKENDS.register("sdpa")
+@COMPUTE_BACKENDS.register("sdpa")
 class SdpaBackend(WindowBackend):
     """`attend`; runs everywhere."""
 
@@ -49,44 +44,15 @@ class SdpaBackend(WindowBackend):
         return attend(q, k, v, bias, scale)
 
 
-@ATTENTION_BACKENDS.register("flex")
-class FlexBackend(WindowBackend):
-    """FlexAttention (arXiv 2412.05496), whose compiled kernel reads the bias where it needs it.
-
-    Its gradient of the bias is summed by atomic additions, in no fixed order.
-    """
-
-    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        """See `AttentionBackend.refusal`."""
-        if device.type != "cuda":
-            return f"FlexAttention has its backward pass on CUDA GPUs only, and the tensors are on {device.type}"
-        return None
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-        """See `WindowBackend.attend`."""
-
-        def biased(score: Tensor, window: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            assert bias is not None
-            return score + bias[0, head if bias.shape[1] > 1 else 0, i, j]
-
-        attention = _compiled_flex() if q.is_cuda else flex_attention
-        return attention(q, k, v, score_mod=None if bias is None else biased, scale=scale)
-
-
-@cache
-def _compiled_flex() -> Any:
-    return torch.compile(flex_attention, dynamic=False)
-
-
 class _BiasedAttention(torch.autograd.Function):
-    """Fused forward pass; the backward pass recomputes the weights of a few windows at a time.
+    """Fused forward pass; the backward pass recomputes the weights of a chunk of windows at a time.
 
     With P = softmax(S) and dP = dO vT: dS = P * (dP - sum(dO * O)), and the bias' gradient is dS summed over windows.
     """
 
     @staticmethod
     def forward(ctx, q, k, v, bias, scale):  # type: ignore[no-untyped-def]
-        # A bias that wants a gradient would choose the plain formula even here.
+        # SDPA falls back to the math kernel when attn_mask requires grad, so detach it.
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.detach(), scale=scale)
         ctx.save_for_backward(q, k, v, bias, out)
         ctx.scale = scale
@@ -106,14 +72,12 @@ def _gradients(
     # Half precision is only for storage: scores of 8 bits would make the recomputed weights disagree with the output.
     exact = torch.promote_types(q.dtype, torch.float32)
     windows, heads, tokens, _ = q.shape
-    limit = _BACKWARD_BYTES.get(processor(q), _BACKWARD_BYTES_ACCELERATOR)
-    step = max(1, limit // (heads * tokens * tokens * exact.itemsize))
+    step = chunks.SCORES.items(q, heads * tokens * tokens * exact.itemsize)
     grads: list[list[Tensor]] = [[], [], []]
     bias_exact = bias.to(exact)
     grad_bias = torch.zeros((1, heads, tokens, tokens), dtype=exact, device=q.device)
-    for start in range(0, windows, step):
-        part = slice(start, start + step)
-        qs, ks, vs, outs, gs = (tensor[part].to(exact) for tensor in (q, k, v, out, grad))
+    for chunk in slices(windows, step):
+        qs, ks, vs, outs, gs = (tensor[chunk].to(exact) for tensor in (q, k, v, out, grad))
         weights = torch.softmax(torch.matmul(qs * scale, ks.transpose(-2, -1)).add_(bias_exact), -1)
         grads[2].append(torch.matmul(weights.transpose(-2, -1), gs))
         scores = torch.matmul(gs, vs.transpose(-2, -1))
@@ -121,5 +85,5 @@ def _gradients(
         grad_bias += scores.sum(0, keepdim=True)
         grads[0].append(torch.matmul(scores, ks).mul_(scale))
         grads[1].append(torch.matmul(scores.transpose(-2, -1), qs).mul_(scale))
-    grad_q, grad_k, grad_v = (torch.cat(parts).to(q.dtype) for parts in grads)
+    grad_q, grad_k, grad_v = (torch.cat(results).to(q.dtype) for results in grads)
     return grad_q, grad_k, grad_v, grad_bias.sum_to_size(bias.shape).to(bias.dtype)

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from models.layers.backends.attention import SdpaBackend
-from models.layers.backends.attention_backend import AttentionBackend
+from models.layers.backends.backend import Backend
 from models.layers.backends.eager import EagerBackend
-from models.layers.ops.processor import laid_out_for
+from models.layers.backends.sdpa import SdpaBackend
+from models.layers.ops import chunks
+from models.layers.ops.chunks import Budget, laid_out_for
 from models.layers.vrt.blocks import TMSA
-from models.layers.vrt.window_attention import WindowCodes
+from models.layers.vrt.window_attention import BlockSettings, WindowCodes
 from models.layers.vrt.window_layout import Size3, WindowLayout, window_layout
 from models.training.estimate import StorageCount
 
@@ -32,21 +33,23 @@ SHIFTED = CASES[3]
 def make(size: Size3, window: Size3, shift: Size3, mutual: bool, dim: int = 8) -> tuple[TMSA, WindowLayout, Tensor]:
     """A block in training, the layout of two clips, and their tokens."""
     torch.manual_seed(3)
-    block = TMSA(dim, 2, WindowCodes(window, dim if mutual else 0), shift=shift, mutual=mutual, drop_path=0.5)
+    block = TMSA(
+        BlockSettings(dim, 2, ()), WindowCodes(window, dim if mutual else 0), shift=shift, mutual=mutual, drop_path=0.5
+    )
     torch.nn.init.normal_(block.attn.relative_position_bias_table)
     layout = window_layout(2, size, window, shift, pairs=mutual)
     return block.double(), layout, torch.randn(len(layout.inverse), dim, dtype=torch.float64, requires_grad=True)
 
 
 def pass_through(
-    block: TMSA, layout: WindowLayout, x: Tensor, run: Callable[..., Tensor] = TMSA.__call__, seed: int = 5
+    block: TMSA, layout: WindowLayout, x: Tensor, run: Callable[..., Tensor] = SDPA.run, seed: int = 5
 ) -> list[Tensor | None]:
     """Output, and gradients of the tokens and of every parameter."""
     torch.manual_seed(seed)
     leaves = [x, *block.parameters()]
     for leaf in leaves:
         leaf.grad = None
-    out = run(block, x, layout, SDPA)
+    out = run(block, x, layout)
     out.backward(torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(1)))
     return [out.detach(), *(leaf.grad for leaf in leaves)]
 
@@ -80,15 +83,15 @@ def kept_bytes(run: Callable[[], Tensor], block: TMSA) -> int:
 
 
 @pytest.fixture
-def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three windows of 32 tokens and 8 channels forward, two going backward: parts end within kinds and span them."""
-    monkeypatch.setattr("models.layers.vrt.blocks._WORKSPACE_BYTES", {"cpu": 3 * 32 * 24 * 8})
-    monkeypatch.setattr("models.layers.vrt.blocks._BACKWARD_BYTES", {"cpu": 2 * 32 * 24 * 8})
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of three windows of 32 tokens and 8 channels, of two in the backward pass: they end within kinds."""
+    monkeypatch.setattr(chunks, "ROWS", Budget(cpu=3 * 32 * 24 * 8, accelerator=1 << 30))
+    monkeypatch.setattr(chunks, "BACKWARD", Budget(cpu=2 * 32 * 24 * 8, accelerator=1 << 30))
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seed", [5, 6])
-def test_equals_keeping_everything(few_at_a_time: None, case: tuple, seed: int) -> None:
+def test_equals_keeping_everything(small_chunks: None, case: tuple, seed: int) -> None:
     """With drop path, whose draws are the same."""
     block, layout, x = make(*case)
     assert_same(pass_through(block, layout, x, seed=seed), kept_everything(block, layout, x, seed=seed))
@@ -99,17 +102,17 @@ def test_a_gpu_recomputes_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch, 
     block, layout, x = make(*SHIFTED)
     expected = kept_everything(block, layout, x)
     with laid_out_for("cuda"):
-        all_bytes = kept_bytes(lambda: block(x, layout, SDPA), block)
+        all_bytes = kept_bytes(lambda: SDPA.run(block, x, layout), block)
         block.checkpoint_attn, block.checkpoint_ffn = True, mlp
         tokens = x.untyped_storage().nbytes()
-        kept = kept_bytes(lambda: block(x, layout, SDPA), block)
+        kept = kept_bytes(lambda: SDPA.run(block, x, layout), block)
     assert kept == tokens if mlp else tokens < kept < 0.6 * all_bytes
-    monkeypatch.setattr("models.layers.vrt.blocks._BACKWARD_BYTES_ACCELERATOR", 2 * 32 * 24 * 8)
+    monkeypatch.setattr(chunks, "BACKWARD", Budget(cpu=1, accelerator=2 * 32 * 24 * 8))
     assert_same(kept_everything(block, layout, x), expected)
 
 
 @pytest.mark.parametrize("learns", ["relative_position_bias_table", "mlp.fc2.bias", "norm1", "attn.", ""])
-def test_frozen_parameters(few_at_a_time: None, learns: str) -> None:
+def test_frozen_parameters(small_chunks: None, learns: str) -> None:
     """One of them learns, or some; then the tokens alone, which do not in the other cases."""
     block, layout, x = make(*SHIFTED)
     for name, parameter in block.named_parameters():
@@ -122,7 +125,7 @@ def test_frozen_parameters(few_at_a_time: None, learns: str) -> None:
     assert_same(got, kept_everything(block, layout, x))
 
 
-def test_under_autocast(few_at_a_time: None) -> None:
+def test_under_autocast(small_chunks: None) -> None:
     """The backward pass recomputes in the forward pass' precision, whatever rules where it is called."""
     block, layout, x = make(*SHIFTED)
     block.float()
@@ -130,7 +133,7 @@ def test_under_autocast(few_at_a_time: None) -> None:
 
     def halved(*arguments: object) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            return block(*arguments[1:])
+            return SDPA.run(*arguments)
 
     exact, outside = pass_through(block, layout, x), pass_through(block, layout, x, halved)
     with laid_out_for("cuda"):
@@ -145,22 +148,22 @@ def test_under_autocast(few_at_a_time: None) -> None:
         assert (a - d).norm() < 0.03 * d.norm() + 0.03
 
 
-def test_inside_another_recomputing(few_at_a_time: None) -> None:
+def test_inside_another_recomputing(small_chunks: None) -> None:
     block, layout, x = make(*SHIFTED)
 
     def twice(*arguments: object) -> Tensor:
-        return checkpoint(block, *arguments[1:], use_reentrant=False)
+        return checkpoint(SDPA.run, *arguments, use_reentrant=False)
 
     assert_same(pass_through(block, layout, x, twice), pass_through(block, layout, x))
 
 
 def test_what_would_give_wrong_gradients_is_refused() -> None:
     block, layout, x = make(*CASES[0])
-    out = block(x, layout, SDPA)
+    out = SDPA.run(block, x, layout)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         (gradient,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
         gradient.sum().backward()
-    out = block(x, layout, SDPA)
+    out = SDPA.run(block, x, layout)
     with torch.no_grad():
         block.mlp.fc2.bias += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -175,34 +178,37 @@ def test_attention_keeps_less_than_a_quarter_of_the_plain_ways(case: tuple) -> N
     block, layout, x = make(*case, dim=24)
     tokens = x.untyped_storage().nbytes()
 
-    def of_attention(backend: AttentionBackend) -> int:
+    def of_attention(backend: Backend) -> int:
         block.checkpoint_attn = False
-        kept = kept_bytes(lambda: block(x, layout, backend), block)
+        kept = kept_bytes(lambda: backend.run(block, x, layout), block)
         block.checkpoint_attn = True
-        return kept - kept_bytes(lambda: block(x, layout, backend), block)
+        return kept - kept_bytes(lambda: backend.run(block, x, layout), block)
 
     plain = of_attention(EagerBackend())
     assert plain > 10 * tokens
     block.checkpoint_attn = False
     # All that the block keeps, its MLP included.
-    assert kept_bytes(lambda: block(x, layout, SDPA), block) == tokens < plain / 4
+    assert kept_bytes(lambda: SDPA.run(block, x, layout), block) == tokens < plain / 4
 
 
 @pytest.mark.parametrize(
     "case", [((6, 64, 64), (6, 8, 8), (3, 4, 4), False), ((6, 64, 64), (2, 8, 8), (1, 4, 4), True)]
 )
-def test_no_intermediate_result_is_larger_than_a_parts(case: tuple) -> None:
+def test_no_intermediate_result_is_larger_than_a_chunks(case: tuple) -> None:
     size, window, shift, mutual = case
     codes = WindowCodes(window, 96 if mutual else 0)
-    real = TMSA(96, 6, codes, shift=shift, mutual=mutual), window_layout(1, size, window, shift, pairs=mutual)
+    real = (
+        TMSA(BlockSettings(96, 6, ()), codes, shift=shift, mutual=mutual),
+        window_layout(1, size, window, shift, pairs=mutual),
+    )
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
         block, layout = deepcopy(real)
     with mode:
         x = torch.empty(6 * 64 * 64, 96, requires_grad=True)
         with StorageCount([*block.parameters(), *block.buffers(), x], deform_samples=False) as count:
-            block(x, layout, SDPA).sum().backward()
+            SDPA.run(block, x, layout).sum().backward()
     tokens = x.untyped_storage().nbytes()
     assert count.largest == tokens < 10 << 20
-    # Output, its gradient and that of the tokens; biases, their gradients and the parts.
+    # Output, its gradient and that of the tokens; biases, their gradients and the chunks.
     assert count.peak < 3 * tokens + (64 << 20)

@@ -1,8 +1,9 @@
-"""Alignment of pictures on a CPU without gradients: what is many channels wide exists for a strip of rows only.
+"""Alignment of frames on a CPU without gradients, in chunks of rows.
 
-The offset network's input and output and the samples have 2 to 9 times the features' channels. Its first layers go
-layer by layer; its last one, offsets, modulation, samples and their product with the weights go strip by strip, and a
-strip stays in the cache. The numbers are those of `DeformableAlignment` to rounding, in fewer passes:
+The offset network's input and output and the samples have 2 to 9 times the features' channels, so they exist for a
+chunk of rows only, which stays in the cache. The offset network's first layers run one after the other; its last one,
+offsets, modulation, samples and their product with the weights run chunk by chunk. The numbers are those of
+`DeformableAlignment.align` to rounding, in fewer passes:
 
     (10 / scale) * tanh(o) = (10 / scale) * (2 * sigmoid(2 * o) - 1)
 
@@ -10,28 +11,22 @@ so that one sigmoid makes offsets and modulation at once, and the last layer's c
 output is the grid to sample at.
 Test: `python -m pytest tests/models/layers/test_warping.py`.
 
-Legend: n pairs of frames, C channels, H height, W width, K neighbours, G deformable groups, r rows of a strip.
+Legend: n pairs of frames, C channels, H height, W width, K neighbours, G deformable groups, r rows of a chunk.
 """
-
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.ops import chunks
+from models.layers.ops.chunks import slices
 from models.layers.ops.deform_conv import TAPS, taps
 from models.layers.ops.flow_warp import at_least_float32, flow_warp
 from models.layers.ops.linear import product
-
-if TYPE_CHECKING:
-    from models.layers.vrt.alignment import DeformableAlignment
-
-# Input of the offset network, and its output, for one strip.
-_STRIP_BYTES = 8 << 20
+from models.layers.vrt.alignment import DeformableAlignment
 
 
-def align_in_strips(alignment: "DeformableAlignment", neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
+def align_rows(alignment: DeformableAlignment, neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
     """Aligned features (n, C, H, W).
 
     Args:
@@ -48,10 +43,10 @@ def align_in_strips(alignment: "DeformableAlignment", neighbours: Tensor, curren
     sources = neighbours.to(flows.dtype)
     count, height, width, _ = current.shape
     out = sources.new_empty(count, height * width, alignment.weight.shape[0])
-    for rows in _strips(height, weight.shape[0] * width * 4):
+    for rows in slices(height, chunks.ROWS.items(hidden, weight.shape[0] * width * 4)):
         for i in range(count):
-            strip = hidden[i : i + 1, :, max(rows.start - 1, 0) : rows.stop + 1].contiguous()
-            raw = at_least_float32(_conv(strip, weight, bias, rows, height))
+            chunk = hidden[i : i + 1, :, max(rows.start - 1, 0) : rows.stop + 1].contiguous()
+            raw = at_least_float32(_conv(chunk, weight, bias, rows, height))
             pixels = out[i, rows.start * width : rows.stop * width]
             with torch.autocast("cpu", enabled=False):
                 _deformed(alignment, sources[i], raw[0].sigmoid_(), flows[i, :, :, rows], rows, pixels)
@@ -63,17 +58,17 @@ def _hidden(layers: nn.Sequential, neighbours: Tensor, current: Tensor, flows: T
     height = current.shape[1]
     first = layers[0]
     assert isinstance(first, nn.Conv2d)
-    parts = []
-    per_row = first.in_channels * current.shape[0] * current.shape[2] * current.element_size()
-    for rows in _strips(height, per_row):
+    results = []
+    row_bytes = first.in_channels * current.shape[0] * current.shape[2] * current.element_size()
+    for rows in slices(height, chunks.ROWS.items(current, row_bytes)):
         top, bottom = max(rows.start - 1, 0), min(rows.stop + 1, height)
         flow = flows[..., top:bottom, :]
         warped = [_channels_last(flow_warp(neighbours[:, k], flow[:, k], top=top)) for k in range(flows.shape[1])]
         flow = flow.flatten(1, 2).permute(0, 2, 3, 1).to(current.dtype)
         # Channels-last in memory, which convolutions run fastest on.
         seen = torch.cat((*warped, current[:, top:bottom], flow), -1).permute(0, 3, 1, 2)
-        parts.append(_conv(seen, first.weight, first.bias, rows, height))
-    x = torch.cat(parts, 2) if len(parts) > 1 else parts.pop()
+        results.append(_conv(seen, first.weight, first.bias, rows, height))
+    x = torch.cat(results, 2) if len(results) > 1 else results.pop()
     for layer in layers[1:6]:
         x = F.leaky_relu_(x, layer.negative_slope) if isinstance(layer, nn.LeakyReLU) else layer(x)
     return x
@@ -87,14 +82,14 @@ def _channels_last(x: Tensor) -> Tensor:
     return out.view(-1, *x.shape[2:], x.shape[1])
 
 
-def _conv(strip: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, height: int) -> Tensor:
-    """3x3 convolution of some rows of a picture; the strip has a row more on each side where there is one."""
+def _conv(chunk: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, height: int) -> Tensor:
+    """3x3 convolution of some rows of a picture; the chunk has one more row on each side where there is one."""
     at_top, at_bottom = rows.start == 0, rows.stop == height
     if at_top and at_bottom:
-        return F.conv2d(strip, weight, bias, padding=1)
+        return F.conv2d(chunk, weight, bias, padding=1)
     if at_top or at_bottom:
-        strip = F.pad(strip, (0, 0, int(at_top), int(at_bottom)))
-    return F.conv2d(strip, weight, bias, padding=(0, 1))
+        chunk = F.pad(chunk, (0, 0, int(at_top), int(at_bottom)))
+    return F.conv2d(chunk, weight, bias, padding=(0, 1))
 
 
 def _grid_layer(layer: nn.Conv2d, groups: int) -> tuple[Tensor, Tensor]:
@@ -110,9 +105,9 @@ def _grid_layer(layer: nn.Conv2d, groups: int) -> tuple[Tensor, Tensor]:
 
 
 def _deformed(
-    alignment: "DeformableAlignment", sources: Tensor, gates: Tensor, flows: Tensor, rows: slice, out: Tensor
+    alignment: DeformableAlignment, sources: Tensor, gates: Tensor, flows: Tensor, rows: slice, out: Tensor
 ) -> None:
-    """A strip of the deformable convolution.
+    """A chunk of the deformable convolution.
 
     Args:
         sources: (K, C, H, W).
@@ -138,9 +133,3 @@ def _deformed(
         )  # fmt: skip
         samples = samples.view(grid.shape[1], -1, TAPS, count * width).mul_(factors[k])
         part.copy_(product(kernels[k], samples.view(channels * TAPS, -1)).add_(bias[k]).t())
-
-
-def _strips(height: int, bytes_per_row: int) -> Iterator[slice]:
-    rows = min(height, max(1, _STRIP_BYTES // bytes_per_row))
-    for start in range(0, height, rows):
-        yield slice(start, min(start + rows, height))

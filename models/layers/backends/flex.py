@@ -1,0 +1,43 @@
+"""The back end "flex" of `netG.compute_backend`: FlexAttention (arXiv 2412.05496), on CUDA GPUs.
+
+Legend: N tokens of a window, shapes (windows, heads, N, head_dim).
+"""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
+
+from models.layers.backends.backend import COMPUTE_BACKENDS
+from models.layers.backends.window_backend import WindowBackend
+
+
+@COMPUTE_BACKENDS.register("flex")
+class FlexBackend(WindowBackend):
+    """FlexAttention, whose compiled kernel reads the bias where it needs it.
+
+    Its gradient of the bias is summed by atomic additions, in no fixed order.
+    """
+
+    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """See `Backend.refusal`."""
+        if device.type != "cuda":
+            return f"FlexAttention has its backward pass on CUDA GPUs only, and the tensors are on {device.type}"
+        return None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        """See `WindowBackend.attend`."""
+
+        def biased(score: Tensor, window: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            assert bias is not None
+            return score + bias[0, head if bias.shape[1] > 1 else 0, i, j]
+
+        attention = _compiled_flex() if q.is_cuda else flex_attention
+        return attention(q, k, v, score_mod=None if bias is None else biased, scale=scale)
+
+
+@cache
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention, dynamic=False)
