@@ -18,7 +18,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
+import models.select_model  # noqa: F401  (both register parts of options)
 from data.array_cache import ArrayCache
 from data.frame_io import LmdbFrames
 from data.picture_crop import Box, decode_box, encode_tiles
@@ -27,19 +29,23 @@ from data.spike.spikling_npz import dump_spike_numpy, load_spike_numpy
 from data.spike.sync import ExposureWindow, SyncTable, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from data.video_clips import read_meta_info
+from scripts.inspect_run import Log, troubles
 from utils.numpy_files import map_npy
 from utils.spike_loader import SpikeStream, find_geometry
 from utils.spike_writer import write_spikes
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, load_plain
-from utils.utils_file import read_json
+from utils.utils_file import open_regular, read_bytes, read_json
 from utils.utils_image import imread_rgb
+from utils.utils_option import load_options
 from utils.utils_weights import check_optimizer_state, load_network_weights
 
 INPUTS = 24  # of every kind
 SECONDS = 10  # that one input may take
 PICTURE = cv2.blur(np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8), (3, 3))
 SPIKES = np.random.default_rng(1).integers(0, 2, (24, 12, 16), dtype=np.uint8)
+NETWORK = {"net_type": "vrt", "upscale": 1, "deformable_groups": 12}
+OPTIONS = {"task": "t", "netG": NETWORK, "train": {"total_iter": 9, "G_optimizer_lr": 4e-4}}
 KINDS: dict[str, Callable[[Path], "Kind"]] = {}
 
 
@@ -73,11 +79,11 @@ def picture(folder: Path, suffix: str, read: Callable[[Path], Any], checked: boo
 
 
 def crop_of(path: Path) -> np.ndarray:
-    return decode_box(path.read_bytes(), str(path), Box(5, 7, 20, 30))[0]
+    return decode_box(read_bytes(path), str(path), Box(5, 7, 20, 30))[0]
 
 
 def header_of(path: Path) -> int:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return len(read_header(file).fault) * 0  # a fault is an answer
 
 
@@ -210,7 +216,7 @@ def lmdb(folder: Path) -> Kind:
         # A process opens a path once; every input is another path.
         link = folder / f"{next(numbers)}.lmdb"
         link.mkdir()
-        (link / "data.mdb").write_bytes((root / "data.mdb").read_bytes())
+        (link / "data.mdb").write_bytes(read_bytes(root / "data.mdb"))
         (link / "meta_info.txt").write_bytes((root / "meta_info.txt").read_bytes())
         return LmdbFrames(link, "dataroot_lq").read("clip", "000007")
 
@@ -284,6 +290,49 @@ def run_json(folder: Path) -> Kind:
     path = folder / "run.json"
     path.write_text(json.dumps({"made_with": {"val": {"tile": [1, 2, 3]}}, "frames": {"clip": ["000000"]}}))
     return Kind(path, lambda: read_json(path) and 0)
+
+
+def options(folder: Path, name: str, text: str) -> Kind:
+    """What a damaged option file says may be other options; its faults are found, or it is complete."""
+    path = folder / name
+    path.write_text(text)
+    return Kind(path, lambda: load_options(path) and 0)
+
+
+@kind
+def option_json(folder: Path) -> Kind:
+    return options(folder, "options.json", json.dumps(OPTIONS, indent=1))
+
+
+@kind
+def option_yaml(folder: Path) -> Kind:
+    return options(folder, "options.yml", yaml.safe_dump(OPTIONS))
+
+
+@kind
+def option_base(folder: Path) -> Kind:
+    base = options(folder, "base.json", json.dumps(OPTIONS)).file
+    path = folder / "options.json"
+    path.write_text('{"base": "base.json", "task": "other"}')
+    return Kind(base, lambda: load_options(path) and 0)
+
+
+@kind
+def lmdb_list(folder: Path) -> Kind:
+    root = folder / "x.lmdb"
+    root.mkdir()
+    (root / "data.mdb").touch()
+    path = root / "meta_info.txt"
+    path.write_text("".join(f"clip/{number:06d}.png (48,80,3) 1\n" for number in range(8)))
+    return Kind(path, lambda: len(LmdbFrames(root, "dataroot_lq").clips) * 0)
+
+
+@kind
+def skipped_steps(folder: Path) -> Kind:
+    path = folder / "bad_steps.jsonl"
+    entry = {"step": 3, "in_a_row": 1, "grad_norm": "nan", "ranks": [{"rank": 0, "loss": "nan", "keys": ["clip/0"]}]}
+    path.write_text(f"{json.dumps(entry)}\n" * 5)
+    return Kind(path, lambda: len(list(troubles(Log(), folder))) * 0)
 
 
 def damages(content: bytes, only_cut: bool, rng: random.Random) -> Iterator[tuple[str, bytes]]:

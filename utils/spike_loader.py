@@ -406,7 +406,7 @@ def _nearest_config(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     folder = folder.resolve()
     for place in (folder, *folder.parents):
         path = place / "config.yaml"
-        if not path.is_file():
+        if not os.path.lexists(path):  # one that is there and can't be read must not count as none
             continue
         try:
             config = read_yaml(path)

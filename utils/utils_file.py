@@ -66,9 +66,9 @@ def _is_alive(process: int) -> bool:
 
 
 def sha256_of(path: Path | str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal; errors as `open_regular`."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
