@@ -9,8 +9,8 @@ usage() {
 
   GPUS            processes on this machine, one per GPU (CPU processes where there is no GPU)
   OPTION_FILE     default options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json
-  --demo          makes the demo data set, trains options/demo/quickstart.json (or OPTION_FILE), tests it on held-out
-                  clips, prints a table and writes pictures
+  --demo          makes the demo data set, restores its held-out clips with the light network that comes with the code,
+                  trains options/demo/quickstart.json (or OPTION_FILE), tests it on them: tables and pictures of both
   --prepare-data  makes or checks the data set that the option file names, before training
   --dry-run       shows what the run would use, and stops
   -- ...          the rest goes to main_train_vrt.py, e.g. -- --set train.total_iter=100
@@ -58,6 +58,12 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / gpus > 0 ? $(nproc) / gp
 
 if $demo; then
     "$PYTHON" -m scripts.data_preparation.simulate_dataset
+    if ! $dry_run; then
+        demo_set=trainsets/demo
+        echo "The light network, whose weights come with the code: nothing is trained for this table."
+        "$PYTHON" main_test_vrt.py --task guided --folder_lq $demo_set/GOPRO_Large/test_GT_blurred \
+            --folder_gt $demo_set/GOPRO_Large/test_GT --folder_spike $demo_set/GOPRO_Large_spike_seq/test
+    fi
 fi
 if $prepare; then
     "$PYTHON" -m scripts.data_preparation.prepare --opt "$options"

@@ -134,6 +134,8 @@ def test_mistakes_of_the_command_line(fake: Path, arguments: list[str], parts: l
             {},
             [
                 "-m scripts.data_preparation.simulate_dataset",
+                "main_test_vrt.py --task guided --folder_lq trainsets/demo/GOPRO_Large/test_GT_blurred --folder_gt "
+                "trainsets/demo/GOPRO_Large/test_GT --folder_spike trainsets/demo/GOPRO_Large_spike_seq/test",
                 "-u main_train_vrt.py --opt options/demo/quickstart.json --set train.total_iter=3",
                 "main_test_vrt.py --opt options/demo/quickstart.json --save_result --set train.total_iter=3",
             ],
@@ -217,10 +219,13 @@ def test_ctrl_c_in_the_demo_keeps_it_from_testing(fake: Path, repository: Path) 
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 143  # of the stand-in; a training ends with 0
-    assert not any("main_test" in line for line in commands(fake))
+    assert not any("main_test_vrt.py --opt" in line for line in commands(fake))
 
 
-@pytest.mark.parametrize("failing, count", [("simulate_dataset", 1), ("main_train_vrt.py", 2), ("main_test_vrt.py", 3)])
+@pytest.mark.parametrize(
+    "failing, count",
+    [("simulate_dataset", 1), ("--task guided", 2), ("main_train_vrt.py", 3), ("main_test_vrt.py --opt", 4)],
+)
 def test_the_first_failure_ends_it_with_its_code(fake: Path, failing: str, count: int) -> None:
     assert launch(fake, "1", "--demo", FAKE_FAILS=failing).returncode == 7
     assert len(commands(fake)) == count
