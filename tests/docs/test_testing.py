@@ -67,6 +67,9 @@ def test_tables_of_tiling(
     (place / "small.json").write_text(json.dumps(tree))
     listed = commands(repository / "docs" / "tiling.md")
     assert [words[:2] for words in listed] == [["-m", bench_tiling.__name__]] * 2
+    monkeypatch.setattr(bench_tiling, "SCORED_SIDE", 40)
+    monkeypatch.setattr(bench_tiling, "SCORED_TILES", (4, 32, 32))
+    monkeypatch.setattr(bench_tiling, "LAST_SIDE", 16)
     capsys.readouterr()
     for words in listed:
         assert bench_tiling.main([*words[2:], "--opt", "small.json"]) == 0
@@ -76,3 +79,5 @@ def test_tables_of_tiling(
     shares = re.findall(r"KAIR ([\d.]+), here ([\d.]+)", printed)[:2]
     assert f"of a frame {shares[0][1]} times its own (KAIR {shares[0][0]})" in text
     assert f"of the clip {shares[1][1]} times (KAIR {shares[1][0]})" in text
+    assert len(re.findall(r"val\.tiling even [\d.]+, official [\d.]+", printed)) == 2
+    assert len(re.findall(r"(?m)^  3 frames: [\d.]+, [\d.]+, [+-][\d.]+$", printed)) == 2
