@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from data.spike.reconstruction.compat import interval_method, load_spike_raw, window_method
@@ -24,6 +23,7 @@ from models.network_spikling import SemiUNet, generate, generate_stream
 from models.select_network import load_weights
 from scripts.spikes.video import write_video
 from utils.user_error import UserError
+from utils.utils_checkpoint import write_plain
 from utils.utils_progress import track
 
 __all__ = [
@@ -58,8 +58,8 @@ class Generator(SemiUNet):
         return self
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights."""
-        torch.save(self.state_dict(), path)
+        """Writes the weights, with their SHA-256 beside them."""
+        write_plain(path, self.state_dict())
 
 
 def transform_raw(seq: np.ndarray, stride: int, save_path: str | Path) -> None:

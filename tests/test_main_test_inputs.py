@@ -145,7 +145,12 @@ def test_frames_of_one_run_alone(tiny: TinyRun, tmp_path: Path, capsys: pytest.C
     run_json.write_text(json.dumps(tree))
     assert tiny.test(*weights) == 0
     assert not gone.exists() and frames_in(results / "tiny").keys() == first.keys()
+    # A damaged frame of ours is restored anew.
+    frame = min((results / "tiny").glob("*clip*/0*.png"))
+    frame.write_bytes(frame.read_bytes()[:-20])
     assert tiny.test(*weights, "--resume") == 0
+    again = frames_in(results / "tiny")
+    assert all((again[name] == first[name]).all() for name in first)
 
 
 def encoded_noise(file: Path) -> bytes:

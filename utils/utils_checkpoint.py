@@ -180,12 +180,7 @@ class CheckpointFolder:
         """Writes KAIR's files of a step; the optimizer's comes last and shows that all are there."""
         for key, name in KAIR_NAMES.items():
             if state.get(key) is not None:
-                path = self.models / f"{step}_{name}.pth"
-                # Without one beside it, no crash leaves a new file with an old check sum.
-                digest_file(path).unlink(missing_ok=True)
-                with atomic_write(path, "wb") as file:
-                    torch.save(state[key], file)
-                write_sha256(path, sha256_of(path))
+                write_plain(self.models / f"{step}_{name}.pth", state[key])
 
     def _write_folder(self, step: int, portable: dict[str, Any], pinned: bool) -> Path:
         """Writes everything under a temporary name, flushes it to the disk, and renames."""
@@ -318,6 +313,15 @@ def load_plain(path: Path | str) -> Any:
         raise DamagedFile(
             f"{path}: cut short or damaged ({type(error).__name__}). Copy or download it again"
         ) from error
+
+
+def write_plain(path: Path | str, value: Any) -> None:
+    """Writes a file that `load_plain` reads, whole or not at all, with its SHA-256 beside it."""
+    # Without one beside it, no crash leaves a new file with an old check sum.
+    digest_file(path).unlink(missing_ok=True)
+    with atomic_write(path, "wb") as file:
+        torch.save(value, file)
+    write_sha256(path, sha256_of(path))
 
 
 def _check_archive(path: Path | str) -> None:

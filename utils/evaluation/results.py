@@ -12,6 +12,7 @@ with ResultWriter(folder, save_result=True) as writer:
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,13 +24,15 @@ from torch import nn
 
 from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.origin import weights_digest
+from utils.picture_checks import check_picture
 from utils.user_error import UserError
-from utils.utils_file import atomic_write, check_relative, read_json
+from utils.utils_file import atomic_write, check_relative, read_bytes, read_json
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import Options, option_changes, options_to_dict
 from utils.utils_video import VideoWriter
 
 RUN = "run.json"
+logger = logging.getLogger(__name__)
 WITHOUT_EFFECT = ("save_img", "tile_batch", "max_memory", "cuda_graphs")
 """Keys of `val` that may change between the parts of a run."""
 
@@ -74,9 +77,17 @@ class ResultWriter:
         self._videos: dict[Path, VideoWriter] = {}
 
     def finished(self, clip: str, frame: str) -> Path | None:
-        """The file of a frame that an interrupted run has restored."""
+        """The file of a frame that an interrupted run has restored; a damaged one is removed, and restored anew."""
         path = frame_path(self.folder, clip, frame)
-        return path if self.resume and path.is_file() else None
+        if not self.resume or not path.is_file():
+            return None
+        try:
+            check_picture(read_bytes(path), str(path))
+        except UserError as error:
+            logger.warning("%s; it is restored anew", error)
+            path.unlink()
+            return None
+        return path
 
     def add(self, result: FrameResult) -> None:
         """Writes a frame, a clip's frames in order.
