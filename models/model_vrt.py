@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.losses import define_loss
 from models.model_base import Batch, ModelBase
-from models.training.perceptual import VGGLoss
+from models.training.perceptual import VGGLoss, at_hand
 from utils.utils_dist import Dist
 from utils.utils_option import TrainOptions
 from utils.utils_registry import MODELS
@@ -21,14 +21,16 @@ class ModelVRT(ModelBase):
         super().__init__(netG, train, dist, find_unused_parameters)
         self.pixel_loss = define_loss(train.G_lossfn_type, train)
         self.perceptual_loss: VGGLoss | None = None
-        if train.G_perceptual_weight > 0:
+        if train.G_perceptual_weight > 0 and (
+            train.vgg_weights != "at_hand" or at_hand(train.vgg_type, train.vgg_path)
+        ):
             self.perceptual_loss = VGGLoss(
                 vgg_type=train.vgg_type,
                 vgg_layers=train.vgg_layers,
                 vgg_layer_weights=train.vgg_layer_weights,
                 vgg_distance=train.vgg_distance,
                 vgg_path=train.vgg_path,
-                vgg_weights=train.vgg_weights,
+                vgg_weights="random" if train.vgg_weights == "random" else "imagenet",
                 vgg_max_frames=train.vgg_max_frames,
             ).to(dist.device)
 

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 CONFIGURATIONS = {"vgg16": "D", "vgg19": "E"}  # as the VGG paper and torchvision call them
 WEIGHTS = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+MODEL_ZOO = Path("model_zoo")  # below the working directory, like the recipes' weights
 FEATURES = "features."  # before the names of the convolutions' weights
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -37,7 +38,7 @@ class VGGLoss(nn.Module):
         vgg_type: "vgg16" or "vgg19".
         vgg_layers: layers compared. vgg_layer_weights: one for each; None: 1.
         vgg_distance: "l1", the mean of |d|, or "l2", of d^2.
-        vgg_path: file of torchvision's weights; None: torchvision's cache or download.
+        vgg_path: file of torchvision's weights; None: that in model_zoo, else torchvision's cache or download.
         vgg_weights: "imagenet", or "random" for tests.
         vgg_max_frames: frames compared at a time; their features are then computed anew for the backward pass, so
             that memory does not grow with the clip. None: all at once, everything kept.
@@ -116,19 +117,33 @@ def layer_names(vgg_type: str) -> list[str]:
     return names
 
 
+def at_hand(vgg_type: str, path: str | Path | None) -> bool:
+    """Whether the weights are there without a download; a warning says where they were looked for if not."""
+    places = [MODEL_ZOO / WEIGHTS[vgg_type], Path(torch.hub.get_dir(), "checkpoints", WEIGHTS[vgg_type])]
+    if path is not None or any(place.is_file() for place in places):
+        return True
+    logger.warning(
+        "The VGG loss (train.G_perceptual_weight) is left out: its weights are not at hand. Put them to %s, name them "
+        "by train.vgg_path, or let train.vgg_weights=imagenet download them.",
+        " or ".join(map(str, places)),
+    )
+    return False
+
+
 def _imagenet_weights(vgg_type: str, path: str | Path | None) -> dict[str, Tensor]:
     """torchvision's ImageNet weights, from a file, its cache, or its download.
 
     Raises:
         UserError: there are none to be had.
     """
-    if path is not None:
-        return load_network_weights(path)
+    in_zoo = MODEL_ZOO / WEIGHTS[vgg_type]
+    if path is not None or in_zoo.is_file():
+        return load_network_weights(path or in_zoo)
     try:
         return dict(torchvision.models.get_weight(f"{vgg_type.upper()}_Weights.IMAGENET1K_V1").get_state_dict())
     except (URLError, OSError) as error:
         raise UserError(
             f"train.G_perceptual_weight: the VGG loss needs torchvision's {WEIGHTS[vgg_type]}, and "
-            f"downloading it failed ({error}). Copy it to model_zoo/{WEIGHTS[vgg_type]} and set train.vgg_path, or set "
+            f"downloading it failed ({error}). Copy it to model_zoo/{WEIGHTS[vgg_type]}, or set train.vgg_path or "
             f"train.G_perceptual_weight=0."
         ) from error

@@ -101,6 +101,14 @@ def test_recipes_with_spikes_derive_the_input_channels(suffix: str, in_chans: in
     assert opt.datasets.train.arguments()["spike"] == opt.datasets.test.arguments()["spike"] == bins
 
 
+@pytest.mark.parametrize("suffix", ["rgbspike", "rgbspike_local", "rgbspike_voxel", "rgbspike_voxel_lowmem"])
+def test_recipes_with_spikes_have_the_documents_loss(suffix: str) -> None:
+    train = load_options(VRT / f"006_train_vrt_videodeblurring_gopro_{suffix}.json").train
+    assert (train.G_charbonnier_eps, train.G_perceptual_weight, train.E_decay) == (1e-6, 0.1, 0.999)
+    assert (train.vgg_type, train.vgg_layers, train.vgg_weights) == ("vgg16", ["relu3_3"], "at_hand")
+    assert load_options(GOPRO).train.G_charbonnier_eps == 1e-9
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_arguments_fit_the_constructors(recipe: Path) -> None:
     opt = load_options(recipe)

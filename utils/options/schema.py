@@ -104,7 +104,7 @@ class TrainOptions(Section):
     vgg_layer_weights: list[Rate] | None = None
     vgg_distance: Literal["l1", "l2"] = "l1"
     vgg_path: str | None = None
-    vgg_weights: Literal["imagenet", "random"] = "imagenet"
+    vgg_weights: Literal["imagenet", "at_hand", "random"] = "imagenet"
     vgg_max_frames: Positive | None = None
 
     E_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0

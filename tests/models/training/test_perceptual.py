@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from models.training.perceptual import VGGLoss, layer_names
+from models.training.perceptual import VGGLoss, at_hand, layer_names
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,24 @@ def test_without_weights_it_says_where_to_put_them(monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", no_network)
-    with pytest.raises(ValueError, match=r"model_zoo/vgg19-dcbb9e9d\.pth and set train\.vgg_path"):
+    with pytest.raises(ValueError, match=r"model_zoo/vgg19-dcbb9e9d\.pth, or set train\.vgg_path"):
         VGGLoss(vgg_type="vgg19")
 
 
 def test_unknown_layer_lists_the_choices():
     with pytest.raises(ValueError, match=r"vgg16 has no relu3_4; it has conv1_1, relu1_1"):
         VGGLoss(vgg_layers=["relu3_4"], vgg_weights="random")
+
+
+def test_weights_at_hand(weights, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert not at_hand("vgg16", None)
+    assert "left out" in caplog.text and "model_zoo/vgg16-397923af.pth or " in caplog.text
+    assert at_hand("vgg16", "named.pth")  # a name that is wrong is a fault and not a reason to leave the loss out
+    for place in (tmp_path / "model_zoo", tmp_path / "torch" / "hub" / "checkpoints"):
+        place.mkdir(parents=True)
+        (place / "vgg16-397923af.pth").write_bytes(weights.read_bytes())
+        assert at_hand("vgg16", None)
+        assert VGGLoss()(torch.zeros(1, 1, 3, 16, 16), torch.ones(1, 1, 3, 16, 16)) > 0
+        (place / "vgg16-397923af.pth").unlink()
