@@ -5,13 +5,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
     cat <<'USAGE'
-./launch_train.sh [GPUS=1] [OPTION_FILE] [--demo] [--prepare-data] [--dry-run] [--help] [-- --set a.b=c ...]
+./launch_train.sh [GPUS=1] [OPTION_FILE] [--demo] [--prepare-data] [--blur=NAME] [--dry-run] [--help] [-- --set a.b=c ...]
 
   GPUS            processes on this machine, one per GPU (CPU processes where there is no GPU)
   OPTION_FILE     default options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json
   --demo          makes the demo data set, restores its held-out clips with the light network that comes with the code,
                   trains options/demo/quickstart.json (or OPTION_FILE), tests it on them: tables and pictures of both
   --prepare-data  makes or checks the data set that the option file names, before training
+  --blur=NAME     with --prepare-data: which of GoPro's blurred frames, blur or blur_gamma (default: as before, or blur)
   --dry-run       shows what the run would use, and stops
   -- ...          the rest goes to main_train_vrt.py, e.g. -- --set train.total_iter=100
 
@@ -27,6 +28,7 @@ gpus=1
 options=""
 demo=false
 prepare=false
+blur=()
 dry_run=false
 arguments=()
 while [ $# -gt 0 ]; do
@@ -34,6 +36,7 @@ while [ $# -gt 0 ]; do
         --help | -h) usage; exit 0 ;;
         --demo) demo=true ;;
         --prepare-data) prepare=true ;;
+        --blur=*) blur=("$1") ;;
         --dry-run) dry_run=true ;;
         --) shift; arguments+=("$@"); break ;;
         -*) echo "Unknown flag '$1'." >&2; usage >&2; exit 2 ;;
@@ -47,6 +50,7 @@ if $demo; then
 fi
 options=${options:-options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json}
 [ -f "$options" ] || { echo "There is no option file '$options'; they are under options/." >&2; exit 2; }
+$prepare || [ ${#blur[@]} -eq 0 ] || { echo "--blur belongs to --prepare-data." >&2; exit 2; }
 [ "$gpus" -ge 1 ] || { echo "GPUS must be 1 or more, not '$gpus'." >&2; exit 2; }
 
 source scripts/environment.sh
@@ -66,7 +70,7 @@ if $demo; then
     fi
 fi
 if $prepare; then
-    "$PYTHON" -m scripts.data_preparation.prepare --opt "$options"
+    "$PYTHON" -m scripts.data_preparation.prepare --opt "$options" ${blur[@]+"${blur[@]}"}
     "$PYTHON" -m scripts.doctor --no-step --opt "$options" ${arguments[@]+"${arguments[@]}"}
 fi
 

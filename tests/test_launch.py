@@ -78,6 +78,7 @@ def test_help_names_every_flag(fake: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, parts",
     [
+        (["1", "--blur=blur"], ["--blur belongs to --prepare-data"]),
         (["--demonstrate"], ["Unknown flag '--demonstrate'", "--demo", "--prepare-data"]),
         (["1", "options/nothing.json"], ["options/nothing.json", "options/"]),
         (["0"], ["GPUS must be 1 or more, not '0'"]),

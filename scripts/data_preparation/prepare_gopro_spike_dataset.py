@@ -8,10 +8,12 @@
 From GOPRO_ROOT/{train,test}/<clip>/{sharp,blur} come GOPRO_ROOT/{train,test}_{GT,GT_blurred}/<clip> (symbolic links, or
 copies with --copy) and GOPRO_ROOT/meta_info_{train,test}.txt, or the folders and files that the option file names.
 Where there are spikes, SPIKE_ROOT/config.yaml gets their geometry (half the frames': 360x640), and every
-SPIKE_ROOT/{train,test}/<clip> a sync.json. What is there already is kept; running it again goes on where it stopped.
+SPIKE_ROOT/{train,test}/<clip> a sync.json. GoPro has two sets of blurred frames: --blur chooses, <folder>.json beside
+the laid out frames records which. What is there already is kept; running it again goes on where it stopped.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +42,10 @@ from utils.options.flags import positive_int
 from utils.spike_loader import find_geometry
 from utils.spike_writer import write_config
 from utils.user_error import UserError
+from utils.utils_file import atomic_write, read_json
+
+BLURS = ("blur", "blur_gamma")
+"""GoPro's two sets of blurred frames, in folders of these names."""
 
 RECIPE = Path(__file__).resolve().parents[2] / "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
 """The option file whose folders are made where the command line names none."""
@@ -53,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gopro_root", type=Path, help="folder with train/ and test/ of GOPRO_Large")
     parser.add_argument("--spike_root", type=Path, help="folder with train/ and test/ of the spike sequences")
-    parser.add_argument("--blur", choices=["blur", "blur_gamma"], default="blur", help="which blurred frames to take")
+    parser.add_argument(
+        "--blur", choices=BLURS, help="which blurred frames to take; default: those taken before, else blur"
+    )
     parser.add_argument(
         "--spike_h", type=positive_int, help="height of the spike picture, for config.yaml; default: half a frame"
     )
@@ -69,11 +77,14 @@ def prepare(arguments: argparse.Namespace) -> None:
     chosen = sections(arguments.opt)
     roots = [str(root) for section in chosen.values() for key, root in section.items() if key.startswith("dataroot_")]
     root = arguments.gopro_root or _gopro_root(chosen["train"])
-    splits = []
+    splits, blurs = [], {}
     for name in arguments.splits:
         targets = targets_of(chosen[name], {"gt": root / f"{name}_GT", "lq": root / f"{name}_GT_blurred"})
-        raw = {"gt": clip_folders(root / name, "sharp"), "lq": clip_folders(root / name, arguments.blur)}
-        if not raw["gt"]:  # laid out by other means already
+        blur = choose_blur(targets["lq"], arguments.blur, arguments.force)
+        raw = {"gt": clip_folders(root / name, "sharp"), "lq": clip_folders(root / name, blur)}
+        if raw["gt"]:
+            blurs[targets["lq"]] = blur
+        else:  # laid out by other means already
             raw = {side: clip_folders(target) for side, target in targets.items()}
         if raw["gt"]:
             splits.append(Split(name, targets, raw, meta_info_of(chosen[name], name, targets["gt"]), WHOLE[name]))
@@ -84,10 +95,43 @@ def prepare(arguments: argparse.Namespace) -> None:
                 f"{root / name}: no clips. Unpack GOPRO_Large so that {root / name}/<clip>/sharp/000001.png exists."
             )
     prepare_splits(splits, manner(arguments, roots))
+    for folder, blur in blurs.items():
+        if recorded_blur(folder) != blur:
+            with atomic_write(record_of(folder)) as file:
+                file.write(json.dumps({"blur": blur}) + "\n")
+        print(f"{folder}: blurred frames of {blur}, recorded in {record_of(folder).name}")
     for split in splits:
         spikes = _spike_root(arguments, chosen, split.name)
         if spikes is not None:
             prepare_spikes(split, spikes, arguments)
+
+
+def record_of(folder: Path) -> Path:
+    """The file beside a folder of blurred frames that says which of GoPro's they are."""
+    return folder.with_name(f"{folder.name}.json")
+
+
+def recorded_blur(folder: Path) -> str | None:
+    """What the record says; None where there is none."""
+    record = record_of(folder)
+    return read_json(record).get("blur") if record.is_file() else None
+
+
+def choose_blur(folder: Path, asked: str | None, force: bool) -> str:
+    """Which of GoPro's blurred frames a folder gets: those asked for, else those that it has, else `blur`.
+
+    Raises:
+        UserError: the folder has others than those asked for, and is not to be made anew.
+    """
+    # Links tell too, of folders that were laid out before there were records.
+    links = [path.resolve().name for path in sorted(folder.glob("*")) if path.is_symlink()]
+    present = recorded_blur(folder) or next((name for name in links if name in BLURS), None)
+    if asked is not None and present not in (None, asked) and not force:
+        raise UserError(
+            f"{folder} holds frames of {present}, not of {asked}; --force makes it anew, or let the option file name "
+            "another folder"
+        )
+    return asked or present or BLURS[0]
 
 
 def prepare_spikes(split: Split, spikes: Path, arguments: argparse.Namespace) -> None:

@@ -138,6 +138,22 @@ def test_without_flags_the_folders_are_the_recipes(tmp_path: Path, monkeypatch: 
     assert all(Path(section[f"dataroot_{side}"]).is_dir() for side in ("gt", "lq", "spike"))
 
 
+def test_which_blurred_frames_is_recorded_and_kept(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = raw / "GOPRO_Large/train_GT_blurred"
+    assert run(raw, "--blur", "blur_gamma") == 0
+    assert f"{folder}: blurred frames of blur_gamma, recorded in train_GT_blurred.json" in capsys.readouterr().out
+    assert json.loads((raw / "GOPRO_Large/train_GT_blurred.json").read_text()) == {"blur": "blur_gamma"}
+    assert run(raw) == 0  # not asked again
+    assert (folder / CLIP).resolve().name == "blur_gamma"
+    assert run(raw, "--blur", "blur") == 2
+    assert "holds frames of blur_gamma, not of blur; --force" in capsys.readouterr().err
+    (raw / "GOPRO_Large/train_GT_blurred.json").unlink()
+    assert run(raw, "--blur", "blur") == 2  # links tell without the record
+    assert run(raw, "--blur", "blur", "--force") == 0
+    assert (folder / CLIP).resolve().name == "blur"
+    assert json.loads((raw / "GOPRO_Large/train_GT_blurred.json").read_text()) == {"blur": "blur"}
+
+
 def test_data_made_elsewhere_are_left_alone(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """LMDBs alone, without the raw folders."""
     assert run(raw, "--generate_lmdb") == 0
