@@ -7,7 +7,7 @@ when asked for, from videos or pictures. A spike is worth the camera's threshold
 Test: `python -m pytest tests/data/test_dataset_spikling.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,11 +19,12 @@ from torch.utils.data import Dataset
 from data.augment import Augmentation
 from data.frame_io import Box
 from data.sampler import SampleIndex, sample_rng
+from data.spike.encoding import threshold_faults
 from data.spike_pairs import BasePairs, NpzPairs, PairSource, PicturePairs, Sensor, SpikePair, VideoPairs
 from data.video_clips import Clip
 from utils.spike_loader import find_threshold
 from utils.user_error import UserError
-from utils.utils_registry import DATASETS
+from utils.utils_registry import DATASETS, Faults, check_rules, raise_faults
 
 REDS_THRESHOLD = 1 / 0.6
 """Of REDS_BASE, Spike-Zoo's set in the layout `base`: firing rate = 0.6 x intensity."""
@@ -89,11 +90,16 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     seed: int = 0
     """train.manual_seed."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with the options, as (option, sentence); those left out are not looked at."""
+        for key, least in (("window", 1), ("gt_size", 0), ("sim_ratio", 1)):
+            if arguments.get(key, least) < least:
+                yield key, f"{least} or more; got {arguments[key]}"
+        yield from check_rules((threshold_faults,), arguments)
+
     def __post_init__(self) -> None:
-        if self.window < 1 or self.gt_size < 0:
-            raise UserError(f"window {self.window} has to be 1 or more, gt_size {self.gt_size} 0 or more.")
-        if self.sim_ratio < 1:
-            raise UserError(f"sim_ratio: {self.sim_ratio}; a sensor's pixel covers 1 of the picture's or more.")
+        raise_faults("", self.faults(vars(self)))
         self.source = self._source()
         sizes = [self.source.size(index) for index in range(len(self.source.names))]
         small = [name for name, size in zip(self.source.names, sizes, strict=True) if min(size) < self.gt_size]

@@ -7,27 +7,26 @@ Test: `python -m pytest tests/data/test_dataset_video_rgbspike.py`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 import data.spike.representations  # noqa: F401  registers them
 from data.augment import Augmentation
 from data.dataset_video_test import VideoRecurrentTestDataset
 from data.dataset_video_train import VideoRecurrentTrainDataset, Window
 from data.frame_io import Box
-from data.spike.encoding import SpikeEncoding, build_encoding
+from data.spike.encoding import SpikeEncoding, build_encoding, threshold_faults
 from data.spike.perturb import Perturbation, build_perturbation
 from data.spike.reconstruction.baselines import MOMENT, training_free
 from data.spike_augment import SpikeChange
 from data.spike_io import SpikeFrames
 from data.video_clips import FramePairs
 from utils.user_error import UserError
-from utils.utils_registry import DATASETS
+from utils.utils_registry import DATASETS, Faults, check_rules, raise_faults
 
 SPIKE_JITTERS = (
     "spike_gain_jitter",
@@ -39,8 +38,8 @@ SPIKE_JITTERS = (
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class _WithSpikes(Dataset[dict[str, Any]]):
-    """The options of spikes, and what training and test do with them."""
+class SpikeOptions:
+    """The options of a data set's spikes: fields alone, for training and test."""
 
     packs_spikes: ClassVar[str | None] = "concat"
 
@@ -65,37 +64,48 @@ class _WithSpikes(Dataset[dict[str, Any]]):
     spike_cache: str | None = None
     """Folder for encoded frames (`spike_cache.py`), for slow representations; null: decode whenever one is read."""
 
-    def __post_init__(self) -> None:
-        if self.input_pack_mode not in ("concat", "dual"):
-            raise UserError(f"input_pack_mode: {self.input_pack_mode!r} is unknown. Choices: concat, dual.")
-        self.encoding = build_encoding(self.spike, self.spike_threshold, self.spike_normalize, self.hot_pixel_filter)
-        super().__post_init__()  # type: ignore[misc]  # of the data set mixed with
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """What is wrong with the options, as (option, sentence); those left out are not looked at."""
+        return check_rules((threshold_faults, _input_pack_mode), arguments)
 
-    def _roots(self) -> dict[str, str | None]:
-        return {**super()._roots(), "dataroot_spike": self.dataroot_spike}  # type: ignore[misc]
 
-    def _spike_faults(
-        self, pairs: FramePairs, rgb_faults: list[str], perturbation: Perturbation | None = None
-    ) -> list[str]:
-        """Finds the spikes; returns what does not fit, after `rgb_faults`."""
-        self.spikes = SpikeFrames(
-            self.dataroot_spike,
+class SpikeInput:
+    """The spikes of a data set: found and checked with its frames, and put into its samples.
+
+    Args:
+        options: of the data set.
+        pairs: its frames.
+        perturbation: what is done to the spikes in tests.
+
+    Attributes:
+        frames: the spikes by clip and frame.
+    """
+
+    def __init__(self, options: SpikeOptions, pairs: FramePairs, perturbation: Perturbation | None = None) -> None:
+        self.appended = options.input_pack_mode == "concat"
+        self.pairs = pairs
+        self.frames = SpikeFrames(
+            options.dataroot_spike,
             pairs.clips,
             single=pairs.lq.single is not None,
-            encoding=self.encoding,
-            spike_h=self.spike_h,
-            spike_w=self.spike_w,
-            flipud=self.spike_flipud,
+            encoding=encoding_of(options),
+            spike_h=options.spike_h,
+            spike_w=options.spike_w,
+            flipud=options.spike_flipud,
             perturbation=perturbation,
-            cache=self.spike_cache,
+            cache=options.spike_cache,
         )
-        faults = [*rgb_faults, *self.spikes.faults]
+
+    def faults(self, rgb_faults: list[str]) -> list[str]:
+        """What does not fit, after the frames' own faults; only where those are none can sizes be compared."""
+        faults = [*rgb_faults, *self.frames.faults]
         if not faults:
-            sizes = {clip.name: pairs.lq.size(clip.name) for clip in pairs.clips}
-            faults = self.spikes.register(sizes, resample=self.input_pack_mode == "concat")
+            sizes = {clip.name: self.pairs.lq.size(clip.name) for clip in self.pairs.clips}
+            faults = self.frames.register(sizes, resample=self.appended)
         return faults
 
-    def _add_spikes(
+    def added_to(
         self,
         sample: dict[str, Any],
         clip: str,
@@ -104,19 +114,30 @@ class _WithSpikes(Dataset[dict[str, Any]]):
         augmentation: Augmentation | None = None,
         change: SpikeChange | None = None,
     ) -> dict[str, Any]:
-        """Puts the frames' spikes into the sample."""
+        """The sample with its frames' spikes: channels of `L` (T,3+K,H,W), or `L_spike` (T,K,h,w)."""
         augmentation = augmentation or Augmentation()
-        read = self.spikes.read_resampled if self.input_pack_mode == "concat" else self.spikes.read
+        read = self.frames.read_resampled if self.appended else self.frames.read
         channels = augmentation.space(read(clip, frames, box, time_reversed=augmentation.reverse, change=change))
         spikes = torch.from_numpy(np.ascontiguousarray(channels))
-        if self.input_pack_mode == "concat":
+        if self.appended:
             return {**sample, "L": torch.cat([sample["L"], spikes], dim=1)}
         return {**sample, "L_spike": spikes}
 
 
+def encoding_of(options: SpikeOptions, spike: dict[str, Any] | None = None) -> SpikeEncoding:
+    """The encoding that the options describe, or another representation of the same spikes, not normalised."""
+    normalize = options.spike_normalize if spike is None else None
+    return build_encoding(spike or options.spike, options.spike_threshold, normalize, options.hot_pixel_filter)
+
+
+def _input_pack_mode(input_pack_mode: str) -> Faults:
+    if input_pack_mode not in ("concat", "dual"):
+        yield "input_pack_mode", f"choices: concat, dual; got {input_pack_mode!r}"
+
+
 @DATASETS.register("VideoRecurrentTrainDatasetRGBSpike", "TrainDatasetRGBSpike", "vrt_video_rgbspike")
 @dataclass(kw_only=True, eq=False, repr=False)
-class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset):
+class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDataset):
     """Training windows with spikes; crops lie on whole spike pixels, and reversed windows have reversed spikes."""
 
     spike_gain_jitter: float = 0.0
@@ -131,10 +152,12 @@ class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset
     """Shift a sample's exposures by up to so many spike frames, as far as the streams go."""
 
     def __post_init__(self) -> None:
+        raise_faults("", self.faults(vars(self)))
         for key in SPIKE_JITTERS:
             value, limit = getattr(self, key), 1 if key in ("spike_photon_noise", "spike_hot_pixels") else math.inf
             if not 0 <= value <= limit:
                 raise UserError(f"{key}: {value}; it is 0 (off) or more" + (" up to 1." if limit == 1 else "."))
+        self.encoding = encoding_of(self)
         super().__post_init__()
         if self.spike_gain_jitter and not self.encoding.brightness_true:
             raise UserError(
@@ -147,8 +170,13 @@ class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset
         jitters = {key: getattr(self, key) for key in SPIKE_JITTERS}
         return SpikeChange.draw(window.entropy, **jitters) if any(jitters.values()) else None
 
+    def _roots(self) -> dict[str, str | None]:
+        return {**super()._roots(), "dataroot_spike": self.dataroot_spike}
+
     def _faults(self) -> list[str]:
-        faults = self._spike_faults(self.pairs, super()._faults())
+        self._spikes = SpikeInput(self, self.pairs)
+        self.spikes = self._spikes.frames
+        faults = self._spikes.faults(super()._faults())
         side, step = self.gt_size // self.scale, self._crop_step()
         if not faults and side % step:
             near = [size * self.scale for size in (side // step * step, (side // step + 1) * step) if size]
@@ -164,12 +192,12 @@ class VideoRecurrentTrainDatasetRGBSpike(_WithSpikes, VideoRecurrentTrainDataset
     def sample(self, window: Window) -> dict[str, Any]:
         sample = super().sample(window)
         change = self._change(window)
-        return self._add_spikes(sample, window.clip.name, window.frames, window.box, window.augmentation, change)
+        return self._spikes.added_to(sample, window.clip.name, window.frames, window.box, window.augmentation, change)
 
 
 @DATASETS.register("VideoRecurrentTestDatasetRGBSpike")
 @dataclass(kw_only=True, eq=False, repr=False)
-class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
+class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset):
     """Test clips with spikes; with `dataroot_gt` null without ground truth."""
 
     spike_perturb: dict[str, Any] | None = None
@@ -178,10 +206,17 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
     def __post_init__(self) -> None:
         if self.sigma:
             raise UserError(f"sigma: {self.sigma}; denoising takes no spikes, use VideoRecurrentTestDataset.")
+        raise_faults("", self.faults(vars(self)))
+        self.encoding = encoding_of(self)
         super().__post_init__()
 
+    def _roots(self) -> dict[str, str | None]:
+        return {**super()._roots(), "dataroot_spike": self.dataroot_spike}
+
     def _faults(self) -> list[str]:
-        return self._spike_faults(self.pairs, super()._faults(), build_perturbation(self.spike_perturb))
+        self._spikes = SpikeInput(self, self.pairs, build_perturbation(self.spike_perturb))
+        self.spikes = self._spikes.frames
+        return self._spikes.faults(super()._faults())
 
     def assumptions(self) -> list[str]:
         """What is taken for granted of the spikes, and where to say otherwise, in sentences."""
@@ -203,7 +238,7 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         sample = super().load(index, begin, end)
         clip = self.clips[index]
-        return self._add_spikes(sample, clip.name, list(clip.frames[begin:end]))
+        return self._spikes.added_to(sample, clip.name, list(clip.frames[begin:end]))
 
     def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
         """Restorations of a frame without a network (`data/spike/reconstruction/baselines.py`), by name: uint8
@@ -215,17 +250,13 @@ class VideoRecurrentTestDatasetRGBSpike(_WithSpikes, VideoRecurrentTestDataset):
         floor = self.spike_threshold / len(self.spikes.exposure(clip, frame))
 
         def intensity(section: dict[str, Any]) -> np.ndarray:
-            return self.spikes.read_as(clip, frame, self._encoding_of(section))[0]
+            return self.spikes.read_as(clip, frame, encoding_of(self, section))[0]
 
         return training_free(blurred, intensity, floor)
 
     def instants(self, clip: str, frame: str, count: int) -> np.ndarray:
         """The exposure in at most `count` moments evenly apart, (N,h,w) float32: the Gaussian's view of each."""
-        exposure, encoding = self.spikes.exposure(clip, frame), self._encoding_of(MOMENT)
+        exposure, encoding = self.spikes.exposure(clip, frame), encoding_of(self, MOMENT)
         centers = np.unique(np.linspace(exposure.begin, exposure.end - 1, count).round().astype(int)).tolist()
         windows = [replace(exposure, center=center) for center in centers]
         return np.concatenate([self.spikes.read_as(clip, frame, encoding, window) for window in windows])
-
-    def _encoding_of(self, spike: dict[str, Any]) -> SpikeEncoding:
-        """Another representation of the same spikes, not normalised."""
-        return build_encoding(spike, self.spike_threshold, None, self.hot_pixel_filter)

@@ -50,7 +50,8 @@ def map_npy(path: Path | str) -> np.ndarray:
         if file.read(6) != b"\x93NUMPY":
             raise UserError(f"{path}: cannot be read as a numpy file, which begins with \\x93NUMPY; copy it again")
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        result: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return result
     except Exception as error:  # damaged headers make numpy raise anything
         raise UserError(f"{path}: cannot be read as a numpy file ({error}); copy it again") from error
 

@@ -4,7 +4,7 @@
                                                 /meta.json    step, format, torch version, size and SHA-256 of state.pth
                                                 /COMPLETE     written last
                                                 /score.json   where this step was tested: its score
-                                                /PINNED       never removed, where it is
+                                                /PINNED       never removed, where somebody puts it
     experiments/<task>/checkpoints/best.json                  step and score of the best one, never removed either
     experiments/<task>/models/5000_G.pth, 5000_E.pth, 5000_optimizerG.pth     the same tensors under KAIR's names
                                                           (beside each: <name>.sha256)
@@ -69,7 +69,7 @@ class CheckpointFolder:
         self.models = Path(experiment_dir) / "models"
         self.keep = keep
 
-    def save(self, step: int, state: Mapping[str, Any], *, pinned: bool = False) -> Path:
+    def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Writes a checkpoint and KAIR's files, then removes what is no longer to be kept.
 
         Until the last rename the checkpoints of before are untouched, whatever happens. Rank 0 only.
@@ -77,7 +77,6 @@ class CheckpointFolder:
         Args:
             step: optimizer steps taken.
             state: tensors on any device and plain values; with `netG`, see the module.
-            pinned: never remove this one.
 
         Returns:
             The checkpoint's folder.
@@ -90,7 +89,7 @@ class CheckpointFolder:
         portable = _portable(state, "state", {})
         with _explained(step, self.folder):
             self._clean()
-            final = self._write_folder(step, portable, pinned)
+            final = self._write_folder(step, portable)
             self._write_kair(step, portable)
             self._prune(step)
         return final
@@ -167,7 +166,7 @@ class CheckpointFolder:
         path = self.folder / BEST
         if not path.exists():
             return {}
-        best = read_json(path)
+        best: dict[str, Any] = read_json(path)
         sound = isinstance(best, dict) and type(best.get("step")) is int and type(best.get("score")) in (int, float)
         if not sound or best["score"] != best["score"]:
             raise UserError(f"{path}: no step and score of the best checkpoint; remove it, and the next test writes it")
@@ -182,7 +181,7 @@ class CheckpointFolder:
             if state.get(key) is not None:
                 write_plain(self.models / f"{step}_{name}.pth", state[key])
 
-    def _write_folder(self, step: int, portable: dict[str, Any], pinned: bool) -> Path:
+    def _write_folder(self, step: int, portable: dict[str, Any]) -> Path:
         """Writes everything under a temporary name, flushes it to the disk, and renames."""
         final = self._name(step)
         unfinished = self.folder / f"{UNFINISHED}{final.name}"
@@ -192,7 +191,7 @@ class CheckpointFolder:
                 torch.save(portable, file)
             size, digest = _fingerprint(unfinished / STATE)
             meta = {"format": FORMAT, "step": step, "torch": torch.__version__, "size": size, "sha256": digest}
-            for name, text in ((META, json.dumps(meta, indent=1)), *([(PINNED, "")] if pinned else []), (COMPLETE, "")):
+            for name, text in ((META, json.dumps(meta, indent=1)), (COMPLETE, "")):
                 with _synced(unfinished / name, "w") as file:
                     file.write(text)
             _sync_folder(unfinished)
@@ -285,7 +284,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: written in format {version}, this code reads up to {FORMAT}; use the newer code")
     if (size, digest) != expected:
         raise DamagedFile(f"{folder / STATE}: damaged, {size} bytes where {expected[0]} were written, or other content")
-    return load_plain(folder / STATE)
+    result: dict[str, Any] = load_plain(folder / STATE)
+    return result
 
 
 def load_plain(path: Path | str) -> Any:
@@ -355,7 +355,7 @@ def _kair_steps(models: Path, name: str) -> set[int]:
     return {int(match[1]) for match in matches if match}
 
 
-def _portable(value: Any, name: str, memo: dict[tuple, Tensor]) -> Any:
+def _portable(value: Any, name: str, memo: dict[tuple[Any, ...], Tensor]) -> Any:
     """A state with its tensors on the CPU and nothing in it that `weights_only=True` would refuse."""
     if isinstance(value, Tensor):
         # Two state_dicts of one network hold different tensors over one memory: copied and stored once.

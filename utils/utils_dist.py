@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from utils.user_error import UserError
 from utils.utils_signal import stop_with_parent
@@ -98,12 +100,6 @@ def close_dist() -> None:
         torch_dist.destroy_process_group()
 
 
-def barrier(dist: Dist) -> None:
-    """Waits until every rank is here."""
-    if dist.world_size > 1:
-        torch_dist.barrier(device_ids=[dist.device.index] if dist.device.type == "cuda" else None)
-
-
 def all_reduce_sum(values: Tensor | Sequence[float], dist: Dist) -> Tensor:
     """Sums numbers over the ranks; the same float64 tensor, on the CPU, on every rank."""
     total = torch.as_tensor(values, dtype=torch.float64).detach().clone().to(dist.device)
@@ -153,7 +149,8 @@ def on_main(action: Callable[[], Item], dist: Dist) -> Item:
     result, error = broadcast_object((result, error), dist)
     if error is not None:
         raise error
-    return result
+    found: Item = result
+    return found
 
 
 def attempt(action: Callable[[], Item]) -> tuple[Item | None, Exception | None]:
@@ -291,9 +288,9 @@ def _meeting_point(launch: Launch, timeout: timedelta) -> dict[str, Any]:
         if launch.rank == 0 and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
             logger.warning("Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all machines, or restarted workers may hang.")
         return {"init_method": launch.init_method}
-    store, _, _ = next(torch_dist.rendezvous("env://", launch.rank, launch.world_size, timeout=timeout))
+    store, _, _ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=timeout))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return {"store": torch_dist.PrefixStore(f"attempt_{attempt}", store)}
+    return {"store": PrefixStore(f"attempt_{attempt}", store)}
 
 
 def _digest(parameter: Tensor) -> str:

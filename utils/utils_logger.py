@@ -33,7 +33,6 @@ logger = logging.getLogger("svrt")
 HANDLER = "svrt"  # by this name handlers of an earlier call are found
 PANELS = 4  # clips per test whose pictures go to TensorBoard
 PANEL_WIDTH = 2048  # pixels; four 720p pictures side by side would be 8 MB each time
-_warned: set[tuple[str, str]] = set()
 
 
 class _Format(logging.Formatter):
@@ -88,13 +87,6 @@ def _log_file(experiment_dir: Path | str | None, rank: int, waiting: list[loggin
     folder = Path(experiment_dir)
     folder.mkdir(parents=True, exist_ok=True)
     return logging.FileHandler(folder / ("train.log" if rank == 0 else f"train_rank{rank}.log"), encoding="utf-8")
-
-
-def warn_once(source: logging.Logger, message: str) -> None:
-    """Warns, the first time that this logger gives this message in this process."""
-    if (source.name, message) not in _warned:
-        _warned.add((source.name, message))
-        source.warning("%s", message)
 
 
 class Writer:

@@ -254,6 +254,7 @@ class _Checker:
             raw["spike"] = self._own((*keys, "spike"), represent, raw["spike"]) if represent else {}
         model = option_parts.dataset_model(self.registries, dataset_type, represent or RepresentationOptions)
         section = self._section(keys, model, raw)
+        self._ask_part(keys, dataset_type, self.registries.datasets, model, section, raw)
         return section if represent else None
 
     def _representation(self, keys: Keys, raw: dict[str, Any]) -> type[RepresentationOptions] | None:

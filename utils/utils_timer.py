@@ -153,5 +153,6 @@ def _length(span: Span) -> float:
     """Seconds of a span; waits until the GPU has passed its end."""
     if isinstance(span, tuple):
         span[1].synchronize()
-        return span[0].elapsed_time(span[1]) / 1000
+        result: float = span[0].elapsed_time(span[1]) / 1000
+        return result
     return span

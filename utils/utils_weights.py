@@ -222,7 +222,8 @@ def _choose(content: Any, path: Path, prefer_ema: bool, only: bool) -> Mapping[s
         if found and not (only and found[0] != order[0]):
             beside = f" and not {found[1]!r}; --weights of main_test_vrt.py chooses" if len(found) > 1 else ""
             logger.info("%s: weights %r are taken%s", path, found[0], beside)
-            return content[found[0]]
+            result: Mapping[str, Any] = content[found[0]]
+            return result
         if found:
             raise UserError(f"{path}: holds {found[0]!r} and no {order[0]!r}; leave --weights out")
     if only and prefer_ema:

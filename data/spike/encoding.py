@@ -7,7 +7,6 @@
 encoding bit for bit, hot pixels included.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +17,10 @@ from data.spike.representations import Representation
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
-from utils.utils_registry import REPRESENTATIONS
+from utils.utils_registry import REPRESENTATIONS, Faults, raise_faults
 
+# Cameras of up to 16 bits fire at a few times their full scale; channels stay far from float32's largest number.
+HIGHEST_THRESHOLD = 1e6
 HOT_RATE = 0.95  # firing rate of a hot pixel where `hot_pixel_filter` is true; scenes stay at or below 1/threshold
 
 
@@ -50,8 +51,7 @@ class SpikeEncoding:
         normalize: Mapping[str, Any] | None = None,
         hot_rate: float | None = None,
     ) -> None:
-        if not (threshold > 0 and math.isfinite(threshold)):
-            raise UserError(f"spike_threshold is {threshold}; a number above 0 is needed (GoPro spike set: 2.0).")
+        raise_faults("", threshold_faults(threshold))
         if hot_rate is not None and not 0 < hot_rate <= 1:
             raise UserError(f"hot_pixel_filter is {hot_rate}; false, true or a firing rate in (0, 1] is needed.")
         self.representation = representation
@@ -131,6 +131,13 @@ class SpikeEncoding:
             encoded -= mean
             encoded /= std
         return encoded
+
+
+def threshold_faults(spike_threshold: float) -> Faults:
+    """What is wrong with the threshold of a spike camera."""
+    if not 0 < spike_threshold <= HIGHEST_THRESHOLD:
+        limits = f"a number above 0 is needed, and up to {HIGHEST_THRESHOLD:g} (GoPro spike set: 2.0)"
+        yield "spike_threshold", f"{limits}; got {spike_threshold}"
 
 
 def build_encoding(

@@ -38,7 +38,6 @@ class Guided:
     """
 
     brightness_true = False  # place and length are no intensities
-    value_range = "[0, threshold], about [0, 1]; place and length [0, 1]"
 
     def __init__(
         self,

@@ -26,7 +26,8 @@ def interval_rate(spikes: np.ndarray, center: int, order: int, reach: int) -> np
     before = spikes[max(0, center - reach) : center][::-1]
     spikes_after, time_after = _half_spikes_and_time(after, order)
     spikes_before, time_before = _half_spikes_and_time(before, order)
-    return (spikes_after + spikes_before) / (time_after + time_before)
+    result: np.ndarray = (spikes_after + spikes_before) / (time_after + time_before)
+    return result
 
 
 def _half_spikes_and_time(walk: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:

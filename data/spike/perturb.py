@@ -136,7 +136,8 @@ class PerturbedStream(SpikeStream):
         if kind in ORDERS:
             shown = ORDERS[kind](len(self), amount, self.perturbation.generator(self.name))[begin:end]
             first, last = int(shown.min()), int(shown.max())
-            return super().crop(first, last - first + 1, top, left, h, w, flipud)[shown - first]
+            result: np.ndarray = super().crop(first, last - first + 1, top, left, h, w, flipud)[shown - first]
+            return result
         flip = self.flipud if flipud is None else flipud
         if kind == THRESHOLD:
             return self._thinned(begin, end, (top, left, h, w), flip)

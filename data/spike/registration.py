@@ -92,7 +92,8 @@ def is_off(estimates: Sequence[CenterEstimate], tolerance: int) -> bool:
 def exposure_rate(stream: SpikeStream, window: ExposureWindow) -> np.ndarray:
     """Firing rate over the exposure, (h, w) float32."""
     spikes = stream.crop(window.begin, len(window), 0, 0, stream.spike_h, stream.spike_w)
-    return spikes.mean(axis=0, dtype=np.float32)
+    result: np.ndarray = spikes.mean(axis=0, dtype=np.float32)
+    return result
 
 
 def gray_at_size(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

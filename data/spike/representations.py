@@ -13,7 +13,7 @@ is causal).
 set, 1/0.6 for REDS_BASE) they read as the scene's intensity. They are not clipped: a bin can exceed 1 by the rounding
 of spikes to frames.
 
-A new one is a class with keyword parameters, `channels`, `brightness_true`, `value_range`, `support` and `__call__`,
+A new one is a class with keyword parameters, `channels`, `brightness_true`, `support` and `__call__`,
 registered under its name; data/spike/encoding.py and the datasets need no change.
 """
 
@@ -43,12 +43,10 @@ class Representation(Protocol):
     Attributes:
         channels: how many the result has.
         brightness_true: the channels read as the scene's intensity.
-        value_range: in words, for documents and messages.
     """
 
     channels: int
     brightness_true: bool
-    value_range: str
 
     def support(self, window: ExposureWindow, length: int) -> tuple[int, int]:
         """Frames [begin, end) of a stream of `length` frames that the result depends on."""
@@ -83,7 +81,6 @@ class TFP(_OverExposure):
     """
 
     brightness_true = True
-    value_range = "[0, threshold], about [0, 1]"
 
     def __init__(self, *, bins: int = 4) -> None:
         _at_least("tfp", "bins", bins, 1)
@@ -108,7 +105,6 @@ class Halves(_OverExposure):
 
     channels = 4
     brightness_true = True
-    value_range = "[0, threshold]; difference [-threshold, threshold]"
 
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
         sums, _, bin_units = equal_bin_sums(spikes[window.begin : window.end], 2)
@@ -128,7 +124,6 @@ class Centroid(_OverExposure):
 
     channels = 1
     brightness_true = False
-    value_range = "(-1, 1)"
 
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
         exposed = spikes[window.begin : window.end]
@@ -139,7 +134,8 @@ class Centroid(_OverExposure):
             moment += fired * np.int64(2 * frame + 1 - length)
             count += fired
         # Integers up to the division, so that reversed spikes give exactly the negative.
-        return (moment / (length * np.maximum(count, 1))).astype(np.float32)[None]
+        result: np.ndarray = (moment / (length * np.maximum(count, 1))).astype(np.float32)[None]
+        return result
 
 
 @REPRESENTATIONS.register("voxel")
@@ -159,7 +155,6 @@ class Voxel(_OverExposure):
         _at_least("voxel", "bins", bins, 1)
         self.channels = bins
         self.log1p = log1p
-        self.value_range = "[0, log(1 + L/K)]" if log1p else "[0, L/K]"
 
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
         sums, frame_units, bin_units = equal_bin_sums(spikes[window.begin : window.end], self.channels)
@@ -179,7 +174,6 @@ class Raw:
     """
 
     brightness_true = False
-    value_range = "0 or 1"
 
     def __init__(self, *, length: int = 41, edge: Literal["error", "shift"] = "error") -> None:
         _at_least("raw", "length", length, 1)
@@ -216,7 +210,6 @@ class Interval:
     """
 
     brightness_true = True
-    value_range = "[0, threshold], about [0, 1]"
 
     def __init__(self, *, orders: list[int] = [2], reach: int = 64) -> None:  # noqa: B006 (only read)
         _at_least("interval", "number of orders", len(orders), 1)
@@ -239,12 +232,12 @@ class _Weighted:
     """A mean of frames with smooth weights, normalised over the frames that exist, x threshold."""
 
     brightness_true = True
-    value_range = "[0, threshold], about [0, 1]"
 
     def _rates(self, spikes: np.ndarray, weights: np.ndarray, threshold: float) -> np.ndarray:
         """One channel per row of integer weights over the frames of `spikes`."""
         scale = (threshold / weights.sum(axis=1, dtype=np.float64)).astype(np.float32)
-        return weighted_sums(spikes, weights) * scale[:, None, None]
+        result: np.ndarray = weighted_sums(spikes, weights) * scale[:, None, None]
+        return result
 
 
 @REPRESENTATIONS.register("gaussian")
@@ -316,7 +309,6 @@ class Contrast:
 
     channels = 2
     brightness_true = True
-    value_range = "[0, threshold]; difference [-threshold, threshold]"
 
     def __init__(self, *, sigma: float = 6.0) -> None:
         self.moment, self.whole = Gaussian(sigma=sigma), Count()

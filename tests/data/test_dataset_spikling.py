@@ -185,8 +185,8 @@ def test_sensor_draws_what_it_is_told():
     [
         ({"window": 33}, "32 spike frames, but window is 33"),
         ({"gt_size": 41}, "smaller than the crop of 41: 2 of 2, first pair0"),
-        ({"window": 0}, "window 0 has to be 1 or more"),
-        ({"sim_ratio": 0}, "sim_ratio: 0"),
+        ({"window": 0}, "window: 1 or more; got 0"),
+        ({"sim_ratio": 0}, "sim_ratio: 1 or more; got 0"),
         ({"layout": "pictures"}, "no frame that can be decoded|cannot be decoded"),
         ({"layout": "base"}, "holds no spike streams|should hold spike streams"),
         ({"layout": "videos", "sim_strides": []}, "sim_strides"),

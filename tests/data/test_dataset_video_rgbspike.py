@@ -282,7 +282,7 @@ def drop_from_sync(tree: GoproTree) -> dict[str, Any]:
         (lambda _: {"spike_h": 16, "spike_w": 48}, ["48x64 are 3 times as high and 1.33333 times as wide", "spike_h"]),
         (lambda _: {"dataroot_spike": "/nowhere"}, ["dataroot_spike: /nowhere", "--prepare-data", "--demo"]),
         (lambda _: {"spike": {"representation": "tfb"}}, ["'tfb'", "'tfp'"]),
-        (lambda _: {"input_pack_mode": "stack"}, ["input_pack_mode: 'stack'", "concat, dual"]),
+        (lambda _: {"input_pack_mode": "stack"}, ["input_pack_mode: choices", "concat, dual"]),
     ],
 )
 def test_unusable_spikes_are_refused_at_once(tree: GoproTree, make: Any, change: Any, messages: list[str]) -> None:

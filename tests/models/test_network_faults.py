@@ -122,3 +122,11 @@ def test_a_registered_back_end_is_reachable_by_its_name(repository: Path) -> Non
         assert define_G(opt.netG).compute_backend == "of_a_test"
     finally:
         COMPUTE_BACKENDS._parts.pop("of_a_test")
+
+
+def test_a_data_sets_own_faults_are_told_with_the_networks(repository: Path) -> None:
+    recipe = repository / f"{RECIPES}_rgbspike.json"
+    with pytest.raises(OptionError) as error:
+        load_options(recipe, ["datasets.train.spike_threshold=1e300", "netG.mlp_ratio=-1", "train.manual_seed=1e30"])
+    found = {fault.split(" (")[0] for fault in error.value.faults}
+    assert found == {"datasets.train.spike_threshold", "netG.mlp_ratio", "train.manual_seed"}

@@ -17,7 +17,6 @@ from utils.utils_dist import (
     all_gather_object,
     all_reduce_sum,
     any_rank,
-    barrier,
     broadcast_object,
     check_same_weights,
     close_dist,
@@ -52,7 +51,6 @@ def complaint(network: torch.nn.Module, dist: Dist) -> str:
 def main(folder: Path, crash: bool) -> None:
     torch.set_num_threads(1)
     dist = init_dist("cpu", timeout_minutes=1)
-    barrier(dist)
     if crash and dist.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         os._exit(3)
     torch.manual_seed(0)

@@ -104,7 +104,9 @@ def test_the_newest_k_the_best_and_the_pinned_are_kept(tmp_path: Path) -> None:
     state = make_state()
     scores = {10: 30.0, 20: 33.0, 30: 31.0, 40: None, 50: float("nan"), 60: 32.0}
     for step, score in scores.items():
-        checkpoints.save(step, state, pinned=step == 10)
+        folder = checkpoints.save(step, state)
+        if step == 10:
+            (folder / "PINNED").touch()
         assert checkpoints.awaits_score(step)
         if score is not None:
             checkpoints.record_score(step, score)

@@ -30,7 +30,6 @@ from utils.utils_logger import (
     metrics_text,
     setup_logger,
     train_line,
-    warn_once,
 )
 from utils.utils_option import LoggerOptions
 from utils.utils_timer import Timer
@@ -110,18 +109,6 @@ def test_rank_0_speaks_and_every_rank_has_its_file(tmp_path: Path, capsys: pytes
     assert "from a library" in lines[2] and lines[-1].endswith(" : appended")
     assert "too much" not in content and "three" not in content
     assert (tmp_path / "run" / "train_rank3.log").read_text().endswith(" : from rank three\n")
-
-
-def test_warn_once(caplog: pytest.LogCaptureFixture) -> None:
-    one, other = logging.getLogger("one.of.this.test"), logging.getLogger("other.of.this.test")
-    for source in (one, one, other, other):
-        warn_once(source, "100% odd")
-    warn_once(one, "another")
-    assert [(r.name, r.getMessage()) for r in caplog.records] == [
-        (one.name, "100% odd"),
-        (other.name, "100% odd"),
-        (one.name, "another"),
-    ]
 
 
 def test_curves_and_panels_reach_tensorboard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -70,7 +70,8 @@ def luma(picture: np.ndarray) -> np.ndarray:
     """BT.601 luma in [16, 235], float64 (H,W), not rounded, of uint8 RGB (H,W,3); gray (H,W) keeps its values."""
     if picture.ndim == 2:
         return picture.astype(np.float64)
-    return picture.astype(np.float64) @ LUMA_WEIGHTS / PEAK + 16.0
+    result: np.ndarray = picture.astype(np.float64) @ LUMA_WEIGHTS / PEAK + 16.0
+    return result
 
 
 def _check_pair(a: np.ndarray, b: np.ndarray) -> None:
@@ -133,7 +134,8 @@ def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """
     _check_pair(before, after)
     gray = [p if p.ndim == 2 else cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (before, after)]
-    return cv2.calcOpticalFlowFarneback(gray[0], gray[1], None, **FARNEBACK)  # type: ignore[call-overload]
+    result: np.ndarray = cv2.calcOpticalFlowFarneback(gray[0], gray[1], None, **FARNEBACK)  # type: ignore[call-overload]
+    return result
 
 
 def tof(flow: np.ndarray, sharp_flow: np.ndarray) -> float:

@@ -170,7 +170,8 @@ def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
         UserError: there are none; the message says where to put them.
     """
     if arguments.checkpoint is not None:
-        return arguments.checkpoint
+        result: Path = arguments.checkpoint
+        return result
     if arguments.opt is None and task_file(arguments.task).parent == OWN_TASKS:
         return shipped_weights(opt)
     if arguments.opt is None:

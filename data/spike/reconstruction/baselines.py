@@ -76,4 +76,5 @@ def _enlarged(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _as_uint8(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    result: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return result

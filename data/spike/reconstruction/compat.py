@@ -76,7 +76,8 @@ def window_method(seq: np.ndarray, start: int, length: int) -> np.ndarray:
             f"a window of {length} frames from frame {start} was asked for; the stream has frames 0 to {len(seq) - 1}"
         )
     shades = (np.arange(length + 1) / length * 255).astype(np.uint8)
-    return shades[seq[start : start + length].sum(axis=0, dtype=np.intp)]
+    result: np.ndarray = shades[seq[start : start + length].sum(axis=0, dtype=np.intp)]
+    return result
 
 
 class TFP:
@@ -119,7 +120,8 @@ class TFP:
                 f"half window {half_win_length} around frame {key_ts} leaves the stream of {len(spikes)} frames"
             )
         window = spikes[key_ts - half_win_length : key_ts + half_win_length + 1]
-        return self._shades(half_win_length)[window.sum(axis=0, dtype=np.intp)]
+        result: np.ndarray = self._shades(half_win_length)[window.sum(axis=0, dtype=np.intp)]
+        return result
 
     @staticmethod
     def _shades(half: int) -> np.ndarray:
@@ -221,7 +223,8 @@ class TFSTP:
         following = np.minimum.accumulate(np.where(spikes, frames, np.inf)[::-1])[::-1]
         last = np.full(spikes.shape, -np.inf)
         last[1:] = np.maximum.accumulate(np.where(spikes, frames, -np.inf))[:-1]
-        return following - last
+        result: np.ndarray = following - last
+        return result
 
     def spikes2images_online(self, spikes: np.ndarray) -> np.ndarray:
         """A picture at every frame from the spikes up to it, (T, h, w) uint8. An interval counts when its spike comes.

@@ -122,7 +122,8 @@ class Canvases:
         else:
             pattern = _stripes(self.side, rng)
         added = canvas + (amounts * pattern)[..., None]
-        return np.clip(added, 0, 255).astype(np.uint8)
+        result: np.ndarray = np.clip(added, 0, 255).astype(np.uint8)
+        return result
 
 
 SHIFT = 3  # fractional bits of cv2's coordinates
@@ -145,7 +146,8 @@ def _outline(
         x, y = wave * np.cos(CORNERS), share * wave * np.sin(CORNERS)
     cos, sin = radius * math.cos(math.radians(angle)), radius * math.sin(math.radians(angle))
     points = np.stack([center[0] + cos * x - sin * y, center[1] + sin * x + cos * y], 1)
-    return np.rint(points * 2**SHIFT).astype(np.int32)[:, None]
+    result: np.ndarray = np.rint(points * 2**SHIFT).astype(np.int32)[:, None]
+    return result
 
 
 def _pink_noise(side: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
@@ -154,7 +156,8 @@ def _pink_noise(side: int, exponent: float, rng: np.random.Generator) -> np.ndar
     frequency[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.standard_normal((side, side))) / frequency**exponent
     field = np.fft.irfft2(spectrum, (side, side))
-    return (field / field.std()).astype(np.float32)
+    result: np.ndarray = (field / field.std()).astype(np.float32)
+    return result
 
 
 def _stripes(side: int, rng: np.random.Generator) -> np.ndarray:

@@ -127,12 +127,14 @@ def fire(light: np.ndarray, threshold: float, noise: SensorNoise, rng: np.random
 
 def _spread(deviation: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Factors of the pixels, of mean 1."""
-    return np.maximum(1 + deviation * rng.standard_normal(shape, np.float32), np.float32(0.05))
+    result: np.ndarray = np.maximum(1 + deviation * rng.standard_normal(shape, np.float32), np.float32(0.05))
+    return result
 
 
 def _sum(weights: np.ndarray, pictures: np.ndarray) -> np.ndarray:
     """Weighted sum over the first axis."""
-    return (weights @ pictures.reshape(len(pictures), -1)).reshape(pictures.shape[1:])
+    result: np.ndarray = (weights @ pictures.reshape(len(pictures), -1)).reshape(pictures.shape[1:])
+    return result
 
 
 def _binned(plane: np.ndarray, ratio: int) -> np.ndarray:

@@ -39,7 +39,8 @@ def _agreement(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     miss = np.sum((flow + returned) ** 2, axis=-1)
     # Fast motion may miss by more: 1 % of its length squared.
     allowed = AGREEMENT_SCALE**2 + 0.01 * (np.sum(flow**2, axis=-1) + np.sum(returned**2, axis=-1))
-    return np.maximum(np.exp(-miss / allowed), HIDDEN_WEIGHT).astype(np.float32)
+    result: np.ndarray = np.maximum(np.exp(-miss / allowed), HIDDEN_WEIGHT).astype(np.float32)
+    return result
 
 
 def _carry(flow: np.ndarray, weight: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,7 +73,8 @@ def _fill(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
     result = weighted / np.maximum(weight, 1e-12)[..., None]
     known = weight > 1e-4
     if known.all():
-        return result
+        found: np.ndarray = result
+        return found
     coarse_size = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
     if max(coarse_size) < 2:
         return np.where(known[..., None], result, 0).astype(np.float32)
@@ -137,7 +139,8 @@ class FrameInterpolator:
             seen = seen * ((from_x > -1) & (from_x < width) & (from_y > -1) & (from_y < height)) + 1e-6
             total += colour * seen[..., None]
             total_weight += seen[..., None]
-        return np.rint(total / total_weight).astype(np.uint8)
+        result: np.ndarray = np.rint(total / total_weight).astype(np.uint8)
+        return result
 
 
 def to_spike_clock(frames: Iterable[np.ndarray], factor: int = GOPRO_SPIKES_PER_FRAME) -> Iterator[np.ndarray]:

@@ -138,7 +138,8 @@ class CameraScene:
         extent = np.array([self.background.shape[1], self.background.shape[0]], dtype=np.float64)
         reach = np.array([self.camera.x.reach + self.width / 2, self.camera.y.reach + self.height / 2])
         room = np.maximum(extent / 2 - 1.1 * self.scale * reach, 0)
-        return (extent - 1) / 2 + rng.uniform(-1, 1, 2) * room
+        result: np.ndarray = (extent - 1) / 2 + rng.uniform(-1, 1, 2) * room
+        return result
 
     def render(self, time: float) -> np.ndarray:
         """The picture at `time` (in sharp frames): (h, w, 3) uint8 RGB."""

@@ -54,7 +54,8 @@ LINEAR_OF_BYTE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
 
 def to_uint8(value: np.ndarray) -> np.ndarray:
     """[0,1] to 0..255, rounded to nearest."""
-    return np.clip(np.rint(value * 255), 0, 255).astype(np.uint8)
+    result: np.ndarray = np.clip(np.rint(value * 255), 0, 255).astype(np.uint8)
+    return result
 
 
 def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb", full_scale: float = 1.0) -> np.ndarray:
@@ -84,7 +85,8 @@ def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb",
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         return cv2.resize(gray, size, interpolation=cv2.INTER_AREA) / (255.0 / full_scale)
     luminance = LINEAR_OF_BYTE[frame] @ LUMINANCE
-    return np.clip(cv2.resize(luminance, size, interpolation=cv2.INTER_AREA), 0.0, 1.0) * full_scale
+    result: np.ndarray = np.clip(cv2.resize(luminance, size, interpolation=cv2.INTER_AREA), 0.0, 1.0) * full_scale
+    return result
 
 
 class IntegrateAndFire:
@@ -170,7 +172,8 @@ class IntegrateAndFire:
             spikes = np.empty(light.shape, np.uint8)
         for t, frame in enumerate(light):
             spikes[t] = self._integrate(frame, fires_at)
-        return spikes
+        result: Array = spikes
+        return result
 
     def _integrate(self, frame: Any, fires_at: Any) -> Any:
         """One frame (h, w) of light to where pixels fired, bool; `fires_at` is their threshold."""
