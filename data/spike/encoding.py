@@ -133,9 +133,9 @@ class SpikeEncoding:
         return encoded
 
 
-def threshold_faults(spike_threshold: float) -> Faults:
-    """What is wrong with the threshold of a spike camera."""
-    if not 0 < spike_threshold <= HIGHEST_THRESHOLD:
+def threshold_faults(spike_threshold: float | None) -> Faults:
+    """What is wrong with the threshold of a spike camera; None is to be found out from the data."""
+    if spike_threshold is not None and not 0 < spike_threshold <= HIGHEST_THRESHOLD:
         limits = f"a number above 0 is needed, and up to {HIGHEST_THRESHOLD:g} (GoPro spike set: 2.0)"
         yield "spike_threshold", f"{limits}; got {spike_threshold}"
 
