@@ -34,7 +34,7 @@ from utils.evaluation.scores import Scores
 from utils.evaluation.sweep import run_sweep
 from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
 from utils.user_error import UserError
-from utils.utils_cli import run_command
+from utils.utils_cli import run_command, without_secrets
 from utils.utils_dist import attempt, close_dist, device_called, init_dist, on_main, raise_on_any
 from utils.utils_file import remove_stale
 from utils.utils_lock import FolderLock
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done, 1 the disk is full, 2 a mistake in flags, options or data, 130 Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     arguments = parse(argv, __doc__ or "")
-    arguments.command = shlex.join(["./svrt", "test", *(sys.argv[1:] if argv is None else argv)])
+    arguments.command = shlex.join(["./svrt", "test", *without_secrets(sys.argv[1:] if argv is None else argv)])
     go_on = "the same command with --save_result --resume goes on"
     if not arguments.save_result:
         go_on = "nothing is kept to go on from; with --save_result, --resume goes on after the frames that are written"

@@ -44,7 +44,7 @@ from scripts.comparison_report import Comparison, Row, machine, markdown, put_se
 from utils.evaluation.scores import Scores
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder
-from utils.utils_cli import run_command
+from utils.utils_cli import run_command, without_secrets
 from utils.utils_dist import init_dist
 from utils.utils_file import read_json
 from utils.utils_option import DatasetOptions, Options, load_options, option_changes, options_to_dict, write_options
@@ -156,7 +156,7 @@ def compare(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     figure = Path("figures") / f"comparison_{arguments.name}.jpg"
     found = Comparison(
         name=arguments.name,
-        command=shlex.join(["python", "-m", "scripts.compare_branches", *argv]),
+        command=shlex.join(["python", "-m", "scripts.compare_branches", *without_secrets(argv)]),
         settings=settings_of(variants, rows, arguments.timed_steps),
         input_psnr=means[0]["input_psnr"],
         input_ssim=means[0]["input_ssim"],

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from utils.user_error import UserError
 
@@ -19,6 +19,18 @@ IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 def program(module: str) -> str:
     """What a usage line calls the command of a module: `svrt VERB` where that started it, else `python -m MODULE`."""
     return sys.argv[0] if sys.argv[0].startswith("svrt ") else f"python -m {module}"
+
+
+def may_be_secret(name: str, value: str) -> bool:
+    """Whether the value under a name may be a key of an account, which is neither shown nor written down."""
+    # Keys of accounts are longer than the values that belong there.
+    return len(value) > 12 and re.search(r"wandb|api_?key|token|secret|password", name, re.IGNORECASE) is not None
+
+
+def without_secrets(argv: Sequence[str]) -> list[str]:
+    """A command's arguments as they may be shown: of KEY=VALUE without what may be a secret."""
+    pairs = [argument.partition("=") for argument in argv]
+    return [f"{name}=..." if may_be_secret(name, value) else name + equals + value for name, equals, value in pairs]
 
 
 def run_command(command: Callable[[], None], go_on: str = "") -> int:

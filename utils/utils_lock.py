@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 from utils.user_error import UserError
+from utils.utils_cli import without_secrets
 
 if sys.platform == "win32":
     import msvcrt
@@ -100,4 +101,5 @@ def _whoami() -> str:
     except (KeyError, OSError):  # a container's user may have no name
         user = f"user {os.getuid()}" if hasattr(os, "getuid") else "an unknown user"
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    return f"process {os.getpid()} of {user} on {socket.gethostname()}, since {now}: {' '.join(sys.argv)[:200]}"
+    command = " ".join(without_secrets(sys.argv))[:200]
+    return f"process {os.getpid()} of {user} on {socket.gethostname()}, since {now}: {command}"

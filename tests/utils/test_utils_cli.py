@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from data.video_clips import DataFaults
 from utils.options.text import OptionError
 from utils.utils_checkpoint import DamagedFile
-from utils.utils_cli import UserError, run_command
+from utils.utils_cli import UserError, run_command, without_secrets
 
 
 class Broken(Dataset[int]):
@@ -104,3 +104,8 @@ def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert run_command(interrupted, go_on="--resume goes on") == 130
     assert capsys.readouterr().err == "\nStopped by Ctrl-C; --resume goes on\n"
+
+
+def test_a_command_is_shown_without_secrets() -> None:
+    argv = ["--set", "logger.wandb=0123456789abcdef", "train.fix_keys=[spynet, deform]", "logger.wandb_mode=online"]
+    assert without_secrets(argv) == ["--set", "logger.wandb=...", *argv[2:]]

@@ -152,3 +152,11 @@ def test_malformed_overrides_are_all_told() -> None:
     with pytest.raises(OptionError) as raised:
         parse_overrides(["a.b", ".c=1", "d=1", "d.e=2"])
     assert [fault.split(":")[0] for fault in raised.value.faults] == ["a.b", ".c=1", "d.e=2"]
+
+
+def test_a_key_without_quotes_is_not_echoed(tmp_path: Path) -> None:
+    path = tmp_path / "options.json"
+    path.write_text('{"logger": {"wandb": a123456789abcdef}}')
+    with pytest.raises(OptionError, match="this value needs double quotes") as caught:
+        read_document(path)
+    assert "a12345" not in str(caught.value)

@@ -1,7 +1,6 @@
 """From pydantic's errors to sentences: dotted name, what was expected, what was given, what was probably meant."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -11,8 +10,9 @@ from pydantic_core import ErrorDetails
 
 from utils.options.parts import Registries, all_sections
 from utils.options.schema import Options, Section
-from utils.options.text import Keys
+from utils.options.text import Keys, dotted
 from utils.spelling import nearest
+from utils.utils_cli import may_be_secret
 
 Fault = tuple[Keys, str]
 """Which option, and what is wrong with it."""
@@ -46,8 +46,6 @@ EXPECTED = {
     "none_required": "null",
 }
 
-
-SECRET_LENGTH = 12  # characters with quotes; keys of accounts are longer
 
 CHOOSERS = {
     "datasets.*": "dataset_type",
@@ -156,7 +154,7 @@ def _expectation(detail: ErrorDetails) -> str:
 def _shown(keys: Keys, value: Any) -> str:
     """A value as the file has it, shortened; what may be a key of an account is not shown."""
     text = json.dumps(value, default=str, ensure_ascii=False)
-    if len(text) > SECRET_LENGTH and any(re.search(r"wandb|api_?key|token|secret|password", str(key)) for key in keys):
+    if may_be_secret(dotted(keys), text):
         return "a value that is not shown here, as it may be a secret"
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from utils.user_error import UserError
+from utils.utils_cli import may_be_secret, without_secrets
 from utils.utils_file import read_text
 
 # Of option files, which have a few thousand characters and five levels; YAML's aliases multiply without a bound.
@@ -168,7 +169,7 @@ def parse_overrides(overrides: Sequence[str]) -> Document:
         for key in keys[:-1]:
             section = section.setdefault(key, {})
             if not isinstance(section, dict):
-                faults.append(f"{override}: {key!r} was given a plain value by another --set")
+                faults.append(f"{without_secrets([override])[0]}: {key!r} was given a plain value by another --set")
                 break
         else:
             try:
@@ -298,6 +299,9 @@ class _JsonReader:
         except ValueError:
             if kind == "string":
                 self._fail(f"{_short(text)} has a backslash that JSON does not know; write \\\\ for one")
+            line = self.text[: self.tokens[self.index][2]].rpartition("\n")[2]
+            if may_be_secret(line, text):
+                self._fail('this value needs double quotes: "..."')
             meant = self.HINTS.get(text)
             hint = f"write {meant}" if meant else f'text needs double quotes: "{_short(text.strip(chr(39)))}"'
             self._fail(f"{_short(text)} is neither a number nor true, false or null; {hint}")
