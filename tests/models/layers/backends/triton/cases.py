@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -63,12 +62,15 @@ def plain_attention(
             last = regions.narrow(axis, regions.shape[axis] - extent, extent)
             last += 10**axis
             last.narrow(axis, extent - step, step).add_(10**axis)
-    cut = dict(zip(("a", "c", "e"), window, strict=True))
-    tokens = rearrange(x, "n (t a) (h c) (w e) (p k d) -> p (n t h w) k (a c e) d", **cut, p=3, k=HEADS)
-    ids = rearrange(regions, "(t a) (h c) (w e) -> (t h w) (a c e)", **cut).repeat(x.shape[0], 1)
+    a, c, e = window
+    n, t, h, w = x.shape[0], x.shape[1] // a, x.shape[2] // c, x.shape[3] // e
+    split = x.reshape(n, t, a, h, c, w, e, 3, HEADS, -1)
+    # (q k v, windows, heads, tokens of a window, channels of a head)
+    tokens = split.permute(7, 0, 1, 3, 5, 8, 2, 4, 6, 9).reshape(3, n * t * h * w, HEADS, a * c * e, -1)
+    ids = regions.view(t, a, h, c, w, e).permute(0, 2, 4, 1, 3, 5).reshape(t * h * w, -1).repeat(n, 1)
     mask = (ids[:, :, None] != ids[:, None]).to(x.dtype)[:, None] * -100
     if code is not None:
-        places = rearrange(code, "n (p k d) -> p k n d", p=3, k=HEADS)
+        places = code.reshape(len(code), 3, HEADS, -1).permute(1, 2, 0, 3)
         tokens = tokens + places.repeat(1, 1, window[0], 1)[:, None]
     q, k, v = tokens
     half = mask.shape[-1] // 2
@@ -81,8 +83,8 @@ def plain_attention(
     else:
         scores = q @ k.mT * scale + mask
         result = (scores if bias is None else scores + bias).softmax(-1) @ v
-    grid = dict(zip(("t", "h", "w"), (n // e for n, e in zip(x.shape[1:4], window, strict=True)), strict=True))
-    result = rearrange(result, "(n t h w) k (a c e) d -> n (t a) (h c) (w e) (k d)", **cut, **grid)
+    result = result.reshape(n, t, h, w, HEADS, a, c, e, -1).permute(0, 1, 5, 2, 6, 3, 7, 4, 8)
+    result = result.reshape(n, t * a, h * c, w * e, -1)
     return torch.roll(result, shift, (1, 2, 3))[:, : sizes[0], : sizes[1], : sizes[2]]
 
 
