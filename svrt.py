@@ -1,6 +1,7 @@
 """S-VRT: video restoration from blurred frames and spikes.
 
     svrt VERB --help        (./svrt in the checkout, which makes the environment; `svrt` after `pip install -e .`)
+    import svrt; sharp = svrt.load("guided")(frames, spikes)
 
 Each verb starts the same code as the script that it names below.
 """
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 PACKAGES = ("data", "models", "scripts", "utils")
@@ -34,6 +36,7 @@ class Verb:
 
 
 VERBS = {
+    "restore": Verb("scripts.restore", "a sharp film from blurred frames and spikes", "scripts.flags:restore_parser"),
     "test": Verb("main_test_vrt", "restore clips, score them, write a report", "utils.options.flags:tester_parser"),
     "train": Verb("main_train_vrt", "train a network from an option file", "utils.options.flags:trainer_parser"),
     "simulate": Verb(
@@ -52,6 +55,25 @@ VERBS = {
     ),
     "spikes": Verb("scripts.spikes.__main__", "look at spike streams, render, simulate, convert, check them"),
 }
+
+
+def load(*arguments: Any, **keywords: Any) -> Any:
+    """A restorer with weights that come with the code: `models.pretrained.load`, whose arguments these are.
+
+    Puts the checkout at the end of `sys.path`: its packages `data`, `models` and `utils` are imported from there.
+
+    Raises:
+        ImportError: this program has other packages of these names.
+    """
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+    for name in PACKAGES:
+        specification = importlib.util.find_spec(name)
+        places = list(specification.submodule_search_locations or []) if specification else []
+        if [str(ROOT / name)] != places:
+            found = places or (specification.origin if specification else None)
+            raise ImportError(f"svrt.load needs {ROOT / name}, but this program's {name!r} is {found}")
+    return importlib.import_module("models.pretrained").load(*arguments, **keywords)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 Files, below `dataroot_spike`: <clip>/spike/<frame>.dat, one per RGB frame, with <clip>/sync.json or the rule of
 `sync.default_window`; or one file for the whole clip, <clip>/spike/<any name>.dat or <clip>/<clip>.dat, with
-<clip>/sync.json. Where the RGB root is a single clip, `dataroot_spike` may be that clip's folder.
+<clip>/sync.json. Where the RGB root is a single clip, `dataroot_spike` may be that clip's folder, or its one file: with
+sync.json beside it, or, told as an assumption, exposures that share the file evenly.
 
 The spike picture covers the same scene as the frames with pixels `ratio` frame pixels wide (2 for GoPro, exactly:
 frame pixel x has its centre at (x + 1/2) / ratio spike pixels). All crops are made on whole spike pixels.
@@ -19,7 +20,7 @@ import numpy as np
 from data.frame_io import Box
 from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.perturb import Perturbation, PerturbedStream
-from data.spike.sync import ExposureWindow, SyncTable, default_window
+from data.spike.sync import ExposureWindow, SyncTable, default_window, evenly_shared
 from data.spike_augment import ChangedStream, SpikeChange
 from data.spike_cache import SpikeCache, description
 from data.video_clips import Clip
@@ -52,7 +53,9 @@ class ClipFiles:
 
 
 def find_spikes(clip: Clip, folder: Path) -> ClipFiles:
-    """Looks for <folder>/spike/<frame>.dat, or a single `.dat` in <folder>/spike or <folder>."""
+    """Looks for <folder>/spike/<frame>.dat, or a single `.dat`: in <folder>/spike, in <folder>, or <folder> itself."""
+    if folder.is_file():
+        return ClipFiles(dict.fromkeys(clip.frames, folder), True, "")
     per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
     missing = [path for path in per_frame.values() if not path.is_file()]
     whole = [file for place in (folder / "spike", folder) if place.is_dir() for file in list_folder(place, (".dat",))]
@@ -128,13 +131,15 @@ class SpikeFrames:
 
     def _add_clip(self, clip: Clip, folder: Path, size: tuple[int | None, int | None]) -> None:
         """Finds and checks the spikes of a clip's frames: files, sizes, exposures."""
-        name = os.path.basename(os.path.abspath(folder))
+        # A stream that is named itself has no folder that names its clip.
+        alone = folder.is_file()
+        name = None if alone else os.path.basename(os.path.abspath(folder))
         files = find_spikes(clip, folder)
         paths, whole_clip = files.paths, files.whole_clip
         self.faults += [files.missing] if files.missing else []
-        sync_path = folder / "sync.json"
+        sync_path = (folder.parent if alone else folder) / "sync.json"
         has_sync = sync_path.exists() or sync_path.is_symlink()  # a link that leads nowhere is no missing file
-        if whole_clip and not has_sync:
+        if whole_clip and not has_sync and not alone:
             self.faults.append(
                 f"{sync_path}: no such file, and {next(iter(paths.values()))} holds all frames' spikes; "
                 "scripts/data_preparation/make_sync.py writes it"
@@ -153,7 +158,12 @@ class SpikeFrames:
                     # The size found for the first file is that of the clip: config.yaml is read once.
                     size = self.sizes[clip.name] = stream.spike_h, stream.spike_w
                     lengths[path] = len(stream)
-                window = sync.window(frame) if sync else default_window(name, lengths[path])
+                if sync:
+                    window = sync.window(frame)
+                elif name is None:
+                    window = evenly_shared(clip.frames, lengths[path])[frame]
+                else:
+                    window = default_window(name, lengths[path])
                 window.check(lengths[path])
             except UserError as error:
                 self.faults.append(str(error) if str(path) in str(error) else f"{path}: {error}")

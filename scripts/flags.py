@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils.options.flags import add_option_arguments
 from utils.utils_cli import program
+from utils.utils_download import RELEASE
 
 RAW = argparse.RawDescriptionHelpFormatter
 
@@ -95,4 +96,25 @@ def inspect_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--preempted", action="store_true", help="say nothing; exit code 0 if the run was told to stop early, else 3"
     )
+    return parser
+
+
+def restore_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.restore`."""
+    parser = argparse.ArgumentParser(prog=program("scripts.restore"), description=description, formatter_class=RAW)
+    add = parser.add_argument
+    add("clip", type=Path, help="the blurred film: a video, or a folder of its frames")
+    add("--spikes", type=Path, metavar="FILE", help="its spike stream (.dat), or a folder of streams per frame")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the film to write, .mp4")
+    add("--side_by_side", type=Path, metavar="FILE", help="another one: input | spikes | restored")
+    add("--threshold", type=float, help="of the spike camera: intensity = firing rate x threshold [the recipe's]")
+    add("--fps", type=float, help="frames per second [the clip's, or 25]")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--task", help="a published model [with spikes guided, without VRT's for GoPro]")
+    which.add_argument("--opt", type=Path, metavar="FILE", help="option file of an experiment of your own")
+    add("--checkpoint", type=Path, metavar="PATH", help="weights of --opt [its experiment's newest]")
+    add(
+        "--download", nargs="?", const=RELEASE, metavar="URL", help="fetch the published weights where they are missing"
+    )
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change options")
     return parser

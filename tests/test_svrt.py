@@ -41,7 +41,7 @@ assert code == 0 and not slow, slow
 
 def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert svrt.main(["deblur"]) == 2
-    assert capsys.readouterr().err.startswith("Error: svrt has no verb 'deblur'; it has test, ")
+    assert capsys.readouterr().err.startswith("Error: svrt has no verb 'deblur'; it has restore, test, train, ")
 
 
 def test_a_package_that_lacks_is_told_in_a_line(repository: Path) -> None:
@@ -71,3 +71,18 @@ assert sys.path == before and not {"utils", "data", "models", "torch"} & set(sys
 """
     done = run(sys.executable, "-c", source, svrt.__file__)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("clashes", [False, True])
+def test_loading_from_elsewhere(tmp_path: Path, clashes: bool) -> None:
+    """A program in another folder, where `svrt` alone can be imported; one of its own packages may be called utils."""
+    (tmp_path / "svrt.py").symlink_to(svrt.__file__)
+    if clashes:
+        (tmp_path / "utils").mkdir()
+        (tmp_path / "utils" / "__init__.py").touch()
+    source = "import svrt; print(type(svrt.load('guided')).__name__)"
+    done = run(sys.executable, "-c", source, PYTHONPATH=tmp_path)
+    if clashes:
+        assert f"ImportError: svrt.load needs {svrt.ROOT / 'utils'}, but" in done.stderr
+    else:
+        assert done.stdout.strip() == "SpikeRestorer", done.stderr

@@ -16,8 +16,9 @@ import difflib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ def default_window(clip: str, num_spike_frames: int) -> ExposureWindow:
     if averaged and num_spike_frames == step * averaged:
         return ExposureWindow(0, step * (averaged - 1) + 1, step * (averaged // 2))
     return ExposureWindow(0, num_spike_frames, num_spike_frames // 2)
+
+
+def evenly_shared(frames: Sequence[str], num_spike_frames: int) -> dict[str, ExposureWindow]:
+    """Exposures of a clip's frames in one stream of which nothing says more: one after the other, without gaps.
+
+    Raises:
+        UserError: fewer spike frames than frames.
+    """
+    if num_spike_frames < len(frames):
+        raise UserError(f"{num_spike_frames} spike frames are too few for {len(frames)} frames")
+    edges = [number * num_spike_frames // len(frames) for number in range(len(frames) + 1)]
+    windows = (ExposureWindow(begin, end, (begin + end) // 2) for begin, end in pairwise(edges))
+    return dict(zip(frames, windows, strict=True))
 
 
 class SyncTable:
