@@ -81,7 +81,9 @@ def test_loading_from_elsewhere(tmp_path: Path, clashes: bool) -> None:
         (tmp_path / "utils").mkdir()
         (tmp_path / "utils" / "__init__.py").touch()
     source = "import svrt; print(type(svrt.load('guided')).__name__)"
-    done = run(sys.executable, "-c", source, PYTHONPATH=tmp_path)
+    script = tmp_path / "program.py"  # whose folder is searched first
+    script.write_text(source)
+    done = run(sys.executable, script)
     if clashes:
         assert f"ImportError: svrt.load needs {svrt.ROOT / 'utils'}, but" in done.stderr
     else:
