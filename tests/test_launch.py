@@ -198,10 +198,10 @@ def test_a_slurm_job_goes_back_into_the_queue_where_it_was_told_to_stop(
 
 
 def test_two_nodes_are_started_alike_and_fail_together(fake: Path, repository: Path) -> None:
-    command = [str(repository / "scripts/cluster/two_nodes.sh"), "localhost", "localhost", "2", DEFAULT, "--dry-run"]
-    for fails, code in (({}, 0), ({"FAKE_FAILS": "run_ranks"}, 7)):
+    command = [str(repository / "scripts/cluster/two_nodes.sh"), "localhost", "localhost", "2", DEFAULT]
+    for fails, code, options in (({}, 0, ["--dry-run"]), ({"FAKE_FAILS": "run_ranks"}, 7, ["--", "--dry-run"])):
         variables = environment(PYTHON=fake, **fails)
-        assert subprocess.run(command, env=variables, capture_output=True, timeout=60).returncode == code
+        assert subprocess.run([*command, *options], env=variables, capture_output=True, timeout=60).returncode == code
     expected = (
         "-m scripts.run_ranks --nnodes=2 --rdzv-backend=c10d --rdzv-endpoint=localhost:29400 --rdzv-id=s-vrt "
         f"--nproc_per_node=2 --shutdown-timeout=120 --max-restarts 3 main_train_vrt.py --opt {DEFAULT} --dry-run"

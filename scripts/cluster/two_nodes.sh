@@ -10,6 +10,7 @@ hosts=("$1" "$2")
 gpus=$3
 options=$4
 shift 4
+[ "${1:-}" != -- ] || shift
 
 variables=(NNODES=2 RDZV_ENDPOINT="${hosts[0]}:${RDZV_PORT:-29400}" TORCHRUN_ARGS="${TORCHRUN_ARGS:---max-restarts 3}")
 [ -z "${PYTHON:-}" ] || variables+=(PYTHON="$PYTHON")

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument("--frame", type=int, help="spike frame (default: the middle one)")
     parser.add_argument("--picture", type=Path, help="the sharp picture, to show beside them")
-    parser.add_argument("--out", type=Path, help="PNG (default: beside the stream)")
+    parser.add_argument("--out", type=Path, help="PNG (default: in the current folder)")
     for name in ("length", "sigma"):
         parser.add_argument(f"--{name}", type=PARAMETERS[name], help=HELP[name])
     add_light_argument(parser)
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     source = open_source(args)
     frame = len(source) // 2 if args.frame is None else args.frame
     frame_range(source, frame, frame + 1)
-    out = args.out or source.path.with_name(f"{source.path.stem}_{frame:06d}.png")
+    out = args.out or Path(f"{source.path.stem}_{frame:06d}.png")
     picture = None if args.picture is None else imread_rgb(args.picture)
     widths = {name: value for name in ("length", "sigma") if (value := getattr(args, name)) is not None}
     if len(widths) < 2:
