@@ -15,13 +15,19 @@ import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from utils.spike_config import LABEL_DATA_TYPE as LABEL_DATA_TYPE
+from utils.spike_config import SpikeFormatError as SpikeFormatError
+from utils.spike_config import data_parameter_dict as data_parameter_dict
+from utils.spike_config import find_geometry as find_geometry
+from utils.spike_config import find_threshold as find_threshold
+from utils.spike_config import nearest_config
 from utils.spike_writer import write_spikes as write_spikes
 from utils.user_error import UserError
-from utils.utils_file import list_folder, open_regular, read_yaml
+from utils.utils_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -40,25 +46,7 @@ RAW_LINES = (1000, 1024)
 """Rows and recorded columns of the 1000x1000 camera's raw lines (SpikeCV's camera_type "PCIE"), which are not read: 24
 columns, in two places, are no pixels. A file of whole such frames is not taken for another camera's by its size."""
 
-LABEL_DATA_TYPE = {  # SpikeCV's names and numbers of what a data set is labelled with
-    "raw": 0,
-    "reconstruction": 1,
-    "optical_flow": 2,
-    "mono_depth_estimation": 3.1,
-    "stero_depth_estimation": 3.2,
-    "detection": 4,
-    "tracking": 5,
-    "recognition": 6,
-    "bayer": 7,
-}
-
 SPIKECV_HEAD = (400, 416)  # columns that `with_head` drops: those after the picture's in recordings of that width
-
-SPIKECV_DATASETS = Path("..", "spkData", "datasets")  # where SpikeCV's own scripts look for a relative name
-
-
-class SpikeFormatError(UserError):
-    """A spike file or its description does not hold together; the message names the file and the remedy."""
 
 
 class SpikeStream:
@@ -257,73 +245,6 @@ class SpikeStream:
 SpikeStreamSimple = SpikeStream  # the name in S-VRT's documents
 
 
-def data_parameter_dict(data_filename: str | Path, label_type: str = "raw") -> dict[str, Any]:
-    """SpikeCV's description of a file, from its data set's config.yaml; `SpikeStream(**it)` opens the file.
-
-    Args:
-        data_filename: a `.dat` file (with or without the suffix) or a folder of them, absolute or relative to the
-            working directory, else to SpikeCV's ../spkData/datasets. Of a folder the first file by name is opened.
-        label_type: what the labels are wanted for, one of LABEL_DATA_TYPE; config.yaml must list it.
-
-    Returns:
-        `filepath, spike_h, spike_w, filelist` (None for a single file), and for a labelled data set also
-        `labeled_data_type, labeled_data_suffix, labeled_data_dir` (the label's file, or all of a folder) and
-        `label_root_list` (the folder of the labels, None for a single file). Label paths have
-        `data_field_identifier` replaced by `label_field_identifier` where config.yaml gives both.
-
-    Raises:
-        SpikeFormatError: no such file, no config.yaml with the geometry, or label type unknown or not in the data set.
-    """
-    if label_type not in LABEL_DATA_TYPE:
-        raise SpikeFormatError(f"label type {label_type!r} is unknown; choices: {', '.join(LABEL_DATA_TYPE)}.")
-    path = _existing_path(Path(data_filename))
-    found = _nearest_config(path if path.is_dir() else path.parent)
-    if found is None:
-        raise SpikeFormatError(
-            f"{path}: no config.yaml with spike_h and spike_w in its folder or above; write one (two lines), or give "
-            "spike_h and spike_w to SpikeStream."
-        )
-    config_path, config = found
-    if LABEL_DATA_TYPE[label_type] not in (config.get("labeled_data_type") or [0]):
-        raise SpikeFormatError(
-            f"{config_path}: the data set has no {label_type!r} labels (number {LABEL_DATA_TYPE[label_type]}); its "
-            f"labeled_data_type is {config['labeled_data_type']}."
-        )
-    files = list_folder(path, (".dat",)) if path.is_dir() else [path]
-    if not files:
-        raise SpikeFormatError(f"{path}: the folder has no .dat file.")
-    parameters: dict[str, Any] = {
-        "filepath": str(files[0]),
-        "spike_h": config["spike_h"],
-        "spike_w": config["spike_w"],
-        "filelist": [str(file) for file in files] if path.is_dir() else None,
-    }
-    if config.get("is_labeled"):
-        parameters |= _label_parameters(path, config_path, config)
-    return parameters
-
-
-def find_geometry(folder: str | Path) -> tuple[int, int] | None:
-    """(spike_h, spike_w) of the nearest config.yaml in `folder` or above it; None where there is none."""
-    found = _nearest_config(Path(folder))
-    return None if found is None else (found[1]["spike_h"], found[1]["spike_w"])
-
-
-def find_threshold(folder: str | Path) -> float | None:
-    """spike_threshold of that config.yaml (intensity = firing rate x threshold); None where it has none.
-
-    Raises:
-        SpikeFormatError: it is no number above 0.
-    """
-    found = _nearest_config(Path(folder))
-    value = None if found is None else found[1].get("spike_threshold")
-    if found is None or value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise SpikeFormatError(f"{found[0]}: spike_threshold is {value!r}; a number above 0 is needed.")
-    return float(value)
-
-
 class _Geometry(NamedTuple):
     spike_h: int
     spike_w: int
@@ -355,7 +276,7 @@ def _resolve_geometry(
         raise SpikeFormatError(f"{path}: head_columns={head_columns} must be 0 or more.")
     if spike_h is not None and spike_w is not None:
         geometry, source = _Geometry(spike_h, spike_w), "spike_h, spike_w"
-    elif (found := _nearest_config(path.parent)) is not None:
+    elif (found := nearest_config(path.parent)) is not None:
         geometry, source = _Geometry(found[1]["spike_h"], found[1]["spike_w"]), str(found[0])
     elif len(fits := _fitting(size, head_columns)) == 1 and size % _frame_bytes(*RAW_LINES):
         logger.info("%s: %dx%d, the only known geometry of which %d bytes are whole frames", path, *fits[0], size)
@@ -399,55 +320,3 @@ def _listed_fits(size: int, head_columns: int) -> str:
             "to be converted first"
         )
     return ", ".join(listed) or "none"
-
-
-def _nearest_config(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The nearest config.yaml, in `folder` or above, that has spike_h and spike_w, and its content."""
-    folder = folder.resolve()
-    for place in (folder, *folder.parents):
-        path = place / "config.yaml"
-        if not os.path.lexists(path):  # one that is there and can't be read must not count as none
-            continue
-        try:
-            config = read_yaml(path)
-        except UserError as fault:
-            raise SpikeFormatError(str(fault)) from fault
-        if isinstance(config, dict) and "spike_h" in config and "spike_w" in config:
-            for key in ("spike_h", "spike_w"):
-                if type(config[key]) is not int:
-                    raise SpikeFormatError(f"{path}: {key} is {config[key]!r}; a whole number of pixels is needed.")
-            return path, config
-    return None
-
-
-def _existing_path(path: Path) -> Path:
-    """The file or folder meant by `path`, with ".dat" added or below SpikeCV's data sets where that exists."""
-    tried = [path, path.with_name(path.name + ".dat")]
-    if not path.is_absolute():
-        tried += [SPIKECV_DATASETS / candidate for candidate in tried]
-    for candidate in tried:
-        if candidate.exists():
-            return candidate.resolve()
-    raise SpikeFormatError(f"{path}: no such file or folder; looked for {', '.join(map(str, tried))}.")
-
-
-def _label_parameters(path: Path, config_path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The label entries of data_parameter_dict, for one file or a folder."""
-    suffix = config.get("labeled_data_suffix")
-    if not suffix:
-        raise SpikeFormatError(f"{config_path}: is_labeled is true but labeled_data_suffix is missing.")
-    data_part, label_part = config.get("data_field_identifier"), config.get("label_field_identifier")
-    root = config_path.parent
-    pieces = [p.replace(data_part, label_part) if data_part and label_part else p for p in path.relative_to(root).parts]
-    labels = root.joinpath(*pieces)
-    single = path.is_file()
-    return {
-        "labeled_data_type": config["labeled_data_type"],
-        "labeled_data_suffix": suffix,
-        "labeled_data_dir": str(labels.with_suffix(f".{suffix}"))
-        if single
-        else [str(label) for label in list_folder(labels, (f".{suffix}".lower(),))]
-        if labels.is_dir()
-        else [],
-        "label_root_list": None if single else str(labels),
-    }
