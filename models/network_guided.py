@@ -35,7 +35,7 @@ class Guided(nn.Module):
     Args:
         spike_bins: K; follows from the data set.
         widths: S, how many of the channels are rates around t.
-        start: which of them the first mixture is made of.
+        start: what the first mixture is made of: 0 to S - 1 the ratio of a width, 2 S the blurred frame.
         channels: C at half the frame's size; doubled at a quarter and again at an eighth.
         blocks: NAF blocks at these three sizes.
 
@@ -116,8 +116,8 @@ def _widths(widths: int, spike_bins: int) -> Faults:
 
 
 def _start(start: int, widths: int) -> Faults:
-    if not 0 <= start < widths:
-        yield "start", f"{start}; from 0 to widths - 1 = {widths - 1}"
+    if not (0 <= start < widths or start == 2 * widths):
+        yield "start", f"{start}; a ratio from 0 to widths - 1 = {widths - 1}, or the blurred frame, {2 * widths}"
 
 
 def _channels(channels: int) -> Faults:

@@ -13,17 +13,18 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import data.select_dataset  # noqa: F401  registers what option files name
-from data.spike.encoding import build_encoding
+from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.simulation.interpolate import to_spike_clock
 from data.spike.simulation.simulate import ExposedFrame, Exposure, Light, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
@@ -36,6 +37,7 @@ from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_option import load_options
 
+GUIDED: dict[str, Any] = {"representation": "guided"}
 TICKS = 264  # spike frames simulated of each video: four exposures of 7 sharp frames, two of 13
 MULTIPLE = 4  # frames are cut to multiples of the largest ratio of sizes
 
@@ -162,8 +164,10 @@ def spike_clock(source: FrameSource, blur: Blur) -> list[np.ndarray]:
     return list(islice(to_spike_clock(source.frames(0, needed), factor), TICKS))
 
 
-def score_clip(network: Guided, frames: Iterable[np.ndarray], blur: Blur, sensor: Sensor) -> ClipScore:
-    """Mean PSNR over a clip's blurred frames."""
+def score_clip(
+    network: Guided, frames: Iterable[np.ndarray], blur: Blur, sensor: Sensor, spike: Mapping[str, Any] = GUIDED
+) -> ClipScore:
+    """Mean PSNR over a clip's blurred frames; `spike` is the section of options that the network was trained with."""
     exposure = Exposure(blur.sharp_frames, blur.sharp_frames)
     window = ExposureWindow(0, exposure.end, exposure.center)
     # The start of the charge decides which frames spikes fall into; the same for every row.
@@ -175,14 +179,14 @@ def score_clip(network: Guided, frames: Iterable[np.ndarray], blur: Blur, sensor
         spike_ratio=sensor.ratio,
         light=sensor.light,
     )
-    rows = [list(psnrs(network, frame, window, sensor.threshold)) for frame in shown]
+    encoding = build_encoding(spike, sensor.threshold)
+    rows = [list(psnrs(network, frame, window, encoding)) for frame in shown]
     blurred, restored, *ratios = np.mean(rows, axis=0).tolist()
     return ClipScore(blurred, restored, tuple(ratios))
 
 
-def psnrs(network: Guided, frame: ExposedFrame, window: ExposureWindow, threshold: float) -> Iterator[float]:
+def psnrs(network: Guided, frame: ExposedFrame, window: ExposureWindow, encoding: SpikeEncoding) -> Iterator[float]:
     """PSNR of the blurred frame, of the network, and of the ratio of each width."""
-    encoding = build_encoding({"representation": "guided"}, threshold)
     spikes = torch.from_numpy(encoding(frame.spikes, window))[None]  # (1,K,h,w)
     blurred, sharp = (_planes(picture) for picture in (frame.blurred, frame.sharp))  # (1,3,H,W)
     yield psnr(blurred, sharp)
@@ -206,7 +210,7 @@ def table_row(name: str, clips: Sequence[ClipScore]) -> str:
     best = int(np.argmax(ratios))
     gains = [clip.network - clip.ratios[best] for clip in clips]
     blurred, restored = (float(np.mean([getattr(clip, key) for clip in clips])) for key in ("blurred", "network"))
-    sigma = build_encoding({"representation": "guided"}, 1.0).representation.sigmas[best]  # type: ignore[attr-defined]
+    sigma = build_encoding(GUIDED, 1.0).representation.sigmas[best]  # type: ignore[attr-defined]
     return (
         f"| {name} | {blurred:.2f} | {ratios[best]:.2f} ({sigma:g}) | {restored:.2f} | {np.mean(gains):+.2f} "
         f"| {min(gains):+.2f} |"

@@ -88,7 +88,9 @@ def test_all_parameters_learn() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"widths": 0}, {"widths": 9}, {"start": 2}, {"blocks": [1, 1]}, {"channels": 0}], ids=str
+    "arguments",
+    [{"widths": 0}, {"widths": 9}, {"start": 2}, {"start": 5}, {"blocks": [1, 1]}, {"channels": 0}],
+    ids=str,
 )
 def test_arguments_that_do_not_fit(arguments: dict) -> None:
     with pytest.raises(ValueError, match="netG"):

@@ -1,0 +1,40 @@
+"""scripts/benchmark/guided_table.py and guided_ablation.py: their tables, on the smallest of videos and trainings."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scripts.benchmark import guided_ablation, guided_table
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Nine frames of a picture that moves, as a folder."""
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    noise = cv2.GaussianBlur(np.random.default_rng(0).random((32, 80, 3), np.float32), (0, 0), 2)
+    picture = np.rint(255 * cv2.normalize(noise, None, 0, 1, cv2.NORM_MINMAX)).astype(np.uint8)  # type: ignore[call-overload]
+    for index in range(9):
+        cv2.imwrite(str(folder / f"{index}.png"), picture[:, 4 * index : 4 * index + 32])
+    return folder
+
+
+def test_a_row_of_the_table(video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(guided_table, "TICKS", 64)
+    monkeypatch.setattr(guided_table, "BLURS", guided_table.BLURS[2:])
+    assert guided_table.main([str(video), "--scale", "1", "--rows", "blurs"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    blurred, ratio, restored, gain = (float(n) for n in re.findall(r"[+-]?\d+\.\d\d", row)[:4])
+    assert row.startswith("| extreme") and restored > blurred and abs(restored - ratio - gain) < 0.02
+
+
+def test_the_ablation_trains_every_variant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(guided_ablation, "VALIDATION_SAMPLES", 2)
+    small = ["netG.channels=4", "netG.blocks=[0,0,0]", "datasets.train.gt_size=16", "train.amp_dtype=null"]
+    assert guided_ablation.main(["--seconds", "0.01", "--set", *small, "datasets.train.sim_exposure=[8,16]"]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == [variant.name for variant in guided_ablation.VARIANTS]
+    assert all(int(row.split("|")[2]) >= 1 and float(row.split("|")[3]) > 5 for row in rows)
