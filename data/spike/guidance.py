@@ -4,7 +4,7 @@
 
     rates       firing rate under Gaussians of several widths around t: narrow ones sharp, wide ones quiet
     mean        firing rate over the exposure: what the blurred frame saw
-    intervals   rate from the time between spikes around t (`data/spike/intervals.py`), which adapts to brightness
+    intervals   rate from the time between spikes around t (`data/spike/frame_sums.py`), which adapts to brightness
     bins        the exposure in equal Gaussian bins, re-centred on t: where things come from and go to
     one spike   threshold / exposure length: the intensity of a single spike, and the unit of all noise
     place       of t in the exposure, 0 at its beginning and 1 at its end
@@ -19,8 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.spike.frame_sums import gaussian_support, gaussian_weights, weighted_sums
-from data.spike.intervals import interval_rate
+from data.spike.frame_sums import gaussian_support, gaussian_weights, interval_rate, weighted_sums
 from data.spike.sync import ExposureWindow
 from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS

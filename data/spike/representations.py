@@ -27,9 +27,9 @@ from data.spike.frame_sums import (
     gaussian_support,
     gaussian_weights,
     integer_weights,
+    interval_rate,
     weighted_sums,
 )
-from data.spike.intervals import interval_rate
 from data.spike.sync import ExposureWindow
 from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS
@@ -202,7 +202,7 @@ class Raw:
 
 @REPRESENTATIONS.register("interval")
 class Interval:
-    """Firing rate x threshold at the exposure's centre from the time between spikes (`data/spike/intervals.py`).
+    """Firing rate x threshold at the exposure's centre from the time between spikes (`data/spike/frame_sums.py`).
 
     Args:
         orders: one channel per k; 1 is TFI, 2 is sharper than any fixed window on the GoPro and REDS samples.

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data.spike.intervals import interval_rate
+from data.spike.frame_sums import interval_rate
 from models.layers.spike.rates import gaussian_weights, interval_rates, weighted_rates
 from models.network_spikling import SemiUNet, SpikeRefine, generate, generate_stream
 from utils.spike_loader import SpikeStream, write_spikes

@@ -2,7 +2,7 @@
 
     sdm        sharp = blurred * (rate(moment) + a) / (rate(exposure) + a)                              colour
     gaussian   the firing rate x threshold under a Gaussian at the exposure's centre, as a picture      gray
-    interval   the same from the time between spikes, second order (`data/spike/intervals.py`)          gray
+    interval   the same from the time between spikes, second order (`data/spike/frame_sums.py`)          gray
 
 sdm is the spike-guided deblurring model (Chen et al., SpikeReveal, 2024): blurred is sharp times what the exposure did
 to the light, which the spikes saw. rate(moment) is the Gaussian's, rate(exposure) the exposure's mean; a is one spike

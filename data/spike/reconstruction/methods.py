@@ -96,7 +96,7 @@ class WindowRate(LocalMethod):
 
 @dataclass(frozen=True)
 class KIntervalRate(LocalMethod):
-    """The k-interval, as data/spike/intervals.py states it.
+    """The k-interval, as data/spike/frame_sums.py states it.
 
     Attributes:
         order: k.

@@ -70,7 +70,7 @@ def k_interval(stream: Spikes, t: Times = None, threshold: float = 1.0, *, order
     """(2k - 1) over the time from the k-th last spike before t to the k-th next one.
 
     The window adapts to each pixel's brightness. Where one side has fewer than k spikes within `reach` frames, that
-    side counts all its spikes over all its frames (data/spike/intervals.py).
+    side counts all its spikes over all its frames (data/spike/frame_sums.py).
     """
     return reconstruct(stream, KIntervalRate(order, reach), t, threshold)
 

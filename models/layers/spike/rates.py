@@ -5,7 +5,7 @@
 
 A spike is worth the camera's threshold, so every plane reads as the scene's intensity. Wide Gaussians are quiet and
 blurred by motion, narrow ones sharp and noisy; those beside the middle show where things come from and go to; the
-interval adapts to each pixel's brightness (`data/spike/intervals.py` has the same for whole streams).
+interval adapts to each pixel's brightness (`data/spike/frame_sums.py` has the same for whole streams).
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.spike.encoding import build_encoding
-from data.spike.intervals import interval_rate
+from data.spike.frame_sums import interval_rate
 from data.spike.reconstruction.methods import (
     BLOCK,
     GaussianRate,
