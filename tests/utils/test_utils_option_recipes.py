@@ -11,7 +11,7 @@ import pytest
 import data.select_dataset  # noqa: F401  registers by being imported
 import models.select_model  # noqa: F401  likewise
 from utils.options.checks import NO_EFFECT
-from utils.options.layers import DATASET_ALIASES, LOGGER_ALIASES, SECRETS
+from utils.options.layers import DATASET_ALIASES, LOGGER_ALIASES, NETWORK_ALIASES, SECRETS
 from utils.options.parts import INJECTED, Registries, all_sections
 from utils.options.schema import (
     DatasetOptions,
@@ -200,7 +200,7 @@ def test_document_has_every_key_and_no_other() -> None:
     assert {section: sorted(keys) for section, keys in written.items()} == {
         section: sorted(keys) for section, keys in schema.items()
     }
-    assert set(aliases) == {*DATASET_ALIASES, "logging", "use_tensorboard", "use_wandb", *SECRETS}
+    assert set(aliases) == {*DATASET_ALIASES, *NETWORK_ALIASES, "logging", "use_tensorboard", "use_wandb", *SECRETS}
     assert set(LOGGER_ALIASES.values()) <= schema["logger"]
     sections = set(Options.model_fields) - schema[""]
     assert sections == {section.split(".")[0] for section in schema if section}
