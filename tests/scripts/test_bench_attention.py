@@ -43,7 +43,7 @@ def test_a_back_end_that_wants_keys_first_gets_them_first() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--compare", "eager,fast"], "no attention back end is called 'fast'"),
+        (["--compare", "eager,fast"], "no compute back end is called 'fast'"),
         (["--compare", "triton"], "not for 'cpu'"),
         (["--size", "6x192"], "FRAMESxHEIGHTxWIDTH"),
         (["--tiles", "64x64"], "such as 64x64x4x2"),

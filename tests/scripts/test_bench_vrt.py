@@ -76,7 +76,7 @@ def test_mistakes_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench_vrt.main(["--size", "64"]) == 2
     assert "FRAMESxHEIGHTxWIDTH" in capsys.readouterr().err
     assert bench_vrt.main(["--size", "1x16x16", "--compare", "quick", "--repeats", "1", "--set", *TINY]) == 2
-    assert "no attention back end is called 'quick'" in capsys.readouterr().err
+    assert "no compute back end is called 'quick'" in capsys.readouterr().err
     for compared in (["sdpa+graph"], ["sdpa+graphs", "--step"]):
         assert bench_vrt.main(["--size", "1x16x16", "--compare", *compared, "--set", *TINY]) == 2
         assert f"--compare {compared[0]}: BACKEND or, for a forward pass, BACKEND+graphs" in capsys.readouterr().err
