@@ -23,13 +23,12 @@ from torch.utils.data import Dataset
 
 from data.frame_io import Frames, open_frames
 from data.video_clips import Clip, check_channels, check_roots, report_faults, to_tensor
+from utils.options.flags import VIMEO_LIST
 from utils.user_error import UserError
 from utils.utils_file import read_text
 from utils.utils_registry import DATASETS
 
 logger = logging.getLogger(__name__)
-
-VIMEO_LIST = "data/meta_info/meta_info_Vimeo90K_test_GT.txt"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -8,8 +8,9 @@ Test: `python -m pytest tests/data/test_missing_files.py`.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data.preparations import RELEASE_PAGE, preparation_of, remedies
+from data.preparations import preparation_of, remedies
 from utils.user_error import UserError
+from utils.utils_download import RELEASE_PAGE
 from utils.utils_option import Options
 
 WEIGHTS = {

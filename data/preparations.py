@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-RELEASE_PAGE = "https://github.com/JingyunLiang/VRT/releases/tag/v0.0"
+from utils.utils_download import RELEASE_PAGE
 
 
 @dataclass(frozen=True)

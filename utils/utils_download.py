@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 RELEASE = "https://github.com/JingyunLiang/VRT/releases/download/v0.0"
 """The VRT release, CC BY-NC 4.0."""
+RELEASE_PAGE = "https://github.com/JingyunLiang/VRT/releases/tag/v0.0"
+"""Its page, for people."""
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 20
 

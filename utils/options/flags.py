@@ -14,6 +14,9 @@ from utils.utils_download import RELEASE
 
 logger = logging.getLogger(__name__)
 
+VIMEO_LIST = "data/meta_info/meta_info_Vimeo90K_test_GT.txt"
+"""The test clips that published scores of Vimeo-90K are means over: KAIR's file, at KAIR's place."""
+
 
 def trainer_parser(description: str) -> argparse.ArgumentParser:
     """The parser of `main_train_vrt.py`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.options.flags import tester_parser
+from utils.options.flags import VIMEO_LIST, tester_parser
 from utils.options.layers import load_layers
 from utils.options.parts import Registries
 from utils.user_error import UserError
@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 OWN_TASKS, VRT_TASKS = ROOT / "options" / "svrt" / "test", ROOT / "options" / "vrt" / "test"
 MODEL_ZOO = Path("model_zoo/vrt")
 """Of VRT's published models; our own come with the code, at `path.pretrained_netG` of their option file."""
-VIMEO_LIST = "data/meta_info/meta_info_Vimeo90K_test_GT.txt"
 
 LAYOUT_FOLDERS = ("sequences", "gt", "bix4", "bdx4")
 
