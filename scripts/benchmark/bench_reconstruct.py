@@ -3,8 +3,9 @@
     python scripts/benchmark/bench_reconstruct.py                          # a stream it simulates itself
     python scripts/benchmark/bench_reconstruct.py --dat FILE --spike_h 250 --spike_w 400 --json
 
-Every method makes all frames of the stream; the loop makes a few frames by interval, and both pictures by interval are
-checked to be equal first. Timed in turn within one run, medians of milliseconds per frame; the ratio is the loop's by
+Every method makes all frames of the stream; "single" makes one picture by interval, for which there is nothing to carry
+over from frame to frame; the loop makes a few frames by interval, and both pictures by interval are checked to be equal
+first. Timed in turn within one run, medians of milliseconds per frame; the ratio is the loop's by
 interval to each method's, and the target concerns the interval alone.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from data.spike.reconstruction.compat import interval_method
 from data.spike.reconstruction.reconstruct import METHODS, reconstruct_frames
 from data.spike.simulation.simulate import integrate_and_fire
 from scripts.benchmark.stream_benchmark import run_benchmark
@@ -58,13 +60,16 @@ def measure(stream: SpikeStream, repeats: int) -> list[dict[str, Any]]:
     middle = len(spikes) // 2
     looped = list(range(middle, min(middle + LOOPED, len(spikes))))
     check_equal(spikes, middle)
-    milliseconds: dict[str, list[float]] = {name: [] for name in (*METHODS, "loop")}
+    milliseconds: dict[str, list[float]] = {name: [] for name in (*METHODS, "single", "loop")}
     for _ in range(repeats):
         for name, method in METHODS.items():
             start = time.perf_counter()
             for _picture in reconstruct_frames(spikes, method()):
                 pass
             milliseconds[name].append(1e3 * (time.perf_counter() - start) / len(spikes))
+        start = time.perf_counter()
+        interval_method(spikes, middle)
+        milliseconds["single"].append(1e3 * (time.perf_counter() - start))
         start = time.perf_counter()
         for t in looped:
             interval_by_loop(spikes, t)

@@ -22,6 +22,7 @@ from utils.utils_cli import program, run_command
 VERBS = {
     "info": "size, firing rates, order of bits, hot and dead pixels of a stream",
     "view": "one moment by all methods, side by side in a PNG",
+    "page": "a stream as one HTML file: any instant, method and width, zoom, saved pictures",
     "render": "a stream as a video, by any method",
     "reconstruct": "moments of a stream as PNG files",
     "simulate": "the spikes of a video, and its blurred and sharp frames on the same clock",

@@ -34,7 +34,7 @@ def test_commands_make_the_figures(
     spikes = [words for words in commands(page) if words[:3] == ["python", "-m", "scripts.spikes"]]
     for words in spikes:
         assert main(words[3:]) == 0, words
-    assert len(spikes) == 9
+    assert len(spikes) == 10
     for figure in re.findall(r"\]\((figures/.*?)\)", page):
         made, shown = imread_rgb(Path("docs") / figure), imread_rgb(repository / "docs" / figure)
         assert np.abs(made.astype(int) - shown).mean() < 1, figure  # other versions of OpenCV interpolate otherwise

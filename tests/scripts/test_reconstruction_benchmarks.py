@@ -24,7 +24,15 @@ def small_stream(path: Path, length: int = 30) -> SpikeStream:
 
 def test_benchmark_has_a_row_per_method(tmp_path: Path) -> None:
     rows = bench_reconstruct.measure(small_stream(tmp_path / "a.dat"), repeats=1)
-    assert [row["method"] for row in rows] == ["window", "interval", "k_interval", "gaussian", "plasticity", "loop"]
+    assert [row["method"] for row in rows] == [
+        "window",
+        "interval",
+        "k_interval",
+        "gaussian",
+        "plasticity",
+        "single",
+        "loop",
+    ]
     assert all(row["ms"] > 0 for row in rows) and rows[-1]["ratio"] == 1
 
 
