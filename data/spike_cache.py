@@ -21,7 +21,7 @@ import numpy as np
 from data.array_cache import ArrayCache
 from data.picture_crop import Box
 
-SOURCES = ("data/spike/**/*.py", "data/spike_io.py", "data/spike_cache.py", "utils/spike_loader.py")
+SOURCES = ("data/spike/**/*.py", "data/spike_io.py", "data/spike_cache.py", "utils/spike_*.py")
 
 
 class SpikeCache:
