@@ -20,6 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import data.select_dataset  # noqa: F401  registers what option files name
 from models.layers.spike.ratios import CONSTANTS
 from models.network_guided import Guided

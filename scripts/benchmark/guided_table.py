@@ -23,6 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import data.select_dataset  # noqa: F401  registers what option files name
 from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.simulation.interpolate import to_spike_clock
