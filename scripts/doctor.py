@@ -27,6 +27,7 @@ if not __package__:  # started by path, not by -m
 
 from data.doctor.dataset_inspection import DatasetInspection, leaks
 from data.doctor.inspection import Finding
+from data.loader import SHARED_MEMORY, SHARED_MEMORY_REMEDY, shared_memory
 from data.missing_files import WEIGHTS, missing_weights
 from data.sampler import SampleIndex
 from data.select_dataset import define_Dataset
@@ -68,6 +69,7 @@ def examine(arguments: argparse.Namespace) -> Iterator[Finding]:
             inspections.append(inspection)
     if len(inspections) == 2:
         yield from leaks(*inspections)
+    yield from shared_memory_room(opt, inspections)
     rows = [row for inspection in inspections for row in inspection.contact_rows()]
     if rows:
         sheet = arguments.sheet or opt.experiment_dir / "doctor.png"
@@ -105,6 +107,27 @@ def environment(opt: Options) -> Iterator[Finding]:
         yield Finding("disk", f"only {free / 1e9:.1f} GB are free in {place}", "make room, or set path.root", False)
     for name, path in missing_weights(opt):
         yield Finding("weights", f"{name}: {path} does not exist", f"put there {WEIGHTS[name]}")
+
+
+def shared_memory_room(opt: Options, inspections: Sequence[DatasetInspection]) -> Iterator[Finding]:
+    """Holds what the loader's workers keep in shared memory against its size."""
+    train = opt.datasets.train
+    dataset = next((inspection.dataset for inspection in inspections if inspection.phase == "train"), None)
+    if train is None or dataset is None or not train.dataloader_num_workers or not SHARED_MEMORY.is_dir():
+        return
+    try:
+        sample = dataset[SampleIndex(epoch=0, index=0)]
+    except UserError:
+        return  # a finding of its own
+    ranks = max(1, torch.cuda.device_count())
+    size = sum(value.nbytes for value in sample.values() if isinstance(value, torch.Tensor))
+    # Every worker works on one batch while those it has made wait.
+    batches = train.dataloader_num_workers * (train.dataloader_prefetch_factor + 1)
+    needed = batches * size * -(-train.dataloader_batch_size // ranks)
+    print(f"{shared_memory()}; the loader's workers need about {needed / 2**20:.0f} MiB")
+    if needed > shutil.disk_usage(SHARED_MEMORY).free:
+        what = f"{shared_memory()} is too small for the workers' {batches} batches, about {needed / 2**20:.0f} MiB"
+        yield Finding("shared memory", what, SHARED_MEMORY_REMEDY)
 
 
 def dry_step(opt: Options, inspections: Sequence[DatasetInspection]) -> Iterator[Finding]:

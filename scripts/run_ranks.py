@@ -7,8 +7,8 @@ SIGUSR1 while they run on. Here SIGTERM, SIGINT, SIGHUP and SIGUSR1 reach every 
 ranks tell those of other machines. The time to save is what the sender of the signal gives; a second signal ends the
 ranks as torchrun does. Without /proc (outside Linux) the first one does.
 
-Exit code: 0 where all ranks ended well, told to stop or not; else that of the rank that failed first, and for one that
-a signal ended, as in a shell, 128 plus its number.
+The last line tells which rank failed first, and of what. Exit code: 0 where all ranks ended well, told to stop or not;
+else that of the rank that failed first, and for one that a signal ended, as in a shell, 128 plus its number.
 """
 
 import contextlib
@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         torchrun(argv)
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
+        rank, failure = error.get_first_failure()
+        code = failure.exitcode
+        # Last, below what the other ranks and torchrun have to say of the same.
+        sys.stderr.write(f"Rank {rank} failed first: {failure.message}\n")
         return code if code > 0 else 128 - code
     except SignalException as error:
         return 128 + error.sigval

@@ -4,10 +4,10 @@
     python -m scripts.stress_resume --opt FILE --ranks 2 --kills 20 --folder /scratch/stress --seed 1
 
 Trains once undisturbed, and then with SIGKILL to a random rank, in every second start at a random moment up to the end
-of the second step, else at a random moment of a save. After every kill the newest complete checkpoint must not be older
-than before, and the same command must go on. Weights, moving average and optimizer at the two ends are compared bit by
-bit, which a CPU allows; on GPUs differences are counted instead of being an error. Where a training ends before all
-kills are spent, another begins.
+of the second step, else at a random moment of a save. After every kill the newest complete checkpoint must not be
+older than before, and the same command must go on. A second training in the folder of a running one must be refused.
+Weights, moving average and optimizer at the two ends are compared bit by bit, which a CPU allows; on GPUs differences
+are counted instead of being an error. Where a training ends before all kills are spent, another begins.
 """
 
 import argparse
@@ -74,7 +74,7 @@ class Stress:
         with self._start("warming_up", "train.total_iter=1") as ranks:
             ranks.wait(TIMEOUT)
         whole = self._train("whole")
-        found: list[str] = []
+        found = [f"concurrent{place}" for place in differing(whole, self._concurrent("concurrent"))]
         while self.kills < kills:
             self.trainings += 1
             name = f"killed{self.trainings}"
@@ -97,6 +97,19 @@ class Stress:
         found = self._checkpoints(name).load_newest()
         assert found is not None
         return {key: found[1][key] for key in ("netG", "netE", "optimizerG", "samples")}
+
+    def _concurrent(self, name: str) -> dict[str, Any]:
+        """The state at the end of a training in whose folder a second one is started meanwhile, which is refused."""
+        with self._start(name) as first:
+            while not (self._checkpoints(name).steps() or first.ended()):
+                time.sleep(0.01)
+            with self._start(name) as second:
+                codes = second.wait(TIMEOUT)
+            if any(code != 2 for code in codes):
+                raise RuntimeError(f"{name}: a second training in one folder ended with {codes}, not 2")
+            if any(first.wait(TIMEOUT)):
+                raise RuntimeError(f"{name}: a second training disturbed the first; {first.text()}")
+        return self._train(name)
 
     def _disturbed(self, name: str, kills: int) -> dict[str, Any]:
         """Trains with kills until the training or the kills are at their end; the state at the training's end."""

@@ -135,6 +135,65 @@ def test_a_full_disk_is_told_and_costs_no_checkpoint(undisturbed: TinyRun, tmp_p
         assert differing(undisturbed.weights(6, kind), run.weights(6, kind)) == []
 
 
+def spoil_in_step(rank: int, *, step: int, picture: Path) -> None:
+    """Rank 1 finds a picture gone when it reads the batch after `step` steps."""
+    from data.loader import Batches
+
+    read, batches = Batches.__next__, 0
+
+    def counted(self):
+        nonlocal batches
+        batches += 1
+        if rank == 1 and batches > step:
+            picture.open()
+        return read(self)
+
+    Batches.__next__ = counted
+
+
+def test_a_picture_that_vanishes_costs_no_step(undisturbed: TinyRun, tmp_path: Path) -> None:
+    """Rank 1 meets it; both save, it alone speaks, and the same command goes on to the same end."""
+    run, gone = TinyRun.make(tmp_path), tmp_path / "clip" / "000003.png"
+    spoil = partial(spoil_in_step, step=3, picture=gone)
+    with start_ranks(run, 2, *STEPS, "train.checkpoint_save=1000", setup=spoil) as ranks:
+        assert ranks.wait(TIMEOUT) == [2, 2], ranks.text()
+    errors = [line for line in ranks.text().splitlines() if "Error" in line or "Traceback" in line]
+    assert errors == [f"[rank 1] Error: {gone}: No such file or directory; check the path and its permissions"]
+    assert (run.folder / "checkpoints" / "step_00000003" / "COMPLETE").exists()
+    with start_ranks(run, 2, *STEPS) as ranks:
+        assert ranks.wait(TIMEOUT) == [0, 0], ranks.text()
+    for kind in ("G", "E", "optimizerG"):
+        assert differing(undisturbed.weights(6, kind), run.weights(6, kind)) == []
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_signal_to_the_launcher_ends_its_ranks(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """They save; a killed launcher can't tell them, so that they look after it."""
+    run = TinyRun.make(tmp_path)
+    script = Path(main_train_vrt.__file__).with_name("launch_train.sh")
+    command = [str(script), "2", str(run.options), "--", "--set", *STEPS, "train.total_iter=100000"]
+    output = open(tmp_path / "output.txt", "w")
+    launcher = subprocess.Popen(
+        command, env=environment(PYTHON=interpreter(tmp_path)), stdout=output, stderr=subprocess.STDOUT
+    )
+    ranks: list[int] = []
+    try:
+        saved = run.folder / "checkpoints/step_00000002/COMPLETE"
+        wait_for(lambda: saved.exists() or launcher.poll() is not None, "step 2")
+        ranks = children(launcher)
+        launcher.send_signal(number)
+        assert launcher.wait(TIMEOUT) == code, (tmp_path / "output.txt").read_text()
+        wait_for(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), "the ranks' end", 60)
+    finally:
+        for process in [launcher.pid, *ranks]:
+            if Path(f"/proc/{process}").exists():
+                os.kill(process, signal.SIGKILL)
+        launcher.wait(TIMEOUT)
+    stopped = json.loads((run.folder / "PREEMPTED").read_text())
+    assert stopped["signal"] == "SIGTERM" and len(ranks) == 2
+    assert (run.folder / f"checkpoints/step_{stopped['step']:08d}/COMPLETE").exists()
+
+
 def test_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     """`python -m scripts.stress_resume --kills 20` on two ranks, with half of its kills."""
     run = TinyRun.make(tmp_path)
@@ -144,7 +203,7 @@ def test_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     assert stress.kills == 10 and stress.in_saves > 0
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
+def children(process: subprocess.Popen) -> list[int]:
     """The processes that a torchrun has started."""
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     return [int(child) for child in listed.read_text().split()]

@@ -3,16 +3,19 @@ traceback.
 """
 
 import errno
+import json
 import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
 from utils.user_error import UserError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOST_RANK = re.compile(r"Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|NCCL communicator was aborted")
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 
 
@@ -52,19 +55,37 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
     except BrokenPipeError:
         # `... | head` has read enough. Python flushes standard output at exit, which would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 141  # 128 + SIGPIPE, which Windows lacks
     except (UserError, OSError) as error:
         message = user_message(error, go_on)
         if message is None:
             raise
         rank = os.environ.get("RANK", "0")
         sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {message}\n")
+        _note_failure(message)
         # The traceback keeps loaders alive; left to the garbage collector, each of their workers takes 5 s to end.
         traceback.clear_frames(error.__traceback__)
         return 1 if isinstance(error, OSError) and error.errno in DISK_FULL else 2
     except KeyboardInterrupt:
         sys.stderr.write(f"\nStopped by Ctrl-C{'; ' * bool(go_on)}{go_on}\n")
         return 128 + signal.SIGINT
+    except RuntimeError as error:
+        if os.environ.get("WORLD_SIZE", "1") == "1" or not LOST_RANK.search(str(error)):
+            _note_failure(f"{type(error).__name__}: {error}")
+            raise
+        sys.stderr.write(f"[rank {os.environ.get('RANK')}] ends, since another rank has; that one says why\n")
+        return 1
+    except Exception as error:
+        _note_failure(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _note_failure(message: str) -> None:
+    """Tells torchrun, which repeats what the rank that failed first says (`scripts.run_ranks`)."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"message": message, "timestamp": int(time.time())}, file)
 
 
 def user_message(error: UserError | OSError, go_on: str = "") -> str | None:

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from data.frame_io import FolderFrames, _environments, lmdb_module
 from data.frame_lmdb import write_lmdb
-from scripts.doctor import environment, main
+from data.sampler import SampleIndex
+from scripts.doctor import environment, main, shared_memory_room
 from tests.data.trees import make_gopro_tree, write_dat
 from tests.tiny import TinyRun, alone
 from utils.spike_loader import SpikeStream
@@ -301,3 +303,18 @@ def test_the_environment(run: TinyRun, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert "versions: this torch has no NCCL, so the GPUs can't work together" in found(run)
     assert "GPU 1: Card, 24 GB" in capsys.readouterr().out
+
+
+def test_small_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A container of Docker has 64 MB."""
+    usage = shutil.disk_usage(tmp_path)._replace(total=2**26, free=2**20)
+    monkeypatch.setattr("data.loader.shutil.disk_usage", lambda place: usage)
+    section = SimpleNamespace(dataloader_num_workers=8, dataloader_prefetch_factor=2, dataloader_batch_size=8)
+    opt = SimpleNamespace(datasets=SimpleNamespace(train=section))
+    sets = [SimpleNamespace(phase="train", dataset={SampleIndex(0, 0): {"L": torch.zeros(3, 64, 64), "key": "clip"}})]
+    with alone():
+        (finding,) = shared_memory_room(opt, sets)  # type: ignore[arg-type]
+        assert finding.what == "/dev/shm (64 MiB, 1 free) is too small for the workers' 24 batches, about 9 MiB"
+        section.dataloader_batch_size = 1
+        usage = usage._replace(free=2**22)
+        assert list(shared_memory_room(opt, sets)) == []  # type: ignore[arg-type]

@@ -1,10 +1,12 @@
 """How commands end: our messages for people's mistakes, tracebacks for faults of the code."""
 
 import gc
+import json
 import pickle
 import time
 import traceback
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -109,3 +111,32 @@ def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_is_shown_without_secrets() -> None:
     argv = ["--set", "logger.wandb=0123456789abcdef", "train.fix_keys=[spynet, deform]", "logger.wandb_mode=online"]
     assert without_secrets(argv) == ["--set", "logger.wandb=...", *argv[2:]]
+
+
+def test_a_rank_that_lost_another_leaves_the_word_to_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """torchrun's file of the failure has the message of the rank that failed."""
+
+    def lost() -> None:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:536] Connection closed by peer [127.0.0.1]:1234")
+
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run_command(lost) == 1 and not (tmp_path / "error.json").exists()
+    assert capsys.readouterr().err == "[rank 1] ends, since another rank has; that one says why\n"
+    assert run_command(mistake) == 2
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "options.json: a mistake"
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(RuntimeError):
+        run_command(lost)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "a.png"), OSError(30, "Read-only", "root")])
+def test_files_that_the_system_refuses(error: OSError, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused() -> None:
+        raise error
+
+    assert run_command(refused) == 2
+    assert capsys.readouterr().err == f"Error: {error.filename}: {error.strerror}; check the path and its permissions\n"
