@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from data.loader import Batches
-from data.missing_files import check_files
+from data.missing_files import check_files, missing_data
 from data.sampler import SampleIndex, training_batches
 from data.select_dataset import define_Dataset
 from models.model_base import TrainingStopped, check_parts
 from models.select_model import define_Model
-from models.training.dry_run import dry_run
+from models.training.dry_run import dry_run, dry_run_without_data
 from models.training.run import Run
 from utils.options.flags import trainer_parser
 from utils.user_error import UserError
@@ -70,6 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
     opt = load_options(arguments.opt, arguments.set)
     if opt.datasets.train is None:
         raise UserError("datasets.train: missing; training needs a training set")
+    if arguments.dry_run and (missing := [path for _, path, _ in missing_data(opt)]):
+        dry_run_without_data(opt, dist, missing)
+        return
     check_files(opt, weights=not CheckpointFolder(opt.experiment_dir).any())  # a resumed run brings its weights
     shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
     train_set = define_Dataset(opt.datasets.train, **shared)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,6 +20,7 @@ if not __package__:  # started by path, not by -m
 import data.select_dataset  # noqa: F401  (registers the data sets)
 from models.model_base import check_parts
 from models.select_model import define_Model
+from models.training.dry_run import batch_of
 from models.training.estimate import MemoryEstimate, estimate_memory
 from utils.user_error import UserError
 from utils.utils_cli import run_command
@@ -75,24 +75,6 @@ def estimate_recipe(opt: Options, clips: int) -> MemoryEstimate:
     """The estimate for `clips` clips of the recipe's size."""
     model = define_Model(opt, Dist(rank=0, world_size=1, local_rank=0, device=torch.device("cpu")), pretrained=False)
     return estimate_memory(model, batch_of(opt, clips))
-
-
-def batch_of(opt: Options, clips: int) -> dict[str, Tensor]:
-    """Tensors of the shapes that the training set would deliver, spikes at the resolution that the network expects."""
-    section = opt.datasets.train
-    assert section is not None
-    sharp, frames = section.gt_size, section.num_frame
-    blurred = sharp // opt.scale
-    channels = getattr(opt.netG, "in_chans", opt.n_channels)
-    batch = {
-        "L": torch.empty(clips, frames, channels, blurred, blurred),
-        "H": torch.empty(clips, frames, opt.n_channels, sharp, sharp),
-    }
-    bins = getattr(opt.netG, "spike_bins", None)
-    if bins is not None:
-        side = blurred // opt.netG.spike_ratio
-        batch["L_spike"] = torch.empty(clips, frames, bins, side, side)
-    return batch
 
 
 if __name__ == "__main__":

@@ -176,6 +176,16 @@ def test_the_best_checkpoint_is_kept(tmp_path: Path) -> None:
     assert not (run.folder / "models" / "1_E.pth").exists()
 
 
+def test_a_dry_run_without_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = TinyRun.make(tmp_path)
+    shutil.rmtree(run.train_data.gt)
+    with caplog.at_level(logging.INFO):
+        assert run.train("netG.spynet_path=no.pth", flags=("--dry-run",)) == 0
+    assert "memory per GPU, estimated for CUDA and 1 clips at a time" in caplog.text
+    assert f"no step taken: the data are not there ({run.train_data.gt})" in caplog.text
+    assert not run.folder.parent.exists()
+
+
 def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = TinyRun.make(tmp_path)
     with caplog.at_level(logging.INFO):

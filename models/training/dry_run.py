@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import default_collate
 
 from models.model_base import Batch, ModelBase, split
 from models.select_model import define_Model
-from models.training.estimate import GB, estimate_memory
+from models.training.estimate import GB, MemoryEstimate, estimate_memory
 from utils.utils_dist import Dist
 from utils.utils_option import Options, options_to_dict
 from utils.utils_timer import peak_memory
@@ -34,20 +35,15 @@ def dry_run(opt: Options, dist: Dist, train_set: Any, test_set: Any, sample: Any
     """
     assert opt.datasets.train is not None
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logger.info("options: %s", json.dumps(options_to_dict(opt), indent=1))
+    _tell_options(opt)
     logger.info("training samples: %d; test clips: %s", len(train_set), "none" if test_set is None else len(test_set))
     model = define_Model(opt, dist)
-    parameters = sum(p.numel() for p in model.netG.parameters())
-    logger.info("network %s: %s parameters", opt.netG.net_type, f"{parameters:,}")
     share = opt.datasets.train.dataloader_batch_size // dist.world_size
     batch = default_collate([train_set[sample]] * share)
     for name, value in batch.items():
         if isinstance(value, Tensor):
             logger.info("%s: %s %s per rank", name, tuple(value.shape), value.dtype)
-    part = next(split(batch, opt.train.accumulate_grad))
-    estimate = estimate_memory(model, part)
-    clips = len(next(value for value in part.values() if isinstance(value, Tensor)))
-    logger.info("memory per GPU, estimated for CUDA and %d clips at a time: %s", clips, estimate)
+    estimate = _tell_memory(model, opt, batch)
     if dist.device.type == "cpu" and estimate.activations > CPU_BYTES:
         logger.info(
             "no step taken, as this is a CPU and the network large (more than %.0f GB of activations); on a GPU a step "
@@ -56,6 +52,61 @@ def dry_run(opt: Options, dist: Dist, train_set: Any, test_set: Any, sample: Any
         )
         return
     _take_step(model, batch)
+
+
+def dry_run_without_data(opt: Options, dist: Dist, missing: Sequence[str]) -> None:
+    """Logs options, network and memory; neither data nor weights are needed, and no step is taken.
+
+    Args:
+        missing: the data that are not there, for the log.
+    """
+    assert opt.datasets.train is not None
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    _tell_options(opt)
+    # Weights change no memory.
+    train = opt.train.model_copy(update={"vgg_weights": "random", "vgg_path": None})
+    model = define_Model(opt.model_copy(update={"train": train}), dist, pretrained=False)
+    share = opt.datasets.train.dataloader_batch_size // dist.world_size
+    _tell_memory(model, opt, batch_of(opt, share))
+    logger.info("no step taken: the data are not there (%s); docs/downloads.md", ", ".join(missing))
+
+
+def batch_of(opt: Options, clips: int) -> dict[str, Tensor]:
+    """Tensors of the shapes that the training set would deliver, spikes at the resolution that the network expects."""
+    section = opt.datasets.train
+    assert section is not None
+    sharp, frames = section.gt_size, section.num_frame
+    blurred = sharp // opt.scale
+    channels = getattr(opt.netG, "in_chans", opt.n_channels)
+    batch = {
+        "L": torch.empty(clips, frames, channels, blurred, blurred),
+        "H": torch.empty(clips, frames, opt.n_channels, sharp, sharp),
+    }
+    bins = getattr(opt.netG, "spike_bins", None)
+    if bins is not None:
+        side = blurred // opt.netG.spike_ratio
+        batch["L_spike"] = torch.empty(clips, frames, bins, side, side)
+    return batch
+
+
+def _tell_options(opt: Options) -> None:
+    """A line per section; all keys with their defaults are many screenfuls."""
+    tree = options_to_dict(opt)
+    top = {key: value for key, value in tree.items() if not isinstance(value, dict)}
+    sections = {"options": top, **{f"datasets.{key}": part for key, part in tree["datasets"].items()}}
+    sections |= {key: tree[key] for key in ("netG", "train", "val")}
+    for name, section in sections.items():
+        logger.info("%s: %s", name, json.dumps(section))
+
+
+def _tell_memory(model: ModelBase, opt: Options, batch: Batch) -> MemoryEstimate:
+    parameters = sum(p.numel() for p in model.netG.parameters())
+    logger.info("network %s: %s parameters", opt.netG.net_type, f"{parameters:,}")
+    part = next(split(batch, opt.train.accumulate_grad))
+    estimate = estimate_memory(model, part)
+    clips = len(next(value for value in part.values() if isinstance(value, Tensor)))
+    logger.info("memory per GPU, estimated for CUDA and %d clips at a time: %s", clips, estimate)
+    return estimate
 
 
 def _take_step(model: ModelBase, batch: Batch) -> None:
