@@ -3,6 +3,7 @@ traceback.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from utils.user_error import UserError
 
@@ -61,7 +63,8 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
         if message is None:
             raise
         rank = os.environ.get("RANK", "0")
-        sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {message}\n")
+        if _is_first_to_tell(message):
+            sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {message}\n")
         _note_failure(message)
         # The traceback keeps loaders alive; left to the garbage collector, each of their workers takes 5 s to end.
         traceback.clear_frames(error.__traceback__)
@@ -78,6 +81,20 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
     except Exception as error:
         _note_failure(f"{type(error).__name__}: {error}")
         raise
+
+
+def _is_first_to_tell(message: str) -> bool:
+    """Whether no other rank of this machine has told this; all ranks find the same fault of the options."""
+    own = os.environ.get("TORCHELASTIC_ERROR_FILE")  # torchrun's <folder of this attempt>/<rank>/error.json
+    if not own:
+        return True
+    try:
+        (Path(own).parents[1] / f"told_{hashlib.sha256(message.encode()).hexdigest()[:16]}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:  # better told twice than never
+        return True
+    return True
 
 
 def _note_failure(message: str) -> None:

@@ -140,3 +140,18 @@ def test_files_that_the_system_refuses(error: OSError, capsys: pytest.CaptureFix
 
     assert run_command(refused) == 2
     assert capsys.readouterr().err == f"Error: {error.filename}: {error.strerror}; check the path and its permissions\n"
+
+
+def test_ranks_tell_the_same_mistake_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank in range(3):
+        (tmp_path / "attempt_0" / str(rank)).mkdir(parents=True)
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "attempt_0" / str(rank) / "error.json"))
+
+        def mistake(told: str = "all the same" if rank < 2 else "another") -> None:
+            raise UserError(told)
+
+        assert run_command(mistake) == 2
+    assert capsys.readouterr().err == "Error: all the same\n[rank 2] Error: another\n"
