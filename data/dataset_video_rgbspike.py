@@ -140,6 +140,9 @@ def _input_pack_mode(input_pack_mode: str) -> Faults:
 class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDataset):
     """Training windows with spikes; crops lie on whole spike pixels, and reversed windows have reversed spikes."""
 
+    tested_by: ClassVar[str] = "VideoRecurrentTestDatasetRGBSpike"
+    """The data set that tests networks trained on this one, of clips named on the command line."""
+
     spike_gain_jitter: float = 0.0
     """Multiply a sample's channels by a factor from 1 - this to 1 + this; for brightness-true representations."""
     spike_threshold_jitter: float = 0.0

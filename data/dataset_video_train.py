@@ -57,6 +57,9 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         UserError: the data can't be used as the options say; one message lists all that was found.
     """
 
+    tested_by: ClassVar[str] = "VideoRecurrentTestDataset"
+    """The data set that tests networks trained on this one, of clips named on the command line."""
+
     packs_spikes: ClassVar[str | None] = None
 
     dataroot_gt: str

@@ -8,7 +8,7 @@ One item is one clip. As KAIR has them for the models 003, 004 (`VideoRecurrentT
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -65,6 +65,9 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
 
     An item is {"L": (4,3,gt_size,gt_size), frames 1, 3, 5, 7; "H": (1,3,gt_size,gt_size), frame 4; "key": the clip}.
     """
+
+    tested_by: ClassVar[str] = "VideoInterpolationTestDataset"
+    """The data set that tests networks trained on this one, of clips named on the command line."""
 
     dataroot_lq: str = ""
     """No use: both sides come from the sharp frames. KAIR's files name them here again."""

@@ -59,7 +59,10 @@ def options(arguments: argparse.Namespace) -> Options:
         flags["val.max_memory"] = arguments.max_memory
     if arguments.sigma or (arguments.sigma == 0 and _names_noise(path)):
         flags["datasets.test.sigma"] = arguments.sigma
-    flags = _without_unknown(flags, load_layers(path, arguments.set).tree)
+    tree = load_layers(path, arguments.set).tree
+    if arguments.folder_lq is not None:
+        flags = {**_as_trained(tree), **flags}
+    flags = _without_unknown(flags, tree)
     opt = load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
     if getattr(opt.netG, "spynet_path", None) is None:
         return opt
@@ -138,6 +141,20 @@ def shipped_weights(opt: Options) -> Path:
         raise UserError(f"{path}: missing; it comes with the code: git checkout -- {opt.path.pretrained_netG}")
     check_sha256(path)
     return path
+
+
+def _as_trained(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What a test set takes over from the training set, where the options name none: its class, spikes and the like."""
+    registry, datasets = Registries().datasets, tree.get("datasets")
+    train = datasets.get("train") if isinstance(datasets, Mapping) and datasets.get("test") is None else None
+    named = str(train.get("dataset_type")) if isinstance(train, Mapping) else ""
+    tested_by = getattr(registry.get(named), "tested_by", None) if named in registry.names() else None
+    if train is None or tested_by is None:
+        return {}
+    own = ("dataset_type", "num_frame", "meta_info_file")  # of training, or chosen by the command line
+    kept = {key: value for key, value in train.items() if key in registry.parameters(tested_by) and key not in own}
+    kept = {key: value for key, value in kept.items() if not key.startswith("dataroot")}
+    return {f"datasets.test.{key}": value for key, value in {"dataset_type": tested_by, **kept}.items()}
 
 
 def _without_unknown(flags: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
