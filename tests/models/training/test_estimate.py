@@ -14,6 +14,7 @@ from models.model_vrt import ModelVRT
 from models.network_vrt import VRT
 from models.select_network import vrt_with_spike
 from models.training.estimate import GB, estimate_memory
+from utils.options.parts import Registries, train_model
 from utils.options.schema import TrainOptions
 from utils.utils_dist import Dist
 from utils.utils_registry import keyword_parameters
@@ -34,7 +35,7 @@ SPIKES = {"spike_bins": 8, "spike_attn_max_batch_tokens": 300, "fuse_max_batch_t
 
 
 def make(network: dict[str, Any], train: dict[str, Any], device: str = "cpu") -> ModelVRT:
-    options = TrainOptions(**{"G_scheduler_periods": 10, "amp_dtype": None, **train})
+    options = train_model(Registries(), "charbonnier")(**{"G_scheduler_periods": 10, "amp_dtype": None, **train})
     settings = {**SMALL, **network}
     if "spike_bins" in settings:
         defaults = {key: parameter.default for key, parameter in keyword_parameters(vrt_with_spike).items()}
