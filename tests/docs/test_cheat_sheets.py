@@ -1,4 +1,4 @@
-"""The cheat sheets: commands are those that the tests of other pages run, presets load, and both languages agree."""
+"""The cheat sheets: commands are those that the tests of other pages run, and presets load."""
 
 import re
 import shlex
@@ -27,7 +27,6 @@ def quoted(page: str) -> list[str]:
 def test_commands_are_run_by_the_tests_of_other_pages() -> None:
     listed = commands("docs/commands.md")
     assert set(listed) <= {command for page in RUN_BY_TESTS for command in commands(page)} and len(listed) > 12
-    assert commands("docs/commands_zh-CN.md") == listed
 
 
 @pytest.mark.parametrize("name", [name for name in quoted("presets.md") if name.startswith("options/")])
@@ -38,10 +37,6 @@ def test_option_files_load(name: str) -> None:
 @pytest.mark.parametrize("options", [text for text in quoted("presets.md") if re.match(r"'?\w+\.\w+(\.\w+)*=", text)])
 def test_changes_load(options: str) -> None:
     load_options(RECIPE, shlex.split(options))
-
-
-def test_presets_are_the_same_in_both_languages() -> None:
-    assert quoted("presets.md") == quoted("presets_zh-CN.md") and len(quoted("presets.md")) > 20
 
 
 def test_pages_of_the_documents_are_found_by_their_names() -> None:
