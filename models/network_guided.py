@@ -24,7 +24,7 @@ from models.layers.spike.ratios import candidates, spike_features
 from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
 
 MULTIPLE = 8  # the trunk works at half the frame's size and halves that twice
-HALF = 2
+HALF = 2  # the trunk has a quarter of the frame's pixels, which is the resolution of GoPro's spikes
 START = 4.0  # logit of the first mixture's width: e^4 to 10 others is a share of 0.85
 
 
@@ -75,21 +75,22 @@ class Guided(nn.Module):
     def forward(self, L: Tensor, L_spike: Tensor) -> Tensor:
         """(B,T,3,H,W) RGB in [0,1] and (B,T,K,h,w) to (B,T,3,H,W); any sizes, h x w showing the same as H x W."""
         restored = self.restore(L.flatten(0, 1), L_spike.flatten(0, 1))  # (N,3,H,W)
-        return restored.unflatten(0, L.shape[:2])
+        return restored.unflatten(0, L.shape[:2])  # (B,T,3,H,W)
 
     def restore(self, blurred: Tensor, spikes: Tensor) -> Tensor:
         """(N,3,H,W) and (N,K,h,w) to (N,3,H,W)."""
         height, width = blurred.shape[-2:]
         border = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
-        log_ratios, features = spike_features(spikes, self.widths)
+        log_ratios, features = spike_features(spikes, self.widths)  # (N,S,h,w), (N,K,h,w)
         log_ratios = F.pad(resized(log_ratios, (height, width)), border, mode="replicate")  # (N,S,H,W)
         padded = F.pad(blurred, border, mode="replicate")  # (N,3,H,W)
-        features = at_half(features, (height, width), border)  # (N,K+1,H/2,W/2)
-        trunk = torch.cat([F.pixel_unshuffle(torch.cat([padded, log_ratios], 1), HALF), features], 1)
+        features = at_half(features, (height, width), border)  # (N,K,H/2,W/2)
+        fine = F.pixel_unshuffle(torch.cat([padded, log_ratios], 1), HALF)  # (N,4*(3+S),H/2,W/2)
+        trunk = torch.cat([fine, features], 1)  # (N,4*(3+S)+K,H/2,W/2)
         mixture = F.pixel_shuffle(self.conv_last(self.unet(self.conv_first(trunk))), HALF).float()  # (N,2S+4,H,W)
-        shares, residual = mixture.split([self.mixed, 3], 1)
+        shares, residual = mixture.split([self.mixed, 3], 1)  # (N,2S+1,H,W), (N,3,H,W)
         ratio = (shares.softmax(1) * candidates(log_ratios)).sum(1, keepdim=True)  # (N,1,H,W)
-        return (padded * ratio + residual)[..., :height, :width]
+        return (padded * ratio + residual)[..., :height, :width]  # (N,3,H,W)
 
 
 def at_half(features: Tensor, size: tuple[int, int], border: tuple[int, ...]) -> Tensor:

@@ -8,6 +8,8 @@
 A network takes `L` (B,T,W,H,W'): for each of T pictures a window of W spike frames in which every spike is worth the
 camera's threshold, the light that it stands for. Sums over frames are then the scene's intensity for any camera, and
 one network serves all thresholds. The result is (B,T,1,H,W') in about [0,1]: the scene at frame W // 2 of the window.
+
+Legend: B batch, T pictures, N = B*T, W spike frames of a window, H height, W' width, M mixed rates.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -71,16 +73,16 @@ class SemiUNet(nn.Module):
             raise UserError(f"the Semi-UNet needs more than {MULTIPLE}x{MULTIPLE} pixels, not {height}x{width}")
         # Rows and columns without spikes around the picture, as in spikling for its camera's 250 rows.
         border = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-        x = 2 * F.pad(L.flatten(0, 1), border) - 1
-        fine = self.down1(x)
-        middle = self.down2(fine)
-        middle = self.up1(middle + self.bottom(middle))
-        features = self.up2(fine + middle)
+        x = 2 * F.pad(L.flatten(0, 1), border) - 1  # (N,W,H,W')
+        fine = self.down1(x)  # (N,64,H,W')
+        middle = self.down2(fine)  # (N,128,H/2,W'/2)
+        middle = self.up1(middle + self.bottom(middle))  # (N,64,H,W')
+        features = self.up2(fine + middle)  # (N,W,H,W')
         with torch.autocast(L.device.type, enabled=False):
             # Half precision would leave the picture with 8 bits.
-            picture = self.flat(x.float() + features.float())
+            picture = self.flat(x.float() + features.float())  # (N,1,H,W')
         picture = picture[..., border[2] : border[2] + height, border[0] : border[0] + width]
-        return (picture.unflatten(0, L.shape[:2]) + 1) / 2
+        return (picture.unflatten(0, L.shape[:2]) + 1) / 2  # (B,T,1,H,W')
 
 
 @NETWORKS.register("spike_refine")
@@ -143,15 +145,17 @@ class SpikeRefine(nn.Module):
         check_window(L, self.in_chans)
         with torch.autocast(L.device.type, enabled=False):
             # Half precision would leave a sum over frames with 8 bits, less than the picture has.
-            light = L.float().flatten(0, 1)
+            light = L.float().flatten(0, 1)  # (N,W,H,W')
+            # (N,M,H,W'): what is mixed, six Gaussian rates and three of intervals
             rates = torch.cat([weighted_rates(light, self.centered), interval_rates(light, self.ORDERS)], 1)
-            seen = torch.cat([rates, weighted_rates(light, self.learned)], 1)
+            seen = torch.cat([rates, weighted_rates(light, self.learned)], 1)  # (N,M+16,H,W')
         height, width = L.shape[-2:]
         border = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
-        features = self.unet(F.pad(seen, border, mode="replicate"))
+        features = self.unet(F.pad(seen, border, mode="replicate"))  # (N,channels[0],H,W'), padded
+        # (N,M,H,W'), (N,1,H,W')
         shares, correction = self.conv_last(features)[..., :height, :width].float().split([rates.shape[1], 1], 1)
-        picture = (shares.softmax(1) * rates).sum(1, keepdim=True) + correction
-        return picture.unflatten(0, L.shape[:2])
+        picture = (shares.softmax(1) * rates).sum(1, keepdim=True) + correction  # (N,1,H,W')
+        return picture.unflatten(0, L.shape[:2])  # (B,T,1,H,W')
 
 
 def _window_from_one(in_chans: int) -> Faults:

@@ -37,7 +37,7 @@ STAGES = (("none", 1), ("down", 2), ("down", 4), ("down", 8), ("up", 4), ("up", 
 assert len(STAGES) == STAGE_COUNT
 # Features between conv_before_upsample (or linear_fuse) and conv_last.
 RECONSTRUCTION_CHANNELS = 64
-# Three halvings.
+# The encoder halves height and width three times.
 SIZE_MULTIPLE = 8
 
 Fuse = Callable[[int, Tensor], Tensor]
@@ -196,11 +196,13 @@ class VRT(nn.Module):
         self._check_input(x)
         height, width = x.shape[-2:]
         if self.pa_frames:
+            # (B, T, out_chans, H' * upscale, W' * upscale), H' and W' multiples of 8
             y = self._restore(pad_to_multiple(x, SIZE_MULTIPLE), fuse)
         else:
-            mean = x.mean((1, 3, 4), keepdim=True)
+            mean = x.mean((1, 3, 4), keepdim=True)  # (B, 1, C, 1, 1)
+            # (B, out_chans/3, 3, H', W')
             y = self._interpolate(pad_to_multiple(x - mean, SIZE_MULTIPLE), fuse) + mean[:, :, :RGB]
-        return y[..., : height * self.upscale, : width * self.upscale]
+        return y[..., : height * self.upscale, : width * self.upscale]  # without the padding
 
     def widen(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """A checkpoint of an RGB network made to fit this one, and its widened keys (`widen_conv_first`)."""
@@ -220,7 +222,7 @@ class VRT(nn.Module):
         if self.upscale == 1:
             return over_frames(self._picture, features) + rgb  # (B, T, out_chans, H, W)
         size = [length * self.upscale for length in x.shape[-2:]]
-        skip = F.interpolate(rgb.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
+        skip = F.interpolate(rgb.flatten(0, 1), size=size, mode="bilinear", align_corners=False)  # (B*T, 3, ...)
         widening = RECONSTRUCTION_CHANNELS * self.upscale**2 / features.shape[-1]
         return over_frames(self._picture, features, widening) + skip.unflatten(0, x.shape[:2])
 
@@ -229,7 +231,7 @@ class VRT(nn.Module):
         images = features.flatten(0, 1).permute(0, 3, 1, 2)  # (B*T, C, H, W)
         if self.upscale > 1:
             images = self.upsample(self.conv_before_upsample(images))  # (B*T, 64, H*upscale, W*upscale)
-        return self.conv_last(images).unflatten(0, features.shape[:2])
+        return self.conv_last(images).unflatten(0, features.shape[:2])  # (B, T, out_chans, ...)
 
     def _interpolate(self, x: Tensor, fuse: Fuse | None) -> Tensor:
         """Frame interpolation: (B, T, C, H, W) without its mean to (B, out_chans/3, 3, H, W)."""

@@ -21,7 +21,7 @@ from utils.user_error import UserError
 
 logger = logging.getLogger(__name__)
 
-VRT_PREFIX = "vrt."
+VRT_PREFIX = "vrt."  # of the keys of the RGB network's weights in a checkpoint
 
 
 class VRTWithSpike(nn.Module):
@@ -85,15 +85,16 @@ class VRTWithSpike(nn.Module):
         size = (x.shape[-2], x.shape[-1])
         self._tell_resize(spikes, size)
         padded = (size[0] + -size[0] % SIZE_MULTIPLE, size[1] + -size[1] % SIZE_MULTIPLE)
+        # (B, T', H', W', C) at 1, 1/2, 1/4, 1/8 of the padded size
         pyramid = self.temporal_attention(self.spike_encoder(spikes, size, padded))
 
         def fuse(stage: int, features: Tensor) -> Tensor:
             if stage == 0:
-                return add_to(self.early_fusion(pyramid[0]), features)
+                return add_to(self.early_fusion(pyramid[0]), features)  # (B, T, H, W, C)
             # Each scale is used for the last time here, so its memory is given back.
-            return self.fusion(stage - 1, features, pyramid.pop(0))
+            return self.fusion(stage - 1, features, pyramid.pop(0))  # (B, T, H', W', C)
 
-        return self.vrt(x, fuse)
+        return self.vrt(x, fuse)  # (B, T, 3, H*upscale, W*upscale)
 
     def widen(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """A checkpoint of a plain VRT made to fit this network, and its keys that were widened (`VRT.widen`).

@@ -4,6 +4,8 @@
     loss(restored, sharp)          # both (B,T,3,H,W) in [0,1]
 
 Layers are called as in the VGG paper: `relu3_3` is the ReLU after the third convolution of the third block.
+
+Legend: B batch, T frames, N = B*T, H height, W width, C channels of a layer, s its scale.
 """
 
 import logging
@@ -28,6 +30,7 @@ CONFIGURATIONS = {"vgg16": "D", "vgg19": "E"}  # as the VGG paper and torchvisio
 WEIGHTS = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
 MODEL_ZOO = Path("model_zoo")  # below the working directory, like the recipes' weights
 FEATURES = "features."  # before the names of the convolutions' weights
+# Of RGB in [0,1]: torchvision normalised its VGG's training pictures by them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -73,8 +76,8 @@ class VGGLoss(nn.Module):
         # The classifier, nine tenths of the network, has no part in the loss.
         features = vgg.make_layers(vgg.cfgs[CONFIGURATIONS[vgg_type]], batch_norm=False)
         if vgg_weights == "imagenet":
-            whole = _imagenet_weights(vgg_type, vgg_path)
-            convolutions = {n.removeprefix(FEATURES): w for n, w in whole.items() if n.startswith(FEATURES)}
+            published = _imagenet_weights(vgg_type, vgg_path)
+            convolutions = {n.removeprefix(FEATURES): w for n, w in published.items() if n.startswith(FEATURES)}
             load_strict(features, convolutions, vgg_path or WEIGHTS[vgg_type])
         self.features = features[: max(self.layer_weights) + 1]
         for layer in self.features:
@@ -87,23 +90,25 @@ class VGGLoss(nn.Module):
     def forward(self, restored: Tensor, sharp: Tensor) -> Tensor:
         """The loss of clips (B,T,3,H,W) in [0,1], a scalar."""
         with torch.autocast(restored.device.type, enabled=False):
-            frames, targets = restored.float().flatten(0, 1), sharp.float().flatten(0, 1)
+            frames, targets = restored.float().flatten(0, 1), sharp.float().flatten(0, 1)  # (B*T,3,H,W) each
             if self.max_frames is None or len(frames) <= self.max_frames:
                 return self._distance(frames, targets)
             parts = zip(frames.split(self.max_frames), targets.split(self.max_frames), strict=True)
+            # Each chunk's mean, weighted by its frames: the last may have fewer.
             losses = [len(f) * checkpoint(self._distance, f, t, use_reentrant=False) for f, t in parts]
             return torch.stack(losses).sum() / len(frames)
 
     def _distance(self, frames: Tensor, targets: Tensor) -> Tensor:
         """The loss of frames (N,3,H,W)."""
-        features, wanted = (frames - self.mean) / self.std, (targets - self.mean) / self.std
+        features = (frames - self.mean) / self.std  # (N,3,H,W)
+        sharp_features = (targets - self.mean) / self.std  # (N,3,H,W)
         loss = frames.new_zeros(())
         for index, layer in enumerate(self.features):
-            features = layer(features)
+            features = layer(features)  # (N,C,H/s,W/s), s = 1 to 32
             with torch.no_grad():
-                wanted = layer(wanted)
+                sharp_features = layer(sharp_features)
             if index in self.layer_weights:
-                loss = loss + self.layer_weights[index] * self.distance(features, wanted)
+                loss = loss + self.layer_weights[index] * self.distance(features, sharp_features)
         return loss
 
 

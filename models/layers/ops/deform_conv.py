@@ -6,7 +6,7 @@ torchvision's kernel is used on every accelerator. Its CPU kernel runs on one th
 are taken by `grid_sample` and multiplied by the weights as one matrix product, a chunk of rows at a time, and
 the backward pass takes the samples again instead of keeping them: the same numbers, several times faster.
 
-Legend: N images, C channels in, O channels out, H height, W width, G deformable groups, P pixels of a chunk.
+Legend: N images, C channels in, O channels out, H height, W width, G deformable groups; a chunk has n images, P pixels.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from torchvision.ops import deform_conv2d
 from models.layers.ops import chunks
 from models.layers.ops.chunks import processor, slices
 
-TAPS = 9
+TAPS = 9  # of a 3x3 kernel, row by row
 
 
 def deform_conv3x3(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -80,14 +80,14 @@ class _SampledConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, offset, mask, weight, bias):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x, offset, mask, weight)
-        out = x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:])
+        out = x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:])  # (N, O, H, W)
         groups = x.shape[1] // weight.shape[1]
         kernel = weight.reshape(1, groups, -1, weight.shape[1] * TAPS)
         for images, rows in _chunks(x):
             part, factors = x[images], mask[images, :, rows]
-            columns = _SampledConvolution._columns(part, offset[images, :, rows], factors, rows)[2]
+            columns = _SampledConvolution._columns(part, offset[images, :, rows], factors, rows)[2]  # (n, G, C/G, 9, P)
             n = columns.shape[0]
-            result = torch.matmul(kernel, columns.view(n, groups, kernel.shape[-1], -1))
+            result = torch.matmul(kernel, columns.view(n, groups, kernel.shape[-1], -1))  # (n, groups, O/groups, P)
             out[images, :, rows] = result.view(n, weight.shape[0], -1, x.shape[3])
         return out.add_(bias.view(1, -1, 1, 1))
 
@@ -95,7 +95,7 @@ class _SampledConvolution(torch.autograd.Function):
     def _columns(x: Tensor, offset: Tensor, mask: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Grid, samples and modulated samples of a chunk, the samples (n, G, C/G, 9, P)."""
         n, groups = x.shape[0], mask.shape[1] // TAPS
-        grid = _grid(offset, rows, x.shape[2])
+        grid = _grid(offset, rows, x.shape[2])  # (n*G, 9*rows, W, 2)
         samples = F.grid_sample(_by_group(x, mask), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         samples = samples.view(n, groups, x.shape[1] // groups, TAPS, -1)
         return grid, samples, samples * mask.reshape(n, groups, 1, TAPS, -1)

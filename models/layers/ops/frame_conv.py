@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-RGB = 3
+RGB = 3  # channels; whatever else a frame has comes behind them
 # What pixel shuffles of 2 and 3 are composed to; 1 leaves the size as it is.
 UPSCALES = (1, 2, 3, 4, 8, 16)
 # conv_first sees the frame and the four nearest samples of either neighbour.
@@ -29,7 +29,7 @@ class FrameConv(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         """Frames (N, in, H, W) to (N, out, H, W), channels-last in memory."""
         input = input.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(input, self.weight.squeeze(2), self.bias, padding=1)
+        return F.conv2d(input, self.weight.squeeze(2), self.bias, padding=1)  # (N, out, H, W)
 
 
 class Upsample(nn.Sequential):

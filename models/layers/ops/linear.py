@@ -105,9 +105,9 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias):  # type: ignore[no-untyped-def]
-        x = x.contiguous()
+        x = x.contiguous()  # (..., in)
         ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias, None, "none")
+        return _onednn(x, weight, bias, None, "none")  # (..., out)
 
     @staticmethod
     @once_differentiable

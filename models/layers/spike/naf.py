@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from utils.utils_registry import Faults
 
-SCALES = 3
+SCALES = 3  # full, half and quarter size, as forward names them
 
 
 class NAFBlock(nn.Module):
@@ -45,9 +45,9 @@ class NAFBlock(nn.Module):
         """(N,H,W,C) to the same shape."""
         y = self.expand1(self.norm1(x)).permute(0, 3, 1, 2)  # (N,2C,H,W), a view
         u, v = self.depthwise(y).permute(0, 2, 3, 1).chunk(2, -1)  # (N,H,W,C) each
-        x = x + self.project1(u * v) * self.beta
-        u, v = self.expand2(self.norm2(x)).chunk(2, -1)
-        return x + self.project2(u * v) * self.gamma
+        x = x + self.project1(u * v) * self.beta  # (N,H,W,C)
+        u, v = self.expand2(self.norm2(x)).chunk(2, -1)  # (N,H,W,C) each
+        return x + self.project2(u * v) * self.gamma  # (N,H,W,C)
 
 
 def block_faults(blocks: Sequence[int]) -> Faults:
@@ -79,21 +79,21 @@ class NAFUNet(nn.Module):
         x1 = self.encode1(x.permute(0, 2, 3, 1).contiguous())  # (N,H,W,C)
         x2 = self.encode2(halved(x1, self.down1))  # (N,H/2,W/2,2C)
         x3 = self.bottom(halved(x2, self.down2))  # (N,H/4,W/4,4C)
-        x2 = self.decode2(x2 + doubled(self.up2(x3)))
-        return self.decode1(x1 + doubled(self.up1(x2))).permute(0, 3, 1, 2)
+        x2 = self.decode2(x2 + doubled(self.up2(x3)))  # (N,H/2,W/2,2C)
+        return self.decode1(x1 + doubled(self.up1(x2))).permute(0, 3, 1, 2)  # (N,C,H,W), a view
 
 
 def halved(x: Tensor, linear: nn.Linear) -> Tensor:
     """(N,H,W,C) to (N,H/2,W/2,C'): a 2x2 convolution of stride 2, as a linear layer on squares of four pixels."""
     number, height, width, channels = x.shape
-    squares = x.view(number, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
+    squares = x.view(number, height // 2, 2, width // 2, 2, channels).transpose(2, 3)  # (N,H/2,W/2,2,2,C)
     return linear(squares.reshape(number, height // 2, width // 2, 4 * channels))
 
 
 def doubled(x: Tensor) -> Tensor:
     """(N,H,W,4C) to (N,2H,2W,C): the inverse arrangement."""
     number, height, width, channels = x.shape
-    squares = x.view(number, height, width, 2, 2, channels // 4).transpose(2, 3)
+    squares = x.view(number, height, width, 2, 2, channels // 4).transpose(2, 3)  # (N,H,2,W,2,C)
     return squares.reshape(number, 2 * height, 2 * width, channels // 4)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-GAMMA = 2.2
+GAMMA = 2.2  # of the power law that stands for the sRGB curve
 CONSTANTS = 3  # one spike, place, length
 
 
@@ -24,7 +24,7 @@ class SpikeFeatures(NamedTuple):
 
     Attributes:
         log_ratios: (N,S,h,w) natural logarithms of Q_s.
-        features: (N,K+1,h,w) log-ratios of all rates, noise of the mean, its intensity, place and length.
+        features: (N,K,h,w) log-ratios of all rates, noise of the mean, its intensity, place and length.
     """
 
     log_ratios: Tensor

@@ -1,4 +1,7 @@
-"""A small U-Net whose skip connections are sums: residual blocks at full, half and quarter size, for pictures."""
+"""A small U-Net whose skip connections are sums: residual blocks at full, half and quarter size, for pictures.
+
+Legend: N pictures, C channels, H height, W width; s = 1, 2, 4 the scale of the features.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -8,7 +11,7 @@ from torch import Tensor, nn
 
 from utils.utils_registry import Faults
 
-SCALES = 3
+SCALES = 3  # full, half and quarter size
 
 
 class ResidualBlock(nn.Module):
@@ -21,7 +24,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N,C,H,W) to the same shape."""
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return x + self.conv2(F.relu(self.conv1(x)))  # (N,C,H,W)
 
 
 def channel_faults(channels: Sequence[int]) -> Faults:
@@ -57,13 +60,13 @@ class SmallUNet(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(N,in_channels,H,W), H and W multiples of 4, to (N,channels[0],H,W)."""
-        features = self.encoders[0](F.relu(self.head(pictures)))
+        features = self.encoders[0](F.relu(self.head(pictures)))  # (N,channels[0],H,W)
         skips = []
         for down, encoder in zip(self.downs, self.encoders[1:], strict=True):
             skips.append(features)
-            features = encoder(F.relu(down(features)))
+            features = encoder(F.relu(down(features)))  # (N,C,H/s,W/s), s = 2, 4
         for up, decoder, skip in zip(self.ups[::-1], self.decoders[::-1], skips[::-1], strict=True):
-            features = decoder(F.relu(up(features) + skip))
+            features = decoder(F.relu(up(features) + skip))  # (N,C,H/s,W/s), s = 2, 1
         return features
 
 

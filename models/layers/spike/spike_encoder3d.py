@@ -46,14 +46,14 @@ class VoxelConv(nn.Conv3d):
         """(B, T, H, W, in) to (B, T', H', W', out), each side divided by its stride and rounded up."""
         count = (input.shape[1] - 1) // self.stride[0] + 1  # T'
         step = chunks.FRAMES.items(input, 3 * input[:, 0].numel() * input.element_size())
-        return in_chunks(lambda frames: self._convolve(input, frames), count, step, dim=1)
+        return in_chunks(lambda frames: self._convolve(input, frames), count, step, dim=1)  # (B, T', H', W', out)
 
     def _convolve(self, input: Tensor, frames: slice) -> Tensor:
         """Some frames of the result."""
         step, *stride = self.stride
         start, stop = frames.start * step - 1, (frames.stop - 1) * step + 2  # of the input, zeros beyond its ends
         low, high = max(start, 0), min(stop, input.shape[1])
-        clip = F.pad(input[:, low:high], (0, 0, 0, 0, 0, 0, low - start, stop - high))
+        clip = F.pad(input[:, low:high], (0, 0, 0, 0, 0, 0, low - start, stop - high))  # (B, stop-start, H, W, in)
         last = (frames.stop - frames.start - 1) * step
         triples = torch.cat([clip[:, i : i + last + 1 : step] for i in range(3)], -1)  # (B, T', H, W, 3*in)
         weight = self.weight.transpose(1, 2).flatten(1, 2)  # (out, 3*in, 3, 3)
@@ -72,7 +72,7 @@ class ResidualBlock3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, H, W, C) to the same shape."""
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return x + self.conv2(F.relu(self.conv1(x)))  # (B, T, H, W, C)
 
 
 class PixelShuffleUp(nn.Module):
@@ -85,7 +85,7 @@ class PixelShuffleUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, H, W, in) to (B, T, 2*H, 2*W, out)."""
-        return over_frames(self._enlarge, x, self.conv.out_channels / self.conv.in_channels)
+        return over_frames(self._enlarge, x, self.conv.out_channels / self.conv.in_channels)  # (B, T, 2*H, 2*W, out)
 
     def _enlarge(self, x: Tensor) -> Tensor:
         features = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B*T, H, W, 4*out)
@@ -171,7 +171,7 @@ class SpikeEncoder3D(nn.Module):
             x = recomputing(blocks, self.checkpoint)(x)  # (B, T', H', W', C)
             pyramid.append(x)
         for up in self.up:
-            pyramid.insert(0, recomputing(up, self.checkpoint)(pyramid[0]))  # twice the size
+            pyramid.insert(0, recomputing(up, self.checkpoint)(pyramid[0]))  # (B, T, 2*H', 2*W', C) of the finer scale
         return pyramid
 
 

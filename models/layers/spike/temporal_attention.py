@@ -6,8 +6,8 @@ changes nothing in the result. Which frame is before which, the attention learns
 time; distances beyond the training clip's share the farthest one's, so longer clips may be tested.
 Design: docs/architecture.md. Test: `python -m pytest tests/models/layers/spike/test_temporal_attention.py`.
 
-Legend: B batch, T frames, H height, W width, C channels, P pixels (B*H*W), N heads, D channels of a head, S tokens that
-are attended to.
+Legend: B batch, T frames (queries), T' tokens in time of the sources, H height, W width, C channels, P pixels (B*H*W),
+N heads, D channels of a head, S tokens that a query attends to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,13 +56,13 @@ class RelativeBias(nn.Module):
     def forward(self, num_queries: int, num_keys: int) -> Tensor:
         """(N, T, S): the keys' times at the first place, then at the second, ..."""
         device = self.time.device
-        queries = torch.arange(num_queries, device=device) * self.steps[0]
-        keys = torch.arange(num_keys, device=device) * self.steps[1]
-        distances = (queries[:, None] - keys).clamp(-self.reach, self.reach)
-        bias = self.time[:, distances + self.reach]
+        queries = torch.arange(num_queries, device=device) * self.steps[0]  # (T,)
+        keys = torch.arange(num_keys, device=device) * self.steps[1]  # (T',)
+        distances = (queries[:, None] - keys).clamp(-self.reach, self.reach)  # (T, T')
+        bias = self.time[:, distances + self.reach]  # (N, T, T')
         if self.place is None:
             return bias
-        return (self.place[:, None, :, None] + bias[:, :, None]).flatten(2)
+        return (self.place[:, None, :, None] + bias[:, :, None]).flatten(2)  # (N, T, S), S = places * T'
 
 
 class TemporalAttention(nn.Module):
@@ -111,9 +111,9 @@ class TemporalAttention(nn.Module):
             for top in range(self.window)
             for left in range(self.window)
         ]
-        stacked = torch.stack(places, 1) if len(places) > 1 else sources[:, None]
+        stacked = torch.stack(places, 1) if len(places) > 1 else sources[:, None]  # (B, places, T', H, W, 2*C)
         split = stacked.unflatten(-1, (2, self.num_heads, -1))  # (B, places, T', H, W, 2, N, D)
-        tokens = split.permute(5, 0, 3, 4, 6, 1, 2, 7).flatten(5, 6).flatten(1, 4)
+        tokens = split.permute(5, 0, 3, 4, 6, 1, 2, 7).flatten(5, 6).flatten(1, 4)  # (2, P*N, S, D)
         return tokens[0], tokens[1]
 
 
@@ -157,12 +157,12 @@ class TemporalBlock(CompiledBlock):
         assert (sources is None) == (self.norm_source is None), "sources are for cross-attention"
         if sources is not None:
             sources = with_margin(sources, self.margin)  # (B, T', H + 2*margin, W + 2*margin, C)
-        return over_pixels(self._run, x, sources, self._max_pixels(x, sources))
+        return over_pixels(self._run, x, sources, self._max_pixels(x, sources))  # (B, T, H, W, C)
 
     def transform(self, x: Tensor, sources: Tensor | None) -> Tensor:
         """The block's formula for some pixels; `sources` with their margin."""
         queries = self.norm1(x)  # (B, T, H, W, C)
-        keys = queries if sources is None or self.norm_source is None else self.norm_source(sources)
+        keys = queries if sources is None or self.norm_source is None else self.norm_source(sources)  # (B, T', ..., C)
         x = x + self.attn(queries, keys)  # (B, T, H, W, C)
         return x + self.mlp(self.norm2(x))  # (B, T, H, W, C)
 
@@ -245,7 +245,7 @@ class SpikeTemporalSA(nn.Module):
 
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """Four tensors (B, T', H', W', C) to the same shapes."""
-        return [block(features) for block, features in zip(self.scales, pyramid, strict=True)]
+        return [block(x) for block, x in zip(self.scales, pyramid, strict=True)]  # (B, T', H', W', C) each
 
 
 @FUSIONS.register("temporal_cross_attention", "MultiScaleTemporalCrossAttnFuse", "TemporalCrossAttn")
@@ -316,7 +316,7 @@ class TemporalCrossAttentionFusion(nn.Module):
             (B, T, H, W, C).
         """
         assert frames.shape[2:] == spikes.shape[2:], (frames.shape, spikes.shape)
-        return self.scales[stage](frames, spikes)
+        return self.scales[stage](frames, spikes)  # (B, T, H, W, C)
 
 
 def chunk_limit(adaptive_chunk: bool, max_batch_tokens: int, chunk_size: int, chunk_shape: str) -> int:
