@@ -70,9 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
     opt = load_options(arguments.opt, arguments.set)
     if opt.datasets.train is None:
         raise UserError("datasets.train: missing; training needs a training set")
-    if arguments.dry_run and (missing := [path for _, path, _ in missing_data(opt)]):
-        dry_run_without_data(opt, dist, missing)
-        return
+    if arguments.dry_run and any(missing_data(opt)):
+        dry_run_without_data(opt, dist)  # what is missing is listed next
     check_files(opt, weights=not CheckpointFolder(opt.experiment_dir).any())  # a resumed run brings its weights
     shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
     train_set = define_Dataset(opt.datasets.train, **shared)

@@ -176,13 +176,16 @@ def test_the_best_checkpoint_is_kept(tmp_path: Path) -> None:
     assert not (run.folder / "models" / "1_E.pth").exists()
 
 
-def test_a_dry_run_without_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dry_run_without_data_tells_memory_and_what_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = TinyRun.make(tmp_path)
     shutil.rmtree(run.train_data.gt)
     with caplog.at_level(logging.INFO):
-        assert run.train("netG.spynet_path=no.pth", flags=("--dry-run",)) == 0
+        assert run.train("netG.spynet_path=no.pth", flags=("--dry-run",)) == 2
     assert "memory per GPU, estimated for CUDA and 1 clips at a time" in caplog.text
-    assert f"no step taken: the data are not there ({run.train_data.gt})" in caplog.text
+    told = capsys.readouterr().err
+    assert all(f"{path} does not exist" in told for path in (run.train_data.gt, "no.pth"))
     assert not run.folder.parent.exists()
 
 

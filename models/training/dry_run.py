@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,12 +53,8 @@ def dry_run(opt: Options, dist: Dist, train_set: Any, test_set: Any, sample: Any
     _take_step(model, batch)
 
 
-def dry_run_without_data(opt: Options, dist: Dist, missing: Sequence[str]) -> None:
-    """Logs options, network and memory; neither data nor weights are needed, and no step is taken.
-
-    Args:
-        missing: the data that are not there, for the log.
-    """
+def dry_run_without_data(opt: Options, dist: Dist) -> None:
+    """Logs options, network and memory; neither data nor weights are needed, and no step is taken."""
     assert opt.datasets.train is not None
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     _tell_options(opt)
@@ -68,7 +63,6 @@ def dry_run_without_data(opt: Options, dist: Dist, missing: Sequence[str]) -> No
     model = define_Model(opt.model_copy(update={"train": train}), dist, pretrained=False)
     share = opt.datasets.train.dataloader_batch_size // dist.world_size
     _tell_memory(model, opt, batch_of(opt, share))
-    logger.info("no step taken: the data are not there (%s); docs/downloads.md", ", ".join(missing))
 
 
 def batch_of(opt: Options, clips: int) -> dict[str, Tensor]:

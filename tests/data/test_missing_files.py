@@ -45,6 +45,8 @@ def test_kairs_file_loads_and_what_is_missing_is_told_at_once(
         assert tree[section].items() <= resolved[section].items()
     assert all(tree["datasets"][phase].items() <= resolved["datasets"][phase].items() for phase in ("train", "test"))
     monkeypatch.chdir(tmp_path)
+    # Memory is estimated in tests/test_main_train.py; full networks take seconds each.
+    monkeypatch.setattr(main_train_vrt, "dry_run_without_data", lambda opt, dist: None)
     with alone():
         assert main_train_vrt.main(["--opt", str(file), "--dry-run"]) == 2
     told = capsys.readouterr().err
