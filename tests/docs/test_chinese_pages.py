@@ -12,14 +12,16 @@ PAGES = [ROOT / "README_zh-CN.md", *sorted((ROOT / "docs").glob("*_zh-CN.md"))]
 HAN = r"[\u4e00-\u9fff]"  # CJK unified ideographs
 WIDE = r"[\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]"  # with full-width punctuation
 FENCED = r"(?ms)^```\w*\n(.*?)^```$"
+NUMBER = r"\d+(?:[.,]\d+)+|\d{2,}|\de-\d+"  # a single digit may be a word in the other language
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 class Section(NamedTuple):
-    """What has to agree in a heading's section. Word order differs, so spans and links are counted, not listed."""
+    """What has to agree in a heading's section. Word order differs, so they are counted, not listed."""
 
     level: int
     spans: Counter[str]
+    numbers: Counter[str]
     links: Counter[str]
     rows: list[list[Counter[str] | str]]
     items: int
@@ -58,6 +60,7 @@ def sections(text: str) -> list[Section]:
         Section(
             level=len(part) - len(part.lstrip("#")),
             spans=spans(part),
+            numbers=Counter(re.findall(NUMBER, re.sub(r"`[^`]+`|\]\([^)]*\)", "", part))),
             links=Counter(target.replace("_zh-CN", "") for target in links(part)),
             rows=[[cell(c) for c in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")],
             items=len(re.findall(r"(?m)^(?:- |\*\*)", part)),
