@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from data.sampler import SampleIndex, training_batches
 from data.select_dataset import define_Dataset
 from data.spike.video_source import FrameSize, FrameSource

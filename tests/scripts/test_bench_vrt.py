@@ -57,7 +57,7 @@ def test_two_back_ends_in_turns(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 def test_what_would_be_replaced_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--size", "1x16x16", "--compare", "flex", "--count_only", "--set", *TINY]
     assert bench_vrt.main(arguments) == 2
-    assert "006 flex: ValueError: it can't run here: FlexAttention" in capsys.readouterr().err
+    assert "006 flex: UserError: it can't run here: FlexAttention" in capsys.readouterr().err
 
 
 def test_commands_of_the_document(repository: Path) -> None:
