@@ -32,14 +32,8 @@ from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command
 from utils.utils_dist import Dist, all_gather_object, any_rank, attempt, close_dist, init_dist, on_main, raise_on_any
 from utils.utils_lock import FolderLock
-from utils.utils_logger import Writer, log_train, setup_logger
-from utils.utils_option import (
-    Options,
-    load_options,
-    option_changes,
-    options_to_dict,
-    write_options,
-)
+from utils.utils_logger import Writer, check_logger, log_train, setup_logger
+from utils.utils_option import Options, load_options, option_changes, options_to_dict, write_options
 from utils.utils_progress import progress
 from utils.utils_signal import StopRequest, clear_preempted, mark_preempted
 from utils.utils_timer import StepProfiler
@@ -63,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Everything that can be wrong with options and data is found here, before anything is built or written."""
+    """Finds everything that can be wrong with options and data before anything is built or written; then trains."""
     dist = init_dist()
     if not arguments.dry_run:
         setup_logger(None, dist.rank)
@@ -72,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("datasets.train: missing; training needs a training set")
     if arguments.dry_run and any(missing_data(opt)):
         dry_run_without_data(opt, dist)  # what is missing is listed next
+    check_logger(opt.logger)
     check_files(opt, weights=not CheckpointFolder(opt.experiment_dir).any())  # a resumed run brings its weights
     shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
     train_set = define_Dataset(opt.datasets.train, **shared)

@@ -93,7 +93,7 @@ def test_pictures_and_scores_of_an_experiment(
     for name in (*clips, "mean over clips and frames"):
         means = summary["clips"].get(name) or summary["mean_over_frames"]
         gain = means["psnr"] - means["input_psnr"]
-        line = next(line for line in table.splitlines() if line.startswith(name))
+        line = next(line for line in table.splitlines() if line.startswith(f"{name} "))
         assert line.split()[-6:] == [
             *(f"{means[key]:{form}}" for key, form in (("psnr", ".2f"), ("ssim", ".4f"))),
             *(f"{means[key]:{form}}" for key, form in (("psnr_y", ".2f"), ("ssim_y", ".4f"))),

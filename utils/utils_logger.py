@@ -260,17 +260,28 @@ def _start_tensorboard(folder: Path, resumed_step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=resumed_step + 1 if resumed_step else None)
 
 
-def _start_wandb(folder: Path, options: LoggerOptions, config: Mapping[str, Any]) -> ModuleType:
-    """Starts or goes on with the experiment's one W&B run."""
+def check_logger(options: LoggerOptions) -> None:
+    """
+    Raises:
+        UserError: W&B is asked for and its package or, for "online", its key is missing.
+    """
+    if not options.wandb:
+        return
     try:
-        import wandb  # only where asked for
+        import wandb  # noqa: F401  only where asked for
     except ImportError as error:
         raise UserError("logger.wandb: pip install wandb, or set it to false") from error
-    has_key = bool(os.environ.get("WANDB_API_KEY"))
-    if options.wandb_mode == "online" and not has_key:
+    if options.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
         raise UserError(
             'logger.wandb_mode: "online" needs WANDB_API_KEY in the environment; leave it out to run offline'
         )
+
+
+def _start_wandb(folder: Path, options: LoggerOptions, config: Mapping[str, Any]) -> ModuleType:
+    """Starts or goes on with the experiment's one W&B run."""
+    check_logger(options)
+    import wandb  # only where asked for
+
     path = folder / "wandb_id.txt"
     if not path.exists():
         with atomic_write(path) as file:
@@ -281,7 +292,7 @@ def _start_wandb(folder: Path, options: LoggerOptions, config: Mapping[str, Any]
         entity=options.wandb_entity,
         dir=str(folder),
         config=dict(config),
-        mode=options.wandb_mode or ("online" if has_key else "offline"),
+        mode=options.wandb_mode or ("online" if os.environ.get("WANDB_API_KEY") else "offline"),
         id=path.read_text(encoding="utf-8").strip(),
         resume="allow",
     )
