@@ -92,8 +92,10 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
     def _faults(self) -> Iterator[str]:
         """Frames that are not there."""
         for clip in self.clips:
-            there = self.lq.clips[clip.name]
-            yield from (f"{clip.name}: {name} is not in {self.lq.root}" for name in clip.frames if name not in there)
+            lq_frames = self.lq.clips[clip.name]
+            yield from (
+                f"{clip.name}: {name} is not in {self.lq.root}" for name in clip.frames if name not in lq_frames
+            )
             if self.gt is not None and clip.target not in self.gt.clips.get(clip.name, []):
                 yield f"{clip.name}: {clip.target}, the frame to be made, is not in {self.gt.root}"
 
@@ -132,13 +134,13 @@ def center_crop(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
     Half pixels are rounded as torchvision's CenterCrop rounds them, to the even one.
     """
-    for axis, wanted in enumerate(size, 1):
-        lacking = max(wanted - frames.shape[axis], 0)
+    for axis, length in enumerate(size, 1):
+        lacking = max(length - frames.shape[axis], 0)
         border = [(0, 0)] * frames.ndim
         border[axis] = (lacking // 2, lacking - lacking // 2)
         frames = np.pad(frames, border)
-        begin = round((frames.shape[axis] - wanted) / 2)
-        frames = frames.take(range(begin, begin + wanted), axis)
+        begin = round((frames.shape[axis] - length) / 2)
+        frames = frames.take(range(begin, begin + length), axis)
     return frames
 
 

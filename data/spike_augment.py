@@ -133,9 +133,9 @@ def thin(spikes: np.ndarray, kept: float, rng: np.random.Generator) -> None:
     """
     phase = rng.random(spikes.shape[1:], np.float32)
     number = np.cumsum(spikes, axis=0, dtype=np.uint16)
-    whole = np.floor(number * np.float32(kept) + phase)
-    before = np.concatenate([np.floor(phase)[None], whole[:-1]])
-    spikes &= whole > before
+    kept_count = np.floor(number * np.float32(kept) + phase)
+    before = np.concatenate([np.floor(phase)[None], kept_count[:-1]])
+    spikes &= kept_count > before
 
 
 def add_photon_noise(spikes: np.ndarray, share: float, rng: np.random.Generator) -> None:

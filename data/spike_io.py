@@ -58,9 +58,11 @@ def find_spikes(clip: Clip, folder: Path) -> ClipFiles:
         return ClipFiles(dict.fromkeys(clip.frames, folder), True, "")
     per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
     missing = [path for path in per_frame.values() if not path.is_file()]
-    whole = [file for place in (folder / "spike", folder) if place.is_dir() for file in list_folder(place, (".dat",))]
-    if len(missing) == len(per_frame) and len(whole) == 1:
-        return ClipFiles(dict.fromkeys(clip.frames, whole[0]), True, "")
+    clip_files = [
+        file for place in (folder / "spike", folder) if place.is_dir() for file in list_folder(place, (".dat",))
+    ]
+    if len(missing) == len(per_frame) and len(clip_files) == 1:
+        return ClipFiles(dict.fromkeys(clip.frames, clip_files[0]), True, "")
     if not missing:
         return ClipFiles(per_frame, False, "")
     more = f" (and {len(missing) - 1} more of this clip)" if len(missing) > 1 else ""
@@ -293,8 +295,10 @@ class SpikeFrames:
         if self.cache is not None and change is None:
             window = [file.window.begin, file.window.end, file.window.center]
             own = {"window": window, "size": self.sizes[clip], "clip": clip, "reversed": time_reversed}
-            whole = Box(0, 0, *self.sizes[clip])
-            return self.cache.read(file.path, own, box, lambda: self._decode(clip, file, whole, time_reversed, None))
+            full_frame = Box(0, 0, *self.sizes[clip])
+            return self.cache.read(
+                file.path, own, box, lambda: self._decode(clip, file, full_frame, time_reversed, None)
+            )
         return self._decode(clip, file, box, time_reversed, change)
 
     def _decode(

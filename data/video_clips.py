@@ -291,8 +291,8 @@ def _missing(name: str, frames: tuple[str, ...] | list[str], side: Frames, optio
     if name not in side.clips:
         yield f"{name}: not in {option} {side.root}"
         return
-    there = set(side.clips[name])
-    lacking = [frame for frame in frames if frame not in there]
+    present = set(side.clips[name])
+    lacking = [frame for frame in frames if frame not in present]
     if lacking:
         names = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
         yield f"{name}: {len(lacking)} frames not in {option} {side.root}: {names}"

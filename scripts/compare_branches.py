@@ -350,13 +350,13 @@ def settings_of(variants: Sequence[Variant], rows: Sequence[Row], rounds: int) -
     batch, size = section.dataloader_batch_size, section.gt_size
     memory_of = "tensors on the GPU" if torch.cuda.is_available() else "resident memory of the training process"
     differing = option_changes(options_to_dict(variants[1].opt), options_to_dict(variants[2].opt))
-    others = [change for change in differing if change.startswith(("train.", "val."))]
+    further = [change for change in differing if change.startswith(("train.", "val."))]
     return [
         f"Machine: {machine()}.",
         f"Training: {opt.train.total_iter} steps of {batch} x {section.num_frame} frames, crops of {size} x {size}, "
         f"seed {opt.train.manual_seed}, widths {opt.netG.embed_dims}; the same frames in the same order for all three.",
         f"Spikes: {'; '.join(f'{row.title}: {row.spikes}' for row in rows)}.",
-        *([f"Options that differ between concat and voxel: {'; '.join(others)}."] if others else []),
+        *([f"Options that differ between concat and voxel: {'; '.join(further)}."] if further else []),
         "PSNR and SSIM: means over all frames of the held-out clips (`main_test_vrt.py`).",
         f"Seconds: median of {rounds} steps, loading included, the three taking turns in one process. "
         f"Peak memory: {memory_of}.",

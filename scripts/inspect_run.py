@@ -175,9 +175,9 @@ def troubles(log: Log, folder: Path) -> Iterator[str]:
             yield f"  step {entry['step']}: gradient norm {entry['grad_norm']}; {ranks}"
         except (ValueError, KeyError, TypeError, RecursionError):
             yield f"  not readable, cut short by a crash? {line[:80]}"
-    others = list(dict.fromkeys(text for text in log.warnings if not re.search(r"Step \d+ skipped", text)))
-    yield f"warnings and errors: {len(others)}{', the last of them:' if others else ''}"
-    yield from (f"  {text}" for text in others[-SHOWN:])
+    warnings = list(dict.fromkeys(text for text in log.warnings if not re.search(r"Step \d+ skipped", text)))
+    yield f"warnings and errors: {len(warnings)}{', the last of them:' if warnings else ''}"
+    yield from (f"  {text}" for text in warnings[-SHOWN:])
 
 
 def checkpoints(folder: Path) -> Iterator[str]:

@@ -73,12 +73,12 @@ class Stress:
         """
         with self._start("warming_up", "train.total_iter=1") as ranks:
             ranks.wait(TIMEOUT)
-        whole = self._train("whole")
-        found = [f"concurrent{place}" for place in differing(whole, self._concurrent("concurrent"))]
+        undisturbed = self._train("whole")
+        found = [f"concurrent{place}" for place in differing(undisturbed, self._concurrent("concurrent"))]
         while self.kills < kills:
             self.trainings += 1
             name = f"killed{self.trainings}"
-            found += [f"{name}{place}" for place in differing(whole, self._disturbed(name, kills))]
+            found += [f"{name}{place}" for place in differing(undisturbed, self._disturbed(name, kills))]
             shutil.rmtree(self.folder / name)
         return found
 

@@ -31,11 +31,11 @@ def read_npz(path: Path | str, names: Collection[str] | None = None) -> dict[str
     with open_regular(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                there = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
-                missing = sorted(set(names or ()) - set(there))
+                stored = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+                missing = sorted(set(names or ()) - set(stored))
                 if missing:
                     raise ValueError(f"it has no {', '.join(missing)}")
-                return {name: _read_member(archive, name) for name in names or there}
+                return {name: _read_member(archive, name) for name in names or stored}
         except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise anything
             raise UserError(f"{path}: no readable .npz ({error}); write or copy it again") from error
 

@@ -363,8 +363,8 @@ def _portable(value: Any, name: str, memo: dict[tuple[Any, ...], Tensor]) -> Any
         if key not in memo:
             copy = value.detach().cpu()
             # A slice of something larger would drag all of it into the file.
-            whole = copy.untyped_storage().nbytes() == copy.numel() * copy.element_size()
-            memo[key] = copy if whole else copy.clone()
+            owns_memory = copy.untyped_storage().nbytes() == copy.numel() * copy.element_size()
+            memo[key] = copy if owns_memory else copy.clone()
         return memo[key]
     if isinstance(value, Mapping):
         for key_ in value:

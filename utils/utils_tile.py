@@ -110,7 +110,7 @@ class Tiling:
         windows = [part.end - part.begin for part in self.time(video[0])]
         frames = sum(length + self.mirrored((length, *video[1:]))[0] for length in windows)
         sides = [sum(part.end - part.begin for part in plan) for plan in self.space(video[1:])]
-        return math.prod(length / whole for length, whole in zip((frames, *sides), video, strict=True))
+        return math.prod(length / total for length, total in zip((frames, *sides), video, strict=True))
 
 
 def restore_tiled(
@@ -152,7 +152,7 @@ def restore_tiled(
 
 
 def stream(
-    window: Callable[[int, int], Tensor], frames: int, tiling: Tiling, wanted: Callable[[int], bool] = lambda _: True
+    window: Callable[[int, int], Tensor], frames: int, tiling: Tiling, is_needed: Callable[[int], bool] = lambda _: True
 ) -> Iterator[tuple[int, Tensor]]:
     """The frames of a restored clip, in order, as soon as they are complete.
 
@@ -161,33 +161,33 @@ def stream(
             that is the whole clip.
         frames: length of the clip.
         tiling: only its time axis counts here.
-        wanted: whether a frame is to be made; windows that hold no such frame are passed over.
+        is_needed: whether a frame has to be restored; windows without such a frame are skipped.
 
     Yields:
-        Index and (B,C,H,W) of every wanted frame.
+        Index and (B,C,H,W) of every needed frame.
 
     Raises:
         UserError: the network makes another number of frames than it is given, of a part of the clip.
     """
     plan = tiling.time(frames)
     if len(plan) == 1:
-        if any(map(wanted, range(frames))):
-            made = window(0, frames)
-            yield from ((index, frame) for index, frame in enumerate(made.unbind(1)) if wanted(index))
+        if any(map(is_needed, range(frames))):
+            restored = window(0, frames)
+            yield from ((index, frame) for index, frame in enumerate(restored.unbind(1)) if is_needed(index))
         return
     incomplete: dict[int, Tensor] = {}
     for number, segment in enumerate(plan):
         places = range(segment.place.start, segment.place.stop)
-        if any(map(wanted, places)):
-            made = window(segment.begin, segment.end)
-            if made.shape[1] != segment.end - segment.begin:
+        if any(map(is_needed, places)):
+            restored = window(segment.begin, segment.end)
+            if restored.shape[1] != segment.end - segment.begin:
                 raise UserError(
-                    f"the network made {made.shape[1]} frames of {segment.end - segment.begin}; such a network can't "
-                    "be tiled in time, use tile 0"
+                    f"the network made {restored.shape[1]} frames of {segment.end - segment.begin}; such a network "
+                    "can't be tiled in time, use tile 0"
                 )
             weights = segment.weights.expand(len(places)).tolist()
-            for index, weight, frame in zip(places, weights, made[:, segment.keep].unbind(1), strict=True):
-                if wanted(index):
+            for index, weight, frame in zip(places, weights, restored[:, segment.keep].unbind(1), strict=True):
+                if is_needed(index):
                     incomplete[index] = incomplete[index] + frame * weight if index in incomplete else frame * weight
         following = plan[number + 1].place.start if number + 1 < len(plan) else frames
         for index in sorted(incomplete):
@@ -228,14 +228,14 @@ def _restore_boxes(
     output: Tensor | None = None
     for chosen in _batches(boxes, tiling.batch):
         cuts = [_cut(lq, spike, *box) for box in chosen]
-        made = net(*(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*cuts, strict=True))).detach()
-        _check_result(made, len(cuts) * lq.shape[0], lq.shape[1], chosen[0], tiling.scale)
+        results = net(*(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*cuts, strict=True))).detach()
+        _check_result(results, len(cuts) * lq.shape[0], lq.shape[1], chosen[0], tiling.scale)
         if len(boxes) == 1:
-            return made.to(output_device, torch.float32)
+            return results.to(output_device, torch.float32)
         if output is None:
-            size = (lq.shape[0], *made.shape[1:3], *(length * tiling.scale for length in lq.shape[3:]))
+            size = (lq.shape[0], *results.shape[1:3], *(length * tiling.scale for length in lq.shape[3:]))
             output = torch.zeros(size, dtype=torch.float32, device=output_device)
-        for (row, column), result in zip(chosen, made.split(lq.shape[0]), strict=True):
+        for (row, column), result in zip(chosen, results.split(lq.shape[0]), strict=True):
             kept = result[..., row.keep, column.keep].to(output_device, torch.float32)
             weights = (row.weights[:, None] * column.weights).to(output_device)
             output[..., row.place, column.place].addcmul_(kept, weights)
@@ -276,18 +276,18 @@ def _cut(lq: Tensor, spike: Tensor | None, rows: Segment, columns: Segment) -> l
         if video is None:
             continue
         box = [
-            slice(part.begin * size // whole, part.end * size // whole)
-            for part, size, whole in ((rows, video.shape[3], lq.shape[3]), (columns, video.shape[4], lq.shape[4]))
+            slice(part.begin * size // length, part.end * size // length)
+            for part, size, length in ((rows, video.shape[3], lq.shape[3]), (columns, video.shape[4], lq.shape[4]))
         ]
         tiles.append(video[..., box[0], box[1]].contiguous())
     return tiles
 
 
-def _check_result(made: Tensor, batch: int, frames: int, box: tuple[Segment, Segment], scale: int) -> None:
+def _check_result(result: Tensor, batch: int, frames: int, box: tuple[Segment, Segment], scale: int) -> None:
     """The network's result must have the size of its tile."""
     rows, columns = (part.end - part.begin for part in box)
-    if made.ndim != 5 or (made.shape[0], *made.shape[3:]) != (batch, rows * scale, columns * scale):
+    if result.ndim != 5 or (result.shape[0], *result.shape[3:]) != (batch, rows * scale, columns * scale):
         raise UserError(
-            f"the network made {tuple(made.shape)} of a tile of {frames} frames, {rows} x {columns}, "
+            f"the network made {tuple(result.shape)} of a tile of {frames} frames, {rows} x {columns}, "
             f"but with scale {scale} it should be {rows * scale} x {columns * scale}; check the option scale"
         )

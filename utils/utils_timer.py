@@ -83,8 +83,8 @@ class Timer:
 
     def step_seconds(self) -> float:
         """Mean seconds of a whole step by the host's clock; not a number before the first step is over."""
-        whole = [step[WHOLE][0] for step in self._steps]
-        return sum(map(_length, whole)) / len(whole) if whole else float("nan")
+        spans = [step[WHOLE][0] for step in self._steps]
+        return sum(map(_length, spans)) / len(spans) if spans else float("nan")
 
     def samples_per_second(self, batch_size: int) -> float:
         """Throughput, for `batch_size` samples per step over all ranks."""

@@ -111,9 +111,9 @@ class DatasetInspection:
         path = self.arguments.get("meta_info_file")
         if path is None or not self.roots:
             return
-        whole = set.intersection(*(set(frames.clips) for frames in self.roots.values()))
+        in_all_roots = set.intersection(*(set(frames.clips) for frames in self.roots.values()))
         try:
-            counts = write_meta_info(Path(path).expanduser(), next(iter(self.roots.values())), whole)
+            counts = write_meta_info(Path(path).expanduser(), next(iter(self.roots.values())), in_all_roots)
             what = f"{path}: written anew, {len(counts)} clips, {sum(counts.values())} frames"
             yield Finding("meta info", what, "nothing to do", serious=False)
         except UserError as error:
@@ -140,12 +140,11 @@ class DatasetInspection:
         if path is None or "dataroot_lq" not in self.roots or self.arguments.get("val_partition"):
             return
         listed = {clip.name: len(clip) for clip in read_meta_info(path, self.arguments["filename_tmpl"])}
-        there = {clip: len(frames) for clip, frames in self.roots["dataroot_lq"].clips.items()}
-        fewer = [clip for clip in there if listed.get(clip, 0) < there[clip]]
-        if fewer:
-            what = (
-                f"{path} leaves out {sum(there[c] - listed.get(c, 0) for c in fewer)} frames of {', '.join(fewer[:5])}"
-            )
+        frame_counts = {clip: len(frames) for clip, frames in self.roots["dataroot_lq"].clips.items()}
+        incomplete = [clip for clip in frame_counts if listed.get(clip, 0) < frame_counts[clip]]
+        if incomplete:
+            count = sum(frame_counts[clip] - listed.get(clip, 0) for clip in incomplete)
+            what = f"{path} leaves out {count} frames of {', '.join(incomplete[:5])}"
             remedy = "--fix-meta lists all that is there, if it is not left out on purpose"
             yield Finding("meta info", f"datasets.{self.phase}: {what}", remedy, serious=False)
 

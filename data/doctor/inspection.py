@@ -66,8 +66,8 @@ def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str]
         sizes = Counter(headers[clip, name][:2] for name in names if (clip, name) not in faulty)
         if not sizes:
             continue
-        (usual, _), *others = sizes.most_common()
-        for size, count in others:
+        (usual, _), *unusual = sizes.most_common()
+        for size, count in unusual:
             odd = next(name for name in names if headers[clip, name][:2] == size and (clip, name) not in faulty)
             yield Finding(
                 "size",

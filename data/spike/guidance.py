@@ -86,7 +86,7 @@ class Guided:
         for number in range(self.bins):
             offset = (number - self.bins // 2) * len(window) / self.bins
             # Rounded away from 0: reversed time reverses the bins. Kept inside the stream: no bin is empty.
-            whole = int(math.copysign(math.floor(abs(offset) + 0.5), offset))
-            center = min(max(window.center + whole, 0), length - 1)
+            shift = int(math.copysign(math.floor(abs(offset) + 0.5), offset))
+            center = min(max(window.center + shift, 0), length - 1)
             rows.append(gaussian_weights(center, sigma, 0, length))
         return rows

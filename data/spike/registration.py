@@ -170,7 +170,7 @@ def measure_center(
         first, last = -min(reach, window.center), min(reach, len(stream) - 1 - window.center)
     height, width = min(MEASURED_SIDE, stream.spike_h), min(MEASURED_SIDE, stream.spike_w)
     top, left = (stream.spike_h - height) // 2, (stream.spike_w - width) // 2
-    wanted = _details(gray[top : top + height, left : left + width])
+    frame_details = _details(gray[top : top + height, left : left + width])
     moment = {"representation": "gaussian", "sigma": min(SIGMA, len(window) / SIGMAS_PER_EXPOSURE)}
     encoding = build_encoding(moment if sharp else {"representation": "count"}, 1.0)
 
@@ -180,7 +180,7 @@ def measure_center(
             moved = ExposureWindow(center, center + 1, center)
         else:
             moved = window.shifted(offset)
-        return correlation(_details(encoding.encode_crop(stream, moved, top, left, height, width)[0]), wanted)
+        return correlation(_details(encoding.encode_crop(stream, moved, top, left, height, width)[0]), frame_details)
 
     scores = {offset: likeness(offset) for offset in (*range(first, last + 1, COARSE_STEP), last, 0)}
     coarse = max(scores, key=lambda offset: scores[offset])
@@ -188,7 +188,7 @@ def measure_center(
         if offset not in scores:
             scores[offset] = likeness(offset)
     best = max(scores, key=lambda offset: (scores[offset], -abs(offset)))
-    return CenterEstimate(best, scores[best], scores[0], wanted.size)
+    return CenterEstimate(best, scores[best], scores[0], frame_details.size)
 
 
 def _details(picture: np.ndarray) -> np.ndarray:

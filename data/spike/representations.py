@@ -311,14 +311,14 @@ class Contrast:
     brightness_true = True
 
     def __init__(self, *, sigma: float = 6.0) -> None:
-        self.moment, self.whole = Gaussian(sigma=sigma), Count()
+        self.moment, self.exposure = Gaussian(sigma=sigma), Count()
 
     def support(self, window: ExposureWindow, length: int) -> tuple[int, int]:
         begin, end = self.moment.support(window, length)
         return min(begin, window.begin), max(end, window.end)
 
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
-        sharp, blurred = (part(spikes, window, threshold) for part in (self.moment, self.whole))
+        sharp, blurred = (part(spikes, window, threshold) for part in (self.moment, self.exposure))
         return np.concatenate([sharp, sharp - blurred])
 
 

@@ -58,8 +58,8 @@ def conditions(specs: Sequence[str], section: SpikeSection) -> list[Condition]:
             else:
                 perturb = {"kind": kind, "amount": value}
                 build_perturbation(perturb)
-                made = "as recorded" if value == 0 else "perturbed"
-                found.append(Condition(kind, value, False, made, {"spike_perturb": perturb} if value else {}))
+                origin = "as recorded" if value == 0 else "perturbed"
+                found.append(Condition(kind, value, False, origin, {"spike_perturb": perturb} if value else {}))
     return found
 
 
@@ -84,14 +84,14 @@ def _with_threshold(value: float, options: dict[str, Any]) -> list[Condition]:
         raise UserError(f"--sweep threshold={value:g}: a threshold above 0 is needed")
     factor = value / own
     changes: dict[str, Any] = {}
-    made = "as recorded"
+    origin = "as recorded"
     if factor >= 1 and factor == int(factor):
         if factor > 1:
-            changes, made = {"spike_perturb": {"kind": THRESHOLD, "amount": factor}}, f"one spike in {factor:g}"
+            changes, origin = {"spike_perturb": {"kind": THRESHOLD, "amount": factor}}, f"one spike in {factor:g}"
     else:
-        changes, made = {"dataroot_spike": str(simulated_anew(Path(options["dataroot_spike"]), value))}, "simulated"
+        changes, origin = {"dataroot_spike": str(simulated_anew(Path(options["dataroot_spike"]), value))}, "simulated"
     told = {**changes, "spike_threshold": value} if changes else {}
-    return [Condition(THRESHOLD, value, False, made, changes), Condition(THRESHOLD, value, True, made, told)]
+    return [Condition(THRESHOLD, value, False, origin, changes), Condition(THRESHOLD, value, True, origin, told)]
 
 
 def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
@@ -119,7 +119,7 @@ def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
     target = root.with_name(f"{root.name}_{THRESHOLD}_{threshold:g}")
     repeated = {name: parameters[name] for name in REPEATED}
     DemoSet(**repeated, size=tuple(parameters["size"]), threshold=threshold).write(target)
-    before, after = (sorted((made / PICTURES).rglob("*.png")) for made in (root, target))
+    before, after = (sorted((folder / PICTURES).rglob("*.png")) for folder in (root, target))
     same = [path.relative_to(root) for path in before] == [path.relative_to(target) for path in after]
     if not same or not filecmp.cmp(before[-1], after[-1], shallow=False):
         raise UserError(

@@ -146,10 +146,10 @@ def _counts(frames: int, overlap: int, window: int) -> list[tuple[int, float]]:
     """Frames of a tile, and how often each frame is computed."""
     longest = min(frames, MOST_FRAMES)
     counts = list(range(-(-max(window, overlap + 2) // window) * window, longest, window))
-    whole = [(frames, whole_windows(frames, window) / frames)] if longest == frames else []
-    plans = [plan_time(frames, count, overlap, window=window) for count in [*counts, *([] if whole else [longest])]]
+    untiled = [(frames, whole_windows(frames, window) / frames)] if longest == frames else []
+    plans = [plan_time(frames, count, overlap, window=window) for count in [*counts, *([] if untiled else [longest])]]
     sizes = [(plan[0].end, len(plan)) for plan in plans]
-    return _distinct([*((size, whole_windows(size, window) * number / frames) for size, number in sizes), *whole])
+    return _distinct([*((size, whole_windows(size, window) * number / frames) for size, number in sizes), *untiled])
 
 
 def _sides(length: int, overlap: int, unit: int) -> list[tuple[int, float]]:

@@ -115,14 +115,14 @@ def restore_clip(
         return reader.window(begin, end)
 
     if clip.target is None:
-        made = restorer.frames(window, reader.length, missing.__contains__)
+        pictures = restorer.frames(window, reader.length, missing.__contains__)
     else:
-        made = _middle(restorer.frames(window, reader.length, interpolates=True), shown[0]) if missing else iter(())
+        pictures = _middle(restorer.frames(window, reader.length, interpolates=True), shown[0]) if missing else iter(())
     for place, (number, name) in enumerate(zip(shown, names, strict=True)):
         file = files[number]
         if file is None:
-            made_number, picture = next(made)
-            assert made_number == number
+            restored_number, picture = next(pictures)
+            assert restored_number == number
             try:
                 restored = tensor2uint(picture)
             except UserError as error:
@@ -132,9 +132,9 @@ def restore_clip(
         yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored)
 
 
-def _middle(made: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tuple[int, Tensor]]:
+def _middle(restored: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tuple[int, Tensor]]:
     """The middle one of the frames that a network makes of a clip (the first of two), under another number."""
-    frames = [picture for _, picture in made]
+    frames = [picture for _, picture in restored]
     yield number, frames[(len(frames) - 1) // 2]
 
 

@@ -129,15 +129,15 @@ class Restorer:
         self._cost: TileCost | None = None
 
     def frames(
-        self, read: Read, frames: int, wanted: Callable[[int], bool] = lambda _: True, interpolates: bool = False
+        self, read: Read, frames: int, is_needed: Callable[[int], bool] = lambda _: True, interpolates: bool = False
     ) -> Iterator[tuple[int, Tensor]]:
-        """Index and picture (C,H*scale,W*scale) of the wanted frames, in order, float32 on the CPU.
+        """Yields index and picture (C,H*scale,W*scale) of the needed frames, in order, float32 on the CPU.
 
         Args:
-            read: gives the clip's frames; asked for one window after the other.
+            read: reads frames [begin, end) of the clip; called for one window after the other.
             frames: length of the clip.
-            wanted: whether a frame is to be made.
-            interpolates: the network may make another number of frames than it is given.
+            is_needed: whether a frame has to be restored.
+            interpolates: the network may return another number of frames than it gets.
 
         Raises:
             UserError: the clip can't be restored as asked, or not within the memory that is there.
@@ -150,16 +150,16 @@ class Restorer:
             origin = max(0, start - self.tiling.overlap[0])
 
             def window(begin: int, end: int, origin: int = origin) -> Tensor:
-                made = self._window(*self._read(read, origin + begin, origin + end, frames))
-                if made.shape[1] != end - begin and not interpolates:
+                restored = self._window(*self._read(read, origin + begin, origin + end, frames))
+                if restored.shape[1] != end - begin and not interpolates:
                     raise UserError(
-                        f"the network made {made.shape[1]} frames of {end - begin}; frame interpolation "
+                        f"the network made {restored.shape[1]} frames of {end - begin}; frame interpolation "
                         "(netG.pa_frames = 0) is tested with a dataset_type for it, VFI_DAVIS or VFI_UCF101"
                     )
-                return made
+                return restored
 
             def needed(index: int, origin: int = origin, start: int = start) -> bool:
-                return start <= origin + index < frames and wanted(origin + index)
+                return start <= origin + index < frames and is_needed(origin + index)
 
             try:
                 for index, frame in stream(window, padded - origin, self.tiling, needed):
@@ -222,10 +222,10 @@ class Restorer:
         network = self._graphs if graphs and self._graphs is not None else self.network
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             tiles = tuple(tile.to(self.device) for tile in tiles)
-            made = network(*tiles)
+            restored = network(*tiles)
             if self.testing.flip_seq:
-                made = (made.float() + network(*(tile.flip(1) for tile in tiles)).float().flip(1)) / 2
-        return made
+                restored = (restored.float() + network(*(tile.flip(1) for tile in tiles)).float().flip(1)) / 2
+        return restored
 
     def _tiling(self, tile: tuple[int, int, int]) -> Tiling:
         testing = self.testing

@@ -122,8 +122,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         clip = NoiseClip(blurred, sharp, scored)
         evaluate(used, clip, testing, device, input_scores=True, scorer=Scorer(), baselines=without_training)
 
-    whole = {"restoration": lambda: run(network, False), "scores": lambda: run(Untouched(), True)}
-    milliseconds = {name: ms / arguments.frames for name, ms in medians(whole, arguments.rounds).items()}
+    workloads = {"restoration": lambda: run(network, False), "scores": lambda: run(Untouched(), True)}
+    milliseconds = {name: ms / arguments.frames for name, ms in medians(workloads, arguments.rounds).items()}
     first, second = ((sharp[k].permute(1, 2, 0).numpy() * 255).astype(np.uint8) for k in (0, 1))
     result = FrameResult("noise", "0", 0, 1, first, first, second, None)
     metrics: list[Callable[[np.ndarray, np.ndarray], Any]] = [psnr, ssim, psnr_y, ssim_y, optical_flow]

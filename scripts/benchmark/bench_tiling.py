@@ -102,10 +102,10 @@ def bench(options: Path, checkpoint: Path | None) -> None:
     print("| axis | tiles begin | size | overlap | average | cut | halo and ramp | ramp |")
     print("|---|---|---|---|---|---|---|---|")
     with torch.inference_mode():
-        whole = {axis: network(part) for axis, part in parts.items()}
+        untiled = {axis: network(part) for axis, part in parts.items()}
         for cut in CUTS:
             tiles = [network(parts[cut.axis].narrow(cut.axis, begin, cut.size)) for begin in cut.begins]
-            values = [psnr(joined(tiles, cut, blend), whole[cut.axis]) for blend in cut.blends().values()]
+            values = [psnr(joined(tiles, cut, blend), untiled[cut.axis]) for blend in cut.blends().values()]
             axis = "columns" if cut.axis == COLUMNS else "frames"
             row = [axis, cut.rule, str(cut.size), str(cut.overlap()), *(f"{value:.1f}" for value in values)]
             print(f"| {' | '.join(row)} |", flush=True)

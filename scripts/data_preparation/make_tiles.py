@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for folder in arguments.folders:
             frames = FolderFrames(folder, "FOLDER")
             target = folder.with_name(f"{folder.name}_tiles")
-            made = tile_frames(frames, target, arguments.workers, arguments.force)
-            print(f"{target}: {made} frames made, {sum(map(len, frames.clips.values())) - made} were there")
+            written = tile_frames(frames, target, arguments.workers, arguments.force)
+            print(f"{target}: {written} frames made, {sum(map(len, frames.clips.values())) - written} were there")
 
     return run_command(make)
 

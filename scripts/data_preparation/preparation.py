@@ -38,14 +38,14 @@ class Split:
         targets: folder to be made, by side: "gt", "lq", ...
         raw: raw folder of every clip's frames, by side.
         meta_info: file to write.
-        whole: number of clips and frames of the complete data set, for a notice; None: not known.
+        complete: number of clips and frames of the complete data set, for a notice; None: not known.
     """
 
     name: str
     targets: dict[str, Path]
     raw: dict[str, dict[str, Path]]
     meta_info: Path
-    whole: tuple[int, int] | None = None
+    complete: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=4, help="processes that encode tiles")
 
 
-def manner(arguments: argparse.Namespace, wanted: Sequence[str] = ()) -> Manner:
+def manner(arguments: argparse.Namespace, roots: Sequence[str] = ()) -> Manner:
     """What the flags say; data roots of an option file (`wanted`) that end with .lmdb or _tiles ask for those."""
     return Manner(
         arguments.copy,
-        arguments.generate_lmdb or any(root.endswith(LMDB) for root in wanted),
-        arguments.tiles or any(root.endswith(TILES) for root in wanted),
+        arguments.generate_lmdb or any(root.endswith(LMDB) for root in roots),
+        arguments.tiles or any(root.endswith(TILES) for root in roots),
         arguments.force,
         arguments.workers,
     )
@@ -154,8 +154,8 @@ def prepare_splits(splits: Sequence[Split], how: Manner) -> None:
             derive(f"dataroot_{side}", target, sorted(split.raw[side]), how)
         total = sum(counts.values())
         print(f"{split.name}: {len(counts)} clips, {total} frames")
-        if split.whole is not None and split.whole != (len(counts), total):
-            print(f"Note: the complete {split.name} set has {split.whole[0]} clips, {split.whole[1]} frames.")
+        if split.complete is not None and split.complete != (len(counts), total):
+            print(f"Note: the complete {split.name} set has {split.complete[0]} clips, {split.complete[1]} frames.")
 
 
 def derive(option: str, target: Path, clips: Sequence[str], how: Manner) -> None:
@@ -250,10 +250,10 @@ def _check_room(splits: Sequence[Split], how: Manner) -> None:
     for split in splits:
         for side, target in split.targets.items():
             files = [folder / name for folder in split.raw[side].values() for name in pictures(folder)]
-            for made, factor in _made(target, how, jpeg=bool(files) and files[0].suffix.lower() != ".png"):
-                if made.exists() and not how.force:
+            for product, factor in _made(target, how, jpeg=bool(files) and files[0].suffix.lower() != ".png"):
+                if product.exists() and not how.force:
                     continue  # partly there at least; what is still missing is not known cheaply
-                place = next(parent for parent in (made, *made.absolute().parents) if parent.exists())
+                place = next(parent for parent in (product, *product.absolute().parents) if parent.exists())
                 disk, size = place.stat().st_dev, factor * sum(file.stat().st_size for file in files)
                 needed[disk] = place, needed.get(disk, (place, 0.0))[1] + size
     for place, size in needed.values():
@@ -282,7 +282,7 @@ class Layout:
         raw: where the raw data usually are.
         clips: from the raw folder and a split to the raw folder of every clip's frames, by side.
         unpack: what the raw folder has to hold, for messages.
-        whole: clips and frames of the complete splits.
+        complete: clips and frames of the complete splits.
     """
 
     name: str
@@ -290,7 +290,7 @@ class Layout:
     raw: Sequence[str]
     clips: Callable[[Path, str], dict[str, dict[str, Path]]]
     unpack: str
-    whole: dict[str, tuple[int, int]]
+    complete: dict[str, tuple[int, int]]
 
 
 def run_layout(layout: Layout, doc: str, argv: Sequence[str] | None) -> int:
@@ -323,7 +323,7 @@ def _prepare_layout(layout: Layout, arguments: argparse.Namespace) -> None:
         if present:
             clips = {side: raw[side] for side in present}
             meta_info = meta_info_of(chosen[name], name, present["gt"])
-            splits.append(Split(name, present, clips, meta_info, layout.whole.get(name)))
+            splits.append(Split(name, present, clips, meta_info, layout.complete.get(name)))
     roots = [str(value) for section in chosen.values() for key, value in section.items() if key.startswith("dataroot_")]
     prepare_splits(splits, manner(arguments, roots))
 

@@ -36,12 +36,12 @@ COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a folder is missing or incomplete."""
-    arguments, others = prepare_parser(__doc__ or "").parse_known_args(argv)
+    arguments, flags = prepare_parser(__doc__ or "").parse_known_args(argv)
     found: list[int] = []
 
     def prepare() -> None:
         preparation = preparation_of(sections(arguments.opt)["train"].get("dataroot_gt") or "") or GOPRO
-        found.append(COMMANDS[preparation.command](["--opt", str(arguments.opt), *others]))
+        found.append(COMMANDS[preparation.command](["--opt", str(arguments.opt), *flags]))
 
     return run_command(prepare) or found[0]
 

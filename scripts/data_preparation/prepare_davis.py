@@ -27,8 +27,8 @@ def raw_clips(raw: Path, split: str) -> dict[str, dict[str, Path]]:
     frames = raw / "JPEGImages/480p"
     if not any(path.is_file() for path in lists):
         return {"gt": clip_folders(frames) if split == "train" else {}}
-    there = clip_folders(frames)
-    if split == "test" and not there.keys() & set(listed):
+    folders = clip_folders(frames)
+    if split == "test" and not folders.keys() & set(listed):
         return {"gt": {}}  # test-dev is another download
     return {"gt": {clip: frames / check_relative(clip, raw) for clip in listed}}
 
@@ -39,7 +39,7 @@ LAYOUT = Layout(
     raw=["trainsets/DAVIS"],
     clips=raw_clips,
     unpack="Unpack DAVIS-2017-trainval-480p.zip (for testing also test-dev) so that JPEGImages/480p is there.",
-    whole={"train": (90, 6208)},
+    complete={"train": (90, 6208)},
 )
 
 

@@ -39,7 +39,7 @@ LAYOUT = Layout(
     raw=["trainsets/DeepVideoDeblurring_Dataset/quantitative_datasets", "trainsets/DVD/quantitative_datasets"],
     clips=raw_clips,
     unpack="Unpack DeepVideoDeblurring_Dataset.zip so that <raw_root>/IMG_0001/{GT,input}/00000.jpg exist.",
-    whole={"train": (61, 5708), "test": (10, 1000)},
+    complete={"train": (61, 5708), "test": (10, 1000)},
 )
 
 

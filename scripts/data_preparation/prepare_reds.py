@@ -54,7 +54,7 @@ LAYOUT = Layout(
     raw=["trainsets/REDS"],
     clips=raw_clips,
     unpack="Unpack train_sharp.zip, train_blur.zip, train_sharp_bicubic.zip and those of val there.",
-    whole={"train": (266, 26600), "test": (4, 400)},
+    complete={"train": (266, 26600), "test": (4, 400)},
 )
 
 

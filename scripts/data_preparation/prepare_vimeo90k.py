@@ -41,7 +41,7 @@ LAYOUT = Layout(
     raw=["trainsets/vimeo90k"],
     clips=raw_clips,
     unpack="Unpack vimeo_septuplet.zip (and the low-resolution frames) there, with sep_trainlist.txt.",
-    whole={"train": (64612, 452284), "test": (7824, 54768)},
+    complete={"train": (64612, 452284), "test": (7824, 54768)},
 )
 
 

@@ -263,8 +263,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Fills in defaults; raises UserError for numbers out of range and for options that would have no effect."""
-    defaults, others = (VIDEO_DEFAULTS, DEMO_DEFAULTS) if args.video else (DEMO_DEFAULTS, VIDEO_DEFAULTS)
-    for name in others:
+    defaults, foreign = (VIDEO_DEFAULTS, DEMO_DEFAULTS) if args.video else (DEMO_DEFAULTS, VIDEO_DEFAULTS)
+    for name in foreign:
         if getattr(args, name) is not None and not (args.video and name == "test_clips"):
             raise UserError(f"--{name} has no effect {'with' if args.video else 'without'} --video: leave it out")
     for name, value in defaults.items():

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     seen: dict[str, Any] = {"spike_ratio": args.spike_ratio, "light": args.light}
     if args.exposure is None:
         written = write_frames(args.out, spike_frames(bar, make_sensor, **seen))
-        made = ""
+        what_else = ""
     else:
         shutter = Shutter(args.exposure, args.gap)
         if count < shutter.period:
@@ -99,10 +99,10 @@ def run(args: argparse.Namespace) -> None:
         folder = args.pictures or args.out.parent
         pictures = write_exposed(expose(bar, shutter, make_sensor=make_sensor, **seen), shutter, args.out, folder)
         written = pictures * shutter.period
-        made = f"; {pictures} pictures in {folder / 'blur'} and {folder / 'sharp'}"
+        what_else = f"; {pictures} pictures in {folder / 'blur'} and {folder / 'sharp'}"
     if not args.no_config:
         write_config(args.out.parent / "config.yaml", *sizes[0], model.spike_threshold)
-    print(f"{args.out}: {written} spike frames, spike_threshold {model.spike_threshold:g}{made}")
+    print(f"{args.out}: {written} spike frames, spike_threshold {model.spike_threshold:g}{what_else}")
 
 
 def check(args: argparse.Namespace) -> None:

@@ -61,7 +61,7 @@ def chart(
         y = SIZE[0] - bottom - (points[:, 1] - y_range[0]) / (y_range[1] - y_range[0]) * (SIZE[0] - top - bottom)
         return np.stack([x, y], axis=1)
 
-    for value in _ticks(*x_range, whole=True):
+    for value in _ticks(*x_range, integers=True):
         column = round(place(np.array([[value, y_range[0]]]))[0, 0])
         cv2.line(picture, (column, top), (column, SIZE[0] - bottom), GRID, 1)
         _write(picture, f"{value:,.0f}", (column, SIZE[0] - bottom + 16), centred=True)
@@ -97,10 +97,10 @@ def _widened(low: float, high: float, share: float) -> tuple[float, float]:
     return low - space, high + space
 
 
-def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
+def _ticks(low: float, high: float, integers: bool = False) -> list[float]:
     """Four to ten round numbers within a range."""
     step = _round_step(high - low, 8)
-    step = max(1.0, round(step)) if whole else step
+    step = max(1.0, round(step)) if integers else step
     first = math.ceil(low / step)
     return [k * step for k in range(first, math.floor(high / step) + 1)]
 
@@ -191,8 +191,8 @@ def _line(name: str, values: Sequence[float | None], low: float, high: float) ->
         else:
             pieces[-1].append(f"{_x(index, len(values)):.1f},{_y(value, low, high):.1f}")
     parts = [f'<polyline class="s-{name}" points="{" ".join(piece)}"/>' for piece in pieces if len(piece) > 1]
-    few = len(values) <= MARKER_LIMIT
-    marked = [point.split(",") for piece in pieces if few or len(piece) == 1 for point in piece]
+    with_markers = len(values) <= MARKER_LIMIT
+    marked = [point.split(",") for piece in pieces if with_markers or len(piece) == 1 for point in piece]
     return parts + [f'<circle class="s-{name}" cx="{x}" cy="{y}" r="2.5"/>' for x, y in marked]
 
 

@@ -67,14 +67,14 @@ class Gallery:
     @classmethod
     def merged(cls, parts: Sequence["Gallery"], order: Sequence[str]) -> "Gallery":
         """The pictures of tests of different clips as those of one test of the clips in `order`."""
-        whole = cls()
+        gallery = cls()
         for name in ("shown", "worst", "best"):
             found = {clip: value for part in parts for clip, value in getattr(part, name).items()}
-            setattr(whole, name, {clip: found[clip] for clip in order if clip in found})
-        left_out = {clip for part in parts for clip in part.left_out} | set(list(whole.shown)[CLIPS_SHOWN:])
-        whole.left_out = [clip for clip in order if clip in left_out]
-        whole.shown = dict(list(whole.shown.items())[:CLIPS_SHOWN])
-        return whole
+            setattr(gallery, name, {clip: found[clip] for clip in order if clip in found})
+        left_out = {clip for part in parts for clip in part.left_out} | set(list(gallery.shown)[CLIPS_SHOWN:])
+        gallery.left_out = [clip for clip in order if clip in left_out]
+        gallery.shown = dict(list(gallery.shown.items())[:CLIPS_SHOWN])
+        return gallery
 
     def show(self, clip: str, frame: str, pictures: Mapping[str, np.ndarray], instants: np.ndarray | None) -> None:
         """Takes the frame that stands for a clip.

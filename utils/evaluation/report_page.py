@@ -139,7 +139,7 @@ def _headline(scores: Scores) -> str:
 
 def _method_tables(scores: Scores) -> str:
     """What was scored, under both means."""
-    there = [m for m in METRICS if any(key_of(method, m) in scores.metrics() for method in scores.methods())]
+    scored = [m for m in METRICS if any(key_of(method, m) in scores.metrics() for method in scores.methods())]
     tables = []
     for kind, means, english, chinese in (
         (
@@ -157,9 +157,9 @@ def _method_tables(scores: Scores) -> str:
     ):
         rows = []
         for method in scores.methods():
-            cells = "".join(_cell(means, kind, key_of(method, metric), metric) for metric in there)
+            cells = "".join(_cell(means, kind, key_of(method, metric), metric) for metric in scored)
             rows.append(f"<tr{'' if method else ' class=network'}>{_said('th', METHODS[method])}{cells}</tr>")
-        head = "".join(f"<th>{METRICS[metric]}</th>" for metric in there)
+        head = "".join(f"<th>{METRICS[metric]}</th>" for metric in scored)
         first = _said("th", kind.replace("_", " "))
         tables.append(
             f'{_said("p", english, chinese, "class=note")}<div class="scroll"><table><thead><tr>{first}{head}</tr>'
@@ -170,8 +170,8 @@ def _method_tables(scores: Scores) -> str:
 
 def _clip_table(scores: Scores) -> str:
     """The clips, a line each, and both means: metric by metric, what was scored side by side."""
-    wanted = [("psnr", ("input", "sdm", "")), ("ssim", ("input", "sdm", "")), ("lpips", ("",)), ("tof", ("",))]
-    groups = [(metric, [m for m in methods if key_of(m, metric) in scores.metrics()]) for metric, methods in wanted]
+    columns = [("psnr", ("input", "sdm", "")), ("ssim", ("input", "sdm", "")), ("lpips", ("",)), ("tof", ("",))]
+    groups = [(metric, [m for m in methods if key_of(m, metric) in scores.metrics()]) for metric, methods in columns]
     groups = [(metric, methods) for metric, methods in groups if methods]
     tops, heads = ["<th></th><th></th>"], [_said("th", "clip"), _said("th", "frames")]
     for metric, methods in groups:

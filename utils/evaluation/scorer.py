@@ -94,11 +94,11 @@ class Scorer:
             Exception: what scoring an earlier frame raised.
         """
         self._warn_of_small(sharp)
-        made = self._run(lambda: {**pictures, **(more() if more else {})})
+        all_pictures = self._run(lambda: {**pictures, **(more() if more else {})})
         before = self._before if self._before is not None and self._before[0] == clip else None
-        self._before = (clip, sharp, made)
-        scored = self._run(lambda: self._score(sharp, made.result(), before))
-        self._waiting.append((clip, frame, sharp, made, scored))
+        self._before = (clip, sharp, all_pictures)
+        scored = self._run(lambda: self._score(sharp, all_pictures.result(), before))
+        self._waiting.append((clip, frame, sharp, all_pictures, scored))
         while self._waiting and (len(self._waiting) > self._limit or self._waiting[0][-1].done()):
             self._finish_first()
 
@@ -139,11 +139,11 @@ class Scorer:
         return done
 
     def _finish_first(self) -> None:
-        clip, frame, sharp, made, scored = self._waiting.popleft()
+        clip, frame, sharp, pictures, scored = self._waiting.popleft()
         row = scored.result()
         self.scores.add(clip, frame, row)
         if self._on_scored is not None:
-            self._on_scored(clip, frame, sharp, made.result(), row)
+            self._on_scored(clip, frame, sharp, pictures.result(), row)
 
     def _score(
         self, sharp: np.ndarray, pictures: Pictures, before: "tuple[str, np.ndarray, Future[Pictures]] | None"

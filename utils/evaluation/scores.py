@@ -64,8 +64,8 @@ class Scores:
 
     def methods(self) -> list[str]:
         """Names of what was scored, in the order of `METHODS`."""
-        there = set(self.metrics())
-        return [method for method in METHODS if any(key_of(method, metric) in there for metric in METRICS)]
+        scored = set(self.metrics())
+        return [method for method in METHODS if any(key_of(method, metric) in scored for metric in METRICS)]
 
     def clips(self) -> dict[str, dict[str, float]]:
         """Mean over the frames of every clip, clips in their order of arrival."""
@@ -106,12 +106,12 @@ class Scores:
         methods = self.methods()
         if len(methods) < 2:
             return ""
-        there = [metric for metric in METRICS if any(key_of(method, metric) in self.metrics() for method in methods)]
+        scored = [metric for metric in METRICS if any(key_of(method, metric) in self.metrics() for method in methods)]
         parts = []
         for title, means in self._means().items():
-            lines = [[title, *(METRICS[metric] for metric in there)]]
+            lines = [[title, *(METRICS[metric] for metric in scored)]]
             for method in methods:
-                cells = [format_value(metric, means.get(key_of(method, metric))) for metric in there]
+                cells = [format_value(metric, means.get(key_of(method, metric))) for metric in scored]
                 lines.append([METHODS[method], *cells])
             parts.append(_aligned(lines))
         return "\n\n".join(parts)

@@ -21,14 +21,14 @@ class Condition:
     Attributes:
         kind, value: what is swept, and its value.
         told: the network's input is scaled by the swept threshold.
-        made: how the spikes come about, in words.
+        origin: how the spikes come about, in words.
         changes: keys of `datasets.test` and their values; empty for the spikes as recorded.
     """
 
     kind: str
     value: float
     told: bool
-    made: str
+    origin: str
     changes: dict[str, Any]
 
 
@@ -40,14 +40,14 @@ class SweepRow:
         kind: what was swept: "threshold", "shift", "drop" or "noise".
         value: of it.
         told: the network's input was scaled by the swept threshold (`spike_threshold`), not by the set's own.
-        made: how the spikes came about, in words.
+        origin: how the spikes came about, in words.
         means: over all frames, as in metrics.json.
     """
 
     kind: str
     value: float
     told: bool
-    made: str
+    origin: str
     means: Mapping[str, float]
 
 
@@ -68,12 +68,12 @@ class Sweep:
     def lines(self, kind: str) -> list[str]:
         """Names of what has a PSNR for every value of a kind: "network", "told", "sdm"."""
         rows = self.of(kind)
-        there = {
+        available = {
             "network": True,
             "told": any(row.told for row in rows),
             "sdm": all("sdm_psnr" in r.means for r in rows),
         }
-        return [name for name, is_there in there.items() if is_there]
+        return [name for name, is_available in available.items() if is_available]
 
     def line(self, kind: str, name: str) -> list[float]:
         """PSNR at each value of a kind, of one of `lines`."""
@@ -97,7 +97,7 @@ class Sweep:
 
     def write(self, folder: Path) -> None:
         """Writes `sweep.csv` and `sweep.json`, a row per condition, into `folder`."""
-        rows = [{"kind": r.kind, "value": r.value, "told": r.told, "made": r.made, **r.means} for r in self.rows]
+        rows = [{"kind": r.kind, "value": r.value, "told": r.told, "made": r.origin, **r.means} for r in self.rows]
         with atomic_write(folder / "sweep.csv") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
@@ -118,8 +118,8 @@ def run_sweep(
     rows = []
     for condition in conditions:
         told = " (told)" if condition.told else ""
-        logger.info("sweep: %s %g%s, spikes %s", condition.kind, condition.value, told, condition.made)
+        logger.info("sweep: %s %g%s, spikes %s", condition.kind, condition.value, told, condition.origin)
         scores = test(condition.changes) if condition.changes else recorded
         means = scores.mean_over_frames()
-        rows.append(SweepRow(condition.kind, condition.value, condition.told, condition.made, means))
+        rows.append(SweepRow(condition.kind, condition.value, condition.told, condition.origin, means))
     return Sweep(rows) if rows else None

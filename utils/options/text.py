@@ -128,8 +128,8 @@ def read_document(path: Path) -> Document:
     """
     if not path.exists():
         near = sorted(p.name for p in path.parent.glob("*") if p.suffix in {".json", ".yml", ".yaml"})
-        there = f"; {path.parent} has {', '.join(near)}" if near else ""
-        raise OptionError(path, [f"there is no such file{there}"])
+        hint = f"; {path.parent} has {', '.join(near)}" if near else ""
+        raise OptionError(path, [f"there is no such file{hint}"])
     try:
         text = read_text(path)
     except UserError as error:

@@ -72,15 +72,15 @@ def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
             "choose another folder with --root"
         )
     try:
-        made = read_json(manifest)
-        before, clips = dict(made["parameters"]), dict(made["clips"])
+        recorded = read_json(manifest)
+        before, clips = dict(recorded["parameters"]), dict(recorded["clips"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{manifest} cannot be read ({error}): make the data set again with --force") from None
-    wanted = json.loads(json.dumps(parameters))
+    requested = json.loads(json.dumps(parameters))
     differing = [
-        f"{key} {before.get(key)} -> {wanted.get(key)}"
-        for key in sorted({*before, *wanted})
-        if before.get(key) != wanted.get(key)
+        f"{key} {before.get(key)} -> {requested.get(key)}"
+        for key in sorted({*before, *requested})
+        if before.get(key) != requested.get(key)
     ]
     if differing:
         raise UserError(
@@ -128,11 +128,11 @@ def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, paramet
     root.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
     try:
-        made = workshop / "made"
-        _write_all(made, clips, exposure, parameters)
+        unfinished = workshop / "made"
+        _write_all(unfinished, clips, exposure, parameters)
         if root.exists():
             os.rename(root, workshop / "replaced")
-        os.rename(made, root)
+        os.rename(unfinished, root)
     finally:
         shutil.rmtree(workshop)
 

@@ -84,8 +84,8 @@ class Backend(Executor):
             return fused(x, *self.align_clip(alignment, x, flows))
 
         if flows is None:
-            nothing = torch.zeros_like(x)
-            return fused(x, nothing, nothing)
+            zeros = torch.zeros_like(x)
+            return fused(x, zeros, zeros)
         if torch.is_grad_enabled() or not self.chunked:
             return recomputing(align_all, recompute)(x, flows)
         out = torch.empty_like(x)

@@ -106,14 +106,14 @@ def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Ten
     """What `DeformableAlignment.forward` computes, frame by frame."""
     frames = x.permute(0, 1, 4, 2, 3)
     count, reach = x.shape[1], alignment.reach
-    nothing = torch.zeros_like(frames[:, 0])
+    zeros = torch.zeros_like(frames[:, 0])
     results = []
     for direction, step in enumerate((1, -1)):
-        aligned = [nothing] * count
+        aligned = [zeros] * count
         for t in range(count - 1) if step > 0 else range(1, count):
             here = [flows[direction, :, t if step > 0 else t - 1, k] for k in range(reach)]
             places = [t + step * (k + 1) for k in range(reach)]
-            neighbours = [frames[:, p] if 0 <= p < count else nothing for p in places]
+            neighbours = [frames[:, p] if 0 <= p < count else zeros for p in places]
             aligned[t] = _align_frame(alignment, frames[:, t], neighbours, here)
         results.append(torch.stack(aligned, 1).permute(0, 1, 3, 4, 2))
     return results[0], results[1]

@@ -63,8 +63,8 @@ def _shift_masks(window: Size3) -> Tensor:
         wrapped = (torch.arange(length) >= length - length // 2).view(shape).expand(window).reshape(-1)
         crossings.append(wrapped[:, None] != wrapped[None, :])
     kinds = [[crossing for bit, crossing in zip((4, 2, 1), crossings, strict=True) if kind & bit] for kind in range(8)]
-    nothing = torch.zeros_like(crossings[0])
-    return torch.stack([torch.stack([nothing, *kind]).any(0) for kind in kinds])
+    unmasked = torch.zeros_like(crossings[0])
+    return torch.stack([torch.stack([unmasked, *kind]).any(0) for kind in kinds])
 
 
 class WindowCodes(nn.Module):

@@ -29,14 +29,14 @@ def test_perturbed_spikes() -> None:
     assert changes("drop=0,0.5") == [(0, False, {}), (0.5, False, {"spike_perturb": {"kind": "drop", "amount": 0.5}})]
     assert changes("shift=-8")[0][2] == {"spike_perturb": {"kind": "shift", "amount": -8}}
     found = conditions(["noise=0.01", "drop=1"], Section())
-    assert [(c.kind, c.value, c.made) for c in found] == [("noise", 0.01, "perturbed"), ("drop", 1, "perturbed")]
+    assert [(c.kind, c.value, c.origin) for c in found] == [("noise", 0.01, "perturbed"), ("drop", 1, "perturbed")]
 
 
 def test_multiples_of_the_cameras_threshold() -> None:
     perturb = {"spike_perturb": {"kind": "threshold", "amount": 3}}
     told = [(6, False, perturb), (6, True, {**perturb, "spike_threshold": 6})]
     assert changes("threshold=2,6") == [(2, False, {}), (2, True, {}), *told]
-    assert [c.made for c in conditions(["threshold=2,6"], Section())] == ["as recorded"] * 2 + ["one spike in 3"] * 2
+    assert [c.origin for c in conditions(["threshold=2,6"], Section())] == ["as recorded"] * 2 + ["one spike in 3"] * 2
 
 
 def test_other_thresholds_are_simulated_anew(tmp_path: Path) -> None:

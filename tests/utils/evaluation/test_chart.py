@@ -70,8 +70,8 @@ def test_a_single_point_and_a_given_range() -> None:
 
 def test_ticks_are_round_and_within() -> None:
     assert _ticks(0, 10) == [0, 2, 4, 6, 8, 10]
-    assert _ticks(3, 36, whole=True) == [5, 10, 15, 20, 25, 30, 35]
-    assert _ticks(0, 2, whole=True) == [0, 1, 2]
+    assert _ticks(3, 36, integers=True) == [5, 10, 15, 20, 25, 30, 35]
+    assert _ticks(0, 2, integers=True) == [0, 1, 2]
     assert _logarithmic_ticks(-3.5, 1.2) == [-3, -2, -1, 0, 1]
     assert [round(10**tick, 6) for tick in _logarithmic_ticks(np.log10(0.05), np.log10(0.15))] == [
         0.06,

@@ -72,9 +72,9 @@ class _NativeAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        wanted = ctx.needs_input_grad[3]
-        grads = torch.ops.s_vrt.native_attention_backward(grad, *ctx.saved_tensors, ctx.scale, wanted)
-        return *grads[:3], grads[3] if wanted else None, None
+        bias_needs_grad = ctx.needs_input_grad[3]
+        grads = torch.ops.s_vrt.native_attention_backward(grad, *ctx.saved_tensors, ctx.scale, bias_needs_grad)
+        return *grads[:3], grads[3] if bias_needs_grad else None, None
 
 
 _operators = torch.library.Library("s_vrt", "FRAGMENT")
@@ -261,6 +261,6 @@ def _difference() -> float:
     leaves = [leaf.requires_grad_() for leaf in (q, k, v, bias)]
     expected = (q @ k.mT * 0.3 + bias.mT).softmax(-1) @ v
     got = NativeBackend().attend(q, k, v, bias, 0.3)
-    wanted = [expected, *torch.autograd.grad(expected, leaves, grad)]
+    expected_results = [expected, *torch.autograd.grad(expected, leaves, grad)]
     results = [got, *torch.autograd.grad(got, leaves, grad)]
-    return max(float((a - b).detach().abs().max()) for a, b in zip(results, wanted, strict=True))
+    return max(float((a - b).detach().abs().max()) for a, b in zip(results, expected_results, strict=True))

@@ -82,8 +82,8 @@ def plain_alignment(
         alignment = DeformableAlignment(frames.shape[3], 2 * reach, raw.shape[3] // 27, 1)
     alignment.max_residue = residue
     offset, mask = alignment.offsets(raw.permute(0, 3, 1, 2), flows)
-    nothing = torch.zeros_like(frames[:1])
-    neighbours = torch.cat((frames, nothing))[sources.long()].permute(0, 1, 4, 2, 3)
+    zeros = torch.zeros_like(frames[:1])
+    neighbours = torch.cat((frames, zeros))[sources.long()].permute(0, 1, 4, 2, 3)
     warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view(count, -1, height, width)
     features = torch.cat((warped, frames[targets.long()].permute(0, 3, 1, 2), flows.flatten(1, 2)), 1)
     aligned = deform_conv2d(neighbours.flatten(1, 2), offset, weight, bias, padding=1, mask=mask)

@@ -280,8 +280,8 @@ def _(qkv, bias, fill, code, window, shift, heads, scale, mutual):  # type: igno
 
 @window_attention_backward.register_fake
 def _(grad, qkv, bias, fill, code, out, lse, window, shift, heads, scale, mutual):  # type: ignore[no-untyped-def]
-    others = (qkv.new_empty(0) if x is None else x.new_empty(x.shape) for x in (bias, fill, code))
-    return qkv.new_empty(qkv.shape), *others
+    bias_grads = (qkv.new_empty(0) if x is None else x.new_empty(x.shape) for x in (bias, fill, code))
+    return qkv.new_empty(qkv.shape), *bias_grads
 
 
 def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
@@ -294,8 +294,8 @@ def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
 def _backward(ctx, grad, _grad_lse):  # type: ignore[no-untyped-def]
     tensors = ctx.saved_tensors
     grads = window_attention_backward(grad, *tensors, *ctx.settings)
-    wanted = [None if x is None else g for g, x in zip(grads, tensors[:4], strict=True)]
-    return *wanted, *(None for _ in ctx.settings)
+    needed = [None if x is None else g for g, x in zip(grads, tensors[:4], strict=True)]
+    return *needed, *(None for _ in ctx.settings)
 
 
 window_attention.register_autograd(_backward, setup_context=_setup_context)

@@ -169,9 +169,9 @@ def _attention_difference(device: torch.device, dtype: torch.dtype) -> float:
     leaves = [qkv.requires_grad_(), bias.requires_grad_()]
     q, k, v = qkv.float().view(-1, 3, width).unbind(1)
     expected = (q @ k.T * 0.3 + bias[0].float()).softmax(-1) @ v
-    wanted = [expected, *torch.autograd.grad(expected, leaves, grad.float())]
+    expected_results = [expected, *torch.autograd.grad(expected, leaves, grad.float())]
     out = window_attention(qkv, bias, None, None, window, (0, 0, 0), 1, 0.3, False)[0].view(-1, width)
-    return _largest([out, *torch.autograd.grad(out, leaves, grad)], wanted)
+    return _largest([out, *torch.autograd.grad(out, leaves, grad)], expected_results)
 
 
 def _fused_difference(device: torch.device, dtype: torch.dtype) -> float:
@@ -186,14 +186,14 @@ def _fused_difference(device: torch.device, dtype: torch.dtype) -> float:
     hidden = F.gelu(F.linear(y, *weights[:2])) * F.linear(y, *weights[2:4])
     expected = x.float() + F.linear(hidden, *weights[4:]) + F.linear(y, weights[0])[:, :width]
     grad = torch.ones_like(x)
-    wanted = [expected, *torch.autograd.grad(expected, [x, *parameters], grad.float())]
+    expected_results = [expected, *torch.autograd.grad(expected, [x, *parameters], grad.float())]
     projected = norm_linear(x, *parameters[:3], None, 1e-5)[:, :width]
     out = add_gated_mlp(x, *parameters, None, 1e-5) + projected
-    return _largest([out, *torch.autograd.grad(out, [x, *parameters], grad)], wanted)
+    return _largest([out, *torch.autograd.grad(out, [x, *parameters], grad)], expected_results)
 
 
-def _largest(got: list[Tensor], wanted: list[Tensor]) -> float:
+def _largest(results: list[Tensor], expected: list[Tensor]) -> float:
     """Largest difference, as a share where values are above 1."""
-    pairs = ((a.detach().float(), b.detach().float()) for a, b in zip(got, wanted, strict=True))
+    pairs = ((a.detach().float(), b.detach().float()) for a, b in zip(results, expected, strict=True))
     # torch's maximum hands on a NaN, Python's may lose it.
     return float(torch.stack([(a - b).abs().max() / b.abs().max().clamp(min=1) for a, b in pairs]).max())

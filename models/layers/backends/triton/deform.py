@@ -116,7 +116,7 @@ def _pack(weight: Tensor, problem: _Problem, dtype: torch.dtype) -> Tensor:
     """Weight (C, C, 3, 3) as the kernels take it, (K, 9, groups, channels, outputs), filled up with zeros."""
     cut = weight.reshape(problem.neighbours, problem.outputs, problem.groups, problem.channels, TAPS)
     cut = cut.permute(0, 4, 2, 3, 1).to(dtype)
-    missing = [filled - there for filled, there in zip(problem.packed, cut.shape, strict=True)]
+    missing = [filled - length for filled, length in zip(problem.packed, cut.shape, strict=True)]
     return F.pad(cut, (0, missing[4], 0, missing[3], 0, missing[2])).contiguous()
 
 
