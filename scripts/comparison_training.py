@@ -20,7 +20,7 @@ if not __package__:  # started by path, not by -m
 
 import main_train_vrt
 from utils.utils_file import atomic_write, read_json
-from utils.utils_timer import peak_memory
+from utils.utils_timer import peak_gpu_gigabytes
 
 STATUS = Path("/proc/self/status")
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write_peak(path: Path) -> None:
     """Writes this process's peak memory, or keeps what the file says where that is more."""
     of = "GPU" if torch.cuda.is_available() else "RAM"
-    gb = peak_memory(torch.device("cuda")) if of == "GPU" else resident_peak()
+    gb = peak_gpu_gigabytes(torch.device("cuda")) if of == "GPU" else resident_peak()
     before = read_json(path) if path.exists() else {}
     if gb is not None and gb > before.get("gb", 0):
         with atomic_write(path) as file:

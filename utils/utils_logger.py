@@ -26,7 +26,7 @@ from utils.user_error import UserError
 from utils.utils_file import atomic_write
 from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import LoggerOptions
-from utils.utils_timer import Timer, peak_memory
+from utils.utils_timer import Timer, peak_gpu_gigabytes
 
 logger = logging.getLogger("svrt")
 
@@ -182,7 +182,7 @@ def log_train(
         measured: losses and norms by name, numbers or tensors of one element (waits for the GPU).
     """
     values = {name: float(value) for name, value in measured.items()}
-    memory = peak_memory(timer.device)
+    memory = peak_gpu_gigabytes(timer.device)
     extras = {
         "ETA": timer.eta(total_steps - step),
         "samples/s": f"{timer.samples_per_second(batch_size):.3g}",

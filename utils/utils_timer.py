@@ -144,7 +144,7 @@ def duration(seconds: float) -> str:
     return f"{days}d {hour:02d}:{minute:02d}:{second:02d}" if days else f"{hour}:{minute:02d}:{second:02d}"
 
 
-def peak_memory(device: torch.device) -> float | None:
+def peak_gpu_gigabytes(device: torch.device) -> float | None:
     """Most GPU memory that tensors took so far, in GB (1e9 bytes); None on a CPU."""
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
 

@@ -73,7 +73,7 @@ class _OverExposure:
 
 
 @REPRESENTATIONS.register("tfp")
-class TFP(_OverExposure):
+class PlaybackBins(_OverExposure):
     """Texture from playback: firing rate x threshold in bins of equal duration over the exposure.
 
     Args:
@@ -92,7 +92,7 @@ class TFP(_OverExposure):
 
 
 @REPRESENTATIONS.register("count")
-class Count(TFP):
+class Count(PlaybackBins):
     """The number of spikes in the exposure, as firing rate x threshold: one channel, the blurred frame's intensity."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from models.select_model import define_Model
 from models.training.estimate import GB, MemoryEstimate, estimate_memory
 from utils.utils_dist import Dist
 from utils.utils_option import Options, options_to_dict
-from utils.utils_timer import peak_memory
+from utils.utils_timer import peak_gpu_gigabytes
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def _take_step(model: ModelBase, batch: Batch) -> None:
         return
     if device.type == "cuda":
         torch.cuda.synchronize()
-    memory = peak_memory(device)
+    memory = peak_gpu_gigabytes(device)
     logger.info(
         "first step: %.1f s, loss %.4f%s",
         time.perf_counter() - begin,

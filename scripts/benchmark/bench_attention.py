@@ -30,7 +30,6 @@ if not __package__:  # started by path, not by -m
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import ClassVar
 from unittest import mock
 
@@ -84,11 +83,11 @@ class Contender:
     backend: Backend
     tiles: Tiles | None = None
 
-    def choosing(self, operators: ModuleType) -> AbstractContextManager:
-        """Inside, its tiles are chosen for some operators."""
+    def choosing(self, tile_function: str) -> AbstractContextManager:
+        """Within this context the function of that dotted name returns the contender's tiles."""
         if self.tiles is None:
             return nullcontext()
-        return mock.patch.object(operators, "choose_tiles", lambda *_args, **_kwargs: self.tiles)
+        return mock.patch(tile_function, lambda *_args, **_kwargs: self.tiles)
 
 
 class Problem(ABC):
@@ -96,13 +95,13 @@ class Problem(ABC):
 
     Args:
         inputs: what it is differentiated by, besides its parameters.
-        operators: the module whose tiles are chosen.
+        tile_function: dotted name of the function that chooses the tiles of its kernels.
     """
 
     gradient_limits: ClassVar = LIMITS
 
-    def __init__(self, module: nn.Module, inputs: list[Tensor], operators: ModuleType) -> None:
-        self.module, self.operators = module, operators
+    def __init__(self, module: nn.Module, inputs: list[Tensor], tile_function: str) -> None:
+        self.module, self.tile_function = module, tile_function
         self.inputs = [x.requires_grad_() for x in inputs]
         self.factor: Tensor | None = None
 
@@ -117,7 +116,7 @@ class Problem(ABC):
     def run(self, contender: Contender, step: bool, half: bool) -> list[Tensor]:
         """The result; of a step also all gradients."""
         leaves = [*self.inputs, *self.module.parameters()]
-        with contender.choosing(self.operators):
+        with contender.choosing(self.tile_function):
             with torch.set_grad_enabled(step), torch.autocast(leaves[0].device.type, torch.bfloat16, half):
                 out = self.apply(contender.backend)
             if not step:
@@ -150,7 +149,7 @@ class AttentionProblem(Problem):
         shift = tuple(length // 2 * case.shifted for length in case.window)
         self.layout = window_layout(batch, size, case.window, shift, pairs=case.mutual, device=device)  # type: ignore[arg-type]
         x, modules = torch.randn(batch * math.prod(size), case.dim), nn.ModuleList([self.norm, self.attention])
-        super().__init__(modules.to(device), [x.to(device)], triton_attention)
+        super().__init__(modules.to(device), [x.to(device)], f"{triton_attention.__name__}.attention_tiles")
 
     def apply(self, backend: Backend) -> Tensor:
         """See `Problem.apply`: tokens (B*T*H*W, C) to what a block adds to them, as `TMSA` does it."""
@@ -176,7 +175,7 @@ class MlpProblem(Problem):
         torch.manual_seed(0)
         self.block = TMSA(BlockSettings(channels, 1, ()), WindowCodes((1, 1, 1)))
         x, modules = torch.randn(batch * math.prod(size), channels), nn.ModuleList([self.block.norm2, self.block.mlp])
-        super().__init__(modules.to(device), [x.to(device)], triton_mlp)
+        super().__init__(modules.to(device), [x.to(device)], f"{triton_mlp.__name__}.mlp_tiles")
 
     def apply(self, backend: Backend) -> Tensor:
         """See `Problem.apply`: tokens (B*T*H*W, C) behind attention to a block's result."""

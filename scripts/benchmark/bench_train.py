@@ -35,7 +35,7 @@ from utils.utils_cli import run_command
 from utils.utils_dist import Dist, any_rank, init_dist
 from utils.utils_logger import Writer, log_train
 from utils.utils_option import Options, load_options
-from utils.utils_timer import Timer, peak_memory
+from utils.utils_timer import Timer, peak_gpu_gigabytes
 
 PARTS = ("data", "forward", "backward", "step")
 TARGET = 0.02
@@ -121,7 +121,7 @@ def measure(opt: Options, synthetic: bool, steps: int, warmup: int) -> dict[str,
 def memory(dist: Dist) -> float | None:
     """Peak memory in GB (1e9 bytes) of both trainings together: the GPU's, or the process's; None where not told."""
     if dist.device.type == "cuda":
-        return peak_memory(dist.device)
+        return peak_gpu_gigabytes(dist.device)
     status = Path("/proc/self/status")
     line = next((x for x in status.read_text().splitlines() if x.startswith("VmHWM")), "") if status.exists() else ""
     return int(line.split()[1]) * 1024 / 1e9 if line else None

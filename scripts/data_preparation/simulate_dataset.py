@@ -25,7 +25,15 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.spike.simulation.demo_set import DEMO_SIZE, DemoSet, seeded, set_parameters
-from data.spike.simulation.gopro_layout import PICTURES, RECIPE, SPIKES, SPLITS, Clip, is_complete, write_dataset
+from data.spike.simulation.gopro_layout import (
+    PICTURES,
+    RECIPE,
+    SPIKES,
+    SPLITS,
+    SimulatedClip,
+    is_complete,
+    write_dataset,
+)
 from data.spike.simulation.interpolate import FLOW_MIN_SIDE, upsampled_clock, upsampled_length
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
@@ -92,7 +100,7 @@ def video_parts(
     yield source, "test", blocks - test, test
 
 
-def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposure: Exposure) -> list[Clip]:
+def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposure: Exposure) -> list[SimulatedClip]:
     """Clips of real videos, interpolated to the spike clock."""
 
     def exposed(source: FrameSource, first_block: int, length: int, index: int) -> Iterator[ExposedFrame]:
@@ -108,13 +116,13 @@ def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposu
                 f"{source.path}: optical flow needs frames of at least {FLOW_MIN_SIDE}x{FLOW_MIN_SIDE}, these come to "
                 f"{height}x{width}: raise --scale, or give --size"
             )
-    clips: list[Clip] = []
+    clips: list[SimulatedClip] = []
     for index, (source, split, first, length) in enumerate(video_parts(sources, args, exposure)):
         part = int(len(sources) == 1 and first > 0)
         name = clip_name(source.path, exposure.sharp_frames, part)
         if any(clip.name == name for clip in clips):
             raise UserError(f"{source.path}: another video gives the clip the same name {name!r}: rename one of them")
-        clips.append(Clip(split, name, length, functools.partial(exposed, source, first, length, index)))
+        clips.append(SimulatedClip(split, name, length, functools.partial(exposed, source, first, length, index)))
     return clips
 
 
@@ -138,7 +146,7 @@ def make_from_videos(args: argparse.Namespace) -> None:
     kind |= {"spike_fps": args.spike_fps} if args.spike_fps is not None else {}
     exposure = Exposure(args.n, args.n if args.stride is None else args.stride)
     parameters = set_parameters(kind, exposure, args.seed, sensor_options(args))
-    clips: list[Clip] = []
+    clips: list[SimulatedClip] = []
     if args.force or not is_complete(args.root, parameters):
         clips = video_clips(sources, args, exposure)
         write_dataset(args.root, clips, exposure, parameters)
@@ -199,7 +207,7 @@ def make_demo(args: argparse.Namespace) -> None:
     tell(args, demo.write(args.root, args.force))
 
 
-def tell(args: argparse.Namespace, clips: Sequence[Clip]) -> None:
+def tell(args: argparse.Namespace, clips: Sequence[SimulatedClip]) -> None:
     """Prints what was written, or that the set was kept, and how to train on it."""
     if not clips:
         print(f"{args.root} is complete and made with these parameters: kept (--force makes it again)")

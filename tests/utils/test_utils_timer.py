@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.utils_timer import WHOLE, StepProfiler, Timer, duration, peak_memory
+from utils.utils_timer import WHOLE, StepProfiler, Timer, duration, peak_gpu_gigabytes
 
 CPU = torch.device("cpu")
 
@@ -71,7 +71,7 @@ def test_before_the_first_step() -> None:
     timer = Timer(CPU)
     assert timer.seconds() == {} and timer.eta(5) == "?" and timer.share("data") == 0
     assert math.isnan(timer.step_seconds())
-    assert peak_memory(CPU) is None
+    assert peak_gpu_gigabytes(CPU) is None
 
 
 def test_a_step_that_raises_is_not_counted(wait: Clock) -> None:
@@ -106,7 +106,7 @@ def test_gpu_sections_count_the_gpus_time() -> None:
     seconds = timer.seconds()
     assert 0.05 <= seconds["data"] < 0.2
     assert seconds["forward"] > 0.01 > seconds[WHOLE] - seconds["data"]  # the host did not wait
-    assert peak_memory(device) is not None
+    assert peak_gpu_gigabytes(device) is not None
 
 
 def test_a_profile_has_the_steps_asked_for(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data.spike.simulation.gopro_layout import SPLITS, Clip, is_complete, write_dataset
+from data.spike.simulation.gopro_layout import SPLITS, SimulatedClip, is_complete, write_dataset
 from data.spike.simulation.motion import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CameraScene, load_photograph
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
@@ -89,7 +89,7 @@ class DemoSet:
         }
         return set_parameters(kind, Exposure(self.n, self.stride), self.seed, self._sensor())
 
-    def write(self, root: Path, force: bool = False) -> list[Clip]:
+    def write(self, root: Path, force: bool = False) -> list[SimulatedClip]:
         """Writes the set, unless it is there with the same parameters (and not `force`); the clips written."""
         if not force and is_complete(root, self.parameters()):
             return []
@@ -97,12 +97,12 @@ class DemoSet:
         write_dataset(root, clips, Exposure(self.n, self.stride), self.parameters())
         return clips
 
-    def clips(self) -> list[Clip]:
+    def clips(self) -> list[SimulatedClip]:
         """All clips, simulated when they are written."""
         counts = {"train": (self.train_clips, self.train_frames), "test": (self.test_clips, self.test_frames)}
         first = {"train": 0, "test": self.train_clips}
         return [
-            Clip(
+            SimulatedClip(
                 split,
                 f"demo{first[split] + index:02d}_{self.n:02d}_00",
                 length,

@@ -41,7 +41,7 @@ OWN_ENTRIES = {PICTURES, SPIKES, MANIFEST, RECIPE, *(f"meta_info_{split}.txt" fo
 
 
 @dataclass(frozen=True)
-class Clip:
+class SimulatedClip:
     """A clip to simulate.
 
     Attributes:
@@ -106,7 +106,7 @@ def _files(root: Path, clip: str, length: int) -> Iterator[Path]:
     yield root / SPIKES / split / name / "sync.json"
 
 
-def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters: dict[str, Any]) -> None:
+def write_dataset(root: Path, clips: Sequence[SimulatedClip], exposure: Exposure, parameters: dict[str, Any]) -> None:
     """Simulates `clips` and puts the data set at `root`, replacing a simulated one that is there.
 
     Args:
@@ -137,7 +137,7 @@ def write_dataset(root: Path, clips: Sequence[Clip], exposure: Exposure, paramet
         shutil.rmtree(workshop)
 
 
-def _write_all(root: Path, clips: Sequence[Clip], exposure: Exposure, parameters: dict[str, Any]) -> None:
+def _write_all(root: Path, clips: Sequence[SimulatedClip], exposure: Exposure, parameters: dict[str, Any]) -> None:
     spike_sizes: dict[Path, tuple[int, ...]] = {}
     meta: dict[str, list[str]] = {split: [] for split in SPLITS}
     window = ExposureWindow(begin=0, end=exposure.end, center=exposure.center)
@@ -169,7 +169,7 @@ def _write_geometry(folder: Path, sizes: dict[Path, tuple[int, ...]]) -> None:
         (place / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-def _write_frame(root: Path, clip: Clip, index: int, frame: ExposedFrame) -> None:
+def _write_frame(root: Path, clip: SimulatedClip, index: int, frame: ExposedFrame) -> None:
     for folder, picture in ((f"{clip.split}_GT", frame.sharp), (f"{clip.split}_GT_blurred", frame.blurred)):
         imwrite_rgb(root / PICTURES / folder / clip.name / f"{index:06d}.png", picture)
     write_spikes(root / SPIKES / clip.split / clip.name / "spike" / f"{index:06d}.dat", frame.spikes)

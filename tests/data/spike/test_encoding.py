@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.spike.encoding import SpikeEncoding, build_encoding
-from data.spike.representations import TFP
+from data.spike.representations import PlaybackBins
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream, write_spikes
 
@@ -141,7 +141,7 @@ def test_faults(stream: SpikeStream) -> None:
 )
 def test_faulty_arguments(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SpikeEncoding(TFP(), **{"threshold": 2.0, **arguments})
+        SpikeEncoding(PlaybackBins(), **{"threshold": 2.0, **arguments})
 
 
 def test_a_hot_rate_of_one_replaces_pixels_that_always_fire() -> None:

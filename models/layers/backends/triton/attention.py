@@ -46,7 +46,7 @@ class Tiles(NamedTuple):
     stages: int
 
 
-def choose_tiles(precision: str, backward: bool) -> Tiles:
+def attention_tiles(precision: str, backward: bool) -> Tiles:
     """Tiles that keep their scores in registers, by what compiling for sm_90 says, and fit 100 KB of shared memory.
 
     Args:
@@ -76,7 +76,7 @@ class _Grid:
 
     def tiles(self, backward: bool) -> Tiles:
         """Tiles no larger than the window needs: powers of two, at least 16, as tensor cores want them."""
-        most = choose_tiles(self.precision, backward)
+        most = attention_tiles(self.precision, backward)
         fitting = 1 << (max(self.tokens, 16) - 1).bit_length()
         warps = 4 if fitting <= 64 else most.warps
         return Tiles(min(most.rows, fitting), min(most.columns, fitting), warps, most.stages)

@@ -28,7 +28,7 @@ _WEIGHT_PROGRAMS = 1024
 _FIXED_BITS = 36
 
 
-def choose_tiles(precision: str, kernel: str) -> Tiles:
+def deform_tiles(precision: str, kernel: str) -> Tiles:
     """Pixels and columns (group, channel) of a tile, by the registers that compiling for sm_90 says they take.
 
     Args:
@@ -89,7 +89,7 @@ def _problem(flows: Tensor, frames: Tensor, groups: int, kernel: str) -> _Proble
     precision = product_precision(frames.dtype)
     channels, outputs = frames.shape[3] * neighbours // groups, frames.shape[3] // neighbours
     sizes = (count, height, width, neighbours, groups // neighbours, channels, outputs)
-    return _Problem(*sizes, precision, choose_tiles(precision, kernel))
+    return _Problem(*sizes, precision, deform_tiles(precision, kernel))
 
 
 def _launch(kernel: Any, problem: _Problem, grid: tuple[int, ...], *tensors: Any, **constants: object) -> None:
@@ -256,7 +256,7 @@ def deformable_alignment_backward(
         *(*inputs, grad_raw, grad_flows, of_frames.sums, of_frames.scale),
         FIXED=of_frames.fixed,
     )
-    problem = problem._replace(tiles=choose_tiles(problem.precision, "weight"))
+    problem = problem._replace(tiles=deform_tiles(problem.precision, "weight"))
     tiles = -(-problem.pixels // problem.tiles.rows)
     per_program = max(1, tiles * problem.neighbours * TAPS * problem.packs // _WEIGHT_PROGRAMS)
     chunks = -(-tiles // per_program)

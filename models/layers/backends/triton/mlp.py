@@ -22,7 +22,7 @@ from models.layers.ops import chunks
 from models.layers.ops.chunks import slices
 
 
-def choose_tiles(precision: str, channels: int) -> Tiles:
+def mlp_tiles(precision: str, channels: int) -> Tiles:
     """Tiles that keep their sums in registers, by what compiling for sm_90 says, and fit 100 KB of shared memory; their
     columns are hidden channels.
 
@@ -78,7 +78,7 @@ def add_gated_mlp(
     x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
     (rows, channels), hidden = x.shape, fc11_weight.shape[0]
     precision = product_precision(fc11_weight.dtype)
-    tiles, lanes = choose_tiles(precision, channels), split_lanes(channels)
+    tiles, lanes = mlp_tiles(precision, channels), split_lanes(channels)
     weights = (fc11_weight.contiguous(), fc12_weight.contiguous(), fc2_weight.contiguous())
     mlp_forward[(-(-rows // tiles.rows),)](
         *(x, norm_weight, norm_bias, weights[0], fc11_bias, weights[1], fc12_bias, weights[2], fc2_bias, keep, out),

@@ -17,8 +17,8 @@ from models.layers.backends.triton.attention import Tiles, interpreted, product_
 from models.layers.backends.triton.mlp import backward_chunks, layer_norm, layer_norm_backward, split_lanes
 
 
-def choose_tiles(precision: str, channels: int) -> Tiles:
-    """As `triton_mlp.choose_tiles`; what the layer gives is in the place of hidden channels."""
+def norm_linear_tiles(precision: str, channels: int) -> Tiles:
+    """As `mlp_tiles`; what the layer gives is in the place of hidden channels."""
     if precision == "half":
         return Tiles(64, 64, 4, 2)
     return Tiles(32, 32, 8, 1) if precision == "ieee32" else Tiles(64, 32, 8, 1 if channels > 128 else 2)
@@ -42,7 +42,7 @@ def norm_linear(
 
     (rows, channels), width = x.shape, len(weight)
     precision, lanes = product_precision(weight.dtype), split_lanes(channels)
-    tiles, out = choose_tiles(precision, channels), weight.new_empty(rows, width)
+    tiles, out = norm_linear_tiles(precision, channels), weight.new_empty(rows, width)
     norm_linear_forward[(-(-rows // tiles.rows),)](
         *(x.contiguous(), norm_weight, norm_bias, weight.contiguous(), bias, out, rows, eps),
         C=channels,

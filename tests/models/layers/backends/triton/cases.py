@@ -101,7 +101,7 @@ def inputs(
 
 def compare(case: tuple, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, size, window, shift, mutual, head_dim, tiles = case
-    monkeypatch.setattr(triton_attention, "choose_tiles", lambda *_: tiles)
+    monkeypatch.setattr(triton_attention, "attention_tiles", lambda *_: tiles)
     scale = head_dim**-0.5
     given = inputs(batch, size, window, mutual, head_dim, dtype)
     exact = [None if x is None else x.double().requires_grad_() for x in given]

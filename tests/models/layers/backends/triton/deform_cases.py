@@ -97,7 +97,7 @@ def compare(given: Inputs, exact: Inputs, tolerance: float, parts: tuple[int, ..
 
 def choose(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     if case.tiles is not None:
-        monkeypatch.setattr(triton_deform, "choose_tiles", lambda *_: case.tiles)
+        monkeypatch.setattr(triton_deform, "deform_tiles", lambda *_: case.tiles)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

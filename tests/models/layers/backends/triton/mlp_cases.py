@@ -76,7 +76,7 @@ def assert_close(got: list[Tensor], wanted: list[Tensor], tolerance: float) -> N
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_float32(case: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     # Several tiles of rows, and in the backward pass several chunks of them.
-    monkeypatch.setattr(triton_mlp, "choose_tiles", lambda *_: Tiles(16, 32, 4, 1))
+    monkeypatch.setattr(triton_mlp, "mlp_tiles", lambda *_: Tiles(16, 32, 4, 1))
     monkeypatch.setattr(chunks, "BACKWARD", Budget(cpu=4 * case[1] * 8, accelerator=1))
     compare(case, (torch.float32, torch.float32), 2e-6)
 
