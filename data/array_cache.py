@@ -1,8 +1,8 @@
-"""Arrays kept in .npz files, by a key that holds everything that they depend on; damaged files are made anew.
+"""Caches arrays in .npz files under a key that holds everything they depend on; damaged files are computed again.
 
-The key is stored in the file and compared when it is read, so that nothing stale is used. A process verifies a file's
-CRC-32s before it reads it for the first time, and maps it into memory afterwards, so that a part costs what it holds.
-Old files may be deleted at any time. Test: `python -m pytest tests/data/test_array_cache.py`.
+The file stores the key, and reading compares it, so that no outdated array is used. A process verifies a file's CRC-32s
+before its first read and maps the file into memory afterwards, so that it reads only the part it needs. Files of the
+cache may be deleted at any time. Test: `python -m pytest tests/data/test_array_cache.py`.
 """
 
 import hashlib

@@ -28,7 +28,7 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
 from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
-CANVAS_SIDE = 256
+CANVAS_SIDE = 256  # pixels; larger than the default gt_size, so that the camera has room to move
 
 
 @DATASETS.register("GuidedSyntheticDataset")
@@ -52,7 +52,7 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
     gt_size: int = 96
     """Side of the pictures, a multiple of every ratio."""
     length: int = 100000
-    """Samples per epoch; each epoch has others."""
+    """Samples per epoch; every epoch draws new ones."""
     sim_photographs: float = 0.6
     """Share of the canvases that show photographs; the others show dead leaves."""
     sim_speed: Sequence[float] = (0.15, 6.0)
@@ -121,7 +121,7 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
 
     def _camera(self, rng: np.random.Generator, ratio: int) -> Camera:
         exposure = int(rng.integers(self.sim_exposure[0], self.sim_exposure[1] + 1))
-        # As in files with a block per frame, hardly anything around the exposure; or a stream that goes on.
+        # Half of the streams end soon after the exposure, as files with one block per frame do; the others are longer.
         margins = rng.integers(0, 9, 2) if rng.random() < 0.5 else rng.integers(0, 49, 2)
         threshold = _log_uniform(rng, self.sim_threshold)
         if rng.random() < self.sim_low_light:

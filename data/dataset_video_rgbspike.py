@@ -152,7 +152,7 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
     spike_hot_pixels: float = 0.0
     """Make up to this share of the pixels fire in every spike frame."""
     spike_time_jitter: int = 0
-    """Shift a sample's exposures by up to so many spike frames, as far as the streams go."""
+    """Shift a sample's exposures by up to this many spike frames, within the streams."""
 
     def __post_init__(self) -> None:
         raise_faults("", self.faults(vars(self)))

@@ -45,7 +45,7 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
     dataroot_lq: str
     """Frames, <clip>/<frame>.<ext>."""
     dataroot_gt: str | None = None
-    """Where the frames to be made are, under the same names; null: beside the others, if they are there."""
+    """Folder of the target frames, under the same names; null: dataroot_lq, where scale is 1."""
     filename_ext: str | None = None
     """The frames' extension; null: any image."""
     io_backend: dict[str, str] | None = None

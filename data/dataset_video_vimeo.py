@@ -20,7 +20,7 @@ from data.video_clips import Clip
 from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
-CLIP_FRAMES = 7
+CLIP_FRAMES = 7  # Vimeo-90K consists of septuplets
 COLOUR_JITTER = 0.05  # of brightness, contrast, saturation and hue
 
 

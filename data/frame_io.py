@@ -28,7 +28,7 @@ from utils.utils_file import check_relative, open_regular, read_bytes, read_text
 from utils.utils_file import natural_order as natural_order
 from utils.utils_image import PICTURE_SUFFIXES
 
-LMDB_MAGIC = 0xBEEFC0DE
+LMDB_MAGIC = 0xBEEFC0DE  # MDB_MAGIC of lmdb's mdb.c
 TILED_SUFFIXES = (".tif", ".tiff")  # may be read in parts
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class LmdbFrames(Frames):
 
 
 class FramesByOrder(Frames):
-    """The frames of a root under another root's clip and frame names: what comes first there is first here.
+    """The frames of one root under the clip and frame names of another; both are matched in natural order.
 
     Args:
         frames: what is read.
@@ -196,7 +196,7 @@ def lmdb_module() -> Any:
 
 
 def check_lmdb(path: Path) -> None:
-    """Holds the size of a data.mdb against its newest meta page: reading past its end would kill the process (SIGBUS).
+    """Checks the size of a data.mdb by its newest meta page: reading past its end would kill the process (SIGBUS).
 
     Layout: the first two pages are meta pages (LMDB 0.9, `MDB_meta` after a page header of 16 bytes).
 

@@ -16,7 +16,7 @@ from data.picture_header import read_header
 from utils.user_error import UserError
 from utils.utils_progress import track
 
-FRAMES_PER_TRANSACTION = 256
+FRAMES_PER_TRANSACTION = 256  # a transaction's pages stay in memory until it is committed
 ROOM = 1.2  # pages of the database over the bytes put in, at the most
 
 
@@ -28,7 +28,7 @@ def lmdb_is_complete(path: Path, frames: FolderFrames) -> bool:
 
 
 def write_lmdb(path: Path, frames: FolderFrames) -> None:
-    """Writes the LMDB, whole or not at all; one that is there is replaced.
+    """Writes the LMDB completely or not at all; it replaces an existing one.
 
     Raises:
         UserError: a frame can't be read.

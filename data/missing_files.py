@@ -1,4 +1,4 @@
-"""Everything that an option file names and the disk lacks, found before anything is read or built: one message.
+"""Finds all missing files of an option file before anything is read or built, and reports them in one message.
 
     check_files(opt)      # UserError: roots of training and test, meta info files, weights, and how to come by them
 
@@ -23,13 +23,13 @@ WEIGHTS = {
 
 
 def missing_weights(opt: Options) -> list[tuple[str, str]]:
-    """Options that name weights which are not there, and those files; "" is no file, and not null."""
+    """Options that name missing weights, and the files; null asks for none, "" is a missing file."""
     named = {name: getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS}
     return [(name, path) for name, path in named.items() if path is not None and not (path and Path(path).exists())]
 
 
 def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Iterator[tuple[str, str, str]]:
-    """Options that name data roots or meta info files which are not there, those paths, and the data root concerned."""
+    """Options that name missing data roots or meta info files, their paths, and the data root they belong to."""
     for phase in phases:
         section = getattr(opt.datasets, phase)
         named = {} if section is None else section.arguments()

@@ -11,7 +11,7 @@ import threading
 import torch
 from torch import Tensor
 
-LANES = 16
+LANES = 16  # torch.randn draws its normal numbers in groups of 16
 
 
 class ClipNoise:

@@ -24,7 +24,7 @@ from data.loader import Batches, Reported, collate
 from utils.user_error import UserError
 from utils.utils_signal import SIGNALS
 
-GRACE_SECONDS = 30
+GRACE_SECONDS = 30  # longer than a step, so that the main process can finish one and save
 
 
 class SampleIndex(NamedTuple):

@@ -18,7 +18,7 @@ from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 
-DRAW, HOT, RAISE, PHOTONS = range(4)
+DRAW, HOT, RAISE, PHOTONS = range(4)  # keys of independent random streams; a new one goes at the end
 
 
 @dataclass(frozen=True)

@@ -294,7 +294,7 @@ def _find(root: Path, suffixes: Sequence[str], what: str) -> list[Path]:
 
 
 def _photographs(root: Path, size: FrameSize) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and pictures (h,w,3) uint8 RGB of a folder, or of the videos that it means."""
+    """Names and pictures (h,w,3) uint8 RGB of a folder, or frames of its videos."""
     if find_files(root, PICTURE_SUFFIXES):
         for file in _find(root, PICTURE_SUFFIXES, "pictures"):
             yield file.relative_to(root).with_suffix("").as_posix(), size.apply(imread_rgb(file))
@@ -307,7 +307,7 @@ def _photographs(root: Path, size: FrameSize) -> Iterator[tuple[str, np.ndarray]
 
 
 def _video_paths(root: Path) -> list[Path]:
-    """The videos that a root means: itself, or what lies in it."""
+    """The videos of a root: the root itself, or the videos and folders in it."""
     entries = list_folder(root) if root.is_dir() else []
     inside = [path for path in entries if path.is_dir() or path.suffix.lower() not in PICTURE_SUFFIXES]
     return inside or [root]

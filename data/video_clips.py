@@ -1,8 +1,8 @@
 """Pairs of blurred and sharp frames: which clips a data set has, and whether both sides agree.
 
 Clips come from the folders themselves, or from a meta info file with KAIR's lines `clip n_frames (h,w,c) first_frame`,
-whose frame names are built with `filename_tmpl` ("06d"). Everything cheap to check is checked when a data set is made,
-and all that is wrong is reported in one message.
+whose frame names are built with `filename_tmpl` ("06d"). A data set makes all cheap checks when it is built and
+reports all faults in one message.
 """
 
 import logging
@@ -24,7 +24,7 @@ VAL_PARTITIONS = {
     "REDS4": ["000", "011", "015", "020"],
     "official": [f"{clip:03d}" for clip in range(240, 270)],  # of REDS
 }
-FAULTS_SHOWN = 10
+FAULTS_SHOWN = 10  # a message with more would scroll its first lines away
 logger = logging.getLogger(__name__)
 
 
@@ -72,14 +72,14 @@ def report_faults(faults: list[str], title: str) -> None:
 
 
 def check_roots(roots: Mapping[str, str | None]) -> None:
-    """Raises one UserError that names every data root (by option) that does not exist; None is no root."""
+    """Raises one UserError that names every missing data root and its option; None stands for an unset option."""
     missing = {key: root for key, root in roots.items() if root is not None and not _exists(root)}
     listed = [f"{key}: {root}" for key, root in missing.items()]
     report_faults([*listed, *remedies(missing.values())] if missing else [], "Data folders that do not exist")
 
 
 def _exists(root: str) -> bool:
-    """Whether a data root is there; "" is none, and not the current folder."""
+    """Whether a data root exists; "" does not, though Path("") would be the current folder."""
     return root != "" and Path(root).expanduser().exists()
 
 

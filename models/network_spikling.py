@@ -99,11 +99,11 @@ class SpikeRefine(nn.Module):
         blocks: residual blocks at each size.
     """
 
-    SIGMAS = (1.5, 2.5, 4.0, 6.0, 9.0, 14.0)
+    SIGMAS = (1.5, 2.5, 4.0, 6.0, 9.0, 14.0)  # frames; each about 1.5 times the one before
     START = 3  # of SIGMAS: the best single one on the GoPro and REDS samples
-    ORDERS = (1, 2, 3)
-    BESIDE = (-20, -13, -7, -3, 3, 7, 13, 20)
-    LEARNED = 8
+    ORDERS = (1, 2, 3)  # k of the intervals: a small k is sharp, a large one quiet
+    BESIDE = (-20, -13, -7, -3, 3, 7, 13, 20)  # frames from the middle, closer together near it
+    LEARNED = 8  # further rates with learned weights; they start around the middle
 
     centered: Tensor
 

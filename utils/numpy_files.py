@@ -1,4 +1,4 @@
-"""NumPy's files from elsewhere: sizes are checked before anything is unpacked, and whatever is wrong is one line.
+"""Reads NumPy files of unknown origin: checks sizes before unpacking, and reports any fault as a one-line UserError.
 
 Test: `python -m pytest tests/utils/test_numpy_files.py`.
 """
@@ -19,7 +19,7 @@ MOST_BYTES = 1 << 32
 
 
 def read_npz(path: Path | str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Arrays of an .npz, held against its CRC-32s.
+    """Reads arrays of an .npz and verifies their CRC-32s.
 
     Args:
         names: which ones; None: all.

@@ -112,7 +112,7 @@ def _other(view: memoryview, in_part: bool) -> tuple[int, int, int]:
 
 
 def _check_sum(view: memoryview) -> None:
-    """Holds a TIFF of ours against the check sum at its end."""
+    """Verifies the check sum at the end of a TIFF written by this code."""
     ends, tagged = bytes(view[-8:-4]) == TRAILER, CHECKED_TIFF in bytes(view[:4096])
     if (ends or tagged) and not (ends and struct.unpack("<I", view[-4:])[0] == zlib.crc32(view[:-8])):
         raise _Damaged("its check sum does not hold")

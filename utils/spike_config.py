@@ -104,7 +104,7 @@ def nearest_config(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     folder = folder.resolve()
     for place in (folder, *folder.parents):
         path = place / "config.yaml"
-        if not os.path.lexists(path):  # one that is there and can't be read must not count as none
+        if not os.path.lexists(path):  # a broken link counts as a file, so that reading it reports the fault
             continue
         try:
             config = read_yaml(path)

@@ -158,12 +158,12 @@ def plan_published(length: int, tile: int, overlap: int, *, trims: bool, scale: 
 
 
 def whole_windows(length: int, window: int) -> int:
-    """A length and what completes its last attention window: the last part in reverse, so at most as much again."""
+    """A length with its last attention window filled by mirroring, which at most doubles the length."""
     return length + min(-length % window, length)
 
 
 def spread(length: int, tile: int, overlap: int, grid: int, multiple: int) -> tuple[int, list[int]]:
-    """The size of as few segments as cover an axis, spread evenly, and where they begin.
+    """Size and first pixels of the fewest segments of equal size that cover an axis, spread evenly.
 
     Args:
         length, tile: the tile below the length.

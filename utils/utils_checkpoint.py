@@ -35,7 +35,7 @@ from utils.utils_file import atomic_write, check_sha256, digest_file, open_regul
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 1  # counts up when a checkpoint's layout changes; newer ones are refused
 KAIR_NAMES = {"netG": "G", "netE": "E", "optimizerG": "optimizerG"}
 STATE, META, COMPLETE, PINNED, SCORE, BEST = "state.pth", "meta.json", "COMPLETE", "PINNED", "score.json", "best.json"
 FOLDER_ATTRIBUTE = 0x10  # of MS-DOS, in a zip file's directory
@@ -110,7 +110,7 @@ class CheckpointFolder:
         self._prune(max(self.steps()))
 
     def awaits_score(self, step: int) -> bool:
-        """Whether the checkpoint of this step is there and was not tested to the end."""
+        """Whether the checkpoint of this step exists and its test was not completed."""
         return (self._name(step) / COMPLETE).exists() and not (self._name(step) / SCORE).exists()
 
     def load_newest(self) -> tuple[int, dict[str, Any]] | None:
@@ -176,7 +176,7 @@ class CheckpointFolder:
         return self.folder / f"step_{step:08d}"
 
     def _write_kair(self, step: int, state: Mapping[str, Any]) -> None:
-        """Writes KAIR's files of a step; the optimizer's comes last and shows that all are there."""
+        """Writes KAIR's files of a step; the optimizer's is written last, so its presence means that all exist."""
         for key, name in KAIR_NAMES.items():
             if state.get(key) is not None:
                 write_plain(self.models / f"{step}_{name}.pth", state[key])
@@ -325,7 +325,7 @@ def write_plain(path: Path | str, value: Any) -> None:
 
 
 def _check_archive(path: Path | str) -> None:
-    """Holds a file against the SHA-256 beside it and the CRC-32s in it, which `torch.load` does not look at.
+    """Verifies a file by the SHA-256 next to it and by its CRC-32s, which `torch.load` does not check.
 
     Raises:
         DamagedFile: they do not hold.
@@ -356,7 +356,7 @@ def _kair_steps(models: Path, name: str) -> set[int]:
 
 
 def _portable(value: Any, name: str, memo: dict[tuple[Any, ...], Tensor]) -> Any:
-    """A state with its tensors on the CPU and nothing in it that `weights_only=True` would refuse."""
+    """A state with its tensors on the CPU, of types that `weights_only=True` loads."""
     if isinstance(value, Tensor):
         # Two state_dicts of one network hold different tensors over one memory: copied and stored once.
         key = (value.device, value.data_ptr(), value.dtype, tuple(value.shape), value.stride())

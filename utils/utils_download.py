@@ -22,7 +22,7 @@ RELEASE = "https://github.com/JingyunLiang/VRT/releases/download/v0.0"
 RELEASE_PAGE = "https://github.com/JingyunLiang/VRT/releases/tag/v0.0"
 """Its page, for people."""
 TIMEOUT = 30  # seconds without a byte
-BLOCK = 1 << 20
+BLOCK = 1 << 20  # bytes read at a time, so that memory does not grow with the file
 
 
 def published_weights(path: Path, base_url: str | None) -> Path:
@@ -43,7 +43,7 @@ def published_weights(path: Path, base_url: str | None) -> Path:
 
 
 def download(url: str, path: Path, sha256: str | None = None) -> None:
-    """Downloads a file; it is there whole or not at all, with its SHA-256 in `<file>.sha256`.
+    """Downloads a file completely or not at all, and writes its SHA-256 to `<file>.sha256`.
 
     Args:
         url: https, and so is where the server sends on to.

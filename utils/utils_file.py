@@ -132,7 +132,7 @@ def list_folder(folder: Path | str, suffixes: Sequence[str] | None = None) -> li
 
 
 def walk_folders(root: Path | str, suffixes: Sequence[str]) -> Iterator[tuple[Path, list[Path]]]:
-    """The folders below `root` and itself, links followed, each with its files that end so; natural order.
+    """`root` and the folders below it, links followed, each with its files of these suffixes, in natural order.
 
     Raises:
         UserError: as `list_folder`; or a link leads back to a folder that it lies in.

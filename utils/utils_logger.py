@@ -97,7 +97,7 @@ class Writer:
         options: the `logger` section.
         rank: this process's rank.
         config: the resolved options, without secrets, for W&B.
-        resumed_step: step from which the run goes on; later points of a run that crashed are dropped.
+        resumed_step: step at which the run resumes; points that a crashed run logged after it are dropped.
 
     Raises:
         UserError: W&B or TensorBoard was asked for and can't be had; the message says what to install or set.
@@ -278,7 +278,7 @@ def check_logger(options: LoggerOptions) -> None:
 
 
 def _start_wandb(folder: Path, options: LoggerOptions, config: Mapping[str, Any]) -> ModuleType:
-    """Starts or goes on with the experiment's one W&B run."""
+    """Starts or resumes the experiment's W&B run."""
     check_logger(options)
     import wandb  # only where asked for
 

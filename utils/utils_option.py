@@ -262,7 +262,7 @@ class _Checker:
         return None if name is None else option_parts.representation_model(self.registries, name)
 
     def _channels(self, datasets: DatasetsOptions | None, top: TopOptions | None) -> dict[str, dict[str, int]]:
-        """Channels that the datasets deliver by the network's option and phase, as far as the sections are right."""
+        """Channels that the datasets deliver, by the network's option and by phase; invalid sections are left out."""
         channels: dict[str, dict[str, int]] = {"in_chans": {}, "spike_bins": {}}
         for phase, section in datasets or ():
             if section is None or top is None:

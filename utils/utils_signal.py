@@ -1,14 +1,14 @@
-"""Being asked to stop: a signal sets a flag, and the run saves and ends between two steps.
+"""Stops a run on request: a signal sets a flag, and the run saves and ends between two steps.
 
     with StopRequest() as stop:
         while not any_rank(stop.requested, dist):
             ...                                           # one step
         scores = stop.interruptible(lambda: test())       # None where a signal came: a test can take an hour
 
-SIGTERM is what schedulers, platforms and torchrun send before they kill; SIGUSR1 is SLURM's usual warning; SIGHUP is a
-closed terminal, ignored under nohup; SIGINT is Ctrl-C, and a second one ends the process at once. A run that ended so
-leaves `experiments/<task>/PREEMPTED`, because torchrun's exit code does not tell it from a failure; the next start
-removes the marker.
+Schedulers and torchrun send SIGTERM before they kill; SLURM usually warns by SIGUSR1; a closed terminal sends SIGHUP,
+which nohup ignores; Ctrl-C sends SIGINT, and a second one ends the process at once. A run that was stopped leaves
+`experiments/<task>/PREEMPTED`, because torchrun's exit code is the same as after a failure; the next start removes the
+marker.
 """
 
 import json
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 def heeded_signals() -> list[signal.Signals]:
     """The signals that end a run: all of `SIGNALS`, without SIGHUP where it is ignored, as under nohup.
 
-    SIGINT counts where it is ignored too: a shell script starts its background jobs so, and who sends it means it.
+    SIGINT counts even where it is ignored: shell scripts start background jobs so, and nobody sends one by chance.
     """
     hangup = getattr(signal, "SIGHUP", None)
     return [n for n in SIGNALS if n != hangup or signal.getsignal(n) is not signal.SIG_IGN]

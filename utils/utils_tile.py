@@ -8,16 +8,16 @@ true border get is never reduced, and the weights of all tiles sum to one at eve
     blend = 0      hard cut in the middle of the overlap        KAIR's official tester in space
     blend = n      cosine ramp over n pixels in the middle of the overlap
 
-Tile and overlap are what is asked for at most and at least: as few tiles as do are spread evenly over the axis, each
-only as large as that takes. KAIR instead moves the last tile back to the picture's end, so that it computes most of a
-tile again. Tiles begin where attention windows do: what the network halves and cuts into windows is then halved and cut
-where it would be without tiles (docs/tiling.md). Several go through the network at once. With `published` the tiles are
+`tile` is the largest size and `overlap` the smallest: the fewest tiles that satisfy both are spread evenly over the
+axis, and each is only as large as necessary. KAIR instead moves the last tile back to the picture's end and computes
+most of it twice. Tiles begin at multiples of the attention window, so the network halves and partitions a tile where it
+would without tiles (docs/tiling.md). `batch` tiles go through the network at once. With `published` the tiles are
 exactly those of the official tester (`plan_published`).
 
-Frames that are no whole attention windows are completed by the last ones in reverse: a network fills a window with
-zeros, which disturb the last frames. The official tester does so where it does not tile, for rows and columns too.
+Where the frames do not fill their last attention window, the last frames are appended in reverse: the network would pad
+with zeros, which disturb the last frames. The official tester mirrors where it does not tile, rows and columns too.
 
-Time comes first: `stream` makes frames from one window of frames after the other, and holds no more than a window.
+The time axis is cut first: `stream` restores one window of frames after another and holds no more than one window.
 """
 
 import itertools
@@ -32,7 +32,7 @@ from torch import Tensor
 from utils.tile_plan import AXES, Blend, Segment, check_three, plan_axis, plan_published, plan_time, whole_windows
 from utils.user_error import UserError
 
-KAIR_BLEND: Blend = (None, 0, 0)
+KAIR_BLEND: Blend = (None, 0, 0)  # averaged in time, cut in space
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,12 @@ class Tiling:
         )
 
     def mirrored(self, size: Sequence[int]) -> tuple[int, ...]:
-        """How many of the last frames, rows and columns of (frames, rows, columns) are repeated in reverse, to whole
-        attention windows as far as there are as many: frames always, and as the official tester does, with `published`,
-        frames, rows and columns where the axis is not tiled.
+        """How many of the last frames, rows and columns are repeated in reverse to fill the last attention window.
+
+        Frames only; with `published`, as in the official tester, every axis that is not tiled.
+
+        Args:
+            size: (frames, rows, columns).
         """
         axes = [tile == 0 for tile in self.tile] if self.published else [True, False, False]
         return tuple(
@@ -244,7 +247,7 @@ def _restore_boxes(
 
 
 def _batches(boxes: list[tuple[Segment, Segment]], most: int) -> Iterator[list[tuple[Segment, Segment]]]:
-    """Boxes of one size, so many at once: the last ones of rows and columns may be smaller than the others."""
+    """Groups of at most `most` boxes of equal size; the last boxes of rows and columns may be smaller."""
     for _, alike in itertools.groupby(sorted(boxes, key=_size), key=_size):
         group = list(alike)
         for first in range(0, len(group), most):

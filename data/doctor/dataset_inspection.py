@@ -25,7 +25,7 @@ from utils.utils_image import panel
 
 MEASURED_CLIPS = 12  # of each section
 MEASURED_FRAMES = 2  # of each clip
-SHEET_CLIPS = 4
+SHEET_CLIPS = 4  # rows of the contact sheet: it has to fit a screen
 SHEET_HEIGHT = 240  # pixels that the contact sheet's pictures have, about
 CERTAIN = 0.1  # by which another orientation's correlation has to be better
 LIES = {"up-down": "upside down", "left-right": "mirrored", "both": "turned by 180 degrees"}
@@ -135,7 +135,7 @@ class DatasetInspection:
             yield Finding("data", f"datasets.{self.phase}: {error}", "see the sentence; docs/data.md has the layout")
 
     def _unlisted(self) -> Iterator[Finding]:
-        """Clips that are there and not in the meta info file."""
+        """Clips of dataroot_lq that the meta info file does not list, or lists with too few frames."""
         path = self.arguments.get("meta_info_file")
         if path is None or "dataroot_lq" not in self.roots or self.arguments.get("val_partition"):
             return

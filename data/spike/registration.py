@@ -30,7 +30,7 @@ SIGMA = 6.0  # of that Gaussian, in spike frames
 SIGMAS_PER_EXPOSURE = 8  # at least, so that the Gaussian is whole around the middle of short exposures
 FINE_SIGMA = 2.0  # pixels; details finer than this tell moments apart
 MEASURED_SIDE = 256  # spike pixels of the middle of the picture that are looked at
-COARSE_STEP = 4
+COARSE_STEP = 4  # spike frames; the correlation is smooth over an exposure's tens of frames
 NOTICEABLE = 0.005  # gain in correlation below which an offset is none
 SURE = 3  # standard errors of a correlation
 EDGE_SIGMA = 1.5  # pixels; smooths the noise of single spikes, and keeps the shuffled pixels of wrong bits apart
@@ -77,7 +77,7 @@ class CenterEstimate:
 
     @property
     def noise(self) -> float:
-        """Standard error of a correlation of `best` over so many pixels."""
+        """Standard error of a correlation of `best` over `pixels` pixels."""
         return (1 - self.best**2) / math.sqrt(self.pixels)
 
 

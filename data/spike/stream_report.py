@@ -12,9 +12,9 @@ import numpy as np
 
 from utils.user_error import UserError
 
-NEIGHBOURS = 5  # a pixel is hot or dead compared with the median of so many by so many
-HOT_EXCESS = 0.15  # and at least as much again as the median
-DEAD_SPIKES = 5  # spikes of the median pixel around a dead one
+NEIGHBOURS = 5  # side of the neighbourhood whose median tells whether a pixel is hot or dead
+HOT_EXCESS = 0.15  # a hot pixel's rate above the median, at least; it also has to be twice the median
+DEAD_SPIKES = 5  # spikes of the median pixel around a dead one, so that the pixel is not merely dark
 WIDTH_DOUBT = 3.0  # how many times rougher down the columns than along the rows
 
 

@@ -1,12 +1,12 @@
-"""What a network is tested on in a sweep: the same clips, and spikes as another or a worse camera would have given.
+"""The conditions of a sweep: a network is tested on the same clips, with spikes of another or a worse camera.
 
     conditions(["threshold=1,2,4", "drop=0.1,1"], opt.datasets.test)
 
-threshold=V: a camera that fires at V (the set's own is `spike_threshold`). A whole multiple follows from the recorded
-spikes (`data/spike/perturb.py`); any other is simulated anew, where the set was simulated from photographs
-(`simulation.json`). Each is tested twice: the network not told, which still takes the spikes for the set's own camera's
-and sees another brightness, and told, its input scaled by V. shift, drop and noise are those of `perturb.py`;
-drop=1 takes all spikes away.
+threshold=V: a camera with threshold V (the set's own is `spike_threshold`). Spikes for a whole multiple follow from the
+recorded ones (`data/spike/perturb.py`); for other thresholds they are simulated again, which needs a set simulated from
+photographs (`simulation.json`). Each threshold is tested twice. "Not told": the input is still scaled by the set's own
+threshold, so the network sees another brightness. "Told": the input is scaled by V. shift, drop and noise are those of
+`perturb.py`; drop=1 removes all spikes.
 """
 
 import filecmp
@@ -78,7 +78,7 @@ def parse_spec(spec: str) -> tuple[str, list[float]]:
 
 
 def _with_threshold(value: float, options: dict[str, Any]) -> list[Condition]:
-    """The network told and not told of another threshold."""
+    """Two conditions for another threshold: the network's input is scaled by the set's own one, and by this one."""
     own = options["spike_threshold"]
     if not value > 0:
         raise UserError(f"--sweep threshold={value:g}: a threshold above 0 is needed")
@@ -95,9 +95,9 @@ def _with_threshold(value: float, options: dict[str, Any]) -> list[Condition]:
 
 
 def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
-    """The spike data root of the same scenes seen with another threshold, made where it is not there yet.
+    """The spike data root of the same scenes with another threshold; simulates it unless it exists.
 
-    It lies beside the set: <set>_threshold_<value>.
+    It is written next to the set, as <set>_threshold_<value>.
 
     Raises:
         UserError: the set was not simulated from photographs, or can't be made again as it was.

@@ -21,6 +21,7 @@ from utils.utils_memory import give_back_memory
 
 logger = logging.getLogger(__name__)
 
+# PyTorch's documentation of graphs asks for a few: libraries allocate and choose kernels in the first ones.
 _WARM_UP_PASSES = 3
 
 

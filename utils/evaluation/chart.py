@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-SIZE = (320, 960)
+SIZE = (320, 960)  # height and width of a picture, in pixels
 MARGIN = (28, 16, 34, 92)  # of the axes: top, right, bottom, left
 COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189))
 INK, GRID = (60, 60, 60), (225, 225, 225)
 FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
-SVG_WIDTH, SVG_HEIGHT = 520, 190
-LEFT, RIGHT, TOP, BOTTOM = 34, 6, 8, 20
+SVG_WIDTH, SVG_HEIGHT = 520, 190  # in SVG's units; the page scales it
+LEFT, RIGHT, TOP, BOTTOM = 34, 6, 8, 20  # margins of the SVG's axes, with room for labels at the left and bottom
 HOVER_LIMIT = 400  # points that have a text when pointed at
 MARKER_LIMIT = 40  # points that are marked
 

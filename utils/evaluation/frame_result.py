@@ -32,6 +32,6 @@ class FrameResult:
         return self.index == self.length // 2
 
     def views(self) -> list[tuple[str, np.ndarray]]:
-        """Titles and pictures side by side: input, spikes, restored, sharp, as far as they are there."""
+        """Titles and pictures of input, spikes, restored and sharp frame, without those that are None."""
         pictures = {"input": self.blurred, "spikes": self.spikes, "restored": self.restored, "sharp": self.sharp}
         return [(title, picture) for title, picture in pictures.items() if picture is not None]

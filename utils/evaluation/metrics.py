@@ -23,9 +23,10 @@ import numpy as np
 
 from utils.user_error import UserError
 
+# SSIM's Gaussian window as in its paper (Wang et al., 2004) and in KAIR.
 WINDOW = 11
 SIGMA = 1.5
-PEAK = 255.0
+PEAK = 255.0  # of 8-bit pictures
 LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966])  # of R, G, B
 
 

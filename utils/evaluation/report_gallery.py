@@ -14,8 +14,8 @@ from utils.utils_image import as_rgb, most_different
 
 CLIPS_SHOWN = 16  # clips with pictures
 MAX_SIDE = 960  # pixels of a picture
-LOSSLESS_SIDE = 320
-QUALITY = 88
+LOSSLESS_SIDE = 320  # up to this side PNG costs little, and crops show no JPEG blocks
+QUALITY = 88  # of JPEG, 0 to 100
 CROP = 128  # side of what is shown of a worst or best frame
 INSTANTS_SIDE = 240  # pixels of one instant of an exposure
 CROP_METHODS = ("input", "sdm", "")

@@ -1,4 +1,4 @@
-"""What a test leaves behind frame by frame, and how an interrupted one goes on.
+"""Writes the results of a test frame by frame, and resumes an interrupted test.
 
 with ResultWriter(folder, save_result=True) as writer:
     evaluate(..., on_frame=writer.add, finished=writer.finished)
@@ -57,7 +57,7 @@ class ResultWriter:
         save_video: write two videos of each clip: of what is restored, and of input, spikes, restored, sharp.
         fps: of the videos.
         sound: a video whose sound the restored one takes over; None: no sound.
-        resume: frames that are there are finished.
+        resume: keep the frames that an interrupted run has written.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class ResultWriter:
         resume: bool = False,
     ) -> None:
         if resume and not save_result:
-            raise UserError("--resume: goes on from the frames that --save_result writes; give both")
+            raise UserError("--resume continues from the frames that --save_result writes; give both")
         self.folder, self.save_result, self.save_video, self.fps = folder, save_result, save_video, fps
         self.sound, self.resume = sound, resume
         self._videos: dict[Path, VideoWriter] = {}
 
     def finished(self, clip: str, frame: str) -> Path | None:
-        """The file of a frame that an interrupted run has restored; a damaged one is removed, and restored anew."""
+        """The file of a frame that an interrupted run has restored; None, and the file removed, if it is damaged."""
         path = frame_path(self.folder, clip, frame)
         if not self.resume or not path.is_file():
             return None
@@ -192,7 +192,7 @@ def _names(test_set: TestSet) -> dict[str, list[str]]:
 
 
 def _names_before(path: Path) -> dict[str, list[str]]:
-    """The same of an earlier run in this folder, as far as its run.json can be read."""
+    """The same of an earlier run in this folder; {} if its run.json can't be read."""
     try:
         names = {clip: list(frames) for clip, frames in read_json(path)["frames"].items()}
         for clip, frames in names.items():

@@ -117,7 +117,7 @@ class Scores:
         return "\n\n".join(parts)
 
     def summary(self) -> dict[str, Any]:
-        """What `metrics.json` says: both means, clips, frames; infinite numbers are None, as JSON knows none."""
+        """Content of `metrics.json`: both means, clips, frames; None for infinite numbers, which JSON does not have."""
         tree = {
             "mean_over_clips": self.mean_over_clips(),
             "mean_over_frames": self.mean_over_frames(),

@@ -57,7 +57,7 @@ CHOOSERS = {
 
 
 class KnownKeys:
-    """All option keys there are, to tell what an unknown one may have meant."""
+    """All option keys, from which the nearest one is suggested for an unknown key."""
 
     def __init__(self, registries: Registries) -> None:
         self.registries = registries

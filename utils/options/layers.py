@@ -11,7 +11,7 @@ from typing import Any
 from utils.options.foreign import complete, translate
 from utils.options.text import Document, Keys, OptionError, dotted, parse_overrides, read_document
 
-MOST_BASES = 50
+MOST_BASES = 50  # below Python's limit of recursion
 DATASET_ALIASES = {
     "dataroot_GT": "dataroot_gt",
     "dataroot_H": "dataroot_gt",

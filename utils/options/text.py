@@ -20,8 +20,8 @@ from utils.utils_file import read_text
 
 # Of option files, which have a few thousand characters and five levels; YAML's aliases multiply without a bound.
 MOST_CHARACTERS = 300_000
-MOST_LEVELS = 50
-MOST_VALUES = 100_000
+MOST_LEVELS = 50  # below the limits of recursion of json and yaml
+MOST_VALUES = 100_000  # YAML's aliases can multiply a short text to billions of values
 TOO_DEEP = f"nested deeper than {MOST_LEVELS} levels"
 
 Keys = tuple[str | int, ...]
@@ -83,7 +83,7 @@ class Document:
         self.places[keys] = self.place(because)
 
     def pop(self, keys: Keys) -> Any:
-        """Takes a value, which is there, out of its section."""
+        """Removes an existing value from its section."""
         return self.find(keys[:-1]).pop(keys[-1])
 
     def move(self, old: Keys, new: Keys) -> None:

@@ -33,7 +33,7 @@ FREE_PHOTOGRAPHS = (
 """None of them is among the demo's TEST_PHOTOGRAPHS, which stay unseen."""
 COLOURFUL = ("astronaut.png", "hubble_deep_field.jpg", "retina.jpg", "rocket.jpg")
 
-NOISE_SIDE = 512
+NOISE_SIDE = 512  # pixels of a noise tile; larger than a canvas, which takes a random part of it
 LEAST_RADIUS, GREATEST_RADIUS = 2.0, 90.0  # of leaves, in canvas pixels
 
 
@@ -127,7 +127,7 @@ class Canvases:
 
 
 SHIFT = 3  # fractional bits of cv2's coordinates
-CORNERS = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+CORNERS = np.linspace(0, 2 * np.pi, 24, endpoint=False)  # angles; with 24 corners an ellipse looks round
 
 
 def _outline(

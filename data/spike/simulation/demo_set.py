@@ -20,7 +20,7 @@ from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from utils.user_error import UserError
 
-DEMO_SIZE = (128, 160)
+DEMO_SIZE = (128, 160)  # height and width, small enough to train on a CPU
 DEMO_SPEED = (1.1, 2.2)
 """Range of the camera's top speed in pixels per sharp frame at DEMO_SIZE."""
 
@@ -90,7 +90,7 @@ class DemoSet:
         return set_parameters(kind, Exposure(self.n, self.stride), self.seed, self._sensor())
 
     def write(self, root: Path, force: bool = False) -> list[SimulatedClip]:
-        """Writes the set, unless it is there with the same parameters (and not `force`); the clips written."""
+        """Writes the set and returns its clips; unless `force`, keeps one with the same parameters and returns none."""
         if not force and is_complete(root, self.parameters()):
             return []
         clips = self.clips()

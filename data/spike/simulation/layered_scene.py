@@ -17,7 +17,7 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 
 KNOT = GOPRO_SPIKES_PER_FRAME  # spike frames between changes of velocity
 SHIFT = 3  # fractional bits of cv2's coordinates
-MOST_LAYERS = 4
+MOST_LAYERS = 4  # moving layers in front of the background; their numbers' probabilities are in LayeredScene
 
 
 class Path:

@@ -134,7 +134,7 @@ class CameraScene:
         self.object_center = rng.uniform(0.3, 0.7, 2) * (self.width, self.height)
 
     def _draw_center(self, rng: np.random.Generator) -> np.ndarray:
-        """A point of the photograph around which the whole path stays inside, as far as it fits."""
+        """A point of the photograph from which the whole path stays inside it; its middle if the path is too long."""
         extent = np.array([self.background.shape[1], self.background.shape[0]], dtype=np.float64)
         reach = np.array([self.camera.x.reach + self.width / 2, self.camera.y.reach + self.height / 2])
         room = np.maximum(extent / 2 - 1.1 * self.scale * reach, 0)

@@ -1,7 +1,7 @@
 """The pyramid of spike features, beside VRT's encoder: three-dimensional convolutions on voxels of spikes.
 
 K time bins per frame come in as channels; T is that of the RGB frames. Convolutions run at the sensor's resolution and
-below it. Scales above it are made by learned pixel shuffles, as there is nothing more to see there.
+below it. Finer scales are learned pixel shuffles of it: the sensor has no finer detail.
 Design: docs/architecture.md. Test: `python -m pytest tests/models/layers/spike/test_spike_encoder3d.py`.
 
 Legend: B batch, T frames, K bins, C channels, H height, W width (of frames), h, w (of spike pictures).
@@ -21,8 +21,8 @@ from models.layers.vrt.stage import ChannelsToSpace
 from utils.user_error import UserError
 from utils.utils_registry import Faults, check_rules, raise_faults
 
-SCALES = 4
-RATIOS = (1, 2, 4, 8)
+SCALES = 4  # of VRT's encoder, stages 1 to 4
+RATIOS = (1, 2, 4, 8)  # a pyramid starts at one of VRT's scales
 # Brings what the bins of an exposure differ by to about the spread of their mean.
 DEVIATION_GAIN = 2.0
 Size2 = tuple[int, int]

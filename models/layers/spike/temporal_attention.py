@@ -2,8 +2,8 @@
 
 A clip has few frames, so a pixel has few tokens and there are very many pixels: all pixels and heads of a chunk go
 through one batched matrix product. Memory is bounded by taking at most `max_batch_tokens` pixels at a time, which
-changes nothing in the result. Which frame is before which, the attention learns from a bias per head and distance in
-time; distances beyond the training clip's share the farthest one's, so longer clips may be tested.
+does not change the result. A learned bias per head and distance in time encodes the order of frames; distances beyond
+the training clip's share the bias of the largest one, so longer clips can be tested.
 Design: docs/architecture.md. Test: `python -m pytest tests/models/layers/spike/test_temporal_attention.py`.
 
 Legend: B batch, T frames (queries), T' tokens in time of the sources, H height, W width, C channels, P pixels (B*H*W),
@@ -24,6 +24,7 @@ from models.layers.vrt.arguments import mlp_ratio_faults
 from utils.user_error import UserError
 from utils.utils_registry import FUSIONS, Faults, check_rules, raise_faults
 
+# Pixels of a chunk. The value of the project's first documents (`chunk_limit`).
 MAX_BATCH_TOKENS = 49152
 
 

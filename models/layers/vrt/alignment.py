@@ -72,7 +72,7 @@ class DeformableAlignment(nn.Module):
         aligned = aligned.to(x.dtype).unflatten(0, (2, batch, count - 1))  # (2, B, T-1, C, H, W)
         backward, forward = aligned.permute(0, 1, 2, 4, 5, 3)  # (B, T-1, H, W, C) each
         frame = (0, 0, 0, 0, 0, 0)
-        return F.pad(backward, (*frame, 0, 1)), F.pad(forward, (*frame, 1, 0))
+        return F.pad(backward, (*frame, 0, 1)), F.pad(forward, (*frame, 1, 0))  # (B, T, H, W, C) each
 
     def align(self, neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
         """Neighbours aligned to n frames, (n, C, H, W).
@@ -85,6 +85,7 @@ class DeformableAlignment(nn.Module):
         warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view_as(neighbours)  # (n, K, C, H, W)
         warped = warped.flatten(1, 2).permute(0, 2, 3, 1)  # (n, H, W, K*C)
         # Channels-last in memory, which the convolutions of all devices run fastest on.
+        # (n, H, W, (K+1)*C + 2*K)
         seen = torch.cat((warped, current, flows.flatten(1, 2).permute(0, 2, 3, 1).to(current.dtype)), -1)
         raw = self.conv_offset(seen.permute(0, 3, 1, 2))  # (n, 27*G, H, W)
         offset, mask = self.offsets(raw, flows)  # (n, 18*G, H, W), (n, 9*G, H, W)
@@ -100,9 +101,10 @@ class DeformableAlignment(nn.Module):
         pairs, reach = frames.shape[1] - 1, self.reach
         if reach > 1:
             frames = F.pad(frames, (0, 0, 0, 0, 0, 0, reach - 1, reach - 1))
+        # K of (B, T-1, C, H, W) each
         ahead = [frames[:, reach - 1 + k : reach - 1 + k + pairs] for k in range(1, reach + 1)]
         behind = [frames[:, reach - k : reach - k + pairs] for k in range(1, reach + 1)]
-        return torch.stack((torch.stack(ahead, 2), torch.stack(behind, 2)))
+        return torch.stack((torch.stack(ahead, 2), torch.stack(behind, 2)))  # (2, B, T-1, K, C, H, W)
 
     def offsets(self, raw: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets (n, 18*groups, H, W), pairs (y, x) in pixels, and modulation (n, 9*groups, H, W).
@@ -117,7 +119,7 @@ class DeformableAlignment(nn.Module):
         taps = 9 * self.deformable_groups
         offset, mask = raw[:, : 2 * taps].contiguous(), raw[:, 2 * taps :].contiguous()
         grouped = (raw.shape[0], self.reach, -1, 2, *raw.shape[-2:])
-        flows = flows.flip(2).to(raw.dtype)[:, :, None]
+        flows = flows.flip(2).to(raw.dtype)[:, :, None]  # (n, K, 1, 2, H, W), (y, x)
         if torch.is_grad_enabled():
             offset = (self.max_residue * torch.tanh(offset)).view(grouped) + flows
             return offset.flatten(1, 3), torch.sigmoid(mask)

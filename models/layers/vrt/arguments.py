@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from models.layers.ops.frame_conv import RGB, UPSCALES
 from utils.utils_registry import Faults
 
-STAGE_COUNT = 7
+STAGE_COUNT = 7  # stages 1 to 7, of the encoder and decoder; the groups of stage 8 follow
 # The shallow features' channels are split into four by the position encoding of mutual attention.
 POSITION_PARTS = 4
 # Swin Transformer V2 (arXiv 2111.09883) keeps its learned factor of the scores below 100; above, softmax is an argmax.

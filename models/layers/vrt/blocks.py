@@ -46,7 +46,7 @@ class ResidualLinear(nn.Linear):
         def add(x: Tensor, y: Tensor) -> Tensor:
             return linear(y, self.weight, self.bias, plus=x)  # (..., C)
 
-        return over_rows(add, x, y, width=y.shape[-1], out=y if y.is_contiguous() else None)
+        return over_rows(add, x, y, width=y.shape[-1], out=y if y.is_contiguous() else None)  # (B, T, H, W, C)
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class TMSA(CompiledBlock):
         """x + factor * attention(LN x), of tokens (windows * N, C); `factor` (B,) or None."""
         y = windows.zero_padding(self.norm1(x))  # (windows * N, C); the published network pads after the norm
         y = self.attn(y, windows, biases, attend)  # (windows * N, C)
-        return x + scaled(y, None if factor is None else factor[windows.samples])
+        return x + scaled(y, None if factor is None else factor[windows.samples])  # (windows * N, C)
 
     def add_mlp(self, x: Tensor, factor: Tensor | None) -> Tensor:
         """x + factor * mlp(LN x), of tokens (rows, C); `factor` of as many equal groups of rows, or None."""
         y = self.norm2(x)  # (rows, C)
-        return self.mlp(y, skip=x) if factor is None else x + scaled(self.mlp(y), factor)
+        return self.mlp(y, skip=x) if factor is None else x + scaled(self.mlp(y), factor)  # (rows, C)
 
     def draw_factors(self, batch: int, like: Tensor) -> BranchFactors:
         """Factors of the branches of each sample in this pass, on the device and in the type of `like`."""

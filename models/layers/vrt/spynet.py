@@ -3,7 +3,7 @@
 Every frame's pyramid is built once and one call gives the flow of all neighbouring frames in both directions. Weights:
 `spynet_sintel_final-3d2a1287.pth` of the VRT release (plain state dictionary or {'params': ...}).
 
-Legend: B batch, T frames, H height, W width.
+Legend: B batch, T frames, H height, W width (h, w of a level), s scale of a flow.
 """
 
 import torch
@@ -16,7 +16,7 @@ from models.layers.ops.flow_warp import at_least_float32, flow_warp
 from utils.user_error import UserError
 from utils.utils_weights import load_network_weights, load_strict
 
-LEVELS = 6
+LEVELS = 6  # of the pyramid, as published; the coarsest has 1/32 of the size
 # Channels of the widest layer.
 WIDEST = 64
 
@@ -32,8 +32,8 @@ class BasicModule(nn.Module):
         self.basic_module = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        return self.basic_module(x.contiguous(memory_format=torch.channels_last))
+        """(N, 8, H, W) to (N, 2, H, W), in pixels of this level."""
+        return self.basic_module(x.contiguous(memory_format=torch.channels_last))  # (N, 2, H, W)
 
 
 class SpyNet(nn.Module):
@@ -53,6 +53,7 @@ class SpyNet(nn.Module):
     def __init__(self, path: str | None = None) -> None:
         super().__init__()
         self.basic_module = nn.ModuleList([BasicModule() for _ in range(LEVELS)])
+        # ImageNet's, by which the published weights' training normalised frames.
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         if path is not None:
@@ -86,7 +87,7 @@ class SpyNet(nn.Module):
         """
         batch, count, _, height, width = frames.shape
         with torch.autocast(frames.device.type, enabled=False):
-            pyramid = self._pyramid(at_least_float32(frames).flatten(0, 1))
+            pyramid = self._pyramid(at_least_float32(frames).flatten(0, 1))  # LEVELS of (B*T, 3, h, w)
             flow, flows = None, []
             for level, module in enumerate(self.basic_module):
                 clip = pyramid[level].unflatten(0, (batch, count))  # (B, T, 3, h, w)
@@ -94,10 +95,10 @@ class SpyNet(nn.Module):
                 second = torch.stack((clip[:, 1:], clip[:, :-1])).flatten(0, 2)  # (2*B*(T-1), 3, h, w)
                 flow = self._refine(module, first, second, flow)  # (2*B*(T-1), 2, h, w)
                 scale = 2 ** (LEVELS - 1 - level)
-                if scale <= 8:
+                if scale <= 8:  # the coarsest features that VRT aligns
                     padded = pyramid[-1].shape[-2] // scale, pyramid[-1].shape[-1] // scale
-                    flows.append(_resize(flow, (height // scale, width // scale), padded))
-        return [level.unflatten(0, (2, batch, count - 1)) for level in reversed(flows)]
+                    flows.append(_resize(flow, (height // scale, width // scale), padded))  # (2*B*(T-1), 2, H/s, W/s)
+        return [level.unflatten(0, (2, batch, count - 1)) for level in reversed(flows)]  # (2, B, T-1, 2, H/s, W/s) each
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W) from the coarsest level to the full size, a multiple of 32."""

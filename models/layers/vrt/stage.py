@@ -72,7 +72,7 @@ class TMSAG(nn.Module):
             assert isinstance(block, TMSA)
             layout = layouts.get(size, block.window, block.shift, block.mutual)
             tokens = executor.run(block, tokens, layout, overwrite=i > 0)  # (B*T*H*W, C)
-        return tokens.view(x.shape)
+        return tokens.view(x.shape)  # (B, T, H, W, C)
 
 
 class RTMSA(nn.Module):
@@ -85,7 +85,7 @@ class RTMSA(nn.Module):
 
     def forward(self, x: Tensor, layouts: WindowLayouts, executor: Executor) -> Tensor:
         """(B, T, H, W, C) to the same shape."""
-        return self.linear(x, self.residual_group(x, layouts, executor))
+        return self.linear(x, self.residual_group(x, layouts, executor))  # (B, T, H, W, C)
 
 
 class Stage(nn.Module):
