@@ -92,7 +92,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with the options, as (option, sentence); those left out are not looked at."""
+        """Faults of the options, as (option, sentence); absent options are not checked."""
         for key, least in (("window", 1), ("gt_size", 0), ("sim_ratio", 1)):
             if arguments.get(key, least) < least:
                 yield key, f"{least} or more; got {arguments[key]}"

@@ -66,7 +66,7 @@ class SpikeOptions:
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with the options, as (option, sentence); those left out are not looked at."""
+        """Faults of the options, as (option, sentence); absent options are not checked."""
         return check_rules((threshold_faults, _input_pack_mode), arguments)
 
 
@@ -98,7 +98,7 @@ class SpikeInput:
         )
 
     def faults(self, rgb_faults: list[str]) -> list[str]:
-        """What does not fit, after the frames' own faults; only where those are none can sizes be compared."""
+        """Faults of the frames, or, if there are none, of the sizes of frames and spikes."""
         faults = [*rgb_faults, *self.frames.faults]
         if not faults:
             sizes = {clip.name: self.pairs.lq.size(clip.name) for clip in self.pairs.clips}
@@ -169,7 +169,7 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
             )
 
     def _change(self, window: Window) -> SpikeChange | None:
-        """What is done to the spikes of a sample; None where all of it is off."""
+        """The augmentation of a sample's spikes; None if every kind is switched off."""
         jitters = {key: getattr(self, key) for key in SPIKE_JITTERS}
         return SpikeChange.draw(window.entropy, **jitters) if any(jitters.values()) else None
 
@@ -222,7 +222,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         return self._spikes.faults(super()._faults())
 
     def assumptions(self) -> list[str]:
-        """What is taken for granted of the spikes, and where to say otherwise, in sentences."""
+        """Assumptions about the spikes and the options that change them, in sentences."""
         clip = self.clips[0]
         height, width = self.spikes.sizes[clip.name]
         window = self.spikes.exposure(clip.name, clip.frames[0])

@@ -81,7 +81,7 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
 
     @abstractmethod
     def _needs(self) -> str:
-        """What a clip has to hold, in words."""
+        """The layout of a clip, in words, for messages."""
 
     def _open_gt(self) -> Frames | None:
         """Where the frames to be made are; None where they are not known."""

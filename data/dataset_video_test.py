@@ -90,7 +90,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
         return "name"
 
     def _faults(self) -> list[str]:
-        """What keeps the data from being used as the options say."""
+        """Faults that prevent using the data with these options."""
         return self.pairs.faults()
 
     def __len__(self) -> int:

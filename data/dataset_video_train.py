@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Window:
-    """What one training sample shows.
+    """The place of one training sample in its clip, and its augmentation.
 
     Attributes:
         clip: its clip.
@@ -135,7 +135,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         return {"dataroot_gt": self.dataroot_gt, "dataroot_lq": self.dataroot_lq}
 
     def _faults(self) -> list[str]:
-        """What keeps the data from being used as the options say."""
+        """Faults that prevent using the data with these options."""
         faults = self.pairs.faults()
         if faults:
             return faults

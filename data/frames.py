@@ -1,4 +1,4 @@
-"""What all sources of RGB frames have in common: frames by clip and name, read whole or in part, uint8.
+"""The interface of all sources of RGB frames: uint8 frames by clip and name, read whole or in part.
 
 The sources are folders and LMDBs (`data/frame_io.py`) and videos (`data/video_frames.py`).
 """

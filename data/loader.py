@@ -118,7 +118,7 @@ def shared_memory() -> str:
 
 
 def _epitaph(code: int) -> str:
-    """What the exit code of a worker that died says."""
+    """Explains the exit code of a worker that died."""
     if code >= 0:
         return f"A worker that reads data ended with code {code}; what it said stands above"
     name = signal.Signals(-code).name

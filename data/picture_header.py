@@ -1,4 +1,4 @@
-"""What a picture file says about itself, from its first and last bytes: size, pixel type, whether it is complete.
+"""Reads a picture file's size, pixel type and completeness from its first and last bytes.
 
 A few dozen bytes of a file are read, so ten thousand files take seconds. What only decoding shows (flipped bits in the
 middle) is not found here. Test: `python -m pytest tests/data/test_picture_header.py`.

@@ -28,7 +28,7 @@ GRACE_SECONDS = 30  # longer than a step, so that the main process can finish on
 
 
 class SampleIndex(NamedTuple):
-    """What a training data set is indexed with: the epoch seeds the sample's random choices."""
+    """Index of a sample of a training data set: the epoch seeds the sample's random choices."""
 
     epoch: int
     index: int  # type: ignore[assignment]  # hides tuple.index, which nothing here uses
@@ -38,7 +38,7 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
     """Endless batches of one rank, for `DataLoader(batch_sampler=...)`.
 
     The sampler has no state of its own: workers fetch ahead, so the trainer counts the samples it has used
-    (`global_batch` per step) and passes that number as `consumed` to go on.
+    (`global_batch` per step) and passes that number as `consumed` to resume.
 
     Args:
         dataset_len: number of items of the data set.

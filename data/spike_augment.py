@@ -1,4 +1,4 @@
-"""What training does to spikes alone: other thresholds, photon noise, hot pixels, an exposure that is a little off.
+"""Augments spikes in training: other thresholds, photon noise, hot pixels, slightly shifted exposures.
 
 Each is an option of the data set, off by default, and drawn per sample from (seed, epoch, index). Spikes are changed as
 they lie in the file, before representation, reversal of time, flips and transposition: where a sample is flipped or
@@ -31,7 +31,7 @@ class SpikeChange:
         photon_noise: probability with which each spike is lost, and with which another one of its pixel is added at
             any time: as many on average, and a variance in proportion to the light.
         hot_pixels: share of the pixels that fire in every frame, the same pixels in all frames of the sample.
-        time_shift: spike frames by which exposures are late, as far as the stream goes.
+        time_shift: spike frames by which exposures are delayed, within the stream.
         entropy: seed, epoch and index of the sample.
     """
 

@@ -49,7 +49,7 @@ class SpikePair:
 
 
 class PairSource(Protocol):
-    """What a data set needs of a source."""
+    """The interface of a source of pairs."""
 
     names: list[str]
 
@@ -149,7 +149,7 @@ class BasePairs:
 
 @dataclass(frozen=True)
 class Sensor:
-    """What is drawn for each simulated window, from ranges [least, greatest].
+    """Random parameters of each simulated window, drawn from ranges [least, greatest].
 
     Attributes:
         threshold: of the camera, log-uniform.
@@ -314,7 +314,7 @@ def _video_paths(root: Path) -> list[Path]:
 
 
 def _light_clock(source: FrameSource, ratio: int, ticks: int, cache: Path | None) -> np.ndarray:
-    """What a sensor sees of a video on the clock, (T,h,w) uint8; read from or written to `cache` where there is one."""
+    """Light on the sensor at every tick of a video, (T,h,w) uint8; read from `cache`, or computed and written to it."""
     if cache is None:
         return _interpolate(source, ratio, ticks)
     key = json.dumps({"files": source.state(), "ratio": ratio, "ticks": ticks, "code": code_version()})

@@ -52,7 +52,7 @@ class Clip:
 
 
 class DataFaults(UserError):
-    """What keeps data from being used: the message shows the first ten, `faults` are all of them."""
+    """Data can't be used: the message shows the first ten faults, `faults` holds all of them."""
 
     def __init__(self, title: str, faults: list[str]) -> None:
         self.faults = faults
@@ -129,7 +129,7 @@ class FramePairs:
         self.clips = select_partition(clips, val_partition, test_mode)
 
     def faults(self) -> list[str]:
-        """What keeps the pairs from being used: frames on one side only, differing sizes, unreadable first frames."""
+        """Faults of the pairs: frames on one side only, differing sizes, unreadable first frames."""
         faults: list[str] = []
         sides = {"dataroot_lq": self.lq} if self.gt is None else {"dataroot_lq": self.lq, "dataroot_gt": self.gt}
         if self.gt is not None and self.by_listing:

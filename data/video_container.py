@@ -16,7 +16,7 @@ EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def container_fault(path: Path) -> str:
-    """What is wrong with a video file's outermost parts, or ""; errors as `open_regular`."""
+    """The fault of a video file's outermost boxes, or ""; errors as `open_regular`."""
     with open_regular(path) as file:
         size = file.seek(0, 2)
         head = _at(file, 0, 12)

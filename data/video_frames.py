@@ -60,7 +60,7 @@ class VideoFrames(Frames):
         self._digest: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker that is not forked is sent: all but this process's reader and lock."""
+        """State that is pickled for a spawned worker: everything but this process's reader and lock."""
         own = ("_lock", "_reader", "_last", "_inherited")
         return {key: value for key, value in self.__dict__.items() if key not in own}
 

@@ -69,7 +69,7 @@ class Guided(nn.Module):
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        """Faults of constructor arguments, as (argument, sentence); absent arguments are not checked."""
         return check_rules((_widths, _start, _channels, block_faults), arguments)
 
     def forward(self, L: Tensor, L_spike: Tensor) -> Tensor:

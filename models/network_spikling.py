@@ -57,7 +57,7 @@ class SemiUNet(nn.Module):
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        """Faults of constructor arguments, as (argument, sentence); absent arguments are not checked."""
         return check_rules((_window_from_one,), arguments)
 
     def forward(self, L: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class SpikeRefine(nn.Module):
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        """Faults of constructor arguments, as (argument, sentence); absent arguments are not checked."""
         return check_rules((_window_of_refine, small_unet.channel_faults, small_unet.block_faults), arguments)
 
     def forward(self, L: Tensor) -> Tensor:

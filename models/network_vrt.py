@@ -158,7 +158,7 @@ class VRT(nn.Module):
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        """Faults of constructor arguments, as (argument, sentence); absent arguments are not checked."""
         yield from check_rules(RULES, arguments)
         unknown = backend_fault(arguments.get("compute_backend", AUTO))
         if unknown is not None:

@@ -1,1 +1,1 @@
-"""What data and models both use: options, spike files, distribution, checkpoints, logs, metrics, tiles."""
+"""Parts that data and models share: options, spike files, distribution, checkpoints, logs, metrics, tiles."""

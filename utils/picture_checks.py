@@ -1,4 +1,4 @@
-"""What an encoded picture says about itself before it is decoded: size, pixel type, and whether its check sums hold.
+"""Reads an encoded picture's size and pixel type before it is decoded, and verifies its check sums.
 
 Decoders differ in what they overlook: libtiff ignores the check sum of a deflated tile, libpng that of rows below a
 crop, others fill the missing rest of a file with gray. So every picture passes here first, whoever decodes it.
@@ -53,7 +53,7 @@ def with_check_sum(tiff: bytes) -> bytes:
 
 
 class _Damaged(Exception):
-    """What is wrong, in words."""
+    """The fault, in words."""
 
 
 def _refusal(name: str, size: int, reason: str) -> UserError:

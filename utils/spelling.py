@@ -1,4 +1,4 @@
-"""What a name that nobody knows was probably meant to be."""
+"""Suggests known names for an unknown one."""
 
 import difflib
 import re

@@ -85,7 +85,7 @@ def write_spikes(path: str | Path, spikes: np.ndarray, flipud: bool = True) -> N
 def check_config(path: Path, height: int, width: int, threshold: float | None) -> None:
     """
     Raises:
-        UserError: `path`, a config.yaml that is there already, describes streams of another size or threshold.
+        UserError: `path`, an existing config.yaml, describes streams of another size or threshold.
     """
     if not path.is_file():
         return

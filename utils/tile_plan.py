@@ -23,7 +23,7 @@ Blend = tuple[int | None, int | None, int | None]
 
 @dataclass(frozen=True)
 class Segment:
-    """What one tile takes and gives along one axis.
+    """Input and output range of one tile along one axis.
 
     Attributes:
         begin, end: half-open range of input pixels (or frames) that the network sees.

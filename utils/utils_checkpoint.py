@@ -289,7 +289,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def load_plain(path: Path | str) -> Any:
-    """What `torch.save` put into a file, tensors on the CPU; never more than tensors and plain values.
+    """Loads a file of `torch.save`, tensors on the CPU; only tensors and plain values are accepted.
 
     Raises:
         DamagedFile: cut short or altered.

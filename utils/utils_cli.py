@@ -22,7 +22,7 @@ IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 
 
 def program(module: str) -> str:
-    """What a usage line calls the command of a module: `svrt VERB` where that started it, else `python -m MODULE`."""
+    """Name of a module's command in its usage line: `svrt VERB` if started by that, else `python -m MODULE`."""
     return sys.argv[0] if sys.argv[0].startswith("svrt ") else f"python -m {module}"
 
 
@@ -106,7 +106,7 @@ def _note_failure(message: str) -> None:
 
 
 def user_message(error: UserError | OSError, go_on: str = "") -> str | None:
-    """What to tell the user of an error; None where it is a fault of the code. `go_on` as in `run_command`."""
+    """The message for an error that the user can remedy; None for a bug. `go_on` as in `run_command`."""
     if isinstance(error, UserError):
         return _message(error)
     name = "" if error.filename is None else f"{error.filename}: "

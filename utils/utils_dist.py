@@ -55,7 +55,7 @@ class Dist:
 
 @dataclass(frozen=True)
 class Launch:
-    """What the environment says of this process; `init_method` tells where rank 0 waits for the others."""
+    """This process's place among all, from the environment; `init_method` is the address at which rank 0 waits."""
 
     rank: int
     world_size: int

@@ -105,7 +105,7 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
 
 
 def list_folder(folder: Path | str, suffixes: Sequence[str] | None = None) -> list[Path]:
-    """What a folder holds, in natural order; hidden entries are left out.
+    """Entries of a folder in natural order, without hidden ones.
 
     Args:
         suffixes: only files whose names end so, in any case (".png"); None: everything.

@@ -1,6 +1,6 @@
-"""What a run tells: lines in KAIR's formats, curves and pictures for TensorBoard and Weights & Biases.
+"""Logs of a run: lines in KAIR's formats, curves and pictures for TensorBoard and Weights & Biases.
 
-    experiments/<task>/train.log              rank 0, which also speaks on the terminal
+    experiments/<task>/train.log              rank 0, which also writes to the terminal
     experiments/<task>/train_rank3.log        the other ranks
     experiments/<task>/tb_logger              tensorboard --logdir experiments
 
@@ -50,7 +50,7 @@ class _Format(logging.Formatter):
 def setup_logger(experiment_dir: Path | str | None, rank: int = 0) -> logging.Logger:
     """Sends everything that is logged (Python's warnings too) to the experiment's log file, appended.
 
-    Rank 0 also speaks on standard output. Calling again replaces the files of the call before.
+    Rank 0 also writes to standard output. Calling it again replaces the files of the previous call.
 
     Args:
         experiment_dir: `experiments/<task>`; None: not made yet, what is logged waits in memory for the next call.
@@ -137,7 +137,7 @@ class Writer:
             self._wandb.log({name: self._wandb.Image(picture)}, step=step)
 
     def panels(self, step: int, images: Path | None = None) -> Callable[[FrameResult], None]:
-        """What shows the clips of one test as they are restored: the middle frame of the first few, side by side.
+        """Logs the clips of one test as they are restored: views of the middle frames of the first clips, side by side.
 
         Args:
             step: step of the network tested.

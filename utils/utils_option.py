@@ -99,7 +99,7 @@ def write_options(opt: Options, path: str | Path) -> None:
 
 
 def option_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between two runs' options (of `options_to_dict`): "train.total_iter: 100, now 200" each."""
+    """Differences of two runs' options (of `options_to_dict`), each as "train.total_iter: 100, now 200"."""
     old, new = dict(_flat(before, "")), dict(_flat(after, ""))
     absent = "not set"
     return [
@@ -184,7 +184,7 @@ class _Checker:
         return {key: value for key, value in raw.items() if key not in found}
 
     def notices(self) -> list[str]:
-        """What the user should know although it is no fault; keys without effect once for each reason."""
+        """Notices that are not faults; keys without effect are listed once for each reason."""
         ignored = [(reason, ", ".join(map(dotted, places))) for reason, places in self.ignored.items()]
         return [
             *dict.fromkeys(self.document.notices),

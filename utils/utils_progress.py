@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 class Bar(Protocol):
-    """What is told of progress."""
+    """The interface of a progress bar."""
 
     def update(self, count: int = 1) -> object:
         """So many more are done."""
@@ -69,7 +69,7 @@ def progress(total: int, title: str, unit: str, done: int = 0, speaks: bool = Tr
     Args:
         total, done: what there is to do, and what was done before.
         title: of what is done. unit: what is counted, in the singular.
-        speaks: False: say nothing, as on ranks other than 0.
+        speaks: False: print nothing, as on ranks other than 0.
     """
     if not speaks or sys.stderr.isatty():
         with (

@@ -78,7 +78,7 @@ class Registry:
         raise UserError(f"{self.option}: no {self.kind} is called {name!r}.{hint} Choices: {', '.join(self.names())}.")
 
     def name_fault(self, name: str) -> str | None:
-        """What is wrong with a name: nothing is registered under it; None where something is."""
+        """The fault of a name under which no part is registered; None for a registered one."""
         try:
             self.get(name)
         except UserError as error:
@@ -86,7 +86,7 @@ class Registry:
         return None
 
     def faults(self, name: str, arguments: Mapping[str, Any]) -> Faults:
-        """What the part called `name` finds wrong with its keyword arguments; those left out are not looked at."""
+        """Faults that the part called `name` finds in its keyword arguments; absent arguments are not checked."""
         find = self._faults.get(self.get(name))
         if find is not None:
             yield from find(arguments)
@@ -101,7 +101,7 @@ class Registry:
 
 
 def check_rules(rules: Iterable[Callable[..., Faults]], arguments: Mapping[str, Any]) -> Faults:
-    """What the rules find wrong. A rule reads the arguments that its parameters name, and needs all of them."""
+    """Faults found by the rules. A rule is called if all arguments that its parameters name are given."""
     for rule in rules:
         names = inspect.signature(rule).parameters
         if names.keys() <= arguments.keys():

@@ -178,7 +178,7 @@ def _optimizer_faults(saved: Any, optimizer: torch.optim.Optimizer) -> Iterator[
 
 
 def _moment_faults(moments: dict[str, Any], parameter: Tensor) -> Iterator[str]:
-    """What is wrong with one parameter's `step`, `exp_avg` and `exp_avg_sq`."""
+    """Faults of one parameter's `step`, `exp_avg` and `exp_avg_sq`."""
     if not {"step", "exp_avg", "exp_avg_sq"} <= moments.keys():
         yield "no step, exp_avg and exp_avg_sq"
         return

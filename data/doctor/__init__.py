@@ -1,1 +1,1 @@
-"""What looks at every file of a data set."""
+"""Inspection of every file of a data set."""

@@ -52,7 +52,7 @@ def read_headers(frames: Frames) -> dict[tuple[str, str], PictureHeader]:
 
 
 def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str], PictureHeader]) -> Iterator[Finding]:
-    """What is wrong with the pictures of a root: damaged, of other pixels than 8-bit RGB, of another size in a clip.
+    """Finds faulty pictures of a root: damaged, not 8-bit RGB, or of another size than the rest of their clip.
 
     Args:
         option: that names the root, for messages.

@@ -134,7 +134,7 @@ class SpikeEncoding:
 
 
 def threshold_faults(spike_threshold: float | None) -> Faults:
-    """What is wrong with the threshold of a spike camera; None is to be found out from the data."""
+    """Faults of a spike camera's threshold; None stands for the one that the data name."""
     if spike_threshold is not None and not 0 < spike_threshold <= HIGHEST_THRESHOLD:
         limits = f"a number above 0 is needed, and up to {HIGHEST_THRESHOLD:g} (GoPro spike set: 2.0)"
         yield "spike_threshold", f"{limits}; got {spike_threshold}"

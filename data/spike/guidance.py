@@ -1,4 +1,4 @@
-"""What the spikes of an exposure say about its instant t, as channels at the sensor's size: input of `guided`.
+"""Encodes the spikes around an instant t of an exposure as channels at the sensor's size: the input of `guided`.
 
     "spike": {"representation": "guided"}, "input_pack_mode": "dual"
 

@@ -49,7 +49,7 @@ COUNTED = 256  # spike frames counted at a time
 
 @dataclass(frozen=True)
 class Perturbation:
-    """What is done to spikes.
+    """A change of spikes.
 
     Attributes:
         kind: of `KINDS`.

@@ -192,6 +192,6 @@ def measure_center(
 
 
 def _details(picture: np.ndarray) -> np.ndarray:
-    """What is left of a picture after smoothing."""
+    """A picture minus its smoothed version."""
     picture = np.ascontiguousarray(picture, np.float32)
     return picture - cv2.GaussianBlur(picture, (0, 0), FINE_SIGMA)

@@ -38,7 +38,7 @@ EMA_REACH = 8.0  # in (the longest) decays; beyond, below 4e-4 of the newest
 
 
 class Representation(Protocol):
-    """What a registered representation has.
+    """The interface of a registered representation.
 
     Attributes:
         channels: how many the result has.
@@ -169,7 +169,7 @@ class Raw:
 
     Args:
         length: number of frames and channels, odd.
-        edge: where the window reaches outside the stream: "error", or "shift" it inwards as far as needed (it is then
+        edge: where the window reaches outside the stream: "error", or "shift" it inwards (it is then
             no longer centred).
     """
 

@@ -1,4 +1,4 @@
-"""What a recording is like: firing rates, hot and dead pixels, and whether its bits and width are read right.
+"""Measures a recording: firing rates, hot and dead pixels, and whether its bits and width are read correctly.
 
 report = stream_report(stream)
 python -m scripts.spikes info 000226.dat

@@ -64,7 +64,7 @@ def conditions(specs: Sequence[str], section: SpikeSection) -> list[Condition]:
 
 
 def parse_spec(spec: str) -> tuple[str, list[float]]:
-    """What is swept and its values, of a spec like drop=0.1,1."""
+    """Kind and values of a specification like drop=0.1,1."""
     kind, _, listed = spec.partition("=")
     try:
         values = [float(value) for value in listed.split(",")]

@@ -48,7 +48,7 @@ class FrameSource:
     Args:
         path: the file or folder.
         size: what every frame is brought to.
-        max_frames: only so many frames from the beginning, or None for all.
+        max_frames: number of frames to read from the beginning; None: all.
 
     Attributes:
         length: number of frames, counted by reading through the video once.
@@ -145,7 +145,7 @@ class FrameSource:
         return round(rate, 3) if rate > 0 else None
 
     def identity(self) -> dict[str, int | str]:
-        """What tells this source from another of the same name, wherever it lies."""
+        """Identifies the content of this source among sources of the same name; the folder does not matter."""
         files = self.pictures or [self.path]
         digest = hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()[:16]
         size = sum(file.stat().st_size for file in files)

@@ -1,4 +1,4 @@
-"""What results come from, told beside them; results of another origin are moved aside, never mixed or lost.
+"""Records the origin of results next to them; moves results of another origin aside, so that none are mixed or lost.
 
 <folder>/about.json    task, checkpoint and its weights, data, tiles, commit, date, command
 """
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def describe(checkpoint: Path, network: nn.Module, command: str, **identity: Any) -> dict[str, str]:
-    """What a test's results come from.
+    """The origin of a test's results.
 
     Args:
         checkpoint: as named. network: with its weights loaded.

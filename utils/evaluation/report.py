@@ -1,4 +1,4 @@
-"""What a test leaves behind besides the restored frames: scores and the report page.
+"""Writes a test's scores and its report page.
 
 report = Report(folder, title, settings, clips)
 scores = evaluate(..., on_frame=report.show, scorer=report.scorer(lpips), baselines=training_free(clips))
@@ -35,7 +35,7 @@ class SpikeViews(Protocol):
 
 
 def training_free(clips: Any) -> Callable[[FrameResult], Mapping[str, np.ndarray]]:
-    """What restores a frame of a test set without a network, by method; nothing where it has no spikes."""
+    """Training-free restorations of a frame of a test set, by method; none without spikes."""
 
     def restorations(result: FrameResult) -> Mapping[str, np.ndarray]:
         if not isinstance(clips, SpikeViews):

@@ -138,7 +138,7 @@ def _headline(scores: Scores) -> str:
 
 
 def _method_tables(scores: Scores) -> str:
-    """What was scored, under both means."""
+    """Tables of all methods, one for each of the two means."""
     scored = [m for m in METRICS if any(key_of(method, m) in scores.metrics() for method in scores.methods())]
     tables = []
     for kind, means, english, chinese in (
@@ -352,6 +352,6 @@ def _sweep(sweep: Sweep) -> str:
 
 
 def _notes() -> str:
-    """What the numbers mean."""
+    """Explanation of the metrics."""
     entries = "".join(f"<dt>{term}</dt>{_said('dd', english, chinese)}" for term, english, chinese in DEFINITIONS)
     return _section("What the numbers mean", "指标说明", f"<dl>{entries}</dl>")

@@ -25,7 +25,7 @@ METHODS = {
     "interval": "spikes alone, interval",
     "": "network",
 }
-"""What is scored beside the network, and its title. Its numbers have its name as prefix: `input_psnr`."""
+"""Scored methods and their titles. A method's numbers have its name as prefix: `input_psnr`; the network's none."""
 
 NOTES = {
     "null": "a PSNR that is infinite, because the pictures are equal, or a mean over one",
@@ -102,7 +102,7 @@ class Scores:
         return {"mean over clips": clips, "mean over frames": frames}
 
     def method_table(self) -> str:
-        """What was scored, a line each, under both means, as aligned text; "" where only the network was."""
+        """One line per method under both means, as aligned text; "" if only the network was scored."""
         methods = self.methods()
         if len(methods) < 2:
             return ""
@@ -137,7 +137,7 @@ class Scores:
 
 
 def gain(values: Mapping[str, float]) -> str:
-    """What the network gained over the input in dB, as tables show it; "" where that is no number."""
+    """The network's gain over the input in dB, as tables show it; "" if it is not a number."""
     difference = values.get("psnr", math.nan) - values.get("input_psnr", math.nan)
     return "" if math.isnan(difference) else f"{difference:+5.2f} dB"
 

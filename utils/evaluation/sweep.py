@@ -1,4 +1,4 @@
-"""What a sweep over spikes made worse found: `main_test_vrt.py --sweep threshold=1,2,4 drop=0.1,0.5`."""
+"""Results of a sweep over degraded spikes: `main_test_vrt.py --sweep threshold=1,2,4 drop=0.1,0.5`."""
 
 import csv
 import json
@@ -58,7 +58,7 @@ class Sweep:
     rows: list[SweepRow] = field(default_factory=list)
 
     def kinds(self) -> list[str]:
-        """What was swept."""
+        """The kinds of conditions, in their order."""
         return list(dict.fromkeys(row.kind for row in self.rows))
 
     def of(self, kind: str) -> list[SweepRow]:

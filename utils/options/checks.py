@@ -158,7 +158,7 @@ def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
 
 
 def _official_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
-    """What the published tester can't do, so that its tiles are not defined for it."""
+    """Faults of options that the published tester does not support, so that its tiles are undefined for them."""
     only = '"official" are the published tester\'s tiles:'
     if val.tile == "auto":
         yield (("val", "tiling"), f'{only} "auto" chooses others; name a tile')

@@ -72,7 +72,7 @@ class KnownKeys:
         return homes
 
     def explain_unknown(self, keys: Keys, choices: Iterable[str]) -> str:
-        """What to write instead of the unknown last one of `keys`, in a section that knows `choices`."""
+        """Suggests a replacement for the last of `keys`, which is unknown, in a section with the keys `choices`."""
         key = str(keys[-1])
         section = ".".join("*" if i == 1 and keys[0] == "datasets" else str(k) for i, k in enumerate(keys[:-1]))
         choices = sorted(choices)

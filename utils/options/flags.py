@@ -87,7 +87,7 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
 
 
 def speaks() -> bool:
-    """Whether this process is the one that tells the user, of those that torchrun started."""
+    """Whether this process reports to the user: rank 0 of the processes that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -121,7 +121,7 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def set_name(folder: str) -> str:
-    """What a data set's folder is called, in lower case: its own name, never that of a folder further above.
+    """Name of a data set's folder, in lower case: its own, never that of a folder above it.
 
     Of the folders inside the published sets, such as vimeo_septuplet/sequences and Vid4/GT, it is the one above.
     """
@@ -144,7 +144,7 @@ def shipped_weights(opt: Options) -> Path:
 
 
 def _as_trained(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What a test set takes over from the training set, where the options name none: its class, spikes and the like."""
+    """Keys of the training set that the test set inherits if the options have no test set: class, spikes and so on."""
     registry, datasets = Registries().datasets, tree.get("datasets")
     train = datasets.get("train") if isinstance(datasets, Mapping) and datasets.get("test") is None else None
     named = str(train.get("dataset_type")) if isinstance(train, Mapping) else ""

@@ -184,7 +184,7 @@ class TFSTP:
     """SpikeCV's texture from short-term plasticity: the synapse of `PlasticityRate` with SpikeCV's readout.
 
     Each frame's rates r_u + r_R are stretched to [0, 255] and their histogram is equalised, so a picture shows no
-    brightness; r_u has F where the paper's formula has f. The state (R, u) goes on from call to call.
+    brightness; r_u has F where the paper's formula has f. The state (R, u) is kept between calls.
 
     Args:
         spike_h, spike_w: size of the frames.

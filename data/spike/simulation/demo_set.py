@@ -34,7 +34,7 @@ def seeded(*key: int) -> np.random.Generator:
 
 
 def set_parameters(kind: dict[str, Any], exposure: Exposure, seed: int, sensor: dict[str, Any]) -> dict[str, Any]:
-    """What a simulated set is made with, as its manifest keeps it: `kind`, timing, seed and the sensor's options."""
+    """Parameters of a simulated set, as stored in its manifest: `kind`, timing, seed and the sensor's options."""
     return {
         "maker": MAKER,
         **kind,

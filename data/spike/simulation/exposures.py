@@ -26,7 +26,7 @@ Render = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Camera:
-    """What a scene is seen with.
+    """The two cameras that record a scene: spike camera and frame camera.
 
     Attributes:
         frames: spike frames in the stream. begin, end: those of the exposure.

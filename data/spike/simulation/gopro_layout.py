@@ -107,7 +107,7 @@ def _files(root: Path, clip: str, length: int) -> Iterator[Path]:
 
 
 def write_dataset(root: Path, clips: Sequence[SimulatedClip], exposure: Exposure, parameters: dict[str, Any]) -> None:
-    """Simulates `clips` and puts the data set at `root`, replacing a simulated one that is there.
+    """Simulates `clips` and writes the data set to `root`, replacing an earlier simulated one.
 
     Args:
         root: folder of the data set; its parent is made if missing.

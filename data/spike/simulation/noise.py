@@ -1,4 +1,4 @@
-"""What real spike pixels add of their own: shot noise, dark current, spread of gain and threshold, faulty pixels.
+"""Noise of real spike pixels: shot noise, dark current, spread of gain and threshold, faulty pixels.
 
     noise = PixelNoise(SensorNoise(photons=200, dark_current=0.01, hot_pixels=1e-4), (250, 400), rng)
     sensor = IntegrateAndFire((250, 400), threshold=2.0, noise=noise)
@@ -78,14 +78,14 @@ class PixelNoise:
         self.dark = model.dark_current + self.hot * rng.uniform(*HOT_CURRENT, shape)
 
     def light(self, light: np.ndarray) -> np.ndarray:
-        """What the pixels integrate of a frame (h, w), both in shares of white."""
+        """Light that the pixels integrate in a frame (h, w), from the scene's; both as fractions of white."""
         seen = light + self.dark
         if self.model.photons is not None:
             seen = self._rng.poisson(self.model.photons * seen) / self.model.photons
         return seen * self.gain
 
     def readout(self, fired: np.ndarray) -> np.ndarray:
-        """What is read of a frame of spikes (h, w) bool."""
+        """A frame of spikes (h, w) bool with spurious spikes added and dead pixels silenced."""
         if self.model.spurious:
             fired = fired | (self._rng.random(fired.shape) < self.model.spurious)
         return fired & ~self.dead

@@ -59,7 +59,7 @@ def to_uint8(value: np.ndarray) -> np.ndarray:
 
 
 def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb", full_scale: float = 1.0) -> np.ndarray:
-    """What the spike sensor sees of a picture.
+    """The light on the spike sensor's pixels.
 
     Args:
         frame: (H,W,3) uint8 RGB; H and W multiples of `spike_ratio`.

@@ -141,7 +141,7 @@ class SpikeEncoder3D(nn.Module):
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        """Faults of constructor arguments, as (argument, sentence); absent arguments are not checked."""
         return check_rules((_bins, _ratio, _temporal_strides, _temporal_strides_above), arguments)
 
     def forward(self, spikes: Tensor, size: Size2, padded: Size2) -> list[Tensor]:

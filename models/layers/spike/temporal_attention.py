@@ -241,7 +241,7 @@ class SpikeTemporalSA(nn.Module):
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        """Faults of constructor arguments, as (argument, sentence); absent arguments are not checked."""
         return check_rules((_heads, _mlp_ratio, _max_batch_tokens), arguments)
 
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
@@ -302,7 +302,7 @@ class TemporalCrossAttentionFusion(nn.Module):
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
-        """What is wrong with constructor arguments, as (argument, sentence); those left out are not looked at."""
+        """Faults of constructor arguments, as (argument, sentence); absent arguments are not checked."""
         return check_rules((_heads, _mlp_ratio, _window, _max_batch_tokens), arguments)
 
     def forward(self, stage: int, frames: Tensor, spikes: Tensor) -> Tensor:
