@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data._utils import signal_handling
 
 from utils.user_error import UserError
 from utils.utils_cli import user_message
@@ -69,6 +70,11 @@ def collate(samples: Sequence[Any]) -> Any:
         return Unreadable(f"{shared_memory()} can't hold a worker's batches ({error}); {SHARED_MEMORY_REMEDY}")
 
 
+def _is_pytorchs(handler: Any) -> bool:
+    """Whether a signal's handler is the one that PyTorch installs with the first loader that has workers."""
+    return getattr(handler, "__module__", None) == signal_handling.__name__
+
+
 class Batches(Iterator[Any]):
     """One batch after another; to be closed.
 
@@ -80,8 +86,9 @@ class Batches(Iterator[Any]):
         heeded = getattr(signal, "SIGCHLD", None)
         before = None if heeded is None else signal.getsignal(heeded)
         self._iterator: Iterator[Any] = iter(loader)
-        if heeded is not None and signal.getsignal(heeded) is not before:
-            signal.signal(heeded, before)
+        if heeded is not None and _is_pytorchs(signal.getsignal(heeded)):
+            # Of an earlier loader of this process, if it was there before.
+            signal.signal(heeded, signal.SIG_DFL if _is_pytorchs(before) else before)
         self.workers: list[Any] = list(getattr(self._iterator, "_workers", []))
 
     def __next__(self) -> Any:
