@@ -79,7 +79,8 @@ class AlignmentProblem(Problem):
         nn.init.normal_(last.weight, std=0.05)
         x = smooth(batch, frames, case.dim, height, width).permute(0, 1, 3, 4, 2).contiguous()
         flows = smooth(2, batch, frames - 1, case.pa_frames // 2, 2, height, width) * 4
-        super().__init__(self.alignment, [x.to(device), flows.to(device)], triton_deform)
+        tiles = f"{triton_deform.__name__}.deform_tiles"
+        super().__init__(self.alignment, [x.to(device), flows.to(device)], tiles)
 
     def apply(self, backend: Backend) -> Tensor:
         """See `Problem.apply`. Triton's kernels run or fail: nothing stands in for them."""
