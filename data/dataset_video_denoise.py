@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from data.augment import NOISE, chance
-from data.dataset_video_train import VideoRecurrentTrainDataset, Window
+from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
 from utils.user_error import UserError
 from utils.utils_registry import DATASETS
 
@@ -41,10 +41,10 @@ class VideoRecurrentTrainNonblindDenoisingDataset(VideoRecurrentTrainDataset):
         self.dataroot_lq = self.dataroot_gt
         super().__post_init__()
 
-    def sample(self, window: Window) -> dict[str, Any]:
-        sharp = self._augmented(self.pairs.read_gt(window.clip.name, window.frames, window.box), window)
-        rng = chance(window.entropy, NOISE)
+    def read(self, sample: Sample) -> dict[str, Any]:
+        sharp = self._augmented(self.pairs.read_gt(sample.clip.name, sample.frames, sample.box), sample)
+        rng = chance(sample.entropy, NOISE)
         level = float(rng.uniform(self.sigma_min, self.sigma_max)) / 255
         noise = torch.from_numpy(rng.standard_normal(sharp.shape, np.float32))
         noisy = torch.cat([sharp + level * noise, torch.full_like(sharp[:, :1], level)], dim=1)
-        return {"L": noisy, "H": sharp, "key": f"{window.clip.name}/{window.first}"}
+        return {"L": noisy, "H": sharp, "key": f"{sample.clip.name}/{sample.first}"}

@@ -17,7 +17,7 @@ import torch
 import data.spike.representations  # noqa: F401  registers them
 from data.augment import Augmentation
 from data.dataset_video_test import VideoRecurrentTestDataset
-from data.dataset_video_train import VideoRecurrentTrainDataset, Window
+from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
 from data.frame_io import Box
 from data.spike.encoding import SpikeEncoding, build_encoding, threshold_faults
 from data.spike.perturb import Perturbation, build_perturbation
@@ -168,10 +168,10 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
                 "the representation); spike_threshold_jitter changes the spikes themselves."
             )
 
-    def _change(self, window: Window) -> SpikeChange | None:
+    def _change(self, sample: Sample) -> SpikeChange | None:
         """The augmentation of a sample's spikes; None if every kind is switched off."""
         jitters = {key: getattr(self, key) for key in SPIKE_JITTERS}
-        return SpikeChange.draw(window.entropy, **jitters) if any(jitters.values()) else None
+        return SpikeChange.draw(sample.entropy, **jitters) if any(jitters.values()) else None
 
     def _roots(self) -> dict[str, str | None]:
         return {**super()._roots(), "dataroot_spike": self.dataroot_spike}
@@ -192,10 +192,10 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
     def _crop_step(self) -> int:
         return self.spikes.ratio.numerator
 
-    def sample(self, window: Window) -> dict[str, Any]:
-        sample = super().sample(window)
-        change = self._change(window)
-        return self._spikes.added_to(sample, window.clip.name, window.frames, window.box, window.augmentation, change)
+    def read(self, sample: Sample) -> dict[str, Any]:
+        item = super().read(sample)
+        change = self._change(sample)
+        return self._spikes.added_to(item, sample.clip.name, sample.frames, sample.box, sample.augmentation, change)
 
 
 @DATASETS.register("VideoRecurrentTestDatasetRGBSpike")

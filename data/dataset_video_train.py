@@ -1,7 +1,7 @@
-"""Training samples of blurred and sharp video: random windows of frames, cropped and augmented.
+"""Training samples of blurred and sharp video: random runs of frames, cropped and augmented.
 
-One item per frame of the data set, as in KAIR: the window begins at that frame, or is drawn anew where it would run
-past the clip's end. All random choices come from `sample_rng(seed, epoch, index)`, so workers, ranks and the point of
+One item per frame of the data set, as in KAIR: a sample begins at that frame, or at a random one if it would run past
+the clip's end. All random choices come from `sample_rng(seed, epoch, index)`, so workers, ranks and the point of
 resumption never change a sample. Test: `python -m pytest tests/data/test_dataset_video_train.py`.
 """
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Window:
+class Sample:
     """The place of one training sample in its clip, and its augmentation.
 
     Attributes:
@@ -162,10 +162,10 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def window(self, sample: SampleIndex) -> Window:
-        """Draws the window of one sample; the draws come in a fixed order, whatever is switched off."""
-        clip, start = self._items[sample.index]
-        rng = sample_rng(self.seed, sample)
+    def draw(self, index: SampleIndex) -> Sample:
+        """Draws one sample; the order of draws is fixed, so that switching an option off changes no other draw."""
+        clip, start = self._items[index.index]
+        rng = sample_rng(self.seed, index)
         interval = self.interval_list[int(rng.integers(len(self.interval_list)))]
         last_start = len(clip) - ((self.num_frame - 1) * interval + 1)
         redrawn = int(rng.integers(last_start + 1))
@@ -182,30 +182,29 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         )
         if augmentation.reverse:
             frames.reverse()
-        entropy = self.seed, sample.epoch, sample.index
-        return Window(clip, frames, first, Box(top, left, side, side), augmentation, entropy)
+        entropy = self.seed, index.epoch, index.index
+        return Sample(clip, frames, first, Box(top, left, side, side), augmentation, entropy)
 
     def _crop_step(self) -> int:
         """Crops begin at multiples of this many pixels of the blurred frames."""
         return 1
 
     def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
-        sample = index if isinstance(index, SampleIndex) else SampleIndex(0, index)
-        return self.sample(self.window(sample))
+        return self.read(self.draw(index if isinstance(index, SampleIndex) else SampleIndex(0, index)))
 
-    def sample(self, window: Window) -> dict[str, Any]:
-        """The sample that a window describes."""
-        blurred = self.pairs.read_lq(window.clip.name, window.frames, window.box)
-        sharp = self.pairs.read_gt(window.clip.name, window.frames, window.box)
+    def read(self, sample: Sample) -> dict[str, Any]:
+        """The item of a sample: its pictures and its key."""
+        blurred = self.pairs.read_lq(sample.clip.name, sample.frames, sample.box)
+        sharp = self.pairs.read_gt(sample.clip.name, sample.frames, sample.box)
         return {
-            "L": self._augmented(blurred, window),
-            "H": self._augmented(sharp, window),
-            "key": f"{window.clip.name}/{window.first}",
+            "L": self._augmented(blurred, sample),
+            "H": self._augmented(sharp, sample),
+            "key": f"{sample.clip.name}/{sample.first}",
         }
 
-    def _augmented(self, frames: np.ndarray, window: Window) -> torch.Tensor:
+    def _augmented(self, frames: np.ndarray, sample: Sample) -> torch.Tensor:
         """(T, h, w, 3) uint8 as a sample has it: flipped, transposed, in changed light; (T, 3, h, w) in [0, 1]."""
         appearance = Appearance.draw(
-            window.entropy, brightness_jitter=self.brightness_jitter, contrast_jitter=self.contrast_jitter
+            sample.entropy, brightness_jitter=self.brightness_jitter, contrast_jitter=self.contrast_jitter
         )
-        return appearance.apply(to_tensor(window.augmentation.space(frames, axes=(-3, -2))))
+        return appearance.apply(to_tensor(sample.augmentation.space(frames, axes=(-3, -2))))

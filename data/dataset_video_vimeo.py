@@ -15,7 +15,7 @@ import torch
 import torchvision.transforms.functional as colours
 
 from data.augment import NOISE, chance
-from data.dataset_video_train import VideoRecurrentTrainDataset, Window
+from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
 from data.video_clips import Clip
 from utils.user_error import UserError
 from utils.utils_registry import DATASETS
@@ -47,15 +47,15 @@ class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
     def _starts(self, clip: Clip) -> Sequence[int]:
         return [(len(clip) - self.num_frame) // 2]
 
-    def sample(self, window: Window) -> dict[str, Any]:
-        sample = super().sample(window)
+    def read(self, sample: Sample) -> dict[str, Any]:
+        item = super().read(sample)
         for key in ("L", "H"):
-            frames = sample[key]
+            frames = item[key]
             if self.pad_sequence:
-                sample[key] = torch.cat([frames, frames[-1:]])
+                item[key] = torch.cat([frames, frames[-1:]])
             if self.flip_sequence:
-                sample[key] = torch.cat([frames, frames.flip(0)])
-        return {**sample, "key": window.clip.name}
+                item[key] = torch.cat([frames, frames.flip(0)])
+        return {**item, "key": sample.clip.name}
 
 
 @DATASETS.register("VideoRecurrentTrainVimeoVFIDataset")
@@ -89,15 +89,15 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
         self.dataroot_lq = self.dataroot_gt
         super().__post_init__()
 
-    def sample(self, window: Window) -> dict[str, Any]:
-        frames = self._augmented(self.pairs.read_gt(window.clip.name, window.frames, window.box), window)
+    def read(self, sample: Sample) -> dict[str, Any]:
+        frames = self._augmented(self.pairs.read_gt(sample.clip.name, sample.frames, sample.box), sample)
         if self.color_jitter:
-            frames = jitter_colours(frames, chance(window.entropy, NOISE))
+            frames = jitter_colours(frames, chance(sample.entropy, NOISE))
         before = (self.num_frame - 1 - self.temporal_scale) // 2  # the middle input frame before the new ones
         return {
             "L": frames[:: self.temporal_scale].contiguous(),
             "H": frames[before + 1 : before + self.temporal_scale].contiguous(),
-            "key": window.clip.name,
+            "key": sample.clip.name,
         }
 
 

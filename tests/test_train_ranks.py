@@ -27,14 +27,14 @@ def record_samples(rank: int, *, folder: Path) -> None:
     """Notes epoch and index of every sample that this process loads, in their order."""
     from data.dataset_video_train import VideoRecurrentTrainDataset
 
-    window = VideoRecurrentTrainDataset.window
+    draw = VideoRecurrentTrainDataset.draw
 
     def recorded(self, sample):
         with open(folder / f"samples_{rank}.txt", "a") as file:
             file.write(f"{sample.epoch} {sample.index}\n")
-        return window(self, sample)
+        return draw(self, sample)
 
-    VideoRecurrentTrainDataset.window = recorded
+    VideoRecurrentTrainDataset.draw = recorded
 
 
 def global_batches(run: TinyRun, world_size: int) -> list[list[tuple[int, int]]]:

@@ -30,7 +30,7 @@ if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
-from data.dataset_video_train import VideoRecurrentTrainDataset, Window
+from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
 from data.frame_io import FolderFrames
 from data.sampler import SampleIndex
 from data.spike.encoding import SpikeEncoding
@@ -68,17 +68,17 @@ def make_data(root: Path, size: tuple[int, int], frames: int) -> dict[str, str]:
     return {f"dataroot_{side}": str(folder) for side, folder in folders.items()}
 
 
-def load_as_kair(data: VideoRecurrentTrainDataset, window: Window) -> dict[str, torch.Tensor]:
-    """The window's frames by the steps of KAIR's data set: decode whole, cast, crop, flip, to tensors."""
+def load_as_kair(data: VideoRecurrentTrainDataset, sample: Sample) -> dict[str, torch.Tensor]:
+    """The sample's frames by the steps of KAIR's data set: decode whole, cast, crop, flip, to tensors."""
     sides = {}
     for key, root in (("L", data.dataroot_lq), ("H", data.dataroot_gt)):
         frames = []
-        for name in window.frames:
-            content = (Path(root) / window.clip.name / f"{name}.png").read_bytes()
+        for name in sample.frames:
+            content = (Path(root) / sample.clip.name / f"{name}.png").read_bytes()
             decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
             assert decoded is not None
             frames.append(decoded.astype(np.float32) / 255.0)
-        cropped = [window.augmentation.space(window.box.of(frame), (0, 1)) for frame in frames]
+        cropped = [sample.augmentation.space(sample.box.of(frame), (0, 1)) for frame in frames]
         colours = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_BGR2RGB) for frame in cropped]
         sides[key] = torch.stack([torch.from_numpy(frame.transpose(2, 0, 1).copy()).float() for frame in colours])
     return sides
@@ -92,7 +92,7 @@ def ways(
     rgb = {key: root for key, root in roots.items() if key != "dataroot_spike"}
     plain = VideoRecurrentTrainDataset(**rgb, **shared)
     found: dict[str, Callable[[SampleIndex], Any]] = {
-        "KAIR": lambda sample: load_as_kair(plain, plain.window(sample)),
+        "KAIR": lambda index: load_as_kair(plain, plain.draw(index)),
         "PNG, RGB only": plain.__getitem__,
     }
     for files, folders, suffix in (("PNG", roots, "png"), ("tiles", {**roots, **tiles}, "tif")):

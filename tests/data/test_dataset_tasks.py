@@ -68,7 +68,7 @@ def test_vimeo_clips_are_items(vimeo: dict[str, Any]) -> None:
         **vimeo, scale=4, gt_size=64, pad_sequence=True, use_rot=False, use_hflip=False
     )
     assert len(data) == 2
-    sample, window = data[1], data.window(SampleIndex(0, 1))
+    sample, window = data[1], data.draw(SampleIndex(0, 1))
     assert sample["key"] == "00001/0002" and sample["L"].shape == (8, 3, 16, 16) and sample["H"].shape == (8, 3, 64, 64)
     top, left = window.box.top, window.box.left
     expected = whole(vimeo["dataroot_lq"], "00001/0002")[:, :, top : top + 16, left : left + 16]
@@ -80,22 +80,22 @@ def test_vimeo_clips_are_items(vimeo: dict[str, Any]) -> None:
 def test_vimeo_num_frame_and_flip(vimeo: dict[str, Any]) -> None:
     assert VideoRecurrentTrainVimeoDataset(**vimeo, scale=4, gt_size=64, num_frame=-1)[0]["L"].shape[0] == 7
     data = VideoRecurrentTrainVimeoDataset(**vimeo, scale=4, gt_size=64, num_frame=3, flip_sequence=True)
-    assert data.window(SampleIndex(0, 0)).frames == ["im3", "im4", "im5"]
+    assert data.draw(SampleIndex(0, 0)).frames == ["im3", "im4", "im5"]
     sample = data[0]
     assert torch.equal(sample["L"][3:], sample["L"][:3].flip(0)) and sample["H"].shape == (6, 3, 64, 64)
     reverse = VideoRecurrentTrainVimeoDataset(**vimeo, scale=4, gt_size=64, random_reverse=True)
-    orders = {tuple(reverse.window(SampleIndex(epoch, 0)).frames) for epoch in range(12)}
+    orders = {tuple(reverse.draw(SampleIndex(epoch, 0)).frames) for epoch in range(12)}
     assert len(orders) == 2 and all(sorted(order) == [f"im{k}" for k in range(1, 8)] for order in orders)
 
 
 def test_interpolation_takes_every_other_frame(vimeo: dict[str, Any]) -> None:
     data = VideoRecurrentTrainVimeoVFIDataset(**vimeo, gt_size=64, use_hflip=False, use_rot=False)
-    sample, window = data[0], data.window(SampleIndex(0, 0))
+    sample, window = data[0], data.draw(SampleIndex(0, 0))
     left = window.box.left
     frames = whole(vimeo["dataroot_gt"], "00001/0001")[:, :, :, left : left + 64]
     assert torch.equal(sample["L"], frames[[0, 2, 4, 6]]) and torch.equal(sample["H"], frames[[3]])
     more = VideoRecurrentTrainVimeoVFIDataset(**vimeo, gt_size=64, num_frame=4, temporal_scale=3)
-    assert more.window(SampleIndex(0, 0)).frames == ["im2", "im3", "im4", "im5"]
+    assert more.draw(SampleIndex(0, 0)).frames == ["im2", "im3", "im4", "im5"]
     assert more[0]["L"].shape[0] == 2 and more[0]["H"].shape[0] == 2
 
 

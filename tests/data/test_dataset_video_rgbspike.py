@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from data.augment import Augmentation
 from data.dataset_video_rgbspike import VideoRecurrentTestDatasetRGBSpike, VideoRecurrentTrainDatasetRGBSpike
-from data.dataset_video_train import Window
+from data.dataset_video_train import Sample
 from data.frame_io import Box
 from data.sampler import GlobalBatchSampler, SampleIndex, init_worker
 from data.spike.encoding import build_encoding
@@ -81,8 +81,8 @@ def test_a_crop_is_the_crop_of_the_whole(tree: GoproTree, mode: str, encoding: d
     data, full = train(tree, input_pack_mode=mode, **encoding), whole(tree, input_pack_mode=mode, **encoding)[0]
     frames = tree.frames[2:4]
     for top, left in ((0, 0), (32, 48), (6, 20), (0, 30), (32, 0)):
-        window = Window(data.clips[0], frames, frames[0], Box(top, left, 16, 16), Augmentation())
-        sample = data.sample(window)
+        window = Sample(data.clips[0], frames, frames[0], Box(top, left, 16, 16), Augmentation())
+        sample = data.read(window)
         assert torch.equal(sample["L"], full["L"][2:4, :, top : top + 16, left : left + 16])
         if mode == "dual":
             rows, columns = slice(top // 2, top // 2 + 8), slice(left // 2, left // 2 + 8)
@@ -100,7 +100,7 @@ def test_augmented_samples_equal_samples_of_augmented_files(
     single = [Augmentation(*(k == place for k in range(4))) for place in range(4)]
     for number, augmentation in enumerate([*single, Augmentation(True, True, True, True)]):
         order = frames[::-1] if augmentation.reverse else frames
-        sample = data.sample(Window(clip, order, frames[0], box, augmentation))
+        sample = data.read(Sample(clip, order, frames[0], box, augmentation))
         moved = write_augmented(tree, tmp_path / str(number), clip.name, order, box, augmentation)
         expected = whole(moved, input_pack_mode=mode, **encoding)[0]
         inner = (slice(None), slice(None), slice(4, 20), slice(4, 20))
@@ -138,7 +138,7 @@ def write_augmented(
 def test_crops_fall_on_whole_spike_pixels(tmp_path: Path) -> None:
     tree = make_gopro_tree(tmp_path, size=(48, 60), spike_ratio=3)
     data = train(tree, gt_size=24)
-    boxes = [data.window(SampleIndex(epoch, 0)).box for epoch in range(200)]
+    boxes = [data.draw(SampleIndex(epoch, 0)).box for epoch in range(200)]
     assert {box.top for box in boxes} == set(range(0, 25, 3)) and {box.left for box in boxes} == set(range(0, 37, 3))
     with pytest.raises(ValueError, match=r"gt_size: .* multiple of 3 blurred pixels, nearest: 15 or 18"):
         train(tree, gt_size=16)

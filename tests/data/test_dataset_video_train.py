@@ -30,7 +30,7 @@ def test_a_sample_is_the_windows_crop_of_both_sides(tree: GoproTree) -> None:
     seen = set()
     for epoch in range(3):
         for index in range(len(data)):
-            window = data.window(SampleIndex(epoch, index))
+            window = data.draw(SampleIndex(epoch, index))
             sample = data[SampleIndex(epoch, index)]
             for key, root in (("L", tree.lq), ("H", tree.gt)):
                 crop = read(root, window.clip.name, window.frames)[
@@ -49,7 +49,7 @@ def test_a_sample_is_the_windows_crop_of_both_sides(tree: GoproTree) -> None:
 def test_one_item_per_frame_redrawn_at_the_end(tree: GoproTree) -> None:
     data = dataset(tree)
     assert len(data) == 14
-    starts = [[int(data.window(SampleIndex(epoch, index)).first) for index in range(7)] for epoch in range(30)]
+    starts = [[int(data.draw(SampleIndex(epoch, index)).first) for index in range(7)] for epoch in range(30)]
     assert all(epoch[:5] == [0, 1, 2, 3, 4] for epoch in starts)
     assert {epoch[6] for epoch in starts} == {0, 1, 2, 3, 4}
 
@@ -58,7 +58,7 @@ def test_intervals_are_drawn_and_fit(tree: GoproTree) -> None:
     data = dataset(tree, interval_list=[1, 3])
     gaps = set()
     for epoch in range(20):
-        frames = [int(frame) for frame in data.window(SampleIndex(epoch, 2)).frames]
+        frames = [int(frame) for frame in data.draw(SampleIndex(epoch, 2)).frames]
         gaps.add(frames[1] - frames[0])
         assert len(set(np.diff(frames))) == 1 and 0 <= frames[0] and frames[-1] <= 6
     assert gaps == {1, 3}
@@ -66,16 +66,16 @@ def test_intervals_are_drawn_and_fit(tree: GoproTree) -> None:
 
 def test_crops_reach_every_border_and_repeat_only_by_seed(tree: GoproTree) -> None:
     data = dataset(tree, gt_size=40)
-    boxes = [data.window(SampleIndex(epoch, 0)).box for epoch in range(300)]
+    boxes = [data.draw(SampleIndex(epoch, 0)).box for epoch in range(300)]
     assert {box.top for box in boxes} == set(range(9)) and {box.left for box in boxes} == set(range(25))
-    assert boxes[:5] == [dataset(tree, gt_size=40).window(SampleIndex(epoch, 0)).box for epoch in range(5)]
-    assert boxes[:5] != [dataset(tree, gt_size=40, seed=6).window(SampleIndex(epoch, 0)).box for epoch in range(5)]
+    assert boxes[:5] == [dataset(tree, gt_size=40).draw(SampleIndex(epoch, 0)).box for epoch in range(5)]
+    assert boxes[:5] != [dataset(tree, gt_size=40, seed=6).draw(SampleIndex(epoch, 0)).box for epoch in range(5)]
 
 
 def test_switching_augmentation_off_keeps_window_and_crop(tree: GoproTree) -> None:
     plain = dataset(tree, use_hflip=False, use_rot=False)
     for index in range(14):
-        window, other = plain.window(SampleIndex(1, index)), dataset(tree).window(SampleIndex(1, index))
+        window, other = plain.draw(SampleIndex(1, index)), dataset(tree).draw(SampleIndex(1, index))
         assert window.augmentation == Augmentation()
         assert (window.frames, window.box) == (other.frames, other.box)
 
@@ -96,7 +96,7 @@ def test_workers_do_not_change_samples(tree: GoproTree) -> None:
 def test_super_resolution_crops_correspond(tmp_path: Path) -> None:
     tree = make_gopro_tree(tmp_path, size=(24, 32), scale=4)
     data = dataset(tree, scale=4, gt_size=64)
-    window, sample = data.window(SampleIndex(0, 1)), data[1]
+    window, sample = data.draw(SampleIndex(0, 1)), data[1]
     assert sample["L"].shape == (3, 3, 16, 16) and sample["H"].shape == (3, 3, 64, 64)
     top, left = 4 * window.box.top, 4 * window.box.left
     crop = read(tree.gt, window.clip.name, window.frames)[:, top : top + 64, left : left + 64]

@@ -100,7 +100,7 @@ def test_time_jitter_stays_inside_the_stream(narrow: GoproTree) -> None:
     shifts = set()
     for index in range(14):
         for epoch in range(4):
-            change = data._change(data.window(SampleIndex(epoch, index)))
+            change = data._change(data.draw(SampleIndex(epoch, index)))
             assert change is not None
             window = change.window(ExposureWindow(6, 18, 12), data.encoding, 24)
             assert window == ExposureWindow(6, 18, 12).shifted(min(max(change.time_shift, -6), 6))
@@ -113,8 +113,8 @@ def test_time_jitter_stays_inside_the_stream(narrow: GoproTree) -> None:
 
 def test_shifted_exposures_are_what_is_encoded(narrow: GoproTree) -> None:
     data = train(narrow, spike_time_jitter=3)
-    window = next(w for i in range(14) if (w := data.window(SampleIndex(0, i))) and data._change(w).time_shift == 2)
-    sample, box = data.sample(window)["L_spike"], window.box.scaled(1, 2)
+    window = next(w for i in range(14) if (w := data.draw(SampleIndex(0, i))) and data._change(w).time_shift == 2)
+    sample, box = data.read(window)["L_spike"], window.box.scaled(1, 2)
     for k, frame in enumerate(window.frames):
         stream = SpikeStream(narrow.spike / window.clip.name / f"spike/{frame}.dat", 24, 32)
         moved = ExposureWindow(8, 20, 14)
@@ -127,27 +127,27 @@ def test_off_by_default_and_switches_are_independent(tree: GoproTree) -> None:
     for key, value in ALL.items():
         changed = train(tree, **{key: value})
         for index in (0, 9):
-            first, second = plain.window(SampleIndex(1, index)), changed.window(SampleIndex(1, index))
+            first, second = plain.draw(SampleIndex(1, index)), changed.draw(SampleIndex(1, index))
             assert first == second
             differs = any(not torch.equal(plain[index][name], changed[index][name]) for name in ("L", "H", "L_spike"))
             assert differs or key in ("spike_time_jitter", "spike_photon_noise"), key
-    assert plain._change(plain.window(SampleIndex(0, 0))) is None
+    assert plain._change(plain.draw(SampleIndex(0, 0))) is None
 
 
 @pytest.mark.parametrize("mode", ["concat", "dual"])
 def test_exact_under_flips_transposition_and_reversed_time(narrow: GoproTree, mode: str) -> None:
     """The changed sample, flipped and reversed, is the flipped and reversed changed sample, bit for bit."""
     data = train(narrow, **ALL, input_pack_mode=mode)
-    window = data.window(SampleIndex(2, 4))
+    window = data.draw(SampleIndex(2, 4))
     window = replace(window, frames=sorted(window.frames), augmentation=Augmentation())
-    still = data.sample(window)
+    still = data.read(window)
     for augmentation in (
         Augmentation(hflip=True),
         Augmentation(vflip=True, transpose=True),
         Augmentation(reverse=True),
     ):
         order = window.frames[::-1] if augmentation.reverse else window.frames
-        moved = data.sample(replace(window, frames=order, augmentation=augmentation))
+        moved = data.read(replace(window, frames=order, augmentation=augmentation))
         for key in ("L", "H", "L_spike"):
             if key not in still:
                 continue
