@@ -60,9 +60,9 @@ def vrt_with_spike_faults(arguments: Mapping[str, Any]) -> Faults:
         yield f"fuse_{argument}", fault
 
 
-def prefixed(prefix: str, part: Any, arguments: Mapping[str, Any], others: Mapping[str, Any]) -> Faults:
-    """The faults of a part whose options have a prefix; `others` are arguments that come from elsewhere."""
-    for argument, fault in part.faults({**options_of(prefix, part, arguments), **others}):
+def prefixed(prefix: str, part: Any, arguments: Mapping[str, Any], shared: Mapping[str, Any]) -> Faults:
+    """The faults of a part whose options have a prefix; `shared` are arguments without the prefix."""
+    for argument, fault in part.faults({**options_of(prefix, part, arguments), **shared}):
         yield prefix + argument, fault
 
 

@@ -53,6 +53,7 @@ class _BiasedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, bias, scale):  # type: ignore[no-untyped-def]
         # SDPA falls back to the math kernel when attn_mask requires grad, so detach it.
+        # (windows, heads, N, head_dim)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.detach(), scale=scale)
         ctx.save_for_backward(q, k, v, bias, out)
         ctx.scale = scale

@@ -147,7 +147,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.parameters = parameters
         # Saving the parameters too lets autograd check that they were not changed in the meantime.
         ctx.save_for_backward(tokens, *parameters)
-        return of_windows.run(tokens, torch.empty_like(tokens))
+        return of_windows.run(tokens, torch.empty_like(tokens))  # (B*T*H*W, C)
 
     @staticmethod
     @once_differentiable

@@ -244,7 +244,7 @@ class _Reorder(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, index, inverse, empty):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(inverse, empty)
-        return rows.index_select(0, index)
+        return rows.index_select(0, index)  # (len(index), C)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]

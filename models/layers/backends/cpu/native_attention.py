@@ -65,6 +65,7 @@ class NativeBackend(WindowBackend):
 class _NativeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, bias, scale):  # type: ignore[no-untyped-def]
+        # (windows, heads, N, head_dim), and per query what the backward pass needs of the softmax
         out, sums = torch.ops.s_vrt.native_attention(q, k, v, bias, scale, True)
         ctx.save_for_backward(q, k, v, bias, out, sums)
         ctx.scale = scale

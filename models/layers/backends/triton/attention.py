@@ -108,14 +108,14 @@ def _launch(
     scale: float,
     tiles: Tiles,
     launch: tuple[int, int],
-    *others: object,
+    *own_arguments: object,
     **constants: object,
 ) -> None:
     """Runs a kernel of `attention_kernels.py`.
 
     Args:
         launch: tiles per window and head that are programs of their own, and windows per program.
-        others: what only this kernel takes.
+        own_arguments: arguments that only this kernel takes.
     """
     head_dim = grid.channels // grid.heads
     programs, windows_per_program = launch
@@ -123,7 +123,7 @@ def _launch(
     kernel[(-(-grid.windows // windows_per_program), programs, grid.heads)](
         *inputs,
         *(grid.size, grid.padded, grid.windows, windows_per_program, inputs.qkv.stride(3), scale * _LOG2E),
-        *others,
+        *own_arguments,
         WINDOW=grid.window,
         SHIFT=grid.shift,
         HEADS=grid.heads,
