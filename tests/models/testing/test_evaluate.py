@@ -1,5 +1,6 @@
 """Restoring and scoring clips frame by frame: order, pictures, spikes, the middle frame, what is finished, ranks."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from models.testing.evaluate import Testing as Settings  # pytest would collect 
 from utils.evaluation.metrics import psnr, ssim_y
 from utils.evaluation.scores import Scores
 from utils.options.schema import ValOptions
+from utils.user_error import UserError
 from utils.utils_dist import Dist
 from utils.utils_image import imwrite_rgb
 
@@ -189,6 +191,14 @@ def test_a_failure_leaves_the_networks_mode() -> None:
     with pytest.raises(KeyError):
         evaluate(network, clips, Settings(), CPU)
     assert network.training
+
+
+def test_a_picture_that_is_not_numbers_is_named_with_its_weights() -> None:
+    clips = Clips(3)
+    clips.samples[0]["L"][1, 0, 4, 4] = torch.nan
+    told = "walk/000001, restored by a.pth: a picture has values that are not numbers"
+    with pytest.raises(UserError, match=re.escape(told)):
+        evaluate(Darker(), clips, Settings(), CPU, source="a.pth")
 
 
 def test_upscaling_is_not_scored_against_a_small_input() -> None:
