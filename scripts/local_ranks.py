@@ -75,6 +75,12 @@ class LocalRanks:
         """Whether all have."""
         return None not in self.wait(0)
 
+    def signal(self, number: int) -> None:
+        """Sends a signal to all that have not ended."""
+        for process in self.processes:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, number)
+
     def end(self) -> None:
         """Ends what still runs, as torchrun does: first asked to, then killed."""
         for process in self.processes:

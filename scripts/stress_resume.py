@@ -36,6 +36,7 @@ import models.select_model  # noqa: F401  (registers models, networks and losses
 from scripts.local_ranks import LocalRanks
 from utils.utils_checkpoint import CheckpointFolder
 from utils.utils_cli import run_command
+from utils.utils_lock import NAME as LOCK
 from utils.utils_option import load_options
 
 TIMEOUT = 3600.0
@@ -99,12 +100,18 @@ class Stress:
         return {key: found[1][key] for key in ("netG", "netE", "optimizerG", "samples")}
 
     def _concurrent(self, name: str) -> dict[str, Any]:
-        """The state at the end of a training in whose folder a second one is started meanwhile, which is refused."""
+        """The state at the end of a training in whose folder a second one is started meanwhile, which is refused.
+
+        The first training is halted while the second starts: a short one would end before it.
+        """
         with self._start(name) as first:
-            while not (self._checkpoints(name).steps() or first.ended()):
+            lock = self._checkpoints(name).folder.parent / LOCK
+            while not ((lock.exists() and lock.read_text()) or first.ended()):
                 time.sleep(0.01)
+            first.signal(signal.SIGSTOP)
             with self._start(name) as second:
                 codes = second.wait(TIMEOUT)
+            first.signal(signal.SIGCONT)
             if any(code != 2 for code in codes):
                 raise RuntimeError(f"{name}: a second training in one folder ended with {codes}, not 2")
             if any(first.wait(TIMEOUT)):
