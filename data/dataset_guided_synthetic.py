@@ -9,7 +9,7 @@ Test: `python -m pytest tests/data/test_dataset_guided_synthetic.py`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,8 +25,7 @@ from data.spike.simulation.exposures import Camera, shoot
 from data.spike.simulation.layered_scene import LayeredScene
 from data.spike.simulation.noise import SensorNoise
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
-from utils.user_error import UserError
-from utils.utils_registry import DATASETS
+from utils.utils_registry import DATASETS, Faults, check_rules, raise_faults
 
 CANVAS_SIDE = 256  # pixels; larger than the default gt_size, so that the camera has room to move
 
@@ -76,18 +75,20 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
     seed: int = 0
     """train.manual_seed."""
 
-    def __post_init__(self) -> None:
-        if any(ratio < 1 or self.gt_size % ratio for ratio in self.sim_ratios) or not self.sim_ratios:
-            raise UserError(f"gt_size: {self.gt_size} is no multiple of every one of sim_ratios {self.sim_ratios}.")
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
         for key in ("sim_speed", "sim_exposure", "sim_threshold"):
-            values = getattr(self, key)
+            values = arguments.get(key, [1, 1])
             if len(values) != 2 or not 0 < values[0] <= values[1]:
-                raise UserError(f"{key}: {list(values)}; a range is [least, greatest], above 0.")
-        if self.num_frame < 1 or self.length < 1 or self.sim_run < 1 or self.length % self.sim_run:
-            raise UserError(
-                f"num_frame {self.num_frame}, length {self.length} and sim_run {self.sim_run} have to be 1 or more, "
-                f"and length a multiple of sim_run."
-            )
+                yield key, f"[least, greatest], above 0; got {list(values)}"
+        for key in ("num_frame", "gt_size", "length", "sim_run"):
+            if arguments.get(key, 1) < 1:
+                yield key, f"1 or more; got {arguments[key]}"
+        yield from check_rules((_ratios, _run), arguments)
+
+    def __post_init__(self) -> None:
+        raise_faults("", self.faults(vars(self)))
         build_encoding(self.spike, 1.0)  # checks it
         self.canvases = Canvases(CANVAS_SIDE, self.sim_photographs)
 
@@ -156,6 +157,16 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
         middle = np.clip(0.5 + 0.05 * rng.standard_normal(self.num_frame), 0, 1)
         shares = np.where(rng.random(self.num_frame) < 0.5, middle, rng.random(self.num_frame))
         return camera.begin + np.minimum((shares * exposure).astype(int), exposure - 1)
+
+
+def _ratios(gt_size: int, sim_ratios: Sequence[int]) -> Faults:
+    if not sim_ratios or any(ratio < 1 or gt_size % ratio for ratio in sim_ratios):
+        yield "sim_ratios", f"divisors of gt_size {gt_size}; got {list(sim_ratios)}"
+
+
+def _run(length: int, sim_run: int) -> Faults:
+    if sim_run > 0 and length % sim_run:
+        yield "sim_run", f"has to divide length {length}; got {sim_run}"
 
 
 def _log_uniform(rng: np.random.Generator, bounds: Sequence[float]) -> float:

@@ -96,7 +96,11 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
         for key, least in (("window", 1), ("gt_size", 0), ("sim_ratio", 1)):
             if arguments.get(key, least) < least:
                 yield key, f"{least} or more; got {arguments[key]}"
-        yield from check_rules((threshold_faults,), arguments)
+        for key in ("sim_threshold", "sim_gain", "sim_speed"):
+            values = arguments.get(key, [0, 0])
+            if len(values) != 2 or values[0] > values[1]:
+                yield key, f"a range is [least, greatest]; got {list(values)}"
+        yield from check_rules((threshold_faults, _size), arguments)
 
     def __post_init__(self) -> None:
         raise_faults("", self.faults(vars(self)))
@@ -131,8 +135,6 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
         if self.layout == "npz":
             return NpzPairs(root, window, 1.0 if self.spike_threshold is None else self.spike_threshold)
         if self.layout == "base":
-            if (self.spike_h is None) != (self.spike_w is None):
-                raise UserError(f"spike_h {self.spike_h} and spike_w {self.spike_w}: give both or neither.")
             size = None if self.spike_h is None or self.spike_w is None else (self.spike_h, self.spike_w)
             root = root if (root / "spike").is_dir() or not (root / self.split).is_dir() else root / self.split
             threshold = self.spike_threshold or find_threshold(root / "spike") or REDS_THRESHOLD
@@ -174,8 +176,12 @@ class SpiklingTestDataset(SpiklingDataset):
         return {**self._tensors(pair, Augmentation()), "folder": clip.name, "lq_path": [clip.frames[0]]}
 
 
+def _size(spike_h: int | None, spike_w: int | None) -> Faults:
+    if (spike_h is None) != (spike_w is None):
+        yield "spike_h", f"{spike_h}, but spike_w is {spike_w}; give both or neither"
+
+
 def _range(values: Sequence[float]) -> tuple[float, float]:
     """The two ends of a range given as a list."""
-    if len(values) != 2 or values[0] > values[1]:
-        raise UserError(f"a range is [least, greatest], not {list(values)}")
-    return values[0], values[1]
+    least, greatest = values
+    return least, greatest

@@ -6,6 +6,7 @@ As KAIR has it for the model 008. Noise and level come from (seed, epoch, index)
 Test: `python -m pytest tests/data/test_dataset_tasks.py`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,7 @@ import torch
 
 from data.augment import NOISE, chance
 from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
-from utils.user_error import UserError
-from utils.utils_registry import DATASETS
+from utils.utils_registry import DATASETS, Faults, check_rules
 
 
 @DATASETS.register("VideoRecurrentTrainNonblindDenoisingDataset")
@@ -33,11 +33,15 @@ class VideoRecurrentTrainNonblindDenoisingDataset(VideoRecurrentTrainDataset):
     sigma_max: float = 50.0
     """Greatest one; each sample's is drawn between both."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        yield from VideoRecurrentTrainDataset.faults(arguments)
+        yield from check_rules((_sigma,), arguments)
+        if arguments.get("scale") not in (None, 1):
+            yield "scale", f"denoising keeps the size, 1; got {arguments['scale']}"
+
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma_min <= self.sigma_max:
-            raise UserError(f"sigma_min {self.sigma_min}, sigma_max {self.sigma_max}: 0 <= min <= max is needed.")
-        if self.scale != 1:
-            raise UserError(f"scale: {self.scale}; denoising keeps the size, 1.")
         self.dataroot_lq = self.dataroot_gt
         super().__post_init__()
 
@@ -48,3 +52,8 @@ class VideoRecurrentTrainNonblindDenoisingDataset(VideoRecurrentTrainDataset):
         noise = torch.from_numpy(rng.standard_normal(sharp.shape, np.float32))
         noisy = torch.cat([sharp + level * noise, torch.full_like(sharp[:, :1], level)], dim=1)
         return {"L": noisy, "H": sharp, "key": f"{sample.clip.name}/{sample.first}"}
+
+
+def _sigma(sigma_min: float, sigma_max: float) -> Faults:
+    if not 0 <= sigma_min <= sigma_max:
+        yield "sigma_min", f"0 <= sigma_min <= sigma_max is needed; got {sigma_min} and {sigma_max}"

@@ -154,12 +154,18 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
     spike_time_jitter: int = 0
     """Shift a sample's exposures by up to this many spike frames, within the streams."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        yield from SpikeOptions.faults(arguments)
+        yield from VideoRecurrentTrainDataset.faults(arguments)
+        for key in SPIKE_JITTERS:
+            value, limit = arguments.get(key, 0), 1 if key in ("spike_photon_noise", "spike_hot_pixels") else math.inf
+            if not 0 <= value <= limit:
+                yield key, f"0 (off) or more{' up to 1' if limit == 1 else ''}; got {value}"
+
     def __post_init__(self) -> None:
         raise_faults("", self.faults(vars(self)))
-        for key in SPIKE_JITTERS:
-            value, limit = getattr(self, key), 1 if key in ("spike_photon_noise", "spike_hot_pixels") else math.inf
-            if not 0 <= value <= limit:
-                raise UserError(f"{key}: {value}; it is 0 (off) or more" + (" up to 1." if limit == 1 else "."))
         self.encoding = encoding_of(self)
         super().__post_init__()
         if self.spike_gain_jitter and not self.encoding.brightness_true:
@@ -206,9 +212,15 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
     spike_perturb: dict[str, Any] | None = None
     """{"kind": ..., "amount": ...}: spikes made worse on purpose (`data/spike/perturb.py`); null: as recorded."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        yield from SpikeOptions.faults(arguments)
+        yield from VideoRecurrentTestDataset.faults(arguments)
+        if arguments.get("sigma"):
+            yield "sigma", f"denoising takes no spikes, use VideoRecurrentTestDataset; got {arguments['sigma']}"
+
     def __post_init__(self) -> None:
-        if self.sigma:
-            raise UserError(f"sigma: {self.sigma}; denoising takes no spikes, use VideoRecurrentTestDataset.")
         raise_faults("", self.faults(vars(self)))
         self.encoding = encoding_of(self)
         super().__post_init__()

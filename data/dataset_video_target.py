@@ -13,7 +13,7 @@ Test: `python -m pytest tests/data/test_dataset_video_target.py`.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from data.video_clips import Clip, check_channels, check_roots, report_faults, t
 from utils.options.flags import VIMEO_LIST
 from utils.user_error import UserError
 from utils.utils_file import read_text
-from utils.utils_registry import DATASETS
+from utils.utils_registry import DATASETS, Faults, raise_faults
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,15 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
     crop: Sequence[int] | None = None
     """Rows and columns around the centre that are used of all frames, black where a frame is smaller; null: all."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        crop = arguments.get("crop")
+        if crop is not None and (len(crop) != 2 or min(crop) < 1):
+            yield "crop", f"[rows, columns], or null for whole frames; got {list(crop)}"
+
     def __post_init__(self) -> None:
-        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
-            raise UserError(f"crop: {list(self.crop)}; it is [rows, columns], or null for whole frames.")
+        raise_faults("", self.faults(vars(self)))
         check_channels(self.n_channels)
         check_roots({"dataroot_lq": self.dataroot_lq, "dataroot_gt": self.dataroot_gt})
         self.lq = open_frames("dataroot_lq", self.dataroot_lq, self.io_backend, self.filename_ext)
@@ -161,9 +167,14 @@ class VideoTestVimeo90KDataset(_TargetDataset):
     pad_sequence: bool = False
     """Give the last frame twice, for attention windows of an even length."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        yield from _TargetDataset.faults(arguments)
+        if arguments.get("num_frame", 7) not in (1, 3, 5, 7):
+            yield "num_frame", f"1, 3, 5 or 7 frames of seven lie around the middle one; got {arguments['num_frame']}"
+
     def __post_init__(self) -> None:
-        if self.num_frame not in (1, 3, 5, 7):
-            raise UserError(f"num_frame: {self.num_frame}; of seven frames 1, 3, 5 or 7 lie around the middle one.")
         scored = self.dataroot_gt is not None or self.scale == 1
         if self.meta_info_file is None and scored and not self.all_clips:
             raise UserError(

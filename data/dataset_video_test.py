@@ -10,7 +10,7 @@ Test: `python -m pytest tests/data/test_dataset_video_test.py`.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -19,8 +19,7 @@ from torch.utils.data import Dataset
 
 from data.noise import ClipNoise
 from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
-from utils.user_error import UserError
-from utils.utils_registry import DATASETS
+from utils.utils_registry import DATASETS, Faults, raise_faults
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +57,15 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     n_channels: int = 3
     """Only 3."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        if arguments.get("num_frame", -1) != -1 and arguments["num_frame"] < 1:
+            yield "num_frame", f"-1 (all frames of a clip), or 1 or more; got {arguments['num_frame']}"
+
     def __post_init__(self) -> None:
+        raise_faults("", self.faults(vars(self)))
         check_channels(self.n_channels)
-        if self.num_frame != -1 and self.num_frame < 1:
-            raise UserError(f"num_frame: {self.num_frame}; it is -1 (all frames of a clip) or 1 and more.")
         check_roots(self._roots())
         self.pairs = FramePairs(
             dataroot_lq=self.dataroot_lq,

@@ -6,7 +6,7 @@ resumption never change a sample. Test: `python -m pytest tests/data/test_datase
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from data.frame_io import Box
 from data.sampler import SampleIndex, sample_rng
 from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
 from utils.user_error import UserError
-from utils.utils_registry import DATASETS
+from utils.utils_registry import DATASETS, Faults, raise_faults
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +103,22 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     n_channels: int = 3
     """Only 3."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        for key in ("num_frame", "gt_size"):
+            if arguments.get(key, 1) < 1:
+                yield key, f"1 or more; got {arguments[key]}"
+        intervals = arguments.get("interval_list", [1])
+        if not intervals or min(intervals) < 1:
+            yield "interval_list", f"a list of distances of 1 or more; got {list(intervals)}"
+        for key in ("brightness_jitter", "contrast_jitter"):
+            if not 0 <= arguments.get(key, 0) < 1:
+                yield key, f"from 0 (off) to below 1; got {arguments[key]}"
+
     def __post_init__(self) -> None:
+        raise_faults("", self.faults(vars(self)))
         check_channels(self.n_channels)
-        if self.num_frame < 1 or self.gt_size < 1 or not self.interval_list or min(self.interval_list) < 1:
-            raise UserError("num_frame, gt_size and every interval of interval_list have to be 1 or more.")
-        if not 0 <= self.brightness_jitter < 1 or not 0 <= self.contrast_jitter < 1:
-            raise UserError("brightness_jitter and contrast_jitter have to be from 0 (off) to below 1.")
         if self.gt_size % self.scale:
             raise UserError(f"gt_size: {self.gt_size} is not a multiple of scale {self.scale}.")
         check_roots(self._roots())

@@ -6,7 +6,7 @@ One item is one clip. As KAIR has them for the models 003, 004 (`VideoRecurrentT
 (`VideoRecurrentTrainVimeoVFIDataset`). Test: `python -m pytest tests/data/test_dataset_tasks.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,8 +17,7 @@ import torchvision.transforms.functional as colours
 from data.augment import NOISE, chance
 from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
 from data.video_clips import Clip
-from utils.user_error import UserError
-from utils.utils_registry import DATASETS
+from utils.utils_registry import DATASETS, Faults, check_rules
 
 CLIP_FRAMES = 7  # Vimeo-90K consists of septuplets
 COLOUR_JITTER = 0.05  # of brightness, contrast, saturation and hue
@@ -38,9 +37,15 @@ class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
     flip_sequence: bool = False
     """Append the frames in reverse: 2 T frames."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        frames = {"num_frame": CLIP_FRAMES} if arguments.get("num_frame") == -1 else {}
+        yield from VideoRecurrentTrainDataset.faults({**arguments, **frames})
+        if arguments.get("pad_sequence") and arguments.get("flip_sequence"):
+            yield "pad_sequence", "choose this or flip_sequence"
+
     def __post_init__(self) -> None:
-        if self.pad_sequence and self.flip_sequence:
-            raise UserError("pad_sequence and flip_sequence: choose one.")
         self.num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
         super().__post_init__()
 
@@ -76,16 +81,16 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
     color_jitter: bool = False
     """Change brightness, contrast, saturation and hue of a sample by up to 5 %."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        yield from VideoRecurrentTrainVimeoDataset.faults(arguments)
+        yield from check_rules((_span,), arguments)
+        for key, off in (("scale", 1), ("pad_sequence", False), ("flip_sequence", False)):
+            if arguments.get(key) not in (None, off):
+                yield key, f"interpolation takes none; got {arguments[key]}"
+
     def __post_init__(self) -> None:
-        num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
-        count, rest = divmod(num_frame - 1, max(1, self.temporal_scale))
-        if self.temporal_scale < 2 or rest or count % 2 == 0:
-            raise UserError(
-                f"num_frame {num_frame}, temporal_scale {self.temporal_scale}: an even number of input frames, "
-                "temporal_scale (2 or more) apart, has to span num_frame frames, such as 4 frames of 7 at 2."
-            )
-        if self.scale != 1 or self.pad_sequence or self.flip_sequence:
-            raise UserError("scale, pad_sequence, flip_sequence: interpolation takes none of them.")
         self.dataroot_lq = self.dataroot_gt
         super().__post_init__()
 
@@ -113,3 +118,14 @@ def jitter_colours(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tens
     for index in rng.permutation(len(changes)):
         frames = changes[index](frames)
     return frames
+
+
+def _span(num_frame: int, temporal_scale: int) -> Faults:
+    frames = CLIP_FRAMES if num_frame == -1 else num_frame
+    count, rest = divmod(frames - 1, max(1, temporal_scale))
+    if temporal_scale < 2 or rest or count % 2 == 0:
+        yield (
+            "temporal_scale",
+            "an even number of input frames, temporal_scale (2 or more) apart, has to span num_frame frames, such as 4 "
+            f"frames of 7 at 2; got {temporal_scale} for {frames}",
+        )

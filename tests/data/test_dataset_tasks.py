@@ -17,7 +17,10 @@ from data.sampler import SampleIndex
 from scripts.data_preparation import prepare
 from tests.data.raw_trees import write_pictures
 from tests.data.trees import GoproTree
+from tests.docs.test_readme import ROOT
 from tests.tiny import NETWORK, alone
+from utils.user_error import UserError
+from utils.utils_option import load_options
 
 VIMEO = [f"im{k}.png" for k in range(1, 8)]
 
@@ -112,9 +115,13 @@ def test_colours_change_alike_in_all_frames(vimeo: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (VideoRecurrentTrainNonblindDenoisingDataset, {"sigma_min": 9, "sigma_max": 3}, "0 <= min <= max"),
+        (VideoRecurrentTrainNonblindDenoisingDataset, {"sigma_min": 9, "sigma_max": 3}, "0 <= sigma_min <= sigma_max"),
         (VideoRecurrentTrainNonblindDenoisingDataset, {"scale": 2}, "denoising keeps the size"),
-        (VideoRecurrentTrainVimeoDataset, {"pad_sequence": True, "flip_sequence": True}, "choose one"),
+        (
+            VideoRecurrentTrainVimeoDataset,
+            {"pad_sequence": True, "flip_sequence": True},
+            "or flip_sequence",
+        ),
         (VideoRecurrentTrainVimeoVFIDataset, {"num_frame": 6}, "4 frames of 7 at 2"),
         (VideoRecurrentTrainVimeoVFIDataset, {"temporal_scale": 1}, "2 or more"),
         (VideoRecurrentTrainVimeoVFIDataset, {"pad_sequence": True}, "interpolation takes none"),
@@ -183,3 +190,22 @@ def test_recipes_train(
         assert main_train_vrt.main(["--opt", str(recipe), "--set", *small, *sizes, *rest]) == 0
     log = (Path("experiments") / recipe.stem / "train.log").read_text()
     assert log.count("G_loss:") == 2 and "skipped" not in log and ("Average PSNR" in log) == tests
+
+
+def test_faults_of_a_section_come_together_and_before_any_file_is_read() -> None:
+    """Of both phases, with those of the spikes; none of the folders exists."""
+    with pytest.raises(UserError) as refused:
+        load_options(
+            ROOT / "options" / "demo" / "quickstart.json",
+            [
+                "datasets.train.num_frame=0",
+                "datasets.train.interval_list=[0]",
+                "datasets.train.contrast_jitter=2",
+                "datasets.train.spike_hot_pixels=1.5",
+                "datasets.test.num_frame=0",
+            ],
+        )
+    told = str(refused.value)
+    for key in ("num_frame", "interval_list", "contrast_jitter", "spike_hot_pixels"):
+        assert f"datasets.train.{key}" in told
+    assert "datasets.test.num_frame" in told and "5 faults" in told
