@@ -122,7 +122,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     single = testing.center_frame_only  # as where a clip names its target
     own = clips.clips[dist.rank :: dist.world_size]
     total = sum(1 if single or clip.target else len(clip.frames) for clip in own)
-    with writer, progress(total, "restoring", "frame", speaks=dist.is_main) as bar:
+    with writer, progress(total, "restoring", "frame", enabled=dist.is_main) as bar:
         scorer = report.scorer(lpips and lpips.to(device))
         scores = scores_of(clips, on_frame=on_frame, finished=writer.finished, scorer=scorer)
     report.gather(dist)

@@ -124,7 +124,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
             run.validate()
 
     failure: Exception | None = None
-    bars = progress(opt.train.total_iter, "training", "step", done=step, speaks=dist.is_main)
+    bars = progress(opt.train.total_iter, "training", "step", done=step, enabled=dist.is_main)
     with bars as bar, closing(batches):
         while run.step < opt.train.total_iter:
             # One optimizer step; not taken where any rank was told to stop or can't read its batch.

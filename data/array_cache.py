@@ -45,7 +45,7 @@ class ArrayCache:
             try:
                 return self._open(path, key)
             except Exception as error:  # damaged bytes make zipfile and numpy raise anything
-                logger.warning("%s: damaged (%s); it is made anew", path, error)
+                logger.warning("%s: damaged (%s); it is recreated", path, error)
                 path.unlink()
         with atomic_write(path, "wb") as file:
             np.savez(file, channels=np.ascontiguousarray(make()), key=np.array(key))

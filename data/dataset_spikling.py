@@ -84,7 +84,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     sim_strides: Sequence[int] = (1, 2)
     """videos: pictures from one spike frame to the next; one is drawn per sample."""
     sim_cache: str | None = None
-    """videos: folder that keeps the interpolated pictures; null: made anew in memory."""
+    """videos: folder that keeps the interpolated pictures; null: computed in memory."""
     sim_speed: Sequence[float] = (0.0, 0.4)
     """pictures: range of the camera's top speed, in pixels per spike frame."""
     seed: int = 0

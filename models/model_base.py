@@ -100,7 +100,7 @@ class ModelBase:
         for DDP whenever that changes.
 
         DDP looks at `requires_grad` when it wraps. Thawing behind its back gives every rank other weights without a
-        word, and with a static graph it ends the run; so the wrapper is made anew at the switch.
+        word, and with a static graph it ends the run; so the wrapper is recreated at the switch.
         """
         fixed = step < (self.train_options.fix_iter or 0)
         if fixed == self._fixed:

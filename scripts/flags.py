@@ -81,7 +81,7 @@ def doctor_parser(description: str) -> argparse.ArgumentParser:
     """`scripts.doctor`."""
     parser = argparse.ArgumentParser(prog=program("scripts.doctor"), description=description, formatter_class=RAW)
     add_option_arguments(parser)
-    parser.add_argument("--fix-meta", action="store_true", help="write the meta info files anew from the folders")
+    parser.add_argument("--fix-meta", action="store_true", help="rewrite the meta info files from the folders")
     parser.add_argument("--no-step", action="store_true", help="look only, without the dry step")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="the contact sheet")
     return parser

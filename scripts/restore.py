@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done, 1 the disk is full, 2 a mistake in what was asked for, 130 Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     arguments = restore_parser(__doc__ or "").parse_args(argv)
-    return run_command(lambda: restore(arguments), go_on="nothing is left behind; the same command starts anew")
+    return run_command(lambda: restore(arguments), go_on="nothing is left behind; the same command starts again")
 
 
 def restore(arguments: argparse.Namespace) -> None:

@@ -301,7 +301,7 @@ def test_only_damaged_checkpoints(trained: TinyRun, tmp_path: Path, capsys: pyte
     cut(root / "tiny" / "models" / "1_G.pth", 0.6)
     capsys.readouterr()
     assert trained.train(f"path.root={root}") == 2
-    Complaint(capsys).tells(root / "tiny", "no checkpoint can be read", "to start anew")
+    Complaint(capsys).tells(root / "tiny", "no checkpoint can be read", "to start again")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_an_interrupted_run_goes_on(
 
 
 def test_frames_of_one_run_alone(tiny: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Another checkpoint, option, input file, or a lost run.json: resuming refuses, starting anew removes."""
+    """Another checkpoint, option, input file, or a lost run.json: resuming refuses, starting again removes."""
     results = tmp_path / "results"
     weights = ["--checkpoint", tiny.options.with_name("weights.pth"), "--output", results, "--save_result"]
     assert tiny.test(*weights) == 0
@@ -136,7 +136,7 @@ def test_frames_of_one_run_alone(tiny: TinyRun, tmp_path: Path, capsys: pytest.C
         file.write_bytes(changed)
         refused("inputs.")
         file.write_bytes(original)
-    # A run that starts anew leaves no frame of the one before, whichever clips that had.
+    # A run that starts again leaves no frame of the one before, whichever clips that had.
     gone = results / "tiny" / "other_clip" / "000000.png"
     gone.parent.mkdir()
     shutil.copy(min(run_json.parent.glob("*clip*/0*.png")), gone)
@@ -145,7 +145,7 @@ def test_frames_of_one_run_alone(tiny: TinyRun, tmp_path: Path, capsys: pytest.C
     run_json.write_text(json.dumps(tree))
     assert tiny.test(*weights) == 0
     assert not gone.exists() and frames_in(results / "tiny").keys() == first.keys()
-    # A damaged frame of ours is restored anew.
+    # A damaged frame of ours is restored again.
     frame = min((results / "tiny").glob("*clip*/0*.png"))
     frame.write_bytes(frame.read_bytes()[:-20])
     assert tiny.test(*weights, "--resume") == 0

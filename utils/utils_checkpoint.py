@@ -137,7 +137,7 @@ class CheckpointFolder:
         if found is None and damaged:
             raise UserError(
                 f"{self.folder.parent}: no checkpoint can be read. {damaged[0]}. Copy an intact one there, or "
-                f"delete the folders 'checkpoints' and 'models' to start anew"
+                f"delete the folders 'checkpoints' and 'models' to start again"
             )
         return found
 
@@ -307,7 +307,7 @@ def load_plain(path: Path | str) -> Any:
             raise DamagedFile(f"{path}: no readable checkpoint, damaged? Copy or download it again") from error
         raise UserError(
             f"{path}: holds more than tensors and plain values, and loading that could run foreign code; where you "
-            f"trust it, save its weights anew with torch.save(network.state_dict(), ...)"
+            f"trust it, save its weights again with torch.save(network.state_dict(), ...)"
         ) from error
     except Exception as error:  # damaged bytes make a pickle raise anything
         raise DamagedFile(

@@ -192,7 +192,7 @@ def read_text(path: Path | str) -> str:
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: no text in UTF-8 (byte {error.start}); save it anew as UTF-8, or copy it again"
+            f"{path}: no text in UTF-8 (byte {error.start}); save it again as UTF-8, or copy it again"
         ) from error
 
 
@@ -206,9 +206,9 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise UserError(f"{path}: nested too deeply to be read as JSON; write it anew") from error
+        raise UserError(f"{path}: nested too deeply to be read as JSON; write it again") from error
     except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); write it anew") from error
+        raise UserError(f"{path}: not readable as JSON ({error}); write it again") from error
 
 
 def read_yaml(path: Path | str) -> Any:
@@ -235,7 +235,7 @@ def read_yaml(path: Path | str) -> Any:
         return yaml.load(text, WithoutAliases)
     except Exception as error:  # constructors of YAML's types raise anything
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise UserError(f"{path}: not readable as YAML ({reason}); write it anew") from error
+        raise UserError(f"{path}: not readable as YAML ({reason}); write it again") from error
 
 
 def check_relative(name: str, where: Path | str) -> str:

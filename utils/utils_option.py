@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from utils.options import checks as option_checks
 from utils.options import parts as option_parts
 from utils.options.faults import Fault, KnownKeys, faults_of
-from utils.options.flags import add_option_arguments, speaks
+from utils.options.flags import add_option_arguments, is_reporting_rank
 from utils.options.foreign import foreign_keys
 from utils.options.layers import load_layers
 from utils.options.parts import Registries
@@ -82,7 +82,7 @@ def load_options(path: str | Path, overrides: Sequence[str] = (), *, registries:
         raise OptionError(path, checker.sentences())
     world_size = os.environ.get("WORLD_SIZE")
     notices = [*checker.notices(), *option_checks.unused(opt, int(world_size) if world_size else None)]
-    for notice in notices if speaks() else []:
+    for notice in notices if is_reporting_rank() else []:
         logger.warning("%s", notice)
     return opt
 

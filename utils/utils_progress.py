@@ -63,17 +63,17 @@ class ProgressLines:
 
 
 @contextmanager
-def progress(total: int, title: str, unit: str, done: int = 0, speaks: bool = True) -> Iterator[Bar]:
+def progress(total: int, title: str, unit: str, done: int = 0, enabled: bool = True) -> Iterator[Bar]:
     """Tells how much of `total` is done; log lines stay above the bar.
 
     Args:
         total, done: what there is to do, and what was done before.
         title: of what is done. unit: what is counted, in the singular.
-        speaks: False: print nothing, as on ranks other than 0.
+        enabled: False: print nothing, as on ranks other than 0.
     """
-    if not speaks or sys.stderr.isatty():
+    if not enabled or sys.stderr.isatty():
         with (
-            tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, disable=not speaks) as bar,
+            tqdm(total=total, initial=done, desc=title, unit=unit, dynamic_ncols=True, disable=not enabled) as bar,
             logging_redirect_tqdm(),
         ):
             yield bar

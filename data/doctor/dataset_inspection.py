@@ -50,7 +50,7 @@ class DatasetInspection:
         phase: "train" or "test".
         section: of the options.
         build: makes the data set of a section.
-        fix_meta: write the section's meta info file anew first.
+        fix_meta: rewrite the section's meta info file first.
 
     Attributes:
         findings: what is wrong.
@@ -114,7 +114,7 @@ class DatasetInspection:
         in_all_roots = set.intersection(*(set(frames.clips) for frames in self.roots.values()))
         try:
             counts = write_meta_info(Path(path).expanduser(), next(iter(self.roots.values())), in_all_roots)
-            what = f"{path}: written anew, {len(counts)} clips, {sum(counts.values())} frames"
+            what = f"{path}: rewritten, {len(counts)} clips, {sum(counts.values())} frames"
             yield Finding("meta info", what, "nothing to do", serious=False)
         except UserError as error:
             yield Finding("meta info", f"{path}: left as it is: {error}", "complete the clip, or remove it")

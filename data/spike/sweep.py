@@ -110,7 +110,7 @@ def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
     parameters = manifest.get("parameters") if isinstance(manifest, dict) else None
     photographs = isinstance(parameters, dict) and parameters.get("kind") == "photographs"
     if not isinstance(parameters, dict) or (photographs and not {*REPEATED, "size"} <= parameters.keys()):
-        raise UserError(f"{reason}, and {root / MANIFEST} does not say how the set was made; make it anew")
+        raise UserError(f"{reason}, and {root / MANIFEST} does not say how the set was made; recreate it")
     if not photographs:
         raise UserError(
             f"{reason}, and {root} was made from videos: make it again by python -m {SIMULATOR} with "
@@ -123,6 +123,6 @@ def simulated_anew(dataroot_spike: Path, threshold: float) -> Path:
     same = [path.relative_to(root) for path in before] == [path.relative_to(target) for path in after]
     if not same or not filecmp.cmp(before[-1], after[-1], shallow=False):
         raise UserError(
-            f"{reason}, and {target} shows other scenes than {root}, made by an older version: make both anew"
+            f"{reason}, and {target} shows other scenes than {root}, made by an older version: recreate both"
         )
     return target / SPIKES / dataroot_spike.resolve().relative_to(root / SPIKES)

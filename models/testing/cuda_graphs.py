@@ -65,7 +65,7 @@ class GraphedNetwork:
         return self.network(*inputs)
 
     def release(self) -> None:
-        """Lets go of all graphs and their memory; what comes from now on is captured anew."""
+        """Frees all graphs and their memory; what comes from now on is captured again."""
         self._seen.clear()
         self._graphs.clear()
         self._pool = None

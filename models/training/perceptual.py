@@ -43,7 +43,7 @@ class VGGLoss(nn.Module):
         vgg_distance: "l1", the mean of |d|, or "l2", of d^2.
         vgg_path: file of torchvision's weights; None: that in model_zoo, else torchvision's cache or download.
         vgg_weights: "imagenet", or "random" for tests.
-        vgg_max_frames: frames compared at a time; their features are then computed anew for the backward pass, so
+        vgg_max_frames: frames compared at a time; their features are then recomputed for the backward pass, so
             that memory does not grow with the clip. None: all at once, everything kept.
 
     Raises:

@@ -48,7 +48,7 @@ GOAL = 1.0  # of the restoration's time
 
 @dataclass(frozen=True)
 class NoiseClip:
-    """One clip in memory, as `models.testing.evaluate.ClipSet` wants it.
+    """One clip in memory, as `models.testing.evaluate.ClipSet` takes it.
 
     Attributes:
         blurred, sharp: (T,3+S,H,W) and (T,3,H,W) in [0,1].

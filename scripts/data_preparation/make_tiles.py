@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="<clip>/<frame> below it")
     parser.add_argument("--workers", type=int, default=4, help="processes")
-    parser.add_argument("--force", action="store_true", help="make anew what is there already")
+    parser.add_argument("--force", action="store_true", help="recreate what is there already")
     arguments = parser.parse_args(argv)
 
     def make() -> None:

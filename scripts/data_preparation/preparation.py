@@ -50,7 +50,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Manner:
-    """How clips are laid out: by copy or by link, what is made of them, whether what is there is made anew."""
+    """How clips are laid out: by copy or by link, what is made of them, whether what is there is recreated."""
 
     copy: bool = False
     lmdb: bool = False
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--copy", action="store_true", help="copies")
     parser.add_argument("--generate_lmdb", action="store_true", help="also an LMDB of every folder, in KAIR's layout")
     parser.add_argument("--tiles", action="store_true", help="also a *_tiles folder of fast-loading tiled TIFFs")
-    parser.add_argument("--force", action="store_true", help="make anew what is there already")
+    parser.add_argument("--force", action="store_true", help="recreate what is there already")
     parser.add_argument("--workers", type=int, default=4, help="processes that encode tiles")
 
 

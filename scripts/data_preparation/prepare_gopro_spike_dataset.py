@@ -121,14 +121,14 @@ def choose_blur(folder: Path, asked: str | None, force: bool) -> str:
     """Which of GoPro's blurred frames a folder gets: those asked for, else those that it has, else `blur`.
 
     Raises:
-        UserError: the folder has others than those asked for, and is not to be made anew.
+        UserError: the folder has others than those asked for, and is not to be recreated.
     """
     # Links tell too, of folders that were laid out before there were records.
     links = [path.resolve().name for path in sorted(folder.glob("*")) if path.is_symlink()]
     present = recorded_blur(folder) or next((name for name in links if name in BLURS), None)
     if asked is not None and present not in (None, asked) and not force:
         raise UserError(
-            f"{folder} holds frames of {present}, not of {asked}; --force makes it anew, or let the option file name "
+            f"{folder} holds frames of {present}, not of {asked}; --force recreates it, or let the option file name "
             "another folder"
         )
     return asked or present or BLURS[0]
@@ -151,7 +151,7 @@ def prepare_spikes(split: Split, spikes: Path, arguments: argparse.Namespace) ->
         arguments.spike_w or width // SPIKE_RATIO,
     )
     found = SpikeFrames.plain(spikes, clips, size)
-    # What an old sync.json says is looked at when it is read; it may be about to be written anew.
+    # What an old sync.json says is looked at when it is read; it may be about to be rewritten.
     report_faults([f for f in found.faults if "sync.json: " not in f], f"The spikes in {spikes} can't be used")
     if find_geometry(spikes) is None:
         write_config(spikes.parent / "config.yaml", *size)

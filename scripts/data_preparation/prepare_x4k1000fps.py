@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=SPLITS)
     parser.add_argument("--threshold", type=float, default=2.0, help="of the spike camera")
     parser.add_argument("--spike_ratio", type=int, default=2, help="frame pixels per spike pixel")
-    parser.add_argument("--force", action="store_true", help="make anew what is there already")
+    parser.add_argument("--force", action="store_true", help="recreate what is there already")
     arguments = parser.parse_args(argv)
     return run_command(lambda: prepare(arguments))
 

@@ -323,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             make_demo(args)
 
-    return run_command(simulate, go_on="nothing is left behind; the same command starts anew")
+    return run_command(simulate, go_on="nothing is left behind; the same command starts again")
 
 
 if __name__ == "__main__":

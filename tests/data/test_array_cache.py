@@ -1,4 +1,4 @@
-"""Cached arrays: made once, verified, and made anew where a file is damaged in any way."""
+"""Cached arrays: made once, verified, and recreated where a file is damaged in any way."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_damage_of_every_kind_is_seen_and_repaired(tmp_path: Path, caplog: pytes
         array = ArrayCache(tmp_path).read("x", "key", lambda: ARRAY)
         assert np.array_equal(array, ARRAY) and array.shape == ARRAY.shape
         assert [path.name for path in tmp_path.iterdir()] == [file.name]
-    assert "damaged" in caplog.text and "made anew" in caplog.text
+    assert "damaged" in caplog.text and "recreated" in caplog.text
 
 
 def test_a_file_that_is_replaced_is_verified_again(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """models/pretrained.py and the weights in the box: a golden crop, arrays of all kinds, and no byte changed.
 
-After new weights: `PYTHONPATH=. python tests/models/test_pretrained.py` restores the golden crop anew.
+After new weights: `PYTHONPATH=. python tests/models/test_pretrained.py` restores the golden crop again.
 """
 
 import re

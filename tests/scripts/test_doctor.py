@@ -255,7 +255,7 @@ def test_fix_meta(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert "leaves out 6 frames of train_clip_00, train_clip_01" in out and "--fix-meta" in out
     assert doctor(run, "--no-step", "--fix-meta") == 0
     assert meta.read_text() == "train_clip_00 4 (96,128,3) 0\ntrain_clip_01 4 (96,128,3) 0\n"
-    assert "written anew, 2 clips, 8 frames" in capsys.readouterr().out
+    assert "rewritten, 2 clips, 8 frames" in capsys.readouterr().out
 
 
 def test_lmdbs_are_looked_at_too(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:

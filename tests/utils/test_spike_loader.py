@@ -353,7 +353,7 @@ def test_raw_lines_are_not_taken_for_another_camera(tmp_path: Path) -> None:
 
 
 def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
-    """A mapped file would end the process; a data set on a network drive may be written anew while a training reads."""
+    """A mapped file would end the process; a data set on a network drive may be rewritten while a training reads."""
     path = tmp_path / "a.dat"
     path.write_bytes(bytes(range(256)) * 40)
     stream = SpikeStream(path, 8, 8)

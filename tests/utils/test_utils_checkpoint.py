@@ -187,7 +187,7 @@ def test_when_all_are_damaged_nothing_starts_anew_by_itself(tmp_path: Path) -> N
     truncate(checkpoints.save(10, make_state()))
     for path in (tmp_path / "models").iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"no checkpoint can be read.*step_00000010.*start anew"):
+    with pytest.raises(ValueError, match=r"no checkpoint can be read.*step_00000010.*start again"):
         checkpoints.load_newest()
 
 

@@ -17,11 +17,11 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("terminal, speaks, shown", [(True, True, True), (True, False, False), (False, False, False)])
-def test_a_bar_for_a_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool, speaks: bool, shown: bool) -> None:
+@pytest.mark.parametrize("terminal, enabled, shown", [(True, True, True), (True, False, False), (False, False, False)])
+def test_a_bar_for_a_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool, enabled: bool, shown: bool) -> None:
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    with progress(10, "training", "step", done=4, speaks=speaks) as bar:
+    with progress(10, "training", "step", done=4, enabled=enabled) as bar:
         bar.update()
     assert ("training" in stream.getvalue() and "5/10" in stream.getvalue()) == shown
     assert (stream.getvalue() != "") == shown

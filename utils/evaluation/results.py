@@ -84,7 +84,7 @@ class ResultWriter:
         try:
             check_picture(read_bytes(path), str(path))
         except UserError as error:
-            logger.warning("%s; it is restored anew", error)
+            logger.warning("%s; it is restored again", error)
             path.unlink()
             return None
         return path

@@ -86,7 +86,7 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def speaks() -> bool:
+def is_reporting_rank() -> bool:
     """Whether this process reports to the user: rank 0 of the processes that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -123,7 +123,7 @@ class _Ignored(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        if speaks():
+        if is_reporting_rank():
             logger.warning("%s has no effect: processes and devices follow torchrun's environment.", option_string)
 
 

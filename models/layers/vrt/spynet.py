@@ -69,7 +69,7 @@ class SpyNet(nn.Module):
             load_strict(self, {"mean": self.mean, "std": self.std, **load_network_weights(path)}, path)
         except UserError as error:
             raise UserError(
-                f"{error}\nnetG.spynet_path wants spynet_sintel_final-3d2a1287.pth of "
+                f"{error}\nnetG.spynet_path takes spynet_sintel_final-3d2a1287.pth of "
                 "https://github.com/JingyunLiang/VRT/releases/tag/v0.0 (MMEditing's file of the same name has other "
                 "keys), or null: flow starts untrained."
             ) from error

@@ -1,4 +1,4 @@
-"""Conditions of a sweep: what each changes; spikes simulated anew show the same scene; what is refused."""
+"""Conditions of a sweep: what each changes; spikes simulated again show the same scene; what is refused."""
 
 import json
 from pathlib import Path

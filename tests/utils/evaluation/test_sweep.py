@@ -1,4 +1,4 @@
-"""A sweep's table and files, and which conditions are tested anew."""
+"""A sweep's table and files, and which conditions are tested again."""
 
 import csv
 import json

@@ -140,7 +140,7 @@ def backward_chunks(x: Tensor, width: int) -> Iterator[slice]:
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """LayerNorm of rows in float32, and what `layer_norm_backward` wants to know of it."""
+    """LayerNorm of rows in float32, and the statistics that `layer_norm_backward` takes."""
     normal, *statistics = torch.native_layer_norm(x.float(), [x.shape[1]], weight.float(), bias.float(), eps)
     return normal, (statistics[0], statistics[1])
 

@@ -287,15 +287,15 @@ class TestSpyNet:
         assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), network.parameters(), strict=True))
 
     def test_bad_weights_files_are_named(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"(?s)missing\.pth.*netG.spynet_path wants spynet_sintel_final"):
+        with pytest.raises(ValueError, match=r"(?s)missing\.pth.*netG.spynet_path takes spynet_sintel_final"):
             SpyNet(str(tmp_path / "missing.pth"))
         (tmp_path / "page.pth").write_text("<html>404</html>")
-        with pytest.raises(ValueError, match=r"(?s)page\.pth.*netG.spynet_path wants spynet_sintel_final"):
+        with pytest.raises(ValueError, match=r"(?s)page\.pth.*netG.spynet_path takes spynet_sintel_final"):
             SpyNet(str(tmp_path / "page.pth"))
         state = {key.replace(".weight", ".conv.weight"): value for key, value in SpyNet().state_dict().items()}
         torch.save(state, tmp_path / "other.pth")
-        with pytest.raises(ValueError, match=r"(?s)other\.pth.*conv\.weight.*netG.spynet_path wants"):
+        with pytest.raises(ValueError, match=r"(?s)other\.pth.*conv\.weight.*netG.spynet_path takes"):
             SpyNet(str(tmp_path / "other.pth"))
         torch.save([1, 2], tmp_path / "list.pth")
-        with pytest.raises(ValueError, match=r"(?s)list\.pth.*netG.spynet_path wants"):
+        with pytest.raises(ValueError, match=r"(?s)list\.pth.*netG.spynet_path takes"):
             SpyNet(str(tmp_path / "list.pth"))
