@@ -6,6 +6,7 @@
     python main_test_vrt.py --task 006_VRT_videodeblurring_GoPro --download --folder_lq clip.mp4 --save_video
     torchrun --nproc_per_node=4 main_test_vrt.py --opt FILE --save_result            # clips are dealt out to 4 GPUs
     python main_test_vrt.py --opt options/demo/quickstart.json --sweep threshold=1,2,4 drop=0.2,1
+    python main_test_vrt.py --task guided --folder_lq clip.mp4 --folder_spike clip.dat --times 0:1:1/16 --save_video
 
 Frames are read, restored and written as they come, so a clip may be of any length; `--resume` goes on with an
 interrupted run. Prints tables; writes into OUTPUT/<task>/ a report (index.html), metrics.csv, metrics.json and panels
@@ -76,7 +77,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
         save_result=arguments.save_result,
         save_video=arguments.save_video,
         fps=arguments.fps or clips.fps or 25.0,
-        sound=video_file(opt.datasets.test.dataroot_lq),
+        sound=None if arguments.times else video_file(opt.datasets.test.dataroot_lq),  # slow motion outlasts it
         resume=arguments.resume,
     )
     checkpoint = checkpoint_of(opt, arguments)

@@ -7,7 +7,7 @@ Test: `python -m pytest tests/data/test_dataset_video_rgbspike.py`.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from data.frame_io import Box
 from data.spike.encoding import SpikeEncoding, build_encoding, threshold_faults
 from data.spike.perturb import Perturbation, build_perturbation
 from data.spike.reconstruction.baselines import MOMENT, training_free
+from data.spike.sync import ExposureWindow
 from data.spike_augment import SpikeChange
 from data.spike_io import SpikeFrames
 from data.video_clips import FramePairs
@@ -113,11 +114,17 @@ class SpikeInput:
         box: Box | None = None,
         augmentation: Augmentation | None = None,
         change: SpikeChange | None = None,
+        windows: Sequence[ExposureWindow] | None = None,
     ) -> dict[str, Any]:
-        """The sample with its frames' spikes: channels of `L` (T,3+K,H,W), or `L_spike` (T,K,h,w)."""
+        """The sample with its frames' spikes: channels of `L` (T,3+K,H,W), or `L_spike` (T,K,h,w).
+
+        Args:
+            windows: exposure of each frame, as if so exposed; None: those of the files.
+        """
         augmentation = augmentation or Augmentation()
         read = self.frames.read_resampled if self.appended else self.frames.read
-        channels = augmentation.space(read(clip, frames, box, time_reversed=augmentation.reverse, change=change))
+        channels = read(clip, frames, box, time_reversed=augmentation.reverse, change=change, windows=windows)
+        channels = augmentation.space(channels)
         spikes = torch.from_numpy(np.ascontiguousarray(channels))
         if self.appended:
             return {**sample, "L": torch.cat([sample["L"], spikes], dim=1)}
@@ -235,7 +242,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
 
     def assumptions(self) -> list[str]:
         """Assumptions about the spikes and the options that change them, in sentences."""
-        clip = self.clips[0]
+        clip = self.pairs.clips[0]
         height, width = self.spikes.sizes[clip.name]
         window = self.spikes.exposure(clip.name, clip.frames[0])
         return [
@@ -246,7 +253,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         ]
 
     def content(self, index: int) -> Iterator[bytes]:
-        clip = self.clips[index]
+        clip = self.pairs.clips[index]
         yield from super().content(index)
         yield from self.spikes.content(clip.name, clip.frames)
 
@@ -255,6 +262,10 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         clip = self.clips[index]
         return self._spikes.added_to(sample, clip.name, list(clip.frames[begin:end]))
 
+    def place(self, clip: str, frame: str) -> tuple[str, ExposureWindow]:
+        """The blurred frame that a frame of `clips` is restored from, and its exposure, the instant as centre."""
+        return frame, self.spikes.exposure(clip, frame)
+
     def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
         """Restorations of a frame without a network (`data/spike/reconstruction/baselines.py`), by name: uint8
         (H,W,3) or (H,W).
@@ -262,16 +273,18 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         Args:
             blurred: the frame, (H,W,3) uint8 RGB.
         """
-        floor = self.spike_threshold / len(self.spikes.exposure(clip, frame))
+        name, window = self.place(clip, frame)
+        floor = self.spike_threshold / len(window)
 
         def intensity(section: dict[str, Any]) -> np.ndarray:
-            return self.spikes.read_as(clip, frame, encoding_of(self, section))[0]
+            return self.spikes.read_as(clip, name, encoding_of(self, section), window)[0]
 
         return training_free(blurred, intensity, floor)
 
     def instants(self, clip: str, frame: str, count: int) -> np.ndarray:
         """The exposure in at most `count` moments evenly apart, (N,h,w) float32: the Gaussian's view of each."""
-        exposure, encoding = self.spikes.exposure(clip, frame), encoding_of(self, MOMENT)
+        name, exposure = self.place(clip, frame)
+        encoding = encoding_of(self, MOMENT)
         centers = np.unique(np.linspace(exposure.begin, exposure.end - 1, count).round().astype(int)).tolist()
         windows = [replace(exposure, center=center) for center in centers]
-        return np.concatenate([self.spikes.read_as(clip, frame, encoding, window) for window in windows])
+        return np.concatenate([self.spikes.read_as(clip, name, encoding, window) for window in windows])

@@ -105,7 +105,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
 
     def content(self, index: int) -> Iterator[bytes]:
         """All bytes that the input of clip `index` is read from."""
-        clip = self.clips[index]
+        clip = self.pairs.clips[index]
         return self.pairs.lq.content(clip.name, clip.frames)
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:

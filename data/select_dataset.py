@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import data.dataset_guided_synthetic
 import data.dataset_spikling
 import data.dataset_video_denoise
+import data.dataset_video_instants
 import data.dataset_video_rgbspike
 import data.dataset_video_target
 import data.dataset_video_test

@@ -10,7 +10,7 @@ frame pixel x has its centre at (x + 1/2) / ratio spike pixels). All crops are m
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -212,6 +212,7 @@ class SpikeFrames:
         *,
         time_reversed: bool = False,
         change: SpikeChange | None = None,
+        windows: Sequence[ExposureWindow] | None = None,
     ) -> np.ndarray:
         """Channels at the spike picture's resolution.
 
@@ -220,12 +221,14 @@ class SpikeFrames:
             box: part of the picture, in pixels of the blurred frames, on whole spike pixels; None: all.
             time_reversed: the spikes of each frame run backwards.
             change: what training does to the spikes first.
+            windows: exposure of each frame, as if so exposed; None: those of the files.
 
         Returns:
             (T, channels, h, w) float32.
         """
         box = self._spike_box(clip, box)
-        return np.stack([self._encode(clip, frame, box, time_reversed, change) for frame in frames])
+        files = self._exposed(clip, frames, windows)
+        return np.stack([self._encode(clip, file, box, time_reversed, change) for file in files])
 
     def read_resampled(
         self,
@@ -235,6 +238,7 @@ class SpikeFrames:
         *,
         time_reversed: bool = False,
         change: SpikeChange | None = None,
+        windows: Sequence[ExposureWindow] | None = None,
     ) -> np.ndarray:
         """Channels at the blurred frames' resolution: bilinear where frames are finer, averaged where coarser.
 
@@ -245,9 +249,10 @@ class SpikeFrames:
             (T, channels, H, W) float32.
         """
         box = self._spike_box(clip, box)
+        files = self._exposed(clip, frames, windows)
         if self.ratio < 1:
             factor = self.ratio.denominator
-            return np.stack([shrink(self._encode(clip, f, box, time_reversed, change), factor) for f in frames])
+            return np.stack([shrink(self._encode(clip, f, box, time_reversed, change), factor) for f in files])
         height, width = self.sizes[clip]
         top, left = max(box.top - 1, 0), max(box.left - 1, 0)
         bottom, right = min(box.top + box.height + 1, height), min(box.left + box.width + 1, width)
@@ -258,7 +263,7 @@ class SpikeFrames:
             (left - box.left + 1, box.left + box.width + 1 - right),
         )
         factor = self.ratio.numerator
-        encoded = (self._encode(clip, frame, around, time_reversed, change) for frame in frames)
+        encoded = (self._encode(clip, file, around, time_reversed, change) for file in files)
         return np.stack([enlarge(np.pad(channels, border, "edge"), factor) for channels in encoded])
 
     def read_as(
@@ -287,11 +292,17 @@ class SpikeFrames:
         assert self.ratio and not self.faults
         return Box(0, 0, *self.sizes[clip]) if box is None else box.scaled(self.ratio.denominator, self.ratio.numerator)
 
+    def _exposed(self, clip: str, frames: list[str], windows: Sequence[ExposureWindow] | None) -> list[SpikeFile]:
+        """The files of frames, with other exposures where `windows` gives them."""
+        files = [self._files[clip, frame] for frame in frames]
+        if windows is None:
+            return files
+        return [SpikeFile(file.path, window) for file, window in zip(files, windows, strict=True)]
+
     def _encode(
-        self, clip: str, frame: str, box: Box, time_reversed: bool, change: SpikeChange | None = None
+        self, clip: str, file: SpikeFile, box: Box, time_reversed: bool, change: SpikeChange | None = None
     ) -> np.ndarray:
-        """(channels, h, w) of one frame; decodes the box alone."""
-        file = self._files[clip, frame]
+        """(channels, h, w) of one frame's file; decodes the box alone."""
         if self.cache is not None and change is None:
             window = [file.window.begin, file.window.end, file.window.center]
             own = {"window": window, "size": self.sizes[clip], "clip": clip, "reversed": time_reversed}

@@ -44,6 +44,7 @@ class Guided(nn.Module):
     """
 
     tile_multiple = (1, MULTIPLE, MULTIPLE)
+    takes_instants = True  # its spike channels say where in the exposure t is
 
     def __init__(
         self,

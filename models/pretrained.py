@@ -19,6 +19,7 @@ import data.select_dataset  # noqa: F401  registers what option files name
 from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.sync import ExposureWindow
 from models.select_network import define_G, load_weights
+from utils.exposure_times import check_times
 from utils.options.tester_flags import OWN_TASKS, shipped_weights, task_file
 from utils.user_error import UserError
 from utils.utils_option import load_options
@@ -66,8 +67,9 @@ class SpikeRestorer:
         threshold: float | None = None,
         exposures: Frames | None = None,
         instants: Sequence[int] | None = None,
+        times: Sequence[float] | None = None,
     ) -> Array:
-        """Restores frames one after another.
+        """Restores frames one after another, each at one instant of its exposure, or at several.
 
         Args:
             frames: blurred RGB. numpy: (T,H,W,3) or (H,W,3); torch: (T,3,H,W) or (3,H,W). uint8, uint16, or float in
@@ -77,22 +79,29 @@ class SpikeRestorer:
                 intensity over the exposures is the frames' mean gray value.
             exposures: spike frames [begin, end) of each frame. None: frame k of T has [k S / T, (k + 1) S / T).
             instants: spike frame of each restored picture. None: the middle of each exposure.
+            times: N instants at which every frame is restored, ascending shares of its exposure, 0 at its first spike
+                frame and 1 at its last. None: `instants`.
 
         Returns:
-            The frames as they were at the instants: kind, shape and type of `frames`.
+            The frames as they were at the instants: kind, shape and type of `frames`; with `times` N pictures in place
+            of each frame, as an axis before its own: (T,N,H,W,3) or (T,N,3,H,W), without T where `frames` has none.
 
         Raises:
-            UserError: arrays of another shape or kind, or exposures outside the stream.
+            UserError: arrays of another shape or kind, exposures outside the stream, or times out of order.
         """
         blurred, scale = _as_tensor(frames)  # (T,3,H,W) float32
         events = _as_spikes(spikes)  # (S,h,w) uint8
         windows = _windows(len(blurred), len(events), exposures, instants)
         encoding = build_encoding(self.spike, threshold or estimated_threshold(blurred, events, windows))
+        if times is not None and instants is not None:
+            raise UserError("times and instants: both say what is restored; give one of them")
+        places = [[window] if times is None else [window.at(t) for t in check_times(times)] for window in windows]
         pictures = [
-            self._restore(frame, events, encoding, window) for frame, window in zip(blurred, windows, strict=True)
+            torch.stack([self._restore(frame, events, encoding, window) for window in of_frame])
+            for frame, of_frame in zip(blurred, places, strict=True)
         ]
-        restored = torch.stack(pictures).clamp(0, 1) * scale
-        return _like(restored, frames)
+        restored = torch.stack(pictures).clamp(0, 1) * scale  # (T,N,3,H,W)
+        return _like(restored, frames, several=times is not None)
 
     def _restore(self, frame: Tensor, spikes: np.ndarray, encoding: SpikeEncoding, window: ExposureWindow) -> Tensor:
         """(3,H,W) float32 to the same, on the CPU."""
@@ -156,10 +165,13 @@ def _as_spikes(spikes: Any) -> np.ndarray:
     return bits.astype(np.uint8)
 
 
-def _like(restored: Tensor, frames: Array) -> Array:
-    """(T,3,H,W) float32, of the range of `frames`, in their kind, shape and type."""
+def _like(restored: Tensor, frames: Array, several: bool) -> Array:
+    """(T,N,3,H,W) float32, of the range of `frames`, in their kind, shape and type, with N where there are several."""
+    shape = list(frames.shape)
+    if several:
+        shape.insert(len(shape) - 3, restored.shape[1])
     if isinstance(frames, Tensor):
         restored = restored if frames.is_floating_point() else restored.round()
-        return restored.reshape(frames.shape).to(frames.dtype).to(frames.device)
-    pictures = restored.permute(0, 2, 3, 1).numpy().reshape(frames.shape)
+        return restored.reshape(shape).to(frames.dtype).to(frames.device)
+    pictures = restored.permute(0, 1, 3, 4, 2).numpy().reshape(shape)
     return (pictures if frames.dtype.kind == "f" else np.rint(pictures)).astype(frames.dtype)

@@ -43,6 +43,13 @@ def simulate_parser(description: str) -> argparse.ArgumentParser:
         metavar=("HEIGHT", "WIDTH"),
         help="size of the pictures (default: 128 160 for the demo, a video's own); videos cover it and are cut",
     )
+    add(
+        "--instants",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also keep the sharp pictures of N instants of every exposure, from its beginning to its end",
+    )
     add("--seed", type=int, default=0, help="of paths and sensor start (default 0)")
     add("--force", action="store_true", help="make it again even if it is there")
     add("--test_clips", type=int, help="demo: clips for testing (default 3); several videos: the last so many")
@@ -109,6 +116,11 @@ def restore_parser(description: str) -> argparse.ArgumentParser:
     add("--side_by_side", type=Path, metavar="FILE", help="another one: input | spikes | restored")
     add("--threshold", type=float, help="of the spike camera: intensity = firing rate x threshold [the recipe's]")
     add("--fps", type=float, help="frames per second [the clip's, or 25]")
+    add(
+        "--times",
+        metavar="B:E:STEP",
+        help="slow motion: these instants of every exposure, 0 to 1, e.g. 0:1:1/16 or 0,1/4,1/2",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--task", help="a published model [with spikes guided, without VRT's for GoPro]")
     which.add_argument("--opt", type=Path, metavar="FILE", help="option file of an experiment of your own")

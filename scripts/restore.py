@@ -3,6 +3,7 @@
     ./svrt restore clip.mp4 --spikes clip.dat -o sharp.mp4
     ./svrt restore frames/ --spikes clip.dat -o sharp.mp4 --side_by_side comparison.mp4
     ./svrt restore clip.mp4 --checkpoint experiments/mine --opt trainsets/mine/train.json --spikes clip.dat -o sharp.mp4
+    ./svrt restore clip.mp4 --spikes clip.dat -o slow.mp4 --times 0:1:1/16     # 17 instants of every exposure
     ./svrt restore clip.mp4 --download -o sharp.mp4             # without spikes: the published VRT, slow on a CPU
 
 The film is H.264 with the frame rate and the sound of the clip; where the clip is a folder of frames, --fps.
@@ -64,7 +65,8 @@ def restore(arguments: argparse.Namespace) -> None:
     for line in clips.assumptions() if hasattr(clips, "assumptions") else ():
         print(line, flush=True)
 
-    sound = arguments.clip if arguments.clip.is_file() else None
+    # Slow motion would outlast the sound.
+    sound = arguments.clip if arguments.clip.is_file() and arguments.times is None else None
     fps = arguments.fps or clips.fps or 25.0
     restorer = Restorer(network.to(device).eval(), testing, device)
     with ExitStack() as stack:
@@ -87,7 +89,12 @@ def as_tester(arguments: argparse.Namespace) -> argparse.Namespace:
         arguments.task = WITH_SPIKES if arguments.spikes else WITHOUT_SPIKES
     which = ["--opt", arguments.opt] if arguments.opt else ["--task", arguments.task]
     flags: list[Any] = [*which, "--folder_lq", arguments.clip]
-    given = {"--folder_spike": arguments.spikes, "--checkpoint": arguments.checkpoint, "--download": arguments.download}
+    given = {
+        "--folder_spike": arguments.spikes,
+        "--checkpoint": arguments.checkpoint,
+        "--download": arguments.download,
+        "--times": arguments.times,
+    }
     for name, value in given.items():
         flags += [] if value is None else [name, value]
     changes = [] if arguments.threshold is None else [f"datasets.test.spike_threshold={arguments.threshold}"]

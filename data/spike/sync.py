@@ -57,6 +57,10 @@ class ExposureWindow:
         self.check(length)
         return ExposureWindow(length - self.end, length - self.begin, length - 1 - self.center)
 
+    def at(self, time: float) -> "ExposureWindow":
+        """The same exposure with the instant `time` as its centre, 0 at its first spike frame and 1 at its last."""
+        return ExposureWindow(self.begin, self.end, self.begin + round(time * (len(self) - 1)))
+
     def shifted(self, offset: int) -> "ExposureWindow":
         """The same exposure counted from frame -offset: of a block that starts at frame b, use shifted(-b)."""
         return ExposureWindow(self.begin + offset, self.end + offset, self.center + offset)
@@ -179,6 +183,11 @@ def write_sync(
     ]
     with atomic_write(path) as file:
         file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def sub_frame_name(frame: str, center: int) -> str:
+    """Name of the picture of a blurred frame at spike frame `center`."""
+    return f"{frame}_{center:04d}"
 
 
 def _stem(rgb_name: str) -> str:

@@ -30,7 +30,8 @@ class ClipSet(Protocol):
     def clips(self) -> Sequence[Any]:
         """Per clip `name`, `frames` (the frames' names), and `target`: the name of the one frame that is to be made,
         the middle one of what the network makes (the first of two), shown beside the input frame number `middle`; None
-        where every frame is to be restored."""
+        where every frame is to be restored. A set that restores several instants of each exposure also has `times`
+        (`FrameResult.times`)."""
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H` and `L_spike`."""
@@ -129,7 +130,8 @@ def restore_clip(
                 raise UserError(f"{clip.name}/{name}, restored by {source}: {error}") from error
         else:
             restored = imread_rgb(file)
-        yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored)
+        times = tuple(getattr(test_set, "times", ()))
+        yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored, times)
 
 
 def _middle(restored: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tuple[int, Tensor]]:
@@ -139,7 +141,12 @@ def _middle(restored: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tup
 
 
 def _result(
-    clip: str, name: str, place: tuple[int, int], frame: Mapping[str, Any], restored: np.ndarray
+    clip: str,
+    name: str,
+    place: tuple[int, int],
+    frame: Mapping[str, Any],
+    restored: np.ndarray,
+    times: tuple[float, ...],
 ) -> FrameResult:
     """A restored frame with what it was made of, as pictures."""
     planes = frame.get("L_spike", frame["L"][3:])
@@ -152,6 +159,7 @@ def _result(
         restored=restored,
         sharp=tensor2uint(frame["H"]) if "H" in frame else None,
         spikes=tensor2uint(_visible(planes).unsqueeze(0)) if len(planes) else None,
+        times=times,
     )
 
 
@@ -217,7 +225,7 @@ def _score(
     if input_scores and comparable:
         pictures["input"] = result.blurred
     more = functools.partial(baselines, result) if baselines is not None and comparable else None
-    scorer.add(result.clip, result.frame, result.sharp, pictures, more)
+    scorer.add(result.clip, result.frame, result.sharp, pictures, more, result.time)
 
 
 def _visible(planes: Tensor) -> Tensor:

@@ -106,7 +106,8 @@ def video_clips(sources: Sequence[FrameSource], args: argparse.Namespace, exposu
     def exposed(source: FrameSource, first_block: int, length: int, index: int) -> Iterator[ExposedFrame]:
         begin, count = first_block * exposure.stride, exposure.sharp_needed(length)
         ticks = upsampled_clock(source.frames, begin, count, args.upsample)
-        return expose(ticks, exposure, start=seeded(args.seed, index), **sensor_options(args))
+        start = seeded(args.seed, index)
+        return expose(ticks, exposure, start=start, instants=args.instants, **sensor_options(args))
 
     for source in sources:
         # Told now, not after the clips before it are simulated.
@@ -144,6 +145,7 @@ def make_from_videos(args: argparse.Namespace) -> None:
     # Left out where they are the defaults, so that sets of before are known again.
     kind |= {"upsample": args.upsample} if args.upsample > 1 else {}
     kind |= {"spike_fps": args.spike_fps} if args.spike_fps is not None else {}
+    kind |= {"instants": args.instants} if args.instants else {}
     exposure = Exposure(args.n, args.n if args.stride is None else args.stride)
     parameters = set_parameters(kind, exposure, args.seed, sensor_options(args))
     clips: list[SimulatedClip] = []
@@ -202,6 +204,7 @@ def make_demo(args: argparse.Namespace) -> None:
         train_frames=args.train_frames,
         test_clips=args.test_clips,
         test_frames=args.test_frames,
+        instants=args.instants,
         **sensor_options(args),
     )
     tell(args, demo.write(args.root, args.force))
@@ -282,6 +285,7 @@ def check(args: argparse.Namespace) -> None:
         "threshold": 1,
         "spike_ratio": 1,
         "seed": 0,
+        "instants": 0,
         "max_frames": 1,
         "upsample": 1,
         "train_clips": 0,

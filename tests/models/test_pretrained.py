@@ -49,6 +49,22 @@ def test_golden_crop(restorer: SpikeRestorer, golden: dict[str, np.ndarray]) -> 
     assert psnr(restored, golden["sharp"]) > psnr(golden["blurred"], golden["sharp"]) + 1
 
 
+def test_times_are_instants_of_the_exposure(restorer: SpikeRestorer, golden: dict[str, np.ndarray]) -> None:
+    begin, end, _, threshold = golden["window"].tolist()
+    exposure, shared = (int(begin), int(end)), {"threshold": threshold}
+    frames, spikes = golden["blurred"][:32, :32], golden["spikes"][:, :16, :16]
+    film = restorer(frames, spikes, exposures=[exposure], times=[0, 1], **shared)
+    assert film.shape == (2, *frames.shape)
+    for picture, instant in zip(film, (exposure[0], exposure[1] - 1), strict=True):
+        alone = restorer(frames, spikes, exposures=[exposure], instants=[instant], **shared)
+        assert np.array_equal(picture, alone)
+    tensors = torch.from_numpy(frames).permute(2, 0, 1)
+    as_tensor = restorer(tensors, spikes, exposures=[exposure], times=[0, 1], **shared)
+    assert np.array_equal(as_tensor.permute(0, 2, 3, 1).numpy(), film)
+    with pytest.raises(UserError, match="times and instants"):
+        restorer(frames, spikes, exposures=[exposure], times=[0], instants=[1])
+
+
 def test_all_kinds_of_arrays_give_the_same(restorer: SpikeRestorer, golden: dict[str, np.ndarray]) -> None:
     blurred, restored = golden["blurred"], golden["restored"].astype(float) / 255
     as_float = restore(restorer, golden, blurred.astype(np.float32) / 255)

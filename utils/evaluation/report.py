@@ -66,10 +66,16 @@ class Report:
         return Scorer(lpips, on_scored=self.gallery.judge)
 
     def show(self, result: FrameResult) -> None:
-        """Takes a clip's middle frame into the gallery."""
+        """Takes a clip's middle frame into the gallery, and the instants of its exposure."""
+        if not (result.is_middle or (result.is_of_middle and result.times)):
+            return
+        baselines = self._baselines(result)
+        if result.time is not None:
+            pictures = {name: baselines[name] for name in ("sdm",) if name in baselines} | {"": result.restored}
+            self.gallery.add_instant(result.clip, result.frame, result.time, result.blurred, pictures)
         if not result.is_middle:
             return
-        pictures = {"input": result.blurred, **self._baselines(result), "": result.restored}
+        pictures = {"input": result.blurred, **baselines, "": result.restored}
         optional = {"sharp": result.sharp, "spikes": result.spikes}
         pictures |= {name: picture for name, picture in optional.items() if picture is not None}
         instants = None if self._spikes is None else self._spikes.instants(result.clip, result.frame, INSTANTS)
@@ -84,7 +90,7 @@ class Report:
         said = []
         if scores.rows:
             scores.write(self.folder)
-            said += [scores.table(), scores.method_table()]
+            said += [scores.table(), scores.method_table(), scores.instants_table()]
         if sweep is not None:
             sweep.write(self.folder)
             said.append(sweep.table())

@@ -18,6 +18,7 @@ LOSSLESS_SIDE = 320  # up to this side PNG costs little, and crops show no JPEG 
 QUALITY = 88  # of JPEG, 0 to 100
 CROP = 128  # side of what is shown of a worst or best frame
 INSTANTS_SIDE = 240  # pixels of one instant of an exposure
+FILM_SIDE = 480  # pixels of a restored instant: a clip has many
 CROP_METHODS = ("input", "sdm", "")
 
 
@@ -40,6 +41,25 @@ class ShownFrame:
     instant_size: tuple[int, int] = (0, 0)
 
 
+@dataclass
+class Film:
+    """A clip's middle exposure as it was restored at several instants.
+
+    Attributes:
+        frame: name of its first instant.
+        size: height and width of its pictures.
+        blurred: data URI of the frame.
+        times: the instants, shares of the exposure.
+        views: data URIs of the pictures at these instants, by method.
+    """
+
+    frame: str
+    size: tuple[int, int]
+    blurred: str
+    times: list[float] = field(default_factory=list)
+    views: dict[str, list[str]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Extreme:
     """A clip's worst or best frame: its PSNR and crops as data URIs by method, "sharp" last."""
@@ -57,9 +77,11 @@ class Gallery:
     Attributes:
         shown: by clip, of the first `CLIPS_SHOWN` ones. left_out: names of the others.
         worst, best: by clip, in network PSNR.
+        films: by clip, of those shown, where exposures are restored at several instants.
     """
 
     shown: dict[str, ShownFrame] = field(default_factory=dict)
+    films: dict[str, Film] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     worst: dict[str, Extreme] = field(default_factory=dict)
     best: dict[str, Extreme] = field(default_factory=dict)
@@ -68,12 +90,13 @@ class Gallery:
     def merged(cls, parts: Sequence["Gallery"], order: Sequence[str]) -> "Gallery":
         """The pictures of tests of different clips as those of one test of the clips in `order`."""
         gallery = cls()
-        for name in ("shown", "worst", "best"):
+        for name in ("shown", "films", "worst", "best"):
             found = {clip: value for part in parts for clip, value in getattr(part, name).items()}
             setattr(gallery, name, {clip: found[clip] for clip in order if clip in found})
         left_out = {clip for part in parts for clip in part.left_out} | set(list(gallery.shown)[CLIPS_SHOWN:])
         gallery.left_out = [clip for clip in order if clip in left_out]
         gallery.shown = dict(list(gallery.shown.items())[:CLIPS_SHOWN])
+        gallery.films = {clip: film for clip, film in gallery.films.items() if clip in gallery.shown}
         return gallery
 
     def show(self, clip: str, frame: str, pictures: Mapping[str, np.ndarray], instants: np.ndarray | None) -> None:
@@ -95,6 +118,25 @@ class Gallery:
         size = strip.shape[0], strip.shape[1] // len(instants)
         uri = data_uri(strip, max_side=strip.shape[1])
         self.shown[clip] = ShownFrame(frame, (height, width), views, uri, len(instants), size)
+
+    def add_instant(
+        self, clip: str, frame: str, time: float, blurred: np.ndarray, pictures: Mapping[str, np.ndarray]
+    ) -> None:
+        """Takes an instant of the exposure that stands for a clip, in the order of time.
+
+        Args:
+            time: share of the exposure.
+            blurred: the frame, uint8.
+            pictures: by method, uint8.
+        """
+        if clip not in self.films:
+            if len(self.films) >= CLIPS_SHOWN:
+                return
+            self.films[clip] = Film(frame, blurred.shape[:2], data_uri(blurred, FILM_SIDE))
+        film = self.films[clip]
+        film.times.append(time)
+        for name, picture in pictures.items():
+            film.views.setdefault(name, []).append(data_uri(picture, FILM_SIDE))
 
     def judge(
         self, clip: str, frame: str, sharp: np.ndarray, pictures: Mapping[str, np.ndarray], row: Mapping[str, float]

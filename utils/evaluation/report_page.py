@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from utils.evaluation.chart import line_chart
+from utils.evaluation.report_films import film_scrubber, instants_section
 from utils.evaluation.report_gallery import Extreme, Gallery, ShownFrame
+from utils.evaluation.report_text import said, section
 from utils.evaluation.scores import METHODS, METRICS, Scores, format_value, gain, key_of
 from utils.evaluation.sweep import Sweep
 from utils.utils_file import atomic_write
@@ -22,20 +24,6 @@ TEMPLATE = Path(__file__).with_name("report_page.html")
 EXTREMES = 3  # worst and as many best frames
 SMALL = 320  # pictures up to this width stand beside their curve, others above it
 
-CHINESE = {
-    "input": "输入",
-    "training-free": "免训练",
-    "spikes alone, Gaussian": "仅脉冲（高斯）",
-    "spikes alone, interval": "仅脉冲（间隔）",
-    "network": "网络",
-    "sharp": "真值",
-    "spikes": "脉冲",
-    "clip": "片段",
-    "frames": "帧数",
-    "gain": "增益",
-    "mean over frames": "按帧平均",
-    "mean over clips": "按片段平均",
-}
 SWEEP_KINDS = {
     "threshold": ("Threshold of the spike camera", "脉冲相机阈值"),
     "shift": ("Spikes late, in spike frames", "脉冲延迟（脉冲帧）"),
@@ -88,6 +76,8 @@ def write_page(
     parts = []
     if scores.rows:
         parts += [_headline(scores), _method_tables(scores), _clip_table(scores)]
+    if scores.instants():
+        parts.append(instants_section(scores))
     parts.append(_comparisons(scores, gallery))
     if scores.rows:
         parts += [_extremes("worst", gallery.worst), _extremes("best", gallery.best)]
@@ -108,21 +98,10 @@ def write_page(
         file.write(page)
 
 
-def _said(tag: str, english: str, chinese: str | None = None, attributes: str = "") -> str:
-    """An element with a text in both languages; without Chinese it has the one."""
-    chinese = CHINESE.get(english) if chinese is None else chinese
-    translation = f' data-zh="{html.escape(chinese)}"' if chinese else ""
-    return f"<{tag}{attributes and ' ' + attributes}{translation}>{html.escape(english)}</{tag}>"
-
-
-def _section(english: str, chinese: str, *parts: str) -> str:
-    return f"<section>{_said('h2', english, chinese)}{''.join(parts)}</section>"
-
-
 def _headline(scores: Scores) -> str:
     """The few numbers that are said first."""
     means = scores.mean_over_frames()
-    said = [
+    numbers = [
         (f"{format_value('psnr', means['psnr'])} dB", "PSNR, mean over frames", "PSNR，按帧平均"),
         (gain(means), "over the blurred input", "相对模糊输入"),
         (format_value("ssim", means.get("ssim")), "SSIM", "SSIM"),
@@ -130,8 +109,8 @@ def _headline(scores: Scores) -> str:
         (format_value("tof", means.get("tof")), "tOF in pixels, lower is better", "tOF（像素），越低越好"),
     ]
     figures = [
-        f"<div><b>{html.escape(number.strip())}</b>{_said('span', english, chinese)}</div>"
-        for number, english, chinese in said
+        f"<div><b>{html.escape(number.strip())}</b>{said('span', english, chinese)}</div>"
+        for number, english, chinese in numbers
         if number
     ]
     return f'<div class="figures">{"".join(figures)}</div>'
@@ -158,14 +137,14 @@ def _method_tables(scores: Scores) -> str:
         rows = []
         for method in scores.methods():
             cells = "".join(_cell(means, kind, key_of(method, metric), metric) for metric in scored)
-            rows.append(f"<tr{'' if method else ' class=network'}>{_said('th', METHODS[method])}{cells}</tr>")
+            rows.append(f"<tr{'' if method else ' class=network'}>{said('th', METHODS[method])}{cells}</tr>")
         head = "".join(f"<th>{METRICS[metric]}</th>" for metric in scored)
-        first = _said("th", kind.replace("_", " "))
+        first = said("th", kind.replace("_", " "))
         tables.append(
-            f'{_said("p", english, chinese, "class=note")}<div class="scroll"><table><thead><tr>{first}{head}</tr>'
+            f'{said("p", english, chinese, "class=note")}<div class="scroll"><table><thead><tr>{first}{head}</tr>'
             f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         )
-    return _section("Results", "结果", *tables)
+    return section("Results", "结果", *tables)
 
 
 def _clip_table(scores: Scores) -> str:
@@ -173,11 +152,11 @@ def _clip_table(scores: Scores) -> str:
     columns = [("psnr", ("input", "sdm", "")), ("ssim", ("input", "sdm", "")), ("lpips", ("",)), ("tof", ("",))]
     groups = [(metric, [m for m in methods if key_of(m, metric) in scores.metrics()]) for metric, methods in columns]
     groups = [(metric, methods) for metric, methods in groups if methods]
-    tops, heads = ["<th></th><th></th>"], [_said("th", "clip"), _said("th", "frames")]
+    tops, heads = ["<th></th><th></th>"], [said("th", "clip"), said("th", "frames")]
     for metric, methods in groups:
         with_gain = metric == "psnr" and "input" in methods
         tops.append(f'<th colspan="{len(methods) + with_gain}"><span>{METRICS[metric]}</span></th>')
-        heads += [_said("th", METHODS[method]) for method in methods] + [_said("th", "gain")] * with_gain
+        heads += [said("th", METHODS[method]) for method in methods] + [said("th", "gain")] * with_gain
     counts: dict[str, int] = {}
     for row in scores.rows:
         counts[str(row["clip"])] = counts.get(str(row["clip"]), 0) + 1
@@ -187,12 +166,12 @@ def _clip_table(scores: Scores) -> str:
     for kind, means in (("over clips", scores.mean_over_clips()), ("over frames", scores.mean_over_frames())):
         name = f"mean {kind}"
         cells = _clip_cells(groups, name.replace(" ", "_"), means)
-        rows.append(f'<tr class="mean">{_said("th", name)}<td></td>{cells}</tr>')
+        rows.append(f'<tr class="mean">{said("th", name)}<td></td>{cells}</tr>')
     table = (
         f'<table id="clips"><thead><tr class="top">{"".join(tops)}</tr><tr>{"".join(heads)}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    return _section("Clips", "各片段", f'<div class="scroll">{table}</div>')
+    return section("Clips", "各片段", f'<div class="scroll">{table}</div>')
 
 
 def _clip_cells(groups: Sequence[tuple[str, list[str]]], row: str, means: Mapping[str, float]) -> str:
@@ -210,18 +189,19 @@ def _cell(means: Mapping[str, float], row: str, key: str, metric: str) -> str:
 
 def _comparisons(scores: Scores, gallery: Gallery) -> str:
     """A card per clip: slider, curve, exposure."""
-    cards = [_card(clip, shown, scores) for clip, shown in gallery.shown.items()]
+    films = {clip: film_scrubber(film, scores) for clip, film in gallery.films.items()}
+    cards = [_card(clip, shown, scores, films.get(clip, "")) for clip, shown in gallery.shown.items()]
     more = ""
     if gallery.left_out:
-        more = _said(
+        more = said(
             "p",
             f"{len(gallery.left_out)} more clips have no pictures here; their panels are in panels/.",
             f"另有 {len(gallery.left_out)} 个片段未在此显示，图片见 panels/。",
         )
-    return _section(
+    return section(
         "Before and after",
         "前后对比",
-        _said(
+        said(
             "p",
             "The middle frame of each clip. Drag the handle; choose what is on either side below it.",
             "每个片段的中间帧。拖动滑块对比，可在下方选择两侧内容。",
@@ -231,7 +211,7 @@ def _comparisons(scores: Scores, gallery: Gallery) -> str:
     )
 
 
-def _card(clip: str, shown: ShownFrame, scores: Scores) -> str:
+def _card(clip: str, shown: ShownFrame, scores: Scores, film: str) -> str:
     height, width = shown.size
     limit = f"max-width:min(100%,{min(4 * width, 1080)}px)"  # small pictures are enlarged, to be seen
     names = list(shown.views)
@@ -239,7 +219,7 @@ def _card(clip: str, shown: ShownFrame, scores: Scores) -> str:
 
     def options(chosen: str) -> str:
         return "".join(
-            _said("option", VIEWS[name], attributes=f'value="{name}"{" selected" if name == chosen else ""}')
+            said("option", VIEWS[name], attributes=f'value="{name}"{" selected" if name == chosen else ""}')
             for name in names
         )
 
@@ -248,7 +228,7 @@ def _card(clip: str, shown: ShownFrame, scores: Scores) -> str:
     numbers = ""
     if "psnr" in values:
         mean = f"{format_value('psnr', values['psnr'])} dB"
-        numbers = _said("span", f"clip's mean {mean} {gain(values)}", f"片段平均 {mean} {gain(values)}")
+        numbers = said("span", f"clip's mean {mean} {gain(values)}", f"片段平均 {mean} {gain(values)}")
     return (
         f'<article class="clip" data-clip="{html.escape(clip)}"><div class="bar"><h3>{html.escape(clip)}</h3>'
         f"<span>{html.escape(shown.frame)}</span>{numbers}</div>{stores}"
@@ -257,7 +237,7 @@ def _card(clip: str, shown: ShownFrame, scores: Scores) -> str:
         f'<input type="range" min="0" max="100" step="0.1" value="50" aria-label="before and after"></div>'
         f'<div class="pick" style="{limit}"><select aria-label="left">{options(before)}</select>'
         f'<select aria-label="right">{options("")}</select></div>'
-        f'</div><div class="pair">{_curve(clip, scores)}{_player(shown)}</div></div></article>'
+        f'</div><div class="pair">{_curve(clip, scores)}{_player(shown)}</div></div>{film}</article>'
     )
 
 
@@ -272,12 +252,12 @@ def _curve(clip: str, scores: Scores) -> str:
         if all(key_of(method, "psnr") in row for row in rows)
     }
     chart = line_chart(series, [str(row["frame"]) for row in rows])
-    return f"<div>{_said('p', 'PSNR of every frame, dB', '逐帧 PSNR(dB)', 'class=note')}{_legend(series)}{chart}</div>"
+    return f"<div>{said('p', 'PSNR of every frame, dB', '逐帧 PSNR(dB)', 'class=note')}{_legend(series)}{chart}</div>"
 
 
 def _legend(series: Mapping[str, object]) -> str:
     colours = {"network": "network", "input": "input", "sdm": "free"}
-    entries = [_said("li", METHODS[CURVES[name]], attributes=f'style="--of:var(--{colours[name]})"') for name in series]
+    entries = [said("li", METHODS[CURVES[name]], attributes=f'style="--of:var(--{colours[name]})"') for name in series]
     return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
@@ -286,7 +266,7 @@ def _player(shown: ShownFrame) -> str:
     if shown.instants is None:
         return ""
     height, width = shown.instant_size
-    note = _said(
+    note = said(
         "p",
         f"The exposure as the spikes saw it, in {shown.instant_count} instants",
         f"脉冲相机看到的曝光过程，{shown.instant_count} 个时刻",
@@ -294,7 +274,7 @@ def _player(shown: ShownFrame) -> str:
     )
     return (
         f'<div class="player">{note}<div style="--n:{shown.instant_count};aspect-ratio:{width}/{height};'
-        f'background-image:url({shown.instants})"></div><label>{_said("span", "instant", "时刻")}'
+        f'background-image:url({shown.instants})"></div><label>{said("span", "instant", "时刻")}'
         f'<input type="range" min="0" max="{shown.instant_count - 1}" value="0"></label></div>'
     )
 
@@ -305,7 +285,7 @@ def _extremes(kind: str, of_clips: Mapping[str, Extreme]) -> str:
     rows = []
     for extreme in chosen:
         crops = "".join(
-            f'<figure><img src="{uri}" alt="">{_said("figcaption", VIEWS[name])}</figure>'
+            f'<figure><img src="{uri}" alt="">{said("figcaption", VIEWS[name])}</figure>'
             for name, uri in extreme.crops.items()
         )
         rows.append(
@@ -315,9 +295,9 @@ def _extremes(kind: str, of_clips: Mapping[str, Extreme]) -> str:
         )
     if kind == "worst":
         where = "One frame per clip, cut where it is farthest from the sharp one.", "每个片段一帧，取与真值差异最大处。"
-        return _section("Worst frames", "最差帧", _said("p", *where), *rows)
+        return section("Worst frames", "最差帧", said("p", *where), *rows)
     where = "One frame per clip, cut where the input is farthest from the sharp one.", "每个片段一帧，取模糊最强处。"
-    return _section("Best frames", "最佳帧", _said("p", *where), *rows)
+    return section("Best frames", "最佳帧", said("p", *where), *rows)
 
 
 def _sweep(sweep: Sweep) -> str:
@@ -329,29 +309,27 @@ def _sweep(sweep: Sweep) -> str:
         lines = {name: sweep.line(kind, name) for name in sweep.lines(kind)}
         colours = {"network": "network", "told": "told", "sdm": "sdm"}
         chart = line_chart({colours[name]: values for name, values in lines.items()}, labels)
-        head = "".join(_said("th", *SWEEP_LINES[name]) for name in lines)
+        head = "".join(said("th", *SWEEP_LINES[name]) for name in lines)
         body = "".join(
             f"<tr><th>{label}</th>{''.join(f'<td>{values[index]:.2f}</td>' for values in lines.values())}</tr>"
             for index, label in enumerate(labels)
         )
-        legend = "".join(
-            _said("li", *SWEEP_LINES[name], f'style="--of:var(--{SWEEP_COLOURS[name]})"') for name in lines
-        )
+        legend = "".join(said("li", *SWEEP_LINES[name], f'style="--of:var(--{SWEEP_COLOURS[name]})"') for name in lines)
         parts.append(
-            f'<div data-sweep="{kind}">{_said("h3", *SWEEP_KINDS[kind])}<ul class="legend">{legend}</ul>{chart}'
-            f'<div class="scroll"><table><thead><tr>{_said("th", "value", "取值")}{head}</tr></thead>'
+            f'<div data-sweep="{kind}">{said("h3", *SWEEP_KINDS[kind])}<ul class="legend">{legend}</ul>{chart}'
+            f'<div class="scroll"><table><thead><tr>{said("th", "value", "取值")}{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div></div>"
         )
     note = (
         "PSNR in dB, mean over frames, of the same network with other spikes.",
         "同一网络在不同脉冲条件下的 PSNR（dB，按帧平均）。",
     )
-    return _section(
-        "Robustness to the spikes", "对脉冲的鲁棒性", _said("p", *note), f'<div class="sweeps">{"".join(parts)}</div>'
+    return section(
+        "Robustness to the spikes", "对脉冲的鲁棒性", said("p", *note), f'<div class="sweeps">{"".join(parts)}</div>'
     )
 
 
 def _notes() -> str:
     """Explanation of the metrics."""
-    entries = "".join(f"<dt>{term}</dt>{_said('dd', english, chinese)}" for term, english, chinese in DEFINITIONS)
-    return _section("What the numbers mean", "指标说明", f"<dl>{entries}</dl>")
+    entries = "".join(f"<dt>{term}</dt>{said('dd', english, chinese)}" for term, english, chinese in DEFINITIONS)
+    return section("What the numbers mean", "指标说明", f"<dl>{entries}</dl>")

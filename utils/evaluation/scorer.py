@@ -71,7 +71,8 @@ class Scorer:
         workers = min(8, os.cpu_count() or 1) if workers is None else workers
         self._pool = ThreadPoolExecutor(workers, "scorer") if workers else None
         self._limit = workers + 2 if workers else 0
-        self._waiting: deque[tuple[str, str, np.ndarray, Future[Pictures], Future[dict[str, float]]]] = deque()
+        self._waiting: deque[tuple[str, str, float | None, np.ndarray, Future[Pictures], Future[dict[str, float]]]]
+        self._waiting = deque()
         self._before: tuple[str, np.ndarray, Future[Pictures]] | None = None
         self._warned: set[str] = set()
 
@@ -82,6 +83,7 @@ class Scorer:
         sharp: np.ndarray,
         pictures: Pictures,
         more: Callable[[], Pictures] | None = None,
+        time: float | None = None,
     ) -> None:
         """Hands over a frame; waits where too many are unfinished.
 
@@ -89,6 +91,7 @@ class Scorer:
             sharp: uint8 (H,W,3) RGB.
             pictures: by method ("": the network, "input", ...), uint8 (H,W,3), or (H,W) where only Y can be scored.
             more: makes further pictures, called in the background.
+            time: instant of the exposure, None where frames are restored at its centre alone.
 
         Raises:
             Exception: what scoring an earlier frame raised.
@@ -98,7 +101,7 @@ class Scorer:
         before = self._before if self._before is not None and self._before[0] == clip else None
         self._before = (clip, sharp, all_pictures)
         scored = self._run(lambda: self._score(sharp, all_pictures.result(), before))
-        self._waiting.append((clip, frame, sharp, all_pictures, scored))
+        self._waiting.append((clip, frame, time, sharp, all_pictures, scored))
         while self._waiting and (len(self._waiting) > self._limit or self._waiting[0][-1].done()):
             self._finish_first()
 
@@ -139,9 +142,9 @@ class Scorer:
         return done
 
     def _finish_first(self) -> None:
-        clip, frame, sharp, pictures, scored = self._waiting.popleft()
+        clip, frame, time, sharp, pictures, scored = self._waiting.popleft()
         row = scored.result()
-        self.scores.add(clip, frame, row)
+        self.scores.add(clip, frame, row, time)
         if self._on_scored is not None:
             self._on_scored(clip, frame, sharp, pictures.result(), row)
 

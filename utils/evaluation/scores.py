@@ -27,6 +27,9 @@ METHODS = {
 }
 """Scored methods and their titles. A method's numbers have its name as prefix: `input_psnr`; the network's none."""
 
+LABELS = ("clip", "frame", "time")
+"""Of a row, beside its numbers."""
+
 NOTES = {
     "null": "a PSNR that is infinite, because the pictures are equal, or a mean over one",
     "absent": "not measured: tOF needs a frame before, spikes alone have no colour",
@@ -47,20 +50,20 @@ def format_value(metric: str, value: float | None) -> str:
 class Scores:
     """Collects the scores of frames.
 
-    A row has `clip`, `frame`, and one number per method and metric (`key_of`) that was measured.
+    A row has `clip`, `frame`, one number per method and metric (`key_of`) that was measured, and, where exposures are
+    restored at several instants, `time` as text.
     """
 
     rows: list[dict[str, str | float]] = field(default_factory=list)
 
-    def add(self, clip: str, frame: str, scores: Mapping[str, float]) -> None:
-        """Adds the scores of one frame."""
-        self.rows.append({"clip": clip, "frame": frame, **scores})
+    def add(self, clip: str, frame: str, scores: Mapping[str, float], time: float | None = None) -> None:
+        """Adds the scores of one frame, at an instant of its exposure."""
+        instant = {} if time is None else {"time": f"{time:.4g}"}
+        self.rows.append({"clip": clip, "frame": frame, **instant, **scores})
 
     def metrics(self) -> list[str]:
         """Names of the numbers in the rows, of all that occur."""
-        return [
-            name for name in dict.fromkeys(key for row in self.rows for key in row) if name not in ("clip", "frame")
-        ]
+        return [name for name in dict.fromkeys(key for row in self.rows for key in row) if name not in LABELS]
 
     def methods(self) -> list[str]:
         """Names of what was scored, in the order of `METHODS`."""
@@ -73,6 +76,25 @@ class Scores:
         for row in self.rows:
             rows.setdefault(str(row["clip"]), []).append(row)
         return {name: _mean(of_clip) for name, of_clip in rows.items()}
+
+    def instants(self) -> dict[str, dict[str, float]]:
+        """Mean over the frames at every instant that was scored, in their order; {} without instants."""
+        rows: dict[str, list[Mapping[str, str | float]]] = {}
+        for row in self.rows:
+            if "time" in row:
+                rows.setdefault(str(row["time"]), []).append(row)
+        return {time: _mean(rows[time]) for time in sorted(rows, key=float)}
+
+    def instants_table(self) -> str:
+        """PSNR by instant as aligned text, of all methods in colour; "" without instants."""
+        instants = self.instants()
+        methods = [method for method in self.methods() if key_of(method, "psnr") in self.metrics()]
+        if not instants:
+            return ""
+        lines = [["instant, PSNR", *(METHODS[method] for method in methods)]]
+        for time, means in instants.items():
+            lines.append([time, *(format_value("psnr", means.get(key_of(method, "psnr"))) for method in methods)])
+        return _aligned(lines)
 
     def mean_over_clips(self) -> dict[str, float]:
         """Mean of the clips' means: every clip weighs the same (KAIR's log)."""
@@ -123,13 +145,15 @@ class Scores:
             "mean_over_frames": self.mean_over_frames(),
             "clips": self.clips(),
             "frames": self.rows,
+            **({"instants": self.instants()} if self.instants() else {}),
         }
         return {"notes": NOTES, **strict(tree)}
 
     def write(self, folder: Path) -> None:
         """Writes `metrics.csv` (a row per frame) and `metrics.json` (frames, clips, both means) into `folder`."""
         with atomic_write(folder / "metrics.csv") as file:
-            writer = csv.DictWriter(file, ["clip", "frame", *self.metrics()])
+            labels = [name for name in LABELS if name != "time" or self.instants()]
+            writer = csv.DictWriter(file, [*labels, *self.metrics()])
             writer.writeheader()
             writer.writerows(self.rows)
         with atomic_write(folder / "metrics.json") as file:
@@ -154,7 +178,8 @@ def strict(tree: Any) -> Any:
 def _aligned(lines: list[list[str]]) -> str:
     """Rows of cells as text: the first column to the left, the others to the right, at least 10 wide."""
     width = max(len(cells[0]) for cells in lines)
-    widths = [0 if cell.endswith("dB") else 10 for cell in lines[-1]]
+    columns = zip(*lines, strict=True)
+    widths = [0 if column[-1].endswith("dB") else max(10, *map(len, column)) for column in columns]
     texts = [
         "  ".join([f"{cells[0]:{width}s}", *(f"{cell:>{w}s}" for cell, w in zip(cells[1:], widths[1:], strict=True))])
         for cells in lines

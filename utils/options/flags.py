@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.exposure_times import parse_times
+from utils.user_error import UserError
 from utils.utils_download import RELEASE
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,13 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         "--all_clips", action="store_true", help="Vimeo-90K: score all septuplets, not those of the published list"
     )
     parser.add_argument("--folder_spike", help="folder of the clips' spike streams")
+    parser.add_argument(
+        "--times",
+        type=exposure_times,
+        metavar="B:E:STEP",
+        help="restore these instants of every exposure, 0 to 1, e.g. 0:1:1/16 or 0,1/4,1/2",
+    )
+    parser.add_argument("--folder_instants", help="sharp pictures of instants, as simulate_dataset --instants writes")
     parser.add_argument(
         "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0 takes all; or auto"
     )
@@ -132,6 +141,14 @@ def positive_int(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
     return int(text)
+
+
+def exposure_times(text: str) -> list[float]:
+    """The type of a flag that gives instants of an exposure."""
+    try:
+        return parse_times(text)
+    except UserError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
 
 
 def positive_float(text: str) -> float:

@@ -19,6 +19,9 @@ OWN_TASKS, VRT_TASKS = ROOT / "options" / "svrt" / "test", ROOT / "options" / "v
 MODEL_ZOO = Path("model_zoo/vrt")
 """Of VRT's published models; our own come with the code, at `path.pretrained_netG` of their option file."""
 
+INSTANTS = "VideoInstantsTestDataset"
+"""The data set of `--times`."""
+
 LAYOUT_FOLDERS = ("sequences", "gt", "bix4", "bdx4")
 
 
@@ -59,9 +62,15 @@ def options(arguments: argparse.Namespace) -> Options:
         flags["val.max_memory"] = arguments.max_memory
     if arguments.sigma or (arguments.sigma == 0 and _names_noise(path)):
         flags["datasets.test.sigma"] = arguments.sigma
+    if arguments.times is not None:
+        flags |= {"datasets.test.dataset_type": INSTANTS, "datasets.test.times": arguments.times}
+    if arguments.folder_instants is not None:
+        flags["datasets.test.dataroot_instants"] = arguments.folder_instants
     tree = load_layers(path, arguments.set).tree
     if arguments.folder_lq is not None:
         flags = {**_as_trained(tree), **flags}
+    if arguments.times is not None:
+        check_instants(tree)
     flags = _without_unknown(flags, tree)
     opt = load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
     if getattr(opt.netG, "spynet_path", None) is None:
@@ -80,6 +89,21 @@ def task_file(task: str) -> Path:
     if task not in files:
         raise UserError(f"--task: there is no published model {task!r}. Choices: {', '.join(sorted(files))}.")
     return files[task]
+
+
+def check_instants(tree: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        UserError: the network of the options does not take the instant as an input.
+    """
+    networks, section = Registries().networks, tree.get("netG")
+    able = [name for name in networks.names() if getattr(networks.get(name), "takes_instants", False)]
+    named = section.get("net_type") if isinstance(section, Mapping) else None
+    if named not in able:
+        raise UserError(
+            f"--times: {named} restores the centre of an exposure alone; networks that restore any instant: "
+            f"{', '.join(able)} (--task guided)"
+        )
 
 
 def _names_noise(path: Path) -> bool:

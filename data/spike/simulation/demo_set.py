@@ -54,6 +54,7 @@ class DemoSet:
         n, stride: sharp frames per exposure, and from one exposure to the next.
         size: (H, W) of the pictures, cut to multiples of `spike_ratio`.
         threshold, spike_ratio, light: of the spike camera, see `expose`.
+        instants: sharp pictures of each exposure that are kept beside the one at its centre.
 
     Raises:
         UserError: a threshold below 1, which full light would pass more than once per spike frame.
@@ -70,6 +71,7 @@ class DemoSet:
     train_frames: int = 12
     test_clips: int = 3
     test_frames: int = 8
+    instants: int = 0
 
     def __post_init__(self) -> None:
         if not self.threshold >= 1:
@@ -87,6 +89,7 @@ class DemoSet:
             "train_frames": self.train_frames,
             "test_frames": self.test_frames,
         }
+        kind |= {"instants": self.instants} if self.instants else {}
         return set_parameters(kind, Exposure(self.n, self.stride), self.seed, self._sensor())
 
     def write(self, root: Path, force: bool = False) -> list[SimulatedClip]:
@@ -123,4 +126,6 @@ class DemoSet:
         background, foreground = (load_photograph(photographs[(index + k) % len(photographs)]) for k in (0, 1))
         scene = CameraScene(background, foreground, (height, width), speed_unit * rng.uniform(*DEMO_SPEED), rng)
         exposure = Exposure(self.n, self.stride)
-        return expose(scene.frames(exposure.ticks(length)), exposure, start=rng, **self._sensor())
+        return expose(
+            scene.frames(exposure.ticks(length)), exposure, start=rng, instants=self.instants, **self._sensor()
+        )

@@ -2,6 +2,7 @@
 
     <root>/GOPRO_Large/{train,test}_GT/<clip>/000000.png              sharp
     <root>/GOPRO_Large/{train,test}_GT_blurred/<clip>/000000.png      blurred
+    <root>/GOPRO_Large/{train,test}_GT_instants/<clip>/000000_0024.png  sharp at spike frame 24, where instants are kept
     <root>/GOPRO_Large_spike_seq/config.yaml                          geometry of the spike frames; where clips differ
                                                                       in size, each clip's folder has its own
     <root>/GOPRO_Large_spike_seq/{train,test}/<clip>/spike/000000.dat  8 n spike frames of this picture
@@ -24,8 +25,8 @@ from typing import Any
 
 import yaml
 
-from data.spike.simulation.simulate import ExposedFrame, Exposure
-from data.spike.sync import ExposureWindow, write_sync
+from data.spike.simulation.simulate import ExposedFrame, Exposure, instant_centers
+from data.spike.sync import ExposureWindow, sub_frame_name, write_sync
 from utils.spike_loader import write_spikes
 from utils.user_error import UserError
 from utils.utils_file import read_json
@@ -35,6 +36,7 @@ from utils.utils_progress import progress
 SPLITS = ("train", "test")
 PICTURES = "GOPRO_Large"
 SPIKES = "GOPRO_Large_spike_seq"
+INSTANTS = "GT_instants"
 MANIFEST = "simulation.json"
 RECIPE = "train.json"
 OWN_ENTRIES = {PICTURES, SPIKES, MANIFEST, RECIPE, *(f"meta_info_{split}.txt" for split in SPLITS)}
@@ -87,8 +89,10 @@ def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
             f"{root} was made with other parameters ({'; '.join(differing)}): "
             "replace it with --force, or choose another folder with --root"
         )
+    exposure = Exposure(before["n"], before["stride"])
+    centers = instant_centers(exposure, before.get("instants", 0))
     for clip, length in clips.items():
-        missing = [path for path in _files(root, clip, length) if not path.is_file()]
+        missing = [path for path in _files(root, clip, length, centers) if not path.is_file()]
         if missing:
             raise UserError(
                 f"{missing[0]} is missing ({len(missing)} files of {clip}): make the data set again with --force"
@@ -96,13 +100,15 @@ def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
     return True
 
 
-def _files(root: Path, clip: str, length: int) -> Iterator[Path]:
-    """The files of the clip `split/name`."""
+def _files(root: Path, clip: str, length: int, centers: Sequence[int]) -> Iterator[Path]:
+    """The files of the clip `split/name`, with sharp pictures at the spike frames `centers`."""
     split, name = clip.split("/")
     for index in range(length):
         yield root / PICTURES / f"{split}_GT" / name / f"{index:06d}.png"
         yield root / PICTURES / f"{split}_GT_blurred" / name / f"{index:06d}.png"
         yield root / SPIKES / split / name / "spike" / f"{index:06d}.dat"
+        for center in centers:
+            yield root / PICTURES / f"{split}_{INSTANTS}" / name / f"{sub_frame_name(f'{index:06d}', center)}.png"
     yield root / SPIKES / split / name / "sync.json"
 
 
@@ -172,4 +178,7 @@ def _write_geometry(folder: Path, sizes: dict[Path, tuple[int, ...]]) -> None:
 def _write_frame(root: Path, clip: SimulatedClip, index: int, frame: ExposedFrame) -> None:
     for folder, picture in ((f"{clip.split}_GT", frame.sharp), (f"{clip.split}_GT_blurred", frame.blurred)):
         imwrite_rgb(root / PICTURES / folder / clip.name / f"{index:06d}.png", picture)
+    for center, picture in frame.instants.items():
+        name = f"{sub_frame_name(f'{index:06d}', center)}.png"
+        imwrite_rgb(root / PICTURES / f"{clip.split}_{INSTANTS}" / clip.name / name, picture)
     write_spikes(root / SPIKES / clip.split / clip.name / "spike" / f"{index:06d}.dat", frame.spikes)

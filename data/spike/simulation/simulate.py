@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from data.spike.simulation.noise import PixelNoise
-from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
 from utils.user_error import UserError
 
 Light = Literal["srgb", "linear"]
@@ -301,11 +301,15 @@ class Shutter:
 
 @dataclass(frozen=True)
 class ExposedFrame:
-    """One block: (H,W,3) uint8 RGB `blurred` and `sharp`, and (8n, h, w) uint8 `spikes`."""
+    """One block: (H,W,3) uint8 RGB `blurred` and `sharp`, and (8n, h, w) uint8 `spikes`.
+
+    `instants` are sharp pictures by the spike frame of the block that coincides with them.
+    """
 
     blurred: np.ndarray
     sharp: np.ndarray
     spikes: np.ndarray
+    instants: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass
@@ -316,6 +320,7 @@ class _OpenBlock:
     total: np.ndarray
     sharp: np.ndarray | None = None
     spikes: list[np.ndarray] = field(default_factory=list)
+    instants: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 def expose(
@@ -327,6 +332,7 @@ def expose(
     spike_ratio: int = 2,
     light: Light = "srgb",
     make_sensor: Callable[[tuple[int, int]], IntegrateAndFire] | None = None,
+    instants: int = 0,
 ) -> Iterator[ExposedFrame]:
     """Blurred frames, sharp frames and spikes of a scene seen on the spike clock.
 
@@ -338,11 +344,13 @@ def expose(
         threshold, start: of `IntegrateAndFire`.
         spike_ratio, light: of `sensor_light`; "linear" also averages the blurred frame in linear light.
         make_sensor: another sensor, made from its (h, w); `threshold` and `start` then have no effect.
+        instants: sharp pictures to keep of each exposure, evenly apart from its first spike frame to its last.
 
     Yields:
         one `ExposedFrame` per complete block; a block cut off by the end of the frames is not one.
     """
     sensor: IntegrateAndFire | None = None
+    kept = instant_centers(exposure, instants)
     blocks: list[_OpenBlock] = []
     for tick, frame in enumerate(frames):
         if sensor is None:
@@ -357,6 +365,8 @@ def expose(
                 block.total += LINEAR_OF_BYTE[frame] if light == "linear" else frame
             if age == exposure.center:
                 block.sharp = frame.copy()
+            if age in kept:
+                block.instants[age] = frame.copy()
             block.spikes.append(spikes)
         if blocks and len(blocks[0].spikes) == exposure.spike_frames:
             yield _close(blocks.pop(0), exposure, light)
@@ -366,4 +376,11 @@ def _close(block: _OpenBlock, exposure: Exposure | Shutter, light: Light) -> Exp
     mean = block.total / exposure.end
     blurred = to_uint8(linear_to_srgb(mean)) if light == "linear" else to_uint8(mean / 255)
     assert block.sharp is not None
-    return ExposedFrame(blurred, block.sharp, np.stack(block.spikes))
+    return ExposedFrame(blurred, block.sharp, np.stack(block.spikes), block.instants)
+
+
+def instant_centers(exposure: Exposure | Shutter, instants: int) -> list[int]:
+    """Spike frames of a block at which `instants` pictures lie evenly apart, those that tests ask for by `--times`."""
+    window = ExposureWindow(0, exposure.end, exposure.center)
+    times = [0.5] if instants == 1 else [index / (instants - 1) for index in range(instants)]
+    return sorted({window.at(time).center for time in times})
