@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-APPEARANCE, SPIKE_CHANGE, NOISE, RATIO = 1, 2, 3, 4
+APPEARANCE, SPIKE_CHANGE, NOISE, RATIO, INSTANT = 1, 2, 3, 4, 5
 """Purposes of chance that is apart from `sampler.sample_rng`, so that switching one on changes nothing else."""
 
 

@@ -7,7 +7,7 @@ repeats the blurred frame, `L_spike` has its spikes as seen from the instant, `H
 Test: `python -m pytest tests/data/test_dataset_video_instants.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,8 @@ from data.dataset_video_rgbspike import VideoRecurrentTestDatasetRGBSpike
 from data.spike.sync import ExposureWindow
 from data.sub_frames import SubFrames
 from data.video_clips import Clip, to_tensor
-from utils.exposure_times import check_times
-from utils.user_error import UserError
-from utils.utils_registry import DATASETS
+from utils.exposure_times import times_faults
+from utils.utils_registry import DATASETS, Faults
 
 
 @DATASETS.register("VideoInstantsTestDataset")
@@ -33,8 +32,14 @@ class VideoInstantsTestDataset(VideoRecurrentTestDatasetRGBSpike):
     dataroot_instants: str | None = None
     """Sharp pictures of instants (`data/sub_frames.py`); null: those of `dataroot_gt` at the centres alone."""
 
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        yield from VideoRecurrentTestDatasetRGBSpike.faults(arguments)
+        if "times" in arguments:
+            yield from times_faults(arguments["times"])
+
     def __post_init__(self) -> None:
-        check_times(self.times)
         super().__post_init__()
         digits = len(str(len(self.times) - 1))
         self.clips = [
@@ -54,8 +59,6 @@ class VideoInstantsTestDataset(VideoRecurrentTestDatasetRGBSpike):
         faults = super()._faults()
         if faults:
             return faults
-        if self.sigma:
-            raise UserError(f"sigma: {self.sigma}; instants are not for denoising")
         self.sub_frames = SubFrames(self.dataroot_instants, self.pairs, self.spikes)
         return self.sub_frames.faults()
 

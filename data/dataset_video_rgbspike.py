@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import data.spike.representations  # noqa: F401  registers them
-from data.augment import Augmentation
+from data.augment import INSTANT, Augmentation, chance
 from data.dataset_video_test import VideoRecurrentTestDataset
 from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
 from data.frame_io import Box
@@ -25,6 +25,7 @@ from data.spike.reconstruction.baselines import MOMENT, training_free
 from data.spike.sync import ExposureWindow
 from data.spike_augment import SpikeChange
 from data.spike_io import SpikeFrames
+from data.sub_frames import SubFrames
 from data.video_clips import FramePairs
 from utils.user_error import UserError
 from utils.utils_registry import DATASETS, Faults, check_rules, raise_faults
@@ -158,6 +159,9 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
     """Lose spikes, and add as many, with a probability of up to this."""
     spike_hot_pixels: float = 0.0
     """Make up to this share of the pixels fire in every spike frame."""
+    dataroot_instants: str | None = None
+    """Sharp pictures of instants (`data/sub_frames.py`): each frame of a sample is one of them, drawn at random, or the
+    centre; null: always the centre."""
     spike_time_jitter: int = 0
     """Shift a sample's exposures by up to this many spike frames, within the streams."""
 
@@ -187,12 +191,18 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
         return SpikeChange.draw(sample.entropy, **jitters) if any(jitters.values()) else None
 
     def _roots(self) -> dict[str, str | None]:
-        return {**super()._roots(), "dataroot_spike": self.dataroot_spike}
+        return {
+            **super()._roots(),
+            "dataroot_spike": self.dataroot_spike,
+            "dataroot_instants": self.dataroot_instants,
+        }
 
     def _faults(self) -> list[str]:
         self._spikes = SpikeInput(self, self.pairs)
         self.spikes = self._spikes.frames
         faults = self._spikes.faults(super()._faults())
+        self.sub_frames = SubFrames(self.dataroot_instants, self.pairs, self.spikes)
+        faults = faults or self.sub_frames.faults()
         side, step = self.gt_size // self.scale, self._crop_step()
         if not faults and side % step:
             near = [size * self.scale for size in (side // step * step, (side // step + 1) * step) if size]
@@ -206,9 +216,21 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
         return self.spikes.ratio.numerator
 
     def read(self, sample: Sample) -> dict[str, Any]:
-        item = super().read(sample)
-        change = self._change(sample)
-        return self._spikes.added_to(item, sample.clip.name, sample.frames, sample.box, sample.augmentation, change)
+        item, change, windows = super().read(sample), self._change(sample), self._windows(sample)
+        return self._spikes.added_to(
+            item, sample.clip.name, sample.frames, sample.box, sample.augmentation, change, windows
+        )
+
+    def _sharp(self, sample: Sample) -> np.ndarray:
+        return self.sub_frames.read(sample.clip.name, sample.frames, self._windows(sample), sample.box)
+
+    def _windows(self, sample: Sample) -> list[ExposureWindow]:
+        """Exposure of each frame, with the instant that is to be restored as centre."""
+        rng, name = chance(sample.entropy, INSTANT), sample.clip.name
+        if self.dataroot_instants is None:
+            return [self.spikes.exposure(name, frame) for frame in sample.frames]
+        windows = [self.sub_frames.windows(name, frame) for frame in sample.frames]
+        return [of_frame[int(rng.integers(len(of_frame)))] for of_frame in windows]
 
 
 @DATASETS.register("VideoRecurrentTestDatasetRGBSpike")

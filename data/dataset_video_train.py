@@ -205,12 +205,15 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     def read(self, sample: Sample) -> dict[str, Any]:
         """The item of a sample: its pictures and its key."""
         blurred = self.pairs.read_lq(sample.clip.name, sample.frames, sample.box)
-        sharp = self.pairs.read_gt(sample.clip.name, sample.frames, sample.box)
         return {
             "L": self._augmented(blurred, sample),
-            "H": self._augmented(sharp, sample),
+            "H": self._augmented(self._sharp(sample), sample),
             "key": f"{sample.clip.name}/{sample.first}",
         }
+
+    def _sharp(self, sample: Sample) -> np.ndarray:
+        """The sharp frames of a sample's crop, (T, h*scale, w*scale, 3) uint8 RGB."""
+        return self.pairs.read_gt(sample.clip.name, sample.frames, sample.box)
 
     def _augmented(self, frames: np.ndarray, sample: Sample) -> torch.Tensor:
         """(T, h, w, 3) uint8 as a sample has it: flipped, transposed, in changed light; (T, 3, h, w) in [0, 1]."""

@@ -19,10 +19,11 @@ import data.select_dataset  # noqa: F401  registers what option files name
 from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.sync import ExposureWindow
 from models.select_network import define_G, load_weights
-from utils.exposure_times import check_times
+from utils.exposure_times import times_faults
 from utils.options.tester_flags import OWN_TASKS, shipped_weights, task_file
 from utils.user_error import UserError
 from utils.utils_option import load_options
+from utils.utils_registry import raise_faults
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 Frames = Sequence[tuple[int, int]]
@@ -95,7 +96,8 @@ class SpikeRestorer:
         encoding = build_encoding(self.spike, threshold or estimated_threshold(blurred, events, windows))
         if times is not None and instants is not None:
             raise UserError("times and instants: both say what is restored; give one of them")
-        places = [[window] if times is None else [window.at(t) for t in check_times(times)] for window in windows]
+        raise_faults("", times_faults(times or [0.5]))
+        places = [[window] if times is None else [window.at(time) for time in times] for window in windows]
         pictures = [
             torch.stack([self._restore(frame, events, encoding, window) for window in of_frame])
             for frame, of_frame in zip(blurred, places, strict=True)

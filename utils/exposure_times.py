@@ -4,11 +4,12 @@ parse_times("0:1:1/16")     # begin:end:step, both ends included: 17 instants
 parse_times("0,1/4,0.5")    # one by one
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
 from utils.user_error import UserError
+from utils.utils_registry import Faults, raise_faults
 
 MOST = 1024  # instants of an exposure; more are a mistyped step
 
@@ -30,19 +31,13 @@ def parse_times(text: str) -> list[float]:
         raise UserError(
             f"times: {text!r}; begin:end:step such as 0:1:1/16, or instants such as 0,1/4,1/2 are needed"
         ) from None
-    return check_times([float(time) for time in times])
+    shares = [float(time) for time in times]
+    raise_faults("", times_faults(shares))
+    return shares
 
 
-def check_times(times: Iterable[float]) -> list[float]:
-    """The instants as a list.
-
-    Raises:
-        UserError: none, or not ascending from 0 to 1.
-    """
-    instants = list(times)
-    ascending = all(before < after for before, after in pairwise(instants))
-    if not instants or not ascending or not 0 <= instants[0] <= instants[-1] <= 1:
-        raise UserError(
-            f"times: {instants}; ascending shares of the exposure, from 0 (its beginning) to 1 (its end), are needed"
-        )
-    return instants
+def times_faults(times: Sequence[float]) -> Faults:
+    """Faults of instants, as ("times", sentence)."""
+    ascending = all(before < after for before, after in pairwise(times))
+    if not times or not ascending or not 0 <= times[0] <= times[-1] <= 1:
+        yield "times", f"ascending shares of the exposure, from 0 (its beginning) to 1 (its end); got {list(times)}"

@@ -26,6 +26,7 @@ if not __package__:  # started by path, not by -m
 
 from data.spike.simulation.demo_set import DEMO_SIZE, DemoSet, seeded, set_parameters
 from data.spike.simulation.gopro_layout import (
+    INSTANTS,
     PICTURES,
     RECIPE,
     SPIKES,
@@ -242,13 +243,19 @@ def write_recipe(root: Path, args: argparse.Namespace, tests: bool) -> None:
             "dataroot_lq": str(pictures / f"{split}_GT_blurred"),
             "dataroot_spike": str(root / SPIKES / split),
             "spike_threshold": args.threshold,
+            **(
+                {"dataroot_instants": str(pictures / f"{split}_{INSTANTS}")}
+                if args.instants and split == "train"
+                else {}
+            ),
         }
 
+    instants = {"dataroot_instants": str(root / PICTURES / f"train_{INSTANTS}")} if args.instants else {}
     every = RECIPE_STEPS // 4
     tree = {
         "base": os.path.relpath(DEMO_RECIPE, root),
         "task": root.name,
-        "datasets": {"train": section("train"), "test": section("test") if tests else None},
+        "datasets": {"train": {**section("train"), **instants}, "test": section("test") if tests else None},
         "train": {"total_iter": RECIPE_STEPS, "checkpoint_save": every, "checkpoint_test": every},
     }
     with atomic_write(root / RECIPE) as file:
