@@ -10,7 +10,7 @@ usage() {
   GPUS            processes on this machine, one per GPU (CPU processes where there is no GPU)
   OPTION_FILE     default options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json
   --demo          makes the demo data set, restores its held-out clips with the light network that comes with the code,
-                  trains options/demo/quickstart.json (or OPTION_FILE), tests it on them: tables and pictures of both
+                  trains that and options/demo/quickstart.json (or OPTION_FILE), and compares them all in one table
   --prepare-data  makes or checks the data set that the option file names, before training
   --blur=NAME     with --prepare-data: which of GoPro's blurred frames, blur or blur_gamma (default: as before, or blur)
   --dry-run       shows what the run would use, and stops
@@ -51,6 +51,7 @@ fi
 options=${options:-options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json}
 [ -f "$options" ] || { echo "There is no option file '$options'; they are under options/." >&2; exit 2; }
 $prepare || [ ${#blur[@]} -eq 0 ] || { echo "--blur belongs to --prepare-data." >&2; exit 2; }
+! $demo || { [ "$gpus" -eq 1 ] && ! $prepare; } || { echo "The demo is one process: ./launch_train.sh 1 --demo" >&2; exit 2; }
 [ "$gpus" -ge 1 ] || { echo "GPUS must be 1 or more, not '$gpus'." >&2; exit 2; }
 
 source scripts/environment.sh
@@ -61,15 +62,11 @@ export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / gpus > 0 ? $(nproc) / gpus : 1))}
 
 if $demo; then
-    echo "Demo: makes clips with spikes in trainsets/demo, restores them by the light network, then trains $options and" \
-        "tests it. Under 10 minutes on 2 CPU cores. Ctrl-C stops it; the same command goes on."
-    "$PYTHON" -m scripts.data_preparation.simulate_dataset
-    if ! $dry_run; then
-        demo_set=trainsets/demo
-        echo "The light network, whose weights come with the code: nothing is trained for this table."
-        "$PYTHON" main_test_vrt.py --task guided --folder_lq $demo_set/GOPRO_Large/test_GT_blurred \
-            --folder_gt $demo_set/GOPRO_Large/test_GT --folder_spike $demo_set/GOPRO_Large_spike_seq/test
+    demo=(-m scripts.demo --opt "$options" ${arguments[@]+"${arguments[@]}"})
+    if $dry_run; then
+        demo+=(--dry-run)
     fi
+    exec "$PYTHON" -u "${demo[@]}"
 fi
 if $prepare; then
     "$PYTHON" -m scripts.data_preparation.prepare --opt "$options" ${blur[@]+"${blur[@]}"}
@@ -94,26 +91,4 @@ else
     command=("$PYTHON" -m scripts.run_ranks "${meeting[@]}" --nproc_per_node="$gpus" --shutdown-timeout=120 ${TORCHRUN_ARGS:-}
         "${train[@]}")
 fi
-if ! $demo || $dry_run; then
-    exec "${command[@]}" # in the shell's place, so that signals reach it
-fi
-"${command[@]}" &
-training=$!
-stopped=false
-trap 'stopped=true; kill -TERM "$training"' INT TERM HUP USR1
-while kill -0 "$training" 2>/dev/null; do # a signal ends wait before the training ends
-    wait "$training" || true
-done
-code=0
-wait "$training" || code=$?
-if [ "$code" -ne 0 ] || $stopped; then
-    exit "$code"
-fi
-"$PYTHON" main_test_vrt.py --opt "$options" --save_result ${arguments[@]+"${arguments[@]}"}
-cat <<NEXT
-
-Open the report named above (index.html) and drag from blurred to restored. Then
-  your own film:  ./svrt restore clip.mp4 --spikes clip.dat -o sharp.mp4
-  your own data:  ./svrt simulate --video clip.mp4 --root trainsets/mine
-  train longer:   ./svrt train --opt $options --set train.total_iter=2000
-NEXT
+exec "${command[@]}" # in the shell's place, so that signals reach it

@@ -7,6 +7,7 @@
     torchrun --nproc_per_node=4 main_test_vrt.py --opt FILE --save_result            # clips are dealt out to 4 GPUs
     python main_test_vrt.py --opt options/demo/quickstart.json --sweep threshold=1,2,4 drop=0.2,1
     python main_test_vrt.py --task guided --folder_lq clip.mp4 --folder_spike clip.dat --times 0:1:1/16 --save_video
+    python main_test_vrt.py --opt options/demo/quickstart.json --compare results/guided  # of a test by --save_result
 
 Frames are read, restored and written as they come, so a clip may be of any length; `--resume` goes on with an
 interrupted run. Prints tables; writes into OUTPUT/<task>/ a report (index.html), metrics.csv, metrics.json and panels
@@ -28,6 +29,7 @@ from data.spike.sweep import conditions
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
 from models.testing.evaluate import FrameResult, Testing, evaluate, merge_scores
+from utils.evaluation.compared import ComparedResults
 from utils.evaluation.origin import describe, start_results
 from utils.evaluation.report import Report, find_lpips, training_free
 from utils.evaluation.results import ResultWriter, check_same_run
@@ -69,6 +71,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     check_noise(opt)
     check_files(opt, phases=["test"], weights=False)
     clips = test_set(opt)
+    compared = ComparedResults(arguments.compare, clips.clips)
     swept = conditions(arguments.sweep, opt.datasets.test) if arguments.sweep else []
     lpips, left_out = find_lpips(arguments.lpips)
     folder = arguments.output / opt.task
@@ -99,7 +102,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     origin["data"] += f": {len(clips.clips)} clips, {sum(map(len, clips.clips))} frames"
     notes = [f"{name}: {value}" for name, value in origin.items()]
     notes += clips.assumptions() if hasattr(clips, "assumptions") else []
-    report = Report(folder, opt.task, notes, clips)
+    report = Report(folder, opt.task, notes, clips, compared)
     if dist.is_main:
         print("\n".join(notes), flush=True)
 
@@ -113,7 +116,8 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     def scores_of(clips: Any, **how: Any) -> Scores:
         # The clips are dealt out to the ranks; all have the scores of all.
         names = [clip.name for clip in clips.clips]
-        how |= {"baselines": training_free(clips), "num_workers": arguments.num_workers, "source": str(checkpoint)}
+        how.setdefault("baselines", training_free(clips))
+        how |= {"num_workers": arguments.num_workers, "source": str(checkpoint)}
         how["indices"] = range(dist.rank, len(names), dist.world_size)
         own, failure = attempt(lambda: evaluate(network, clips, testing, device, input_scores=True, **how))
         raise_on_any(failure, dist)
@@ -125,7 +129,9 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     total = sum(1 if single or clip.target else len(clip.frames) for clip in own)
     with writer, progress(total, "restoring", "frame", enabled=dist.is_main) as bar:
         scorer = report.scorer(lpips and lpips.to(device))
-        scores = scores_of(clips, on_frame=on_frame, finished=writer.finished, scorer=scorer)
+        scores = scores_of(
+            clips, on_frame=on_frame, finished=writer.finished, scorer=scorer, baselines=report.baselines
+        )
     report.gather(dist)
     on_main(lambda: report.write(scores), dist)  # a sweep may take long, or end in an error
     sweep = run_sweep(swept, scores, lambda changes: scores_of(test_set(opt, changes)))

@@ -4,10 +4,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -81,6 +79,7 @@ def test_help_names_every_flag(fake: Path) -> None:
         (["1", "--blur=blur"], ["--blur belongs to --prepare-data"]),
         (["--demonstrate"], ["Unknown flag '--demonstrate'", "--demo", "--prepare-data"]),
         (["1", "options/nothing.json"], ["options/nothing.json", "options/"]),
+        (["2", "--demo"], ["The demo is one process"]),
         (["0"], ["GPUS must be 1 or more, not '0'"]),
     ],
 )
@@ -133,21 +132,12 @@ def test_mistakes_of_the_command_line(fake: Path, arguments: list[str], parts: l
         (
             ["1", "--demo", "--", "--set", "train.total_iter=3"],
             {},
-            [
-                "-m scripts.data_preparation.simulate_dataset",
-                "main_test_vrt.py --task guided --folder_lq trainsets/demo/GOPRO_Large/test_GT_blurred --folder_gt "
-                "trainsets/demo/GOPRO_Large/test_GT --folder_spike trainsets/demo/GOPRO_Large_spike_seq/test",
-                "-u main_train_vrt.py --opt options/demo/quickstart.json --set train.total_iter=3",
-                "main_test_vrt.py --opt options/demo/quickstart.json --save_result --set train.total_iter=3",
-            ],
+            ["-u -m scripts.demo --opt options/demo/quickstart.json --set train.total_iter=3"],
         ),
         (
-            ["1", "--demo", "--dry-run"],
+            ["options/demo/quickstart_voxel.json", "--demo", "--dry-run"],
             {},
-            [
-                "-m scripts.data_preparation.simulate_dataset",
-                "-u main_train_vrt.py --opt options/demo/quickstart.json --dry-run",
-            ],
+            ["-u -m scripts.demo --opt options/demo/quickstart_voxel.json --dry-run"],
         ),
     ],
     ids=[
@@ -209,27 +199,9 @@ def test_two_nodes_are_started_alike_and_fail_together(fake: Path, repository: P
     assert commands(fake) == [expected] * 4
 
 
-def test_ctrl_c_in_the_demo_keeps_it_from_testing(fake: Path, repository: Path) -> None:
-    fake.write_text(
-        FAKE_PYTHON.replace('*"${FAKE_FAILS', '*main_train*) sleep 5 & wait; exit 0 ;;\n    *"${FAKE_FAILS')
-    )
-    script = [str(repository / "launch_train.sh"), "1", "--demo"]
-    process = subprocess.Popen(script, env=environment(PYTHON=fake), stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not any("main_train" in line for line in commands(fake)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 143  # of the stand-in; a training ends with 0
-    assert not any("main_test_vrt.py --opt" in line for line in commands(fake))
-
-
-@pytest.mark.parametrize(
-    "failing, count",
-    [("simulate_dataset", 1), ("--task guided", 2), ("main_train_vrt.py", 3), ("main_test_vrt.py --opt", 4)],
-)
-def test_the_first_failure_ends_it_with_its_code(fake: Path, failing: str, count: int) -> None:
-    assert launch(fake, "1", "--demo", FAKE_FAILS=failing).returncode == 7
-    assert len(commands(fake)) == count
+def test_a_failure_of_the_preparation_ends_it_with_its_code(fake: Path) -> None:
+    assert launch(fake, "1", "--prepare-data", FAKE_FAILS="scripts.doctor").returncode == 7
+    assert len(commands(fake)) == 2
 
 
 def test_the_script_is_short_and_sound(repository: Path) -> None:

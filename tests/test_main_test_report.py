@@ -41,6 +41,22 @@ def test_the_table_has_what_needs_no_training(trained: TinyRun, capsys: pytest.C
     assert "tof" in means and not any("lpips" in name for name in means)
 
 
+def test_results_of_other_tests_are_in_the_table_and_the_slider(
+    trained: TinyRun, tmp_path: Path, browser: Browser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trained.test("--output", tmp_path / "first", "--save_result") == 0
+    assert trained.test("--output", tmp_path, "--compare", f"before={tmp_path / 'first' / 'tiny'}") == 0
+    table = " ".join(capsys.readouterr().out.split())
+    means = json.loads((tmp_path / "tiny" / "metrics.json").read_text())["mean_over_frames"]
+    for metric in ("psnr", "ssim", "tof"):
+        assert means[f"before_{metric}"] == means[metric]  # of the same network
+    assert f"before {means['psnr']:.2f}" in table and f"tiny {means['psnr']:.2f}" in table
+    browser.open(tmp_path / "tiny" / "index.html")
+    assert browser.texts(".clip:first-of-type select:first-child option")[-3:] == ["tiny", "sharp", "spikes"]
+    assert "before" in browser.texts(".clip:first-of-type select:first-child option")
+    assert "before" in browser.texts(".crops figcaption") and browser.errors() == []
+
+
 def test_a_sweep_is_tabulated(trained: TinyRun, swept: Path) -> None:
     rows = json.loads((swept / "sweep.json").read_text())
     assert [(row["kind"], row["value"], row["told"]) for row in rows] == [

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,11 @@ def test_commands(
     with alone():
         assert main_train_vrt.main(["--opt", options, "--set", *SHRINK, "datasets.test=null"]) == 0
     listed = commands("docs/evaluation.md")
-    assert len(listed) == 3
+    assert len(listed) == 4
+    assert run_test("--opt", options, "--save_result", "--set", *SHRINK) == 0
+    for name in ("guided", "demo_guided"):  # what --compare names
+        shutil.copytree("results/demo_quickstart", f"results/{name}")
+    shutil.rmtree("results/demo_quickstart")
     for command in listed:
         python, *words = shlex.split(command)
         assert python == "python"

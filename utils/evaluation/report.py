@@ -1,7 +1,7 @@
 """Writes a test's scores and its report page.
 
-report = Report(folder, title, settings, clips)
-scores = evaluate(..., on_frame=report.show, scorer=report.scorer(lpips), baselines=training_free(clips))
+report = Report(folder, title, settings, clips, compared)
+scores = evaluate(..., on_frame=report.show, scorer=report.scorer(lpips), baselines=report.baselines)
 report.write(scores)
 """
 
@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from utils.evaluation.compared import ComparedResults
 from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.lpips import LPIPS, missing_files
 from utils.evaluation.report_gallery import Gallery
@@ -52,14 +53,21 @@ class Report:
         folder: where metrics and page are written.
         title, settings: of the page.
         clips: the test set; with spikes it also gives the training-free restorations and the exposures.
+        compared: results of other tests.
     """
 
-    def __init__(self, folder: Path, title: str, settings: Sequence[str], clips: Any) -> None:
+    def __init__(
+        self, folder: Path, title: str, settings: Sequence[str], clips: Any, compared: ComparedResults
+    ) -> None:
         self.folder, self.title, self.settings = folder, title, list(settings)
         self.gallery = Gallery()
         self._order = [clip.name for clip in clips.clips]
-        self._baselines = training_free(clips)
+        self._training_free, self._compared = training_free(clips), compared
         self._spikes = clips if isinstance(clips, SpikeViews) else None
+
+    def baselines(self, result: FrameResult) -> dict[str, np.ndarray]:
+        """Other restorations of a frame, by method: training-free ones, and those of other tests."""
+        return {**self._training_free(result), **self._compared.pictures(result)}
 
     def scorer(self, lpips: LPIPS | None) -> Scorer:
         """Measures everything, and tells the gallery."""
@@ -69,7 +77,7 @@ class Report:
         """Takes a clip's middle frame into the gallery, and the instants of its exposure."""
         if not (result.is_middle or (result.is_of_middle and result.times)):
             return
-        baselines = self._baselines(result)
+        baselines = self.baselines(result)
         if result.time is not None:
             pictures = {name: baselines[name] for name in ("sdm",) if name in baselines} | {"": result.restored}
             self.gallery.add_instant(result.clip, result.frame, result.time, result.blurred, pictures)
@@ -88,6 +96,8 @@ class Report:
     def write(self, scores: Scores, sweep: Sweep | None = None) -> str:
         """Writes metrics and page; returns the tables and where everything is."""
         said = []
+        if self._compared.folders:
+            scores.network = self.title
         if scores.rows:
             scores.write(self.folder)
             said += [scores.table(), scores.method_table(), scores.instants_table()]

@@ -23,7 +23,7 @@ def film_scrubber(film: Film, scores: Scores) -> str:
     figures = [f'<figure><img {shape} src="{film.blurred}" alt="">{said("figcaption", METHODS["input"])}</figure>']
     for method, pictures in film.views.items():
         stores = "".join(f'<template data-src="{uri}"></template>' for uri in pictures)
-        figures.append(f'<figure>{stores}<img {shape} alt="">{said("figcaption", METHODS[method])}</figure>')
+        figures.append(f'<figure>{stores}<img {shape} alt="">{said("figcaption", scores.title(method))}</figure>')
     captions = html.escape(json.dumps([f"t = {time:.3g}" for time in film.times]))
     note = said(
         "p",
@@ -48,10 +48,10 @@ def instants_section(scores: Scores) -> str:
     }
     series = {name: [means[key_of(method, "psnr")] for means in instants.values()] for name, method in curves.items()}
     legend = "".join(
-        said("li", METHODS[method], attributes=f'style="--of:var(--{COLOURS[name]})"')
+        said("li", scores.title(method), attributes=f'style="--of:var(--{COLOURS[name]})"')
         for name, method in curves.items()
     )
-    head = "".join(said("th", METHODS[method]) for method in curves.values())
+    head = "".join(said("th", scores.title(method)) for method in curves.values())
     rows = "".join(
         f"<tr><th>{time}</th>"
         + "".join(f"<td>{format_value('psnr', means[key_of(method, 'psnr')])}</td>" for method in curves.values())

@@ -19,7 +19,6 @@ QUALITY = 88  # of JPEG, 0 to 100
 CROP = 128  # side of what is shown of a worst or best frame
 INSTANTS_SIDE = 240  # pixels of one instant of an exposure
 FILM_SIDE = 480  # pixels of a restored instant: a clip has many
-CROP_METHODS = ("input", "sdm", "")
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ShownFrame:
 
     Attributes:
         size: height and width of its restored picture.
-        views: data URIs by name: methods of `utils_report.METHODS`, "sharp", "spikes".
+        views: data URIs by name: methods as in `scores.METHODS`, "sharp", "spikes".
         instants: data URI of the exposure's spikes as pictures side by side, None without.
         instant_count: how many there are. instant_size: height and width of one.
     """
@@ -170,8 +169,11 @@ def as_uint8(planes: np.ndarray) -> np.ndarray:
 
 
 def _crops(sharp: np.ndarray, pictures: Mapping[str, np.ndarray], box: tuple[int, int, int, int]) -> dict[str, str]:
+    """Crops of the pictures in colour, input first, network and sharp picture last."""
     top, left, height, width = box
-    named = {name: pictures[name] for name in CROP_METHODS if name in pictures} | {"sharp": sharp}
+    coloured = {name: picture for name, picture in pictures.items() if picture.ndim == 3}
+    order = sorted(coloured, key=lambda name: (name == "", name != "input"))
+    named = {name: coloured[name] for name in order} | {"sharp": sharp}
     return {name: data_uri(as_rgb(p)[top : top + height, left : left + width]) for name, p in named.items()}
 
 

@@ -16,7 +16,7 @@ from utils.evaluation.chart import line_chart
 from utils.evaluation.report_films import film_scrubber, instants_section
 from utils.evaluation.report_gallery import Extreme, Gallery, ShownFrame
 from utils.evaluation.report_text import said, section
-from utils.evaluation.scores import METHODS, METRICS, Scores, format_value, gain, key_of
+from utils.evaluation.scores import METRICS, Scores, format_value, gain, key_of
 from utils.evaluation.sweep import Sweep
 from utils.utils_file import atomic_write
 
@@ -56,7 +56,7 @@ DEFINITIONS = [
         "模糊帧乘以曝光中点与整个曝光期间脉冲发放率之比。",
     ),
 ]
-VIEWS = {**METHODS, "sharp": "sharp", "spikes": "spikes"}
+VIEWS = ("sharp", "spikes")  # beside the methods
 CURVES = {"input": "input", "sdm": "sdm", "network": ""}
 """CSS name of a curve's colour, and the method it shows."""
 
@@ -80,7 +80,7 @@ def write_page(
         parts.append(instants_section(scores))
     parts.append(_comparisons(scores, gallery))
     if scores.rows:
-        parts += [_extremes("worst", gallery.worst), _extremes("best", gallery.best)]
+        parts += [_extremes("worst", gallery.worst, scores), _extremes("best", gallery.best, scores)]
     if sweep is not None:
         parts.append(_sweep(sweep))
     if scores.rows:
@@ -137,7 +137,7 @@ def _method_tables(scores: Scores) -> str:
         rows = []
         for method in scores.methods():
             cells = "".join(_cell(means, kind, key_of(method, metric), metric) for metric in scored)
-            rows.append(f"<tr{'' if method else ' class=network'}>{said('th', METHODS[method])}{cells}</tr>")
+            rows.append(f"<tr{'' if method else ' class=network'}>{said('th', scores.title(method))}{cells}</tr>")
         head = "".join(f"<th>{METRICS[metric]}</th>" for metric in scored)
         first = said("th", kind.replace("_", " "))
         tables.append(
@@ -156,7 +156,7 @@ def _clip_table(scores: Scores) -> str:
     for metric, methods in groups:
         with_gain = metric == "psnr" and "input" in methods
         tops.append(f'<th colspan="{len(methods) + with_gain}"><span>{METRICS[metric]}</span></th>')
-        heads += [said("th", METHODS[method]) for method in methods] + [said("th", "gain")] * with_gain
+        heads += [said("th", scores.title(method)) for method in methods] + [said("th", "gain")] * with_gain
     counts: dict[str, int] = {}
     for row in scores.rows:
         counts[str(row["clip"])] = counts.get(str(row["clip"]), 0) + 1
@@ -219,7 +219,7 @@ def _card(clip: str, shown: ShownFrame, scores: Scores, film: str) -> str:
 
     def options(chosen: str) -> str:
         return "".join(
-            said("option", VIEWS[name], attributes=f'value="{name}"{" selected" if name == chosen else ""}')
+            said("option", _view(name, scores), attributes=f'value="{name}"{" selected" if name == chosen else ""}')
             for name in names
         )
 
@@ -241,6 +241,11 @@ def _card(clip: str, shown: ShownFrame, scores: Scores, film: str) -> str:
     )
 
 
+def _view(name: str, scores: Scores) -> str:
+    """Title of a picture."""
+    return name if name in VIEWS else scores.title(name)
+
+
 def _curve(clip: str, scores: Scores) -> str:
     """PSNR over the frames of a clip."""
     rows = [row for row in scores.rows if row["clip"] == clip]
@@ -252,12 +257,15 @@ def _curve(clip: str, scores: Scores) -> str:
         if all(key_of(method, "psnr") in row for row in rows)
     }
     chart = line_chart(series, [str(row["frame"]) for row in rows])
-    return f"<div>{said('p', 'PSNR of every frame, dB', '逐帧 PSNR(dB)', 'class=note')}{_legend(series)}{chart}</div>"
+    note = said("p", "PSNR of every frame, dB", "逐帧 PSNR(dB)", "class=note")
+    return f"<div>{note}{_legend(series, scores)}{chart}</div>"
 
 
-def _legend(series: Mapping[str, object]) -> str:
+def _legend(series: Mapping[str, object], scores: Scores) -> str:
     colours = {"network": "network", "input": "input", "sdm": "free"}
-    entries = [said("li", METHODS[CURVES[name]], attributes=f'style="--of:var(--{colours[name]})"') for name in series]
+    entries = [
+        said("li", scores.title(CURVES[name]), attributes=f'style="--of:var(--{colours[name]})"') for name in series
+    ]
     return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
@@ -279,13 +287,13 @@ def _player(shown: ShownFrame) -> str:
     )
 
 
-def _extremes(kind: str, of_clips: Mapping[str, Extreme]) -> str:
+def _extremes(kind: str, of_clips: Mapping[str, Extreme], scores: Scores) -> str:
     """Crops of the frames with the lowest or highest PSNR, one per clip."""
     chosen = sorted(of_clips.values(), key=lambda extreme: extreme.psnr, reverse=kind == "best")[:EXTREMES]
     rows = []
     for extreme in chosen:
         crops = "".join(
-            f'<figure><img src="{uri}" alt="">{said("figcaption", VIEWS[name])}</figure>'
+            f'<figure><img src="{uri}" alt="">{said("figcaption", _view(name, scores))}</figure>'
             for name, uri in extreme.crops.items()
         )
         rows.append(

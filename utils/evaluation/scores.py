@@ -25,7 +25,10 @@ METHODS = {
     "interval": "spikes alone, interval",
     "": "network",
 }
-"""Scored methods and their titles. A method's numbers have its name as prefix: `input_psnr`; the network's none."""
+"""Scored methods and their titles. A method's numbers have its name as prefix: `input_psnr`; the network's none.
+
+Results of other tests (`--compare`) are methods too, whose name is their title.
+"""
 
 LABELS = ("clip", "frame", "time")
 """Of a row, beside its numbers."""
@@ -52,9 +55,14 @@ class Scores:
 
     A row has `clip`, `frame`, one number per method and metric (`key_of`) that was measured, and, where exposures are
     restored at several instants, `time` as text.
+
+    Attributes:
+        rows: of the frames.
+        network: title of the network's numbers.
     """
 
     rows: list[dict[str, str | float]] = field(default_factory=list)
+    network: str = METHODS[""]
 
     def add(self, clip: str, frame: str, scores: Mapping[str, float], time: float | None = None) -> None:
         """Adds the scores of one frame, at an instant of its exposure."""
@@ -66,9 +74,16 @@ class Scores:
         return [name for name in dict.fromkeys(key for row in self.rows for key in row) if name not in LABELS]
 
     def methods(self) -> list[str]:
-        """Names of what was scored, in the order of `METHODS`."""
-        scored = set(self.metrics())
-        return [method for method in METHODS if any(key_of(method, metric) in scored for metric in METRICS)]
+        """Names of what was scored: in the order of `METHODS`, compared results before the network."""
+        scored = self.metrics()
+        known = [method for method in METHODS if any(key_of(method, metric) in scored for metric in METRICS)]
+        compared = [name.removesuffix("_psnr") for name in scored if name.endswith("_psnr")]
+        others = [method for method in compared if method not in METHODS]
+        return [*filter(None, known), *others, *(method for method in known if not method)]
+
+    def title(self, method: str) -> str:
+        """What tables call a method."""
+        return METHODS.get(method, method) if method else self.network
 
     def clips(self) -> dict[str, dict[str, float]]:
         """Mean over the frames of every clip, clips in their order of arrival."""
@@ -91,7 +106,7 @@ class Scores:
         methods = [method for method in self.methods() if key_of(method, "psnr") in self.metrics()]
         if not instants:
             return ""
-        lines = [["instant, PSNR", *(METHODS[method] for method in methods)]]
+        lines = [["instant, PSNR", *map(self.title, methods)]]
         for time, means in instants.items():
             lines.append([time, *(format_value("psnr", means.get(key_of(method, "psnr"))) for method in methods)])
         return _aligned(lines)
@@ -134,7 +149,7 @@ class Scores:
             lines = [[title, *(METRICS[metric] for metric in scored)]]
             for method in methods:
                 cells = [format_value(metric, means.get(key_of(method, metric))) for metric in scored]
-                lines.append([METHODS[method], *cells])
+                lines.append([self.title(method), *cells])
             parts.append(_aligned(lines))
         return "\n\n".join(parts)
 

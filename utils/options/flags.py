@@ -91,6 +91,13 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--sweep", nargs="+", metavar="KIND=V,V", help="test on other spikes too: threshold=1,2,4 drop=0.5"
     )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FOLDER",
+        help="results of other tests (of --save_result): in the table and the report beside this one",
+    )
     parser.add_argument("--lpips", type=Path, metavar="FOLDER", help="weights of LPIPS [model_zoo/lpips, if there]")
     return parser
 

@@ -1,0 +1,73 @@
+"""Restored frames of other tests, scored and shown beside those of this one.
+
+    python main_test_vrt.py --task guided ... --save_result
+    python main_test_vrt.py --opt FILE --compare results/guided "light network=results/guided_long"
+
+All are of the same clips.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.evaluation.frame_result import FrameResult
+from utils.evaluation.results import frame_path
+from utils.evaluation.scores import METHODS, METRICS
+from utils.user_error import UserError
+from utils.utils_image import imread_rgb
+
+NAME = r"\w[\w .,+-]*"  # goes into file heads, HTML attributes and selectors as it is
+
+
+class ComparedResults:
+    """Results of other tests by name.
+
+    Args:
+        flags: "FOLDER", which names it by itself, or "NAME=FOLDER"; what `--save_result` wrote.
+        clips: of this test, all of whose frames they have to hold (`clips` of a test set).
+
+    Raises:
+        UserError: an odd name, two of one name, or a frame that is not there.
+    """
+
+    def __init__(self, flags: Sequence[str], clips: Iterable[Any]) -> None:
+        self.folders: dict[str, Path] = {}
+        taken = {*METHODS, *METHODS.values(), *METRICS, "sharp", "spikes"}
+        for flag in flags:
+            before, equals, after = flag.partition("=")
+            folder = Path(after if equals else flag)
+            name = before if equals else folder.absolute().name
+            if not re.fullmatch(NAME, name) or name in taken or name in self.folders:
+                raise UserError(
+                    f"--compare {flag}: {name!r} can't be its name; name it by letters and digits, NAME={folder}, "
+                    "otherwise than what else is compared"
+                )
+            self.folders[name] = folder
+        for clip in clips if self.folders else ():
+            for frame in clip.frames if clip.target is None else [clip.target]:
+                for folder in self.folders.values():
+                    if not frame_path(folder, clip.name, frame).is_file():
+                        raise UserError(
+                            f"--compare: {frame_path(folder, clip.name, frame)} is missing; restore the same clips "
+                            f"there by ./svrt test ... --save_result --output {folder.parent}"
+                        )
+
+    def pictures(self, result: FrameResult) -> dict[str, np.ndarray]:
+        """The same frame as the others restored it, by name.
+
+        Raises:
+            UserError: a file that can't be read, or is of another size.
+        """
+        pictures = {}
+        for name, folder in self.folders.items():
+            path = frame_path(folder, result.clip, result.frame)
+            pictures[name] = imread_rgb(path)
+            if pictures[name].shape != result.restored.shape:
+                raise UserError(
+                    f"--compare: {path} is {pictures[name].shape[0]}x{pictures[name].shape[1]}, the frame restored "
+                    f"now {result.restored.shape[0]}x{result.restored.shape[1]}"
+                )
+        return pictures
