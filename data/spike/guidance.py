@@ -12,6 +12,9 @@
 
 All but the last two are rate x threshold. The last three are the same at every pixel, so that a crop, a tile or an
 exported network needs nothing beside the channels. `models/layers/spike/ratios.py` reads them.
+
+Intervals and narrow rates that see one side of t alone are biased: within `EDGE` frames of the stream's first or last
+one they are taken around the nearest frame that has both sides, and `place` still says where t is.
 """
 
 import math
@@ -23,6 +26,8 @@ from data.spike.frame_sums import gaussian_support, gaussian_weights, interval_r
 from data.spike.sync import ExposureWindow
 from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS
+
+EDGE = 2  # spike frames; with 1 the first interval of a stream is still biased
 
 
 @REPRESENTATIONS.register("guided")
@@ -63,11 +68,12 @@ class Guided:
         return max(0, min(begin, window.center - reach)), min(length, max(end, window.center + reach))
 
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
-        exposure = len(window)
-        weights = np.stack(self._weights(window, len(spikes)))
+        exposure, last = len(window), len(spikes) - 1
+        center = min(max(window.center, EDGE), last - EDGE) if last >= 2 * EDGE else window.center
+        weights = np.stack(self._weights(window, center, len(spikes)))
         scale = (threshold / weights.sum(axis=1, dtype=np.float64)).astype(np.float32)
         rates = weighted_sums(spikes, weights) * scale[:, None, None]
-        intervals = [interval_rate(spikes, window.center, order, self.reach) for order in self.orders]
+        intervals = [interval_rate(spikes, center, order, self.reach) for order in self.orders]
         place = (window.center - window.begin + 0.5) / exposure
         constants = [threshold / exposure, place, math.log2(exposure) / 8]
         planes = [np.full(spikes.shape[1:], value, np.float32) for value in constants]
@@ -75,9 +81,9 @@ class Guided:
         intensities = [interval * np.float32(threshold) for interval in intervals]
         return np.stack([*rates[:gaussians], *intensities, *rates[gaussians:], *planes])
 
-    def _weights(self, window: ExposureWindow, length: int) -> list[np.ndarray]:
-        """Integer weights (length,) of the Gaussians, the exposure's mean and the bins."""
-        rows = [gaussian_weights(window.center, sigma, 0, length) for sigma in self.sigmas]
+    def _weights(self, window: ExposureWindow, center: int, length: int) -> list[np.ndarray]:
+        """Integer weights (length,) of the Gaussians around `center`, the exposure's mean and the bins."""
+        rows = [gaussian_weights(center, sigma, 0, length) for sigma in self.sigmas]
         exposed = np.zeros(length, np.float32)
         exposed[window.begin : window.end] = 1
         rows.append(exposed)
@@ -87,6 +93,6 @@ class Guided:
             offset = (number - self.bins // 2) * len(window) / self.bins
             # Rounded away from 0: reversed time reverses the bins. Kept inside the stream: no bin is empty.
             shift = int(math.copysign(math.floor(abs(offset) + 0.5), offset))
-            center = min(max(window.center + shift, 0), length - 1)
-            rows.append(gaussian_weights(center, sigma, 0, length))
+            middle = min(max(center + shift, 0), length - 1)
+            rows.append(gaussian_weights(middle, sigma, 0, length))
         return rows

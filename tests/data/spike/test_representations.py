@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.spike.encoding import build_encoding
+from data.spike.simulation.simulate import integrate_and_fire
 from data.spike.sync import ExposureWindow
 from utils.utils_registry import REPRESENTATIONS
 
@@ -260,3 +261,14 @@ def test_raw_at_the_streams_ends() -> None:
 def test_faulty_options(spike: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_encoding(spike, spike_threshold=2.0)
+
+
+def test_guided_sees_both_sides_of_an_instant_at_the_streams_ends() -> None:
+    """A still scene reads as bright at the first instant as at the middle: one-sided intervals would read 1.5 times."""
+    light = np.full((56, 24, 24), 0.55)
+    spikes = integrate_and_fire(light, 2.0, np.random.default_rng(0))
+    encoding = build_encoding({"representation": "guided"}, 2.0)
+    for center in (0, 28, 55):
+        channels = encoding(spikes, ExposureWindow(0, 56, center))
+        assert channels[:-3].mean((1, 2)) == pytest.approx(0.55, abs=0.1)
+    assert encoding(spikes, ExposureWindow(0, 56, 0))[-2, 0, 0] == np.float32(0.5 / 56)  # its place is its own
