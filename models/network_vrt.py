@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.backends import eager, flex, sdpa  # noqa: F401  (register their back ends)
+from models.layers.backends.automatic import AutomaticBackend
 from models.layers.backends.backend import AUTO, backend_fault, choose_backend, compute_dtype
 from models.layers.backends.cpu import native_attention  # noqa: F401
 from models.layers.backends.triton import backend as triton_backend  # noqa: F401
@@ -72,8 +73,8 @@ class VRT(nn.Module):
             `no_checkpoint_ffn_blocks`.
         use_checkpoint_align: the same for the alignment of neighbouring frames, in all stages.
         compute_backend: how blocks and alignment are computed, a name of `COMPUTE_BACKENDS`
-            (`models/layers/backends/backend.py`); "auto": the fastest that runs on the input's device. May be changed
-            later by setting the attribute of this name.
+            (`models/layers/backends/backend.py`); "auto": the fastest that is right, measured
+            (`models/layers/backends/automatic.py`). May be changed later by setting the attribute of this name.
 
     Raises:
         UserError: arguments that do not fit together.
@@ -113,6 +114,7 @@ class VRT(nn.Module):
         self.pa_frames, self.nonblind_denoising = pa_frames, nonblind_denoising
         self.clip_frames = img_size[0]
         self.compute_backend = compute_backend
+        self._automatic = AutomaticBackend()
         dim, body_dim = embed_dims[0], embed_dims[-1]
 
         self.conv_first = FrameConv(in_chans * (WARPED_COPIES if pa_frames else 1) + nonblind_denoising, dim)
@@ -243,6 +245,10 @@ class VRT(nn.Module):
         return self.conv_last(F.pad(features, (3, 3, 3, 3), mode="reflect")).unflatten(1, (-1, RGB))
 
     def _executor(self, x: Tensor) -> Executor:
+        """For frames (B, T, C, H, W) whose sides are padded."""
+        if self.compute_backend == AUTO:
+            full_size = (self.stage1, self.stage7, *self.stage8[1:])
+            return self._automatic.choose(x, lambda: sum(p.numel() for p in self.parameters()), full_size)
         return choose_backend(self.compute_backend, x.device, compute_dtype(x))
 
     def _body(self, shallow: Tensor, flows: Sequence[Tensor | None], fuse: Fuse | None, executor: Executor) -> Tensor:

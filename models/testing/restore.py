@@ -56,7 +56,8 @@ class Testing:
         tile_batch: tiles that go through the network at once.
         max_memory: bytes on the device, or None.
         published: exactly the official tester's tiles.
-        cuda_graphs: replay the network from CUDA graphs, on a GPU (`models/testing/cuda_graphs.py`).
+        cuda_graphs: replay the network from CUDA graphs, on a GPU (`models/testing/cuda_graphs.py`); "auto": of the
+            sizes of tiles for which that is faster.
     """
 
     tile: tuple[int, int, int] | Literal["auto"] = (0, 0, 0)
@@ -70,7 +71,7 @@ class Testing:
     window: tuple[int, int, int] = (1, 1, 1)
     tile_batch: int = 1
     max_memory: int | None = None
-    cuda_graphs: bool = False
+    cuda_graphs: bool | Literal["auto"] = False
     published: bool = False
 
     @classmethod
@@ -118,8 +119,10 @@ class Restorer:
 
     def __init__(self, network: nn.Module, testing: Testing, device: torch.device) -> None:
         self.network, self.testing, self.device = network, testing, device
-        self._graphs = GraphedNetwork(network) if testing.cuda_graphs and device.type == "cuda" else None
-        if testing.cuda_graphs and self._graphs is None:
+        self._graphs: GraphedNetwork | None = None
+        if testing.cuda_graphs and device.type == "cuda":
+            self._graphs = GraphedNetwork(network, measured=testing.cuda_graphs == "auto")
+        elif testing.cuda_graphs is True:
             _tell_no_graphs(device.type)
         self.limit = testing.max_memory
         if testing.tile == "auto" and self.limit is None:

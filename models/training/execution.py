@@ -9,15 +9,13 @@ import shutil
 import torch
 from torch import nn
 
-from models.layers.ops.compiled import CompiledBlock
+from models.layers.ops.compiled import CompiledBlock, allow_graphs
 from utils.user_error import UserError
 
 logger = logging.getLogger(__name__)
 
 # torch.compile's backend.
 BACKEND = "inductor"
-# Blocks that differ in size, window or shift are a graph each; torch gives up after 8 by default.
-_MAX_GRAPHS = 128
 
 
 def compile_blocks(network: nn.Module) -> None:
@@ -31,9 +29,10 @@ def compile_blocks(network: nn.Module) -> None:
         raise UserError("train.compile: torch.compile needs a C++ compiler; install g++, or set train.compile=false")
     # The blocks' graphs are smaller than DDP's buckets: cutting them further would only forbid recomputing in them.
     torch._dynamo.config.optimize_ddp = False
+    allow_graphs()
     blocks = [module for module in network.modules() if isinstance(module, CompiledBlock)]
     for block in blocks:
-        block.compile(backend=BACKEND, dynamic=False, recompile_limit=_MAX_GRAPHS)
+        block.compile(backend=BACKEND, dynamic=False)
     logger.info("train.compile: %d blocks are compiled in the first step, which takes minutes", len(blocks))
 
 

@@ -35,7 +35,7 @@ from models.layers.backends.triton.backend import TritonBackend
 from models.layers.vrt.alignment import DeformableAlignment
 from models.layers.vrt.window_layout import Size3
 from scripts.benchmark import bench_attention
-from scripts.benchmark.bench_attention import Problem, Subject
+from scripts.benchmark.bench_attention import Subject, TiledProblem
 from utils.user_error import UserError
 
 
@@ -65,7 +65,7 @@ def smooth(*shape: int) -> Tensor:
     return F.interpolate(coarse, (height, width), mode="bicubic").view(shape)
 
 
-class AlignmentProblem(Problem):
+class AlignmentProblem(TiledProblem):
     """A case with its weights and input."""
 
     gradient_limits: ClassVar = {"fp32": 2e-2, "tf32": 1e-1, "bf16": 2e-1}
@@ -100,7 +100,7 @@ class AlignmentProblem(Problem):
         return float((got.double() - exact).norm() / exact.norm().clamp(min=1e-30))
 
 
-def alignment_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, Problem]]:
+def alignment_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, TiledProblem]]:
     """All cases, by name.
 
     Raises:

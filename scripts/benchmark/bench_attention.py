@@ -19,8 +19,6 @@ import argparse
 import math
 import statistics
 import sys
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -38,6 +36,8 @@ from torch import Tensor, nn
 
 import models.network_vrt  # noqa: F401  (registers the back ends)
 from models.layers.backends.backend import COMPUTE_BACKENDS, Backend
+from models.layers.backends.measure import timed
+from models.layers.backends.problem import Problem
 from models.layers.backends.token_backend import TokenBackend
 from models.layers.backends.triton import attention as triton_attention
 from models.layers.backends.triton import mlp as triton_mlp
@@ -90,54 +90,30 @@ class Contender:
         return mock.patch(tile_function, lambda *_args, **_kwargs: self.tiles)
 
 
-class Problem(ABC):
-    """A module with weights and input.
+class TiledProblem(Problem):
+    """A problem whose kernels' tiles can be chosen.
 
     Args:
-        inputs: what it is differentiated by, besides its parameters.
-        tile_function: dotted name of the function that chooses the tiles of its kernels.
+        tile_function: dotted name of the function that chooses them.
     """
 
     gradient_limits: ClassVar = LIMITS
 
     def __init__(self, module: nn.Module, inputs: list[Tensor], tile_function: str) -> None:
-        self.module, self.tile_function = module, tile_function
-        self.inputs = [x.requires_grad_() for x in inputs]
-        self.factor: Tensor | None = None
-
-    @abstractmethod
-    def apply(self, backend: Backend) -> Tensor:
-        """The result for `inputs`."""
+        super().__init__(module, inputs)
+        self.tile_function = tile_function
 
     def error(self, got: Tensor, exact: Tensor) -> float:
         """The largest difference as a share of the largest value."""
         return float((got.double() - exact).abs().max() / exact.abs().max().clamp(min=1e-30))
 
-    def run(self, contender: Contender, step: bool, half: bool) -> list[Tensor]:
-        """The result; of a step also all gradients."""
-        leaves = [*self.inputs, *self.module.parameters()]
+    def solve(self, contender: Contender, step: bool, half: bool) -> list[Tensor]:
+        """`run` of a contender with its tiles."""
         with contender.choosing(self.tile_function):
-            with torch.set_grad_enabled(step), torch.autocast(leaves[0].device.type, torch.bfloat16, half):
-                out = self.apply(contender.backend)
-            if not step:
-                return [out]
-            if self.factor is None:
-                self.factor = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.device)
-            return [out.detach(), *torch.autograd.grad(out, leaves, self.factor.to(out.dtype))]
-
-    def exact(self, step: bool) -> list[Tensor]:
-        """`run` of the plain back end in float64."""
-        inputs = self.inputs
-        self.module.double()
-        self.inputs = [x.detach().double().requires_grad_() for x in inputs]
-        try:
-            return self.run(Contender("eager", COMPUTE_BACKENDS.get("eager")()), step, half=False)
-        finally:
-            self.module.float()
-            self.inputs = inputs
+            return self.run(contender.backend, step, torch.bfloat16 if half else None)
 
 
-class AttentionProblem(Problem):
+class AttentionProblem(TiledProblem):
     """The attention half of a kind of block."""
 
     def __init__(self, case: Case, size: Size3, batch: int, device: torch.device) -> None:
@@ -162,13 +138,13 @@ class AttentionProblem(Problem):
         return from_windows(self.attention(rows, layout, biases, backend.attend), layout)
 
 
-def attention_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, Problem]]:
+def attention_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, TiledProblem]]:
     """All cases, by name."""
     for case in CASES:
         yield case.name, AttentionProblem(case, size, batch, device)
 
 
-class MlpProblem(Problem):
+class MlpProblem(TiledProblem):
     """The MLP half of a block."""
 
     def __init__(self, channels: int, size: Size3, batch: int, device: torch.device) -> None:
@@ -187,7 +163,7 @@ class MlpProblem(Problem):
         )
 
 
-def mlp_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, Problem]]:
+def mlp_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, TiledProblem]]:
     """All cases, by name."""
     for channels in CHANNELS:
         yield f"MLP, {channels} channels", MlpProblem(channels, size, batch, device)
@@ -204,7 +180,7 @@ class Subject:
     """
 
     name: str
-    problems: Callable[[Size3, int, torch.device], Iterator[tuple[str, Problem]]]
+    problems: Callable[[Size3, int, torch.device], Iterator[tuple[str, TiledProblem]]]
     tiled: str = "triton"
 
 
@@ -212,21 +188,6 @@ HALVES = {
     "attention": Subject("the attention half", attention_problems),
     "mlp": Subject("the MLP half", mlp_problems, "triton_fused"),
 }
-
-
-def measure(job: Callable[[], object], device: torch.device) -> tuple[float, int]:
-    """Milliseconds of a pass, and the bytes that it allocates at most (0 on a CPU)."""
-    if device.type != "cuda":
-        start = time.perf_counter()
-        job()
-        return 1e3 * (time.perf_counter() - start), 0
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    start = time.perf_counter()
-    job()
-    torch.cuda.synchronize()
-    return 1e3 * (time.perf_counter() - start), torch.cuda.max_memory_allocated() - before
 
 
 def contenders(names: str, tiles: str | None, tiled: str, device: torch.device, dtype: torch.dtype) -> list[Contender]:
@@ -254,11 +215,11 @@ def contenders(names: str, tiles: str | None, tiled: str, device: torch.device, 
     return found
 
 
-def compare(name: str, problem: Problem, arguments: argparse.Namespace, among: list[Contender]) -> bool:
+def compare(name: str, problem: TiledProblem, arguments: argparse.Namespace, among: list[Contender]) -> bool:
     """Prints a line for each contender; whether all are right."""
     device, half, step = torch.device(arguments.device), arguments.precision == "bf16", arguments.step
     exact = problem.exact(step)
-    results = (problem.run(contender, step, half) for contender in among)
+    results = (problem.solve(contender, step, half) for contender in among)
     errors = [[problem.error(a, b) for a, b in zip(got, exact, strict=True)] for got in results]
     del exact
 
@@ -269,7 +230,7 @@ def compare(name: str, problem: Problem, arguments: argparse.Namespace, among: l
     samples: list[list[tuple[float, int]]] = [[] for _ in among]
     for _ in range(arguments.repeats):
         for contender, sample in zip(among, samples, strict=True):
-            sample.append(measure(lambda one=contender: problem.run(one, step, half), device))  # type: ignore[misc]
+            sample.append(timed(lambda one=contender: problem.solve(one, step, half), device))  # type: ignore[misc]
     first = statistics.median(milliseconds for milliseconds, _ in samples[0])
     for contender, sample, wrong in zip(among, samples, errors, strict=True):
         median = statistics.median(milliseconds for milliseconds, _ in sample)

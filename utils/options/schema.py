@@ -168,7 +168,7 @@ class ValOptions(Section):
     tiling: Literal["even", "official"] = "even"
     tile_batch: Positive = 1
     max_memory: str | None = None
-    cuda_graphs: bool = False
+    cuda_graphs: bool | Literal["auto"] = False
 
     @property
     def tile_size(self) -> tuple[int, int, int] | Literal["auto"]:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 COMPUTE_BACKENDS = Registry("compute back end", "netG.compute_backend")
-# What "auto" takes: the first that runs on the tensors' device. "triton" belongs here once it was measured on a GPU.
+# What "auto" takes where nothing is measured (`automatic.py`): the first that runs on the tensors' device.
 PREFERENCE = ("native", "sdpa")
 
 
@@ -43,9 +43,11 @@ class Backend(Executor):
 
     Attributes:
         fallback: name of what takes its place where it can't run.
+        automatic: whether "auto" may take it, where it is the fastest.
     """
 
     fallback = "sdpa"
+    automatic = True
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it can't run on tensors of this device and type (autocast's, where that is on); None where it can."""
@@ -123,26 +125,31 @@ def backend_fault(name: str) -> str | None:
 
 
 def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Backend:
-    """The back end for an option's value on tensors of this device and type.
+    """The back end for an option's value on tensors of this device and type; for "auto" `preferred`.
 
-    One that can't run there is replaced by its fallback, at last "sdpa", with one warning per process. "auto" is the
-    first of `PREFERENCE` that can, and never warns: the choice is logged once.
+    One that can't run there is replaced by its fallback, at last "sdpa", with one warning per process.
 
     Raises:
         UserError: unknown name, listing the choices.
     """
     if name == AUTO:
-        known = [choice for choice in PREFERENCE if choice in COMPUTE_BACKENDS.names()]
-        refusals = {choice: _backend(choice).refusal(device, dtype) for choice in known}
-        name = next(choice for choice, reason in refusals.items() if reason is None)
-        _tell_once(name, str(device), dtype, "".join(f"; not {c!r}: {r}" for c, r in refusals.items() if r is not None))
+        return backend_called(preferred(device, dtype))
     chosen, reasons = name, []
-    while (reason := _backend(chosen).refusal(device, dtype)) is not None:
+    while (reason := backend_called(chosen).refusal(device, dtype)) is not None:
         reasons.append(reason)
-        chosen = _backend(chosen).fallback
+        chosen = backend_called(chosen).fallback
     if reasons:
         _warn_once(name, reasons[0], chosen)
-    return _backend(chosen)
+    return backend_called(chosen)
+
+
+def preferred(device: torch.device, dtype: torch.dtype) -> str:
+    """The name of the first of `PREFERENCE` that runs on tensors of this device and type; logged once per process."""
+    known = [choice for choice in PREFERENCE if choice in COMPUTE_BACKENDS.names()]
+    refusals = {choice: backend_called(choice).refusal(device, dtype) for choice in known}
+    name = next(choice for choice, reason in refusals.items() if reason is None)
+    _tell_once(name, str(device), dtype, "".join(f"; not {c!r}: {r}" for c, r in refusals.items() if r is not None))
+    return name
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -153,7 +160,8 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 @cache
-def _backend(name: str) -> Backend:
+def backend_called(name: str) -> Backend:
+    """The back end of this name; an error as of `Registry.get`."""
     return COMPUTE_BACKENDS.get(name)()
 
 

@@ -16,7 +16,7 @@ from torchvision.ops import deform_conv2d
 from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.layers.backends.token_backend import TokenBackend
 from models.layers.ops.chunks import recomputing
-from models.layers.ops.flow_warp import flow_warp
+from models.layers.ops.flow_warp import at_least_float32, flow_warp
 from models.layers.ops.frame_conv import FrameConv
 from models.layers.vrt.alignment import DeformableAlignment
 from models.layers.vrt.blocks import TMSA, GatedMlp, scaled
@@ -29,6 +29,7 @@ class EagerBackend(TokenBackend):
     """Plain attention; runs everywhere."""
 
     chunked = False
+    automatic = False  # it is what the others are compared with
 
     def align_clip(self, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
         """See `Backend.align_clip`."""
@@ -128,7 +129,8 @@ def _align_frame(
     offset = alignment.max_residue * torch.tanh(torch.cat((first, second), 1))
     parts = torch.chunk(offset, len(flows), 1)
     offset = torch.cat([p + f.flip(1).repeat(1, p.shape[1] // 2, 1, 1) for p, f in zip(parts, flows, strict=True)], 1)
-    sources = torch.cat(neighbours, 1)
-    return deform_conv2d(
-        sources, offset, alignment.weight, alignment.bias, padding=1, mask=torch.sigmoid(modulation)
-    ).to(current.dtype)
+    # torchvision computes it in float32 where autocast is on, but not on every device.
+    tensors = torch.cat(neighbours, 1), offset, torch.sigmoid(modulation), alignment.weight, alignment.bias
+    with torch.autocast(current.device.type, enabled=False):
+        sources, offset, mask, weight, bias = (at_least_float32(tensor) for tensor in tensors)
+        return deform_conv2d(sources, offset, weight, bias, padding=1, mask=mask).to(current.dtype)

@@ -12,6 +12,7 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.layers.backends.window_backend import WindowBackend
+from models.layers.ops.compiled import allow_graphs
 
 
 @COMPUTE_BACKENDS.register("flex")
@@ -40,4 +41,5 @@ class FlexBackend(WindowBackend):
 
 @cache
 def _compiled_flex() -> Any:
+    allow_graphs()  # behind the limit FlexAttention would compute every score in memory
     return torch.compile(flex_attention, dynamic=False)

@@ -7,6 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Blocks that differ in size, window or shift are a graph each; torch gives up after 8 by default.
+MAX_GRAPHS = 128
+
+
+def allow_graphs() -> None:
+    """Lets torch compile `MAX_GRAPHS` graphs of a function, in the whole process.
+
+    By the configuration: `torch.compile` has had an argument for it only since 2.14.
+    """
+    torch._dynamo.config.recompile_limit = max(MAX_GRAPHS, torch._dynamo.config.recompile_limit)
+
 
 class CompiledBlock(nn.Module):
     """A block whose pass with gradients may be compiled. Without gradients it runs in chunks, in loops, as it is."""
@@ -19,6 +30,10 @@ class CompiledBlock(nn.Module):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """From now on the pass with gradients is compiled, when it runs first; arguments as of `torch.compile`."""
         self._compile = partial(torch.compile, *args, **kwargs)
+
+    def run_as_written(self) -> None:
+        """Undoes `compile`."""
+        self._compile = None
 
     @property
     def is_compiled(self) -> bool:

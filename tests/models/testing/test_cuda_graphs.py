@@ -1,7 +1,9 @@
 """CUDA graphs: the same numbers as the network, replayed on a GPU and called elsewhere; what a capture forbids."""
 
 import logging
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -33,6 +35,7 @@ class _Graph:
 
     made: ClassVar[list[tuple[int, ...]]] = []
     error: RuntimeError | None = None
+    seconds = 0.0
 
     def __init__(self, network: nn.Module, inputs: tuple[Tensor, ...], *_: Any) -> None:
         if self.error is not None:
@@ -40,7 +43,15 @@ class _Graph:
         self.made.append(tuple(inputs[0].shape))
 
     def replay(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        spend(self.seconds)
         return inputs[0] + 100
+
+
+def spend(seconds: float) -> None:
+    """On the processor, whatever else runs."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
 
 
 @pytest.fixture
@@ -103,6 +114,37 @@ def test_graphs_are_given_up_where_they_fail(
             assert gains(graphed, 2, 2) == [1, 100]
     (message,) = caplog.messages
     assert message.startswith("val.cuda_graphs: goes on without graphs (") and "\n" not in message
+
+
+class AddHundred(nn.Module):
+    """Gives what the stand-in of a graph gives, in some time."""
+
+    seconds, gain = 0.0, 100
+
+    def forward(self, x: Tensor) -> Tensor:
+        spend(self.seconds)
+        return x + self.gain
+
+
+@pytest.mark.parametrize("seconds, gain, captured", [(0, 100, True), (4e-3, 100, False), (0, 101, False)])
+def test_auto_keeps_a_graph_that_is_right_and_pays(
+    seconds: float, gain: int, captured: bool, graphs: type[_Graph], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cuda_graphs, "SECONDS", 0.01)
+    monkeypatch.setattr(graphs, "seconds", seconds)
+    network = AddHundred().eval()
+    network.seconds, network.gain = 2e-3, gain
+    for _ in range(2):  # the second as another process, from the cache
+        graphed = GraphedNetwork(network, measured=True)
+        with caplog.at_level(logging.INFO):
+            assert gains(graphed, 30000, 30000, 30000) == [gain] * 3
+        assert len(graphed._graphs) == captured
+    (message,) = caplog.messages
+    assert message.startswith(f"val.cuda_graphs 'auto' is '{'graphs' if captured else 'calls'}' for tiles of 30000: ")
+    assert ("not 'graphs': wrong" in message) == (gain != 100)
+    assert len(graphs.made) == 1 + captured
 
 
 class _HostTraffic(TorchDispatchMode):

@@ -39,6 +39,8 @@ _TOLERANCES = {torch.float32: 1e-2, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 class TritonBackend(TokenBackend):
     """Queries, keys and values are read where the projection left them; no copy is shifted, padded or cut."""
 
+    automatic = not interpreted()  # the interpreter takes minutes for what "auto" measures
+
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """See `Backend.refusal`. Under TRITON_INTERPRET=1 it runs on a CPU, slowly."""
         if importlib.util.find_spec("triton") is None:

@@ -1,0 +1,228 @@
+"""`netG.compute_backend: auto`: the registered back ends are measured on the running network's own blocks, once.
+
+Where a first pass is large enough to pay for it, each back end that can run computes a block of every kind, and the
+alignment, that the network runs at full resolution (`problem.py`). Right comes first: against the plain formula in
+float64, on weights and inputs drawn for each back end, forward and, in training, backward. Of those that are right the
+fastest is taken. The choice holds for the process, and is kept in the user's cache (`choices.py`). Smaller passes take
+the first of `PREFERENCE` that can run.
+
+Test: `python -m pytest tests/models/layers/backends/test_automatic.py`.
+
+Legend: B batch, T frames, H height, W width, C channels.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from models.layers.backends.backend import (
+    COMPUTE_BACKENDS,
+    PREFERENCE,
+    Backend,
+    backend_called,
+    compute_dtype,
+    preferred,
+)
+from models.layers.backends.choices import RETUNE, Choice, environment
+from models.layers.backends.measure import SECONDS, Candidate, Measured, compare, fastest, relative_error
+from models.layers.backends.problem import Part, Problem, parts_of
+from models.layers.ops.chunks import processor
+from models.layers.vrt.window_layout import Size3
+from utils.utils_memory import give_back_memory, is_out_of_memory
+
+logger = logging.getLogger(__name__)
+
+# Tokens of a pass times parameters of the network from which on measuring pays. On a CPU a pass then takes half a
+# minute of processor time, and measuring seconds; on a GPU it is the full network's 6x16x16, and hours follow.
+WORTH = {"cpu": 3e12, "cuda": 3e10}
+# Tokens of a measured block at most: on a CPU some windows, on a GPU enough to keep it busy.
+MEASURED_TOKENS = {"cpu": 6 * 16 * 16, "cuda": 6 * 256 * 256}
+# Rows, columns and frames of a check: two windows of 8 with padding, and an odd number of frames.
+CHECKED_SIDE, CHECKED_FRAMES = 12, 7
+SMALLEST_SIDE = 8  # of what is measured: a window
+# Largest relative error of a result or gradient. TF32 keeps 10 bits, bfloat16 7, float16 10.
+LIMITS = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+# What the plain formula itself is off by in that type is allowed threefold: gradients of offsets are sums that cancel.
+_OWN_ERRORS = 3.0
+
+
+@dataclass
+class AutomaticBackend:
+    """What "auto" stands for in one network.
+
+    Attributes:
+        candidates: names of the back ends that are compared, the preferred first; None: all registered ones that
+            `Backend.automatic` admits.
+        worth: see `WORTH`.
+        seconds: of timed passes in all.
+    """
+
+    candidates: Sequence[str] | None = None
+    worth: Mapping[str, float] = field(default_factory=lambda: WORTH)
+    seconds: float = SECONDS
+    _chosen: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def choose(self, x: Tensor, parameters: Callable[[], int], modules: Iterable[nn.Module]) -> Backend:
+        """The back end for a pass on x.
+
+        Args:
+            x: (B, T, C, H, W).
+            parameters: tells how many the network has.
+            modules: what runs on the full grid (T, H, W).
+        """
+        device, dtype, step = x.device, compute_dtype(x), torch.is_grad_enabled()
+        key = (device, dtype, step)
+        if key not in self._chosen:
+            pixels = x.numel() // x.shape[2]
+            if not _can_measure(x, dtype) or pixels * parameters() < self.worth.get(device.type, math.inf):
+                return backend_called(preferred(device, dtype))
+            batch, frames, _, height, width = x.shape
+            # On a CPU all back ends align in the same way.
+            parts = parts_of(modules, aligned=frames > 1 and device.type != "cpu")
+            self._chosen[key] = self._choose(parts, _Circumstances(batch, (frames, height, width), device, dtype, step))
+        return backend_called(self._chosen[key])
+
+    def _choose(self, parts: Sequence[Part], how: "_Circumstances") -> str:
+        """The name of the fastest that is right: as the cache says, or as is measured now."""
+        names = self.candidates or sorted(filter(_is_automatic, COMPUTE_BACKENDS.names()), key=_preference)
+        refusals = {name: backend_called(name).refusal(how.device, how.dtype) for name in names}
+        able = [name for name, reason in refusals.items() if reason is None]
+        refused = [f"not {name!r}: {reason}" for name, reason in refusals.items() if reason is not None]
+        if len(able) < 2:
+            return preferred(how.device, how.dtype)
+        key = {**how.key(), "parts": [part.describe() for part in parts], "among": able}
+        kept = Choice.read(key)
+        if kept is not None and kept.name in able:
+            logger.info("%s, as measured before: %s. %s=1 measures again.", how.told(kept.name), kept.figures, RETUNE)
+            return kept.name
+        rows = how.compare(able, parts, self.seconds)
+        best = fastest(rows)
+        for row in rows:
+            if row.failure is not None:
+                logger.warning("netG.compute_backend 'auto': %s.", row)
+        figures = "; ".join([*(str(row) for row in rows if row.failure is None), *refused])
+        if best is None:
+            name = preferred(how.device, how.dtype)
+            logger.warning("%s, unmeasured: none passed.", how.told(name))
+            return name
+        path = Choice(key, best.name, figures).write()
+        logger.info("%s: %s. Kept in %s.", how.told(best.name), figures, path or "no file")
+        return best.name
+
+
+@dataclass(frozen=True)
+class _Circumstances:
+    """A pass: its grid (B, T, H, W), device, type of products, and whether gradients are wanted."""
+
+    batch: int
+    size: Size3
+    device: torch.device
+    dtype: torch.dtype
+    step: bool
+
+    def key(self) -> dict[str, Any]:
+        """What a choice depends on, but for the network."""
+        return {
+            **environment(self.device),
+            "type": str(self.dtype).removeprefix("torch."),
+            "products": torch.get_float32_matmul_precision(),
+            "training": self.step,
+            # Of a similar number of pixels the choice is the same.
+            "pixels": 4 ** ((self.batch * math.prod(self.size)).bit_length() // 2),
+        }
+
+    def told(self, name: str) -> str:
+        """The choice, for the log."""
+        kind, use = str(self.dtype).removeprefix("torch."), "training" if self.step else "testing"
+        return f"netG.compute_backend 'auto' is {name!r} for {use} on {self.device} in {kind}"
+
+    def compare(self, names: Sequence[str], parts: Sequence[Part], seconds: float) -> list[Measured]:
+        """A row for each back end; none where there is no memory for what they are to compute."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        batch, size = fitted(self.batch, self.size, MEASURED_TOKENS[self.device.type])
+        # As if nothing was around: what measures allocates and differentiates without a trace.
+        with _disable_current_modes(), torch.inference_mode(False):
+            try:
+                problems = [(part.count, part.problem(batch, size, generator, self.device)) for part in parts]
+                rows = compare([self._candidate(name, parts, problems) for name in names], self.device, seconds)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                rows = []
+        if self.device.type == "cuda":
+            problems = []
+            give_back_memory(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)  # the run's own peak is not that of the comparison
+        return rows
+
+    def _candidate(self, name: str, parts: Sequence[Part], problems: Sequence[tuple[int, Problem]]) -> Candidate:
+        backend = backend_called(name)
+        amp_dtype = None if self.dtype == torch.float32 else self.dtype
+        passes = [(count, partial(problem.run, backend, self.step, amp_dtype)) for count, problem in problems]
+        return Candidate(name, partial(self._error, backend, parts, amp_dtype), passes)
+
+    def _error(self, backend: Backend, parts: Sequence[Part], amp_dtype: torch.dtype | None) -> tuple[float, float]:
+        """The relative error that is nearest to what is allowed, or beyond it, and what is allowed.
+
+        Weights and inputs are drawn anew: in memory that another back end's right result has left, a kernel that
+        writes nothing would pass.
+        """
+        generator = torch.Generator()
+        generator.seed()
+        frames, height, width = self.size
+        size = (min(frames, CHECKED_FRAMES), min(height, CHECKED_SIDE), min(width, CHECKED_SIDE))
+        worst = (0.0, LIMITS[self.dtype])
+        for part in parts:
+            problem = part.problem(min(self.batch, 2), size, generator, self.device)
+            exact = problem.exact(self.step)
+            plain = problem.run(backend_called("eager"), self.step, amp_dtype)
+            got = problem.run(backend, self.step, amp_dtype)
+            for value, own, right in zip(got, plain, exact, strict=True):
+                error = relative_error(value, right)
+                limit = max(LIMITS[self.dtype], _OWN_ERRORS * relative_error(own, right))
+                if not error <= limit:
+                    return error, limit
+                worst = max(worst, (error, limit), key=lambda pair: pair[0] / pair[1])
+        return worst
+
+
+def fitted(batch: int, size: Size3, tokens: int) -> tuple[int, Size3]:
+    """A grid (B, T, H, W) made smaller where it has more tokens: fewer clips, then fewer rows and columns."""
+    frames, height, width = size
+    batch = max(1, min(batch, tokens // math.prod(size)))
+    while batch * frames * height * width > tokens and max(height, width) > SMALLEST_SIDE:
+        if height >= width:
+            height = max(SMALLEST_SIDE, _half(height))
+        else:
+            width = max(SMALLEST_SIDE, _half(width))
+    return batch, (frames, height, width)
+
+
+def _half(side: int) -> int:
+    """Half of a side, in whole windows."""
+    return -(-side // 2 // SMALLEST_SIDE) * SMALLEST_SIDE
+
+
+def _can_measure(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether passes on x are real ones in a type that is measured, and may differ from time to time by rounding."""
+    if isinstance(x, FakeTensor) or processor(x) != x.device.type or torch.compiler.is_compiling():
+        return False
+    if torch.are_deterministic_algorithms_enabled() or x.dtype != torch.float32 or dtype not in LIMITS:
+        return False
+    return x.device.type == "cpu" or not torch.cuda.is_current_stream_capturing()
+
+
+def _is_automatic(name: str) -> bool:
+    return backend_called(name).automatic
+
+
+def _preference(name: str) -> tuple[int, str]:
+    return PREFERENCE.index(name) if name in PREFERENCE else len(PREFERENCE), name

@@ -1,0 +1,117 @@
+"""What was chosen by measuring, kept in the user's cache: a file per circumstances, whose change measures again.
+
+    choice = Choice.read(key)           # None: to be measured
+    Choice(key, "triton", rows).write()
+
+`S_VRT_RETUNE=1` measures in spite of a file, and replaces it.
+Test: `python -m pytest tests/models/layers/backends/test_choices.py`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.layers.backends.cpu.library_cache import cache_folder
+from utils.utils_file import atomic_write
+
+logger = logging.getLogger(__name__)
+
+RETUNE = "S_VRT_RETUNE"
+DRIVER = Path("/proc/driver/nvidia/version")
+_LAYERS = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice.
+
+    Attributes:
+        key: the circumstances: `environment`, and what was measured.
+        name: what was chosen.
+        figures: what was found, for people.
+    """
+
+    key: Mapping[str, Any]
+    name: str
+    figures: str
+
+    @classmethod
+    def read(cls, key: Mapping[str, Any]) -> "Choice | None":
+        """The choice that was made in the same circumstances; None where there is none, or a new one is asked for."""
+        if os.environ.get(RETUNE) == "1":
+            return None
+        try:
+            kept = json.loads(choice_file(key).read_text(encoding="utf-8"))
+            return cls(key, str(kept["name"]), str(kept["figures"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s can't be read (%s): measured anew", choice_file(key), error)
+            return None
+
+    def write(self) -> Path | None:
+        """Keeps it; the file, or None, with a warning, where it can't be written."""
+        try:
+            path = choice_file(self.key)
+            with atomic_write(path) as file:
+                json.dump(asdict(self), file, indent=1)
+            return path
+        except (OSError, RuntimeError) as error:
+            logger.warning("a choice can't be kept for the next start: %s", error)
+            return None
+
+
+def choice_file(key: Mapping[str, Any]) -> Path:
+    """Where the choice for a key is kept; errors as `cache_folder`."""
+    return cache_folder() / f"choice_{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}.json"
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a measurement on a device depends on, beside the work: device, driver, libraries, our own layers' code."""
+    versions = {"torch": torch.__version__, "triton": package_version("triton"), "code": _code_version()}
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        return {"device": torch.cuda.get_device_name(device), "memory": memory, "driver": driver_version(), **versions}
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return {"device": processor_name(), "vectors": vectors, "threads": torch.get_num_threads(), **versions}
+
+
+def package_version(name: str) -> str | None:
+    """Of an installed package; None where it isn't."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def driver_version() -> str:
+    """Of NVIDIA's driver, such as "580.159.03"; where the kernel doesn't tell, the CUDA version that it supports."""
+    match = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", DRIVER.read_text()) if DRIVER.is_file() else None
+    return match[0] if match else f"CUDA {torch._C._cuda_getDriverVersion()}"  # type: ignore[attr-defined]
+
+
+def processor_name() -> str:
+    """The CPU, in words."""
+    listed = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.+)", listed.read_text()) if listed.is_file() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@cache
+def _code_version() -> str:
+    """A digest of `models/layers`: a kernel that was mended is measured again."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in _LAYERS.rglob("*") if path.suffix in (".py", ".cpp")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
