@@ -23,6 +23,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.options.flags import answer_first, tester_parser
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(tester_parser(__doc__ or ""))
+
 from data.missing_files import check_files
 from data.select_dataset import define_Dataset
 from data.spike.sweep import conditions

@@ -16,6 +16,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+from utils.options.flags import answer_first, trainer_parser
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(trainer_parser(__doc__ or ""))
+
 import torch
 
 from data.loader import Batches
@@ -26,7 +31,6 @@ from models.model_base import TrainingStopped, check_parts
 from models.select_model import define_Model
 from models.training.dry_run import dry_run, dry_run_without_data
 from models.training.run import Run
-from utils.options.flags import trainer_parser
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command

@@ -27,7 +27,7 @@ class Verb:
         module: with `main(argv) -> exit code`.
         purpose: in a line.
         flags: "module:function" that makes the command's parser from a description and imports nothing slow, so that
-            --help answers at once; None where the module itself is quick to import.
+            --help and mistakes are answered at once (`answer_first`); None where the module itself is quick to import.
     """
 
     module: str
@@ -90,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path.insert(0, str(ROOT))
     sys.argv[0] = f"svrt {name}"  # what argparse calls the program
     try:
-        if verb.flags is not None and not {"-h", "--help"}.isdisjoint(rest):
+        if verb.flags is not None:
             module, function = verb.flags.split(":")
-            getattr(importlib.import_module(module), function)(docstring(verb.module)).print_help()
-            return 0
+            parser = getattr(importlib.import_module(module), function)(docstring(verb.module))
+            importlib.import_module("utils.options.flags").answer_first(parser, rest)
         return importlib.import_module(verb.module).main(rest)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torchvision.transforms.functional as colours
 
 from data.augment import NOISE, chance
 from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
@@ -108,6 +107,8 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
 
 def jitter_colours(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Brightness, contrast, saturation and hue of frames (T, 3, h, w) in [0, 1], changed alike for all of them."""
+    import torchvision.transforms.functional as colours  # here only: torchvision is slow to import
+
     brightness, contrast, saturation, hue = rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, 4)
     changes = [
         lambda x: colours.adjust_brightness(x, 1 + brightness),

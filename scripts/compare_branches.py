@@ -27,6 +27,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.flags import compare_branches_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(compare_branches_parser(__doc__ or ""))
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,16 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opt_concat", type=Path, default=Path("options/demo/quickstart.json"), metavar="FILE")
-    parser.add_argument("--opt_voxel", type=Path, default=Path("options/demo/quickstart_voxel.json"), metavar="FILE")
-    parser.add_argument("--steps", type=int, help="train.total_iter of all three [the option files']")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", help="change options of all")
-    parser.add_argument("--name", default="demo", help="of the section and the experiments [demo]")
-    parser.add_argument("--output", type=Path, default=Path("docs/results.md"), help="Markdown file [docs/results.md]")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of scores [results]")
-    parser.add_argument("--timed_steps", type=int, default=9, help="steps of each that are timed [9]")
-    return parser.parse_args(argv)
+    return compare_branches_parser(__doc__ or "").parse_args(argv)
 
 
 def compare(arguments: argparse.Namespace, argv: Sequence[str]) -> None:

@@ -7,16 +7,21 @@ memory that tensors took on the GPU, or without one the most that the process ha
 run that is continued keeps the larger of its parts.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.flags import comparison_training_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(comparison_training_parser(__doc__ or ""))
+
+import torch
 
 import main_train_vrt
 from utils.utils_file import atomic_write, read_json
@@ -27,9 +32,7 @@ STATUS = Path("/proc/self/status")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code of `main_train_vrt.py`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peak_memory", type=Path, required=True, metavar="FILE", help="where the peak memory goes")
-    arguments, training = parser.parse_known_args(argv)
+    arguments, training = comparison_training_parser(__doc__ or "").parse_known_args(argv)
     code = main_train_vrt.main(training)
     if code == 0:
         write_peak(arguments.peak_memory)

@@ -9,7 +9,6 @@ refused. TRAIN.BATCH_SIZE is one GPU's: with more of them multiply datasets.trai
 all. KAIR-like files also load unconverted (`utils/options/foreign.py`).
 """
 
-import argparse
 import json
 import os
 import sys
@@ -19,6 +18,12 @@ from typing import Any
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.flags import convert_options_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(convert_options_parser(__doc__ or ""))
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_network  # noqa: F401  (registers networks and fusions)
@@ -117,10 +122,7 @@ CHUNKS = {"ADAPTIVE_CHUNK": False, "MAX_BATCH_TOKENS": 49152, "CHUNK_SIZE": 64, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 the template can't be converted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("template", type=Path, help="YAML or JSON file")
-    parser.add_argument("options", type=Path, help="option file to write, JSON")
-    arguments = parser.parse_args(argv)
+    arguments = convert_options_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: run(arguments.template, arguments.options))
 
 

@@ -19,11 +19,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.flags import doctor_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(doctor_parser(__doc__ or ""))
+
+import numpy as np
+import torch
 
 from data.doctor.dataset_inspection import DatasetInspection, leaks
 from data.doctor.inspection import Finding
@@ -33,7 +39,6 @@ from data.sampler import SampleIndex
 from data.select_dataset import define_Dataset
 from models.training.dry_run import dry_run
 from scripts.check_requirements import missing
-from scripts.flags import doctor_parser
 from utils.user_error import UserError
 from utils.utils_dist import close_dist, init_dist
 from utils.utils_image import imwrite_rgb

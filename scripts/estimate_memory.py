@@ -7,15 +7,20 @@ What the figures hold and what they leave out: `models/training/estimate.py`. `m
 measures on a GPU.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.flags import estimate_memory_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(estimate_memory_parser(__doc__ or ""))
+
+import torch
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 from models.model_base import check_parts
@@ -38,11 +43,7 @@ NO_FILES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", nargs="+", help="option files")
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs that share a step's clips (default: 1)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the files'")
-    arguments = parser.parse_args(argv)
+    arguments = estimate_memory_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: run(arguments.recipe, arguments.gpus, arguments.set))
 
 

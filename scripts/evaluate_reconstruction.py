@@ -19,6 +19,12 @@ from typing import Any
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.flags import evaluate_reconstruction_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(evaluate_reconstruction_parser(__doc__ or ""))
+
 from data.spike.reconstruction.methods import GaussianRate
 from data.spike.registration import gray_at_size
 from data.spike.simulation.simulate import to_uint8
@@ -35,18 +41,7 @@ FREE = {**METHODS, **{f"Gaussian {sigma}": GaussianRate(float(sigma)) for sigma 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a mistake in flags, options or data."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", type=Path, nargs="+", required=True, help=".dat files, or folders of them")
-    add("--threshold", type=float, required=True, help="of the camera: intensity = rate x threshold")
-    add("--center", type=int, help="spike frame of the sharp picture (default: the stream's middle)")
-    add("--spike_h", type=int, help="height of the spike picture (default: config.yaml's, or by the file's size)")
-    add("--spike_w", type=int, help="its width")
-    add("--top_down", action="store_true", help="rows are stored from top to bottom")
-    add("--network", nargs=3, action="append", default=[], metavar=("NAME", "RECIPE", "CHECKPOINT"))
-    add("--save", type=Path, help="folder for pictures: best training-free | networks | sharp")
-    add("--json", type=Path, help="file for all numbers")
-    arguments = parser.parse_args(argv)
+    arguments = evaluate_reconstruction_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: evaluate(arguments))
 
 

@@ -16,12 +16,18 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.flags import export_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(export_parser(__doc__ or ""))
+
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-if not __package__:  # started by path, not by -m
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import data.select_dataset  # noqa: F401  registers what option files name
 from models.layers.spike.ratios import CONSTANTS
@@ -40,15 +46,7 @@ OPSET = 18
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done, 2 a mistake in what was asked for."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--opt", type=Path, help="option file of the network")
-    which.add_argument("--task", help="a published model, guided")
-    parser.add_argument("--checkpoint", type=Path, help="a .pth file or experiment folder [the task's]")
-    parser.add_argument("--set", nargs="+", default=[], metavar="a.b=c", help="change options")
-    parser.add_argument("--ratio", type=int, default=2, help="ONNX: frame pixels per spike pixel and axis (default 2)")
-    parser.add_argument("output", type=Path, help="file to write, .onnx or .pth")
-    arguments = parser.parse_args(argv)
+    arguments = export_parser(__doc__ or "").parse_args(argv)
     arguments.download = None  # the tester's flag
     return run_command(lambda: export(arguments))
 

@@ -130,3 +130,82 @@ def restore_parser(description: str) -> argparse.ArgumentParser:
     )
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change options")
     return parser
+
+
+def compare_branches_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.compare_branches`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("--opt_concat", type=Path, default=Path("options/demo/quickstart.json"), metavar="FILE")
+    parser.add_argument("--opt_voxel", type=Path, default=Path("options/demo/quickstart_voxel.json"), metavar="FILE")
+    parser.add_argument("--steps", type=int, help="train.total_iter of all three [the option files']")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", help="change options of all")
+    parser.add_argument("--name", default="demo", help="of the section and the experiments [demo]")
+    parser.add_argument("--output", type=Path, default=Path("docs/results.md"), help="Markdown file [docs/results.md]")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of scores [results]")
+    parser.add_argument("--timed_steps", type=int, default=9, help="steps of each that are timed [9]")
+    return parser
+
+
+def comparison_training_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.comparison_training`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("--peak_memory", type=Path, required=True, metavar="FILE", help="where the peak memory goes")
+    return parser
+
+
+def convert_options_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.convert_options`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("template", type=Path, help="YAML or JSON file")
+    parser.add_argument("options", type=Path, help="option file to write, JSON")
+    return parser
+
+
+def estimate_memory_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.estimate_memory`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("recipe", nargs="+", help="option files")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that share a step's clips (default: 1)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the files'")
+    return parser
+
+
+def evaluate_reconstruction_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.evaluate_reconstruction`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    add = parser.add_argument
+    add("--data", type=Path, nargs="+", required=True, help=".dat files, or folders of them")
+    add("--threshold", type=float, required=True, help="of the camera: intensity = rate x threshold")
+    add("--center", type=int, help="spike frame of the sharp picture (default: the stream's middle)")
+    add("--spike_h", type=int, help="height of the spike picture (default: config.yaml's, or by the file's size)")
+    add("--spike_w", type=int, help="its width")
+    add("--top_down", action="store_true", help="rows are stored from top to bottom")
+    add("--network", nargs=3, action="append", default=[], metavar=("NAME", "RECIPE", "CHECKPOINT"))
+    add("--save", type=Path, help="folder for pictures: best training-free | networks | sharp")
+    add("--json", type=Path, help="file for all numbers")
+    return parser
+
+
+def export_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.export`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--opt", type=Path, help="option file of the network")
+    which.add_argument("--task", help="a published model, guided")
+    parser.add_argument("--checkpoint", type=Path, help="a .pth file or experiment folder [the task's]")
+    parser.add_argument("--set", nargs="+", default=[], metavar="a.b=c", help="change options")
+    parser.add_argument("--ratio", type=int, default=2, help="ONNX: frame pixels per spike pixel and axis (default 2)")
+    parser.add_argument("output", type=Path, help="file to write, .onnx or .pth")
+    return parser
+
+
+def stress_resume_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.stress_resume`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("--opt", required=True, help="option file")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the file's")
+    parser.add_argument("--ranks", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--kills", type=int, default=20, help="default: 20")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and the ranks")
+    parser.add_argument("--folder", type=Path, help="where to train (default: a temporary folder)")
+    return parser

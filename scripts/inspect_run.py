@@ -18,6 +18,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.flags import inspect_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(inspect_parser(__doc__ or ""))
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +34,6 @@ from torch import Tensor
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_model  # noqa: F401  (registers models, networks and losses)
-from scripts.flags import inspect_parser
 from utils.evaluation.chart import chart
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, DamagedFile, read_checkpoint

@@ -21,6 +21,12 @@ from typing import Any
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.flags import restore_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(restore_parser(__doc__ or ""))
+
 import torch
 
 from data.select_dataset import define_Dataset
@@ -28,7 +34,6 @@ from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
 from models.testing.evaluate import restore_clip
 from models.testing.restore import Restorer, Testing
-from scripts.flags import restore_parser
 from utils.options.flags import tester_parser
 from utils.options.tester_flags import checkpoint_of, options
 from utils.user_error import UserError

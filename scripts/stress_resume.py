@@ -10,7 +10,6 @@ Weights, moving average and optimizer at the two ends are compared bit by bit, w
 are counted instead of being an error. Where a training ends before all kills are spent, another begins.
 """
 
-import argparse
 import contextlib
 import random
 import shutil
@@ -23,6 +22,12 @@ from pathlib import Path
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.flags import stress_resume_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(stress_resume_parser(__doc__ or ""))
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,14 +187,7 @@ def differing(first: Any, second: Any, place: str = "") -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 nothing lost, 1 something was, 2 a mistake in the options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opt", required=True, help="option file")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the file's")
-    parser.add_argument("--ranks", type=int, default=2, help="processes (default: 2)")
-    parser.add_argument("--kills", type=int, default=20, help="default: 20")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and the ranks")
-    parser.add_argument("--folder", type=Path, help="where to train (default: a temporary folder)")
-    arguments = parser.parse_args(argv)
+    arguments = stress_resume_parser(__doc__ or "").parse_args(argv)
     failed = False
 
     def run() -> None:

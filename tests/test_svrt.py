@@ -46,7 +46,7 @@ def test_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_package_that_lacks_is_told_in_a_line(repository: Path) -> None:
     """-S hides installed packages."""
-    done = run(sys.executable, "-S", "-E", repository / "svrt.py", "doctor")
+    done = run(sys.executable, "-S", "-E", repository / "svrt.py", "inspect", "nowhere")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("Error: the package numpy is not installed here; start by ")
 

@@ -15,10 +15,8 @@ from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.models import vgg
 
 from utils.user_error import UserError
 from utils.utils_weights import load_network_weights, load_strict
@@ -64,6 +62,8 @@ class VGGLoss(nn.Module):
         vgg_weights: Literal["imagenet", "random"] = "imagenet",
         vgg_max_frames: int | None = None,
     ) -> None:
+        from torchvision.models import vgg  # here only: torchvision is slow to import
+
         super().__init__()
         names = layer_names(vgg_type)
         unknown = [layer for layer in vgg_layers if layer not in names]
@@ -141,11 +141,13 @@ def _imagenet_weights(vgg_type: str, path: str | Path | None) -> dict[str, Tenso
     Raises:
         UserError: there are none to be had.
     """
+    from torchvision import models
+
     in_zoo = MODEL_ZOO / WEIGHTS[vgg_type]
     if path is not None or in_zoo.is_file():
         return load_network_weights(path or in_zoo)
     try:
-        return dict(torchvision.models.get_weight(f"{vgg_type.upper()}_Weights.IMAGENET1K_V1").get_state_dict())
+        return dict(models.get_weight(f"{vgg_type.upper()}_Weights.IMAGENET1K_V1").get_state_dict())
     except (URLError, OSError) as error:
         raise UserError(
             f"train.G_perceptual_weight: the VGG loss needs torchvision's {WEIGHTS[vgg_type]}, and "

@@ -20,6 +20,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.benchmark.flags import bench_alignment_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_alignment_parser(__doc__ or ""))
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -34,8 +40,7 @@ from models.layers.backends.triton import deform as triton_deform
 from models.layers.backends.triton.backend import TritonBackend
 from models.layers.vrt.alignment import DeformableAlignment
 from models.layers.vrt.window_layout import Size3
-from scripts.benchmark import bench_attention
-from scripts.benchmark.bench_attention import Subject, TiledProblem
+from scripts.benchmark.bench_attention import Subject, TiledProblem, exit_code
 from utils.user_error import UserError
 
 
@@ -114,7 +119,8 @@ def alignment_problems(size: Size3, batch: int, device: torch.device) -> Iterato
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    return bench_attention.main(argv, Subject("alignment", alignment_problems), __doc__)
+    arguments = bench_alignment_parser(__doc__ or "").parse_args(argv)
+    return exit_code(arguments, Subject("alignment", alignment_problems))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.benchmark.flags import HALVES, bench_attention_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_attention_parser(__doc__ or ""))
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -184,10 +190,13 @@ class Subject:
     tiled: str = "triton"
 
 
-HALVES = {
-    "attention": Subject("the attention half", attention_problems),
-    "mlp": Subject("the MLP half", mlp_problems, "triton_fused"),
-}
+SUBJECTS = dict(
+    zip(
+        HALVES,
+        (Subject("the attention half", attention_problems), Subject("the MLP half", mlp_problems, "triton_fused")),
+        strict=True,
+    )
+)
 
 
 def contenders(names: str, tiles: str | None, tiled: str, device: torch.device, dtype: torch.dtype) -> list[Contender]:
@@ -267,22 +276,16 @@ def run(arguments: argparse.Namespace, subject: Subject) -> bool:
     return all([compare(name, problem, arguments, among) for name, problem in found])
 
 
-def main(argv: Sequence[str] | None = None, subject: Subject | None = None, description: str | None = __doc__) -> int:
-    """Command line, of `bench_alignment.py` as well; without a subject `--half` chooses. Returns the exit code."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    if subject is None:
-        parser.add_argument("--half", choices=HALVES, default="attention", help="of a block")
-    parser.add_argument("--compare", default="eager,sdpa,triton", help="back ends, with commas between")
-    parser.add_argument("--tiles", help="tiles of the Triton kernels to try, with commas between")
-    parser.add_argument("--size", default="6x192x192", help="FRAMESxHEIGHTxWIDTH")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--step", action="store_true", help="forward and backward pass instead of the forward pass")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=LIMITS, default="fp32")
-    parser.add_argument("--repeats", type=int, default=10)
-    arguments = parser.parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    arguments = bench_attention_parser(__doc__ or "").parse_args(argv)
+    return exit_code(arguments, SUBJECTS[arguments.half])
+
+
+def exit_code(arguments: argparse.Namespace, subject: Subject) -> int:
+    """Measures; 0 where all is right, 1 where a back end is not, 2 for a mistake in the flags."""
     right: list[bool] = []
-    code = run_command(lambda: right.append(run(arguments, subject or HALVES[arguments.half])))
+    code = run_command(lambda: right.append(run(arguments, subject)))
     return code or int(not all(right))
 
 

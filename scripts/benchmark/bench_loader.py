@@ -10,7 +10,6 @@ the ratio to KAIR's way. Tiles are made by make_tiles.py's encoder into a tempor
 shares, measured in further runs.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -22,12 +21,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import bench_loader_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_loader_parser(__doc__ or ""))
+
 import cv2
 import numpy as np
 import torch
-
-if not __package__:  # started by path, not by -m
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.dataset_video_train import Sample, VideoRecurrentTrainDataset
@@ -177,16 +182,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gt", type=Path, help="sharp PNGs, <clip>/<frame>.png")
-    parser.add_argument("--lq", type=Path, help="blurred PNGs")
-    parser.add_argument("--spike", type=Path, help="spikes, <clip>/spike/<frame>.dat")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=[720, 1280], metavar=("H", "W"), help="of pictures made here"
-    )
-    parser.add_argument("--gt_size", type=int, default=192)
-    parser.add_argument("--samples", type=int, default=15)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = bench_loader_parser(__doc__ or "")
     arguments = parser.parse_args()
     if len({arguments.gt is None, arguments.lq is None, arguments.spike is None}) > 1:
         parser.error("name all of --gt, --lq and --spike, or none")

@@ -20,6 +20,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.benchmark.flags import bench_metrics_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_metrics_parser(__doc__ or ""))
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,15 +93,7 @@ class Untouched(nn.Module):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opt", type=Path, default=Path("options/demo/quickstart.json"), help="whose network restores")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=(128, 160), metavar=("H", "W"), help="of the frames [128 160]"
-    )
-    parser.add_argument("--frames", type=int, default=8, help="of the clip [8]")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed [3]")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args(argv)
+    arguments = bench_metrics_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: report(measure(arguments), arguments.json))
 
 

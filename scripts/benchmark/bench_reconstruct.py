@@ -15,10 +15,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import bench_reconstruct_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_reconstruct_parser(__doc__ or ""))
+
+import numpy as np
 
 from data.spike.reconstruction.compat import interval_method
 from data.spike.reconstruction.reconstruct import METHODS, reconstruct_frames
@@ -92,7 +98,7 @@ def check_equal(spikes: np.ndarray, t: int) -> None:
 
 
 def main() -> None:
-    measured = run_benchmark(__doc__, measure, synthetic_stream, repeats=5)
+    measured = run_benchmark(bench_reconstruct_parser(__doc__ or ""), measure, synthetic_stream)
     if measured is None:
         return
     length, height, width = measured.shape

@@ -24,6 +24,7 @@ if not __package__:  # started by path, not by -m
 
 from data.spike.encoding import build_encoding
 from data.spike.sync import ExposureWindow
+from scripts.benchmark.flags import stream_parser
 from scripts.benchmark.stream_benchmark import run_benchmark
 from utils.spike_loader import SpikeStream, write_spikes
 from utils.user_error import UserError
@@ -125,10 +126,9 @@ def measure(path: Path, height: int, width: int, repeats: int) -> list[dict[str,
 
 def main() -> None:
     measured = run_benchmark(
-        __doc__,
+        stream_parser(__doc__ or "", repeats=15),
         lambda stream, repeats: measure(stream.filepath, *stream.shape[1:], repeats),
         synthetic_stream,
-        repeats=15,
     )
     if measured is None:
         return

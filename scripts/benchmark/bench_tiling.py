@@ -10,7 +10,6 @@ and of the last frames of clips that are no whole attention windows, completed b
 Last comes the share of pixels computed at the published tester's setting for GoPro, by its rule and by ours.
 """
 
-import argparse
 import itertools
 import math
 import sys
@@ -20,6 +19,12 @@ from typing import Any
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import bench_tiling_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_tiling_parser(__doc__ or ""))
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +82,7 @@ CUTS = [
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a mistake in flags, options or data."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opt", type=Path, default=Path("options/demo/quickstart.json"), metavar="FILE")
-    parser.add_argument("--checkpoint", type=Path, help="a .pth file or an experiment's folder [random weights]")
-    arguments = parser.parse_args(argv)
+    arguments = bench_tiling_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: bench(arguments.opt, arguments.checkpoint))
 
 

@@ -10,7 +10,6 @@ engine's own share is all of its step but data, forward, backward and optimizer.
 numbers take the data's place, and no data set is needed. One process; on a GPU the first one is used.
 """
 
-import argparse
 import itertools
 import json
 import statistics
@@ -20,10 +19,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import bench_train_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_train_parser(__doc__ or ""))
+
+import torch
 
 from data.select_dataset import define_Dataset
 from main_train_vrt import stream
@@ -148,14 +153,7 @@ def report(found: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="option file")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the file's")
-    parser.add_argument("--synthetic", action="store_true", help="random numbers for data; also no SpyNet checkpoint")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    arguments = parser.parse_args(argv)
+    arguments = bench_train_parser(__doc__ or "").parse_args(argv)
 
     def run() -> None:
         opt = load_options(arguments.recipe, [*(NO_FILES if arguments.synthetic else ()), *arguments.set])

@@ -27,11 +27,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import bench_vrt_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_vrt_parser(__doc__ or ""))
+
+import numpy as np
+import torch
 
 from scripts.benchmark.vrt_worker import GRAPHS, Variant, serve
 from utils.user_error import UserError
@@ -218,36 +224,9 @@ def run(arguments: argparse.Namespace) -> None:
     print_table(rows, arguments.step)
 
 
-def command_line() -> argparse.ArgumentParser:
-    """The parser of this command's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="006", help="006, voxel or option files, with commas between")
-    parser.add_argument(
-        "--compare",
-        default="eager,sdpa",
-        help="values of netG.compute_backend, with commas between; VALUE+graphs: by CUDA graphs",
-    )
-    parser.add_argument("--size", default="6x64x64", help="FRAMESxHEIGHTxWIDTH")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--step", action="store_true", help="training step instead of the forward pass")
-    parser.add_argument("--checkpoint", action="store_true", help="recompute as the recipe says")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
-    parser.add_argument("--compile", action="store_true", help="compile the blocks of a training step")
-    parser.add_argument(
-        "--malloc", choices=("stock", "tuned"), default="stock", help="glibc's, or keeping large blocks"
-    )
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--count_only", action="store_true", help="only count; any size, no memory")
-    parser.add_argument("--profile", metavar="PREFIX", help="write the top operators to PREFIX_VARIANT.txt")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that override the recipe's")
-    parser.add_argument("--json", action="store_true")
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    arguments = command_line().parse_args(argv)
+    arguments = bench_vrt_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: run(arguments))
 
 

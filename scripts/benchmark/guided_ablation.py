@@ -16,11 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import guided_ablation_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(guided_ablation_parser(__doc__ or ""))
+
+import numpy as np
+import torch
 
 from data.sampler import SampleIndex, training_batches
 from data.select_dataset import define_Dataset
@@ -60,11 +66,7 @@ VARIANTS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done, 2 a mistake in what was asked for."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="files, or folders of frames")
-    parser.add_argument("--seconds", type=float, default=840, help="processor time of each training (default 840)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of all variants")
-    arguments = parser.parse_args(argv)
+    arguments = guided_ablation_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: ablate(arguments))
 
 

@@ -19,12 +19,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import guided_table_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(guided_table_parser(__doc__ or ""))
+
 import numpy as np
 import torch
 from torch import Tensor
-
-if not __package__:  # started by path, not by -m
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import data.select_dataset  # noqa: F401  registers what option files name
 from data.spike.encoding import SpikeEncoding, build_encoding
@@ -95,17 +101,7 @@ class ClipScore:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done, 2 a mistake in what was asked for."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="files, or folders of frames")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--opt", type=Path, help="option file of a guided network")
-    which.add_argument("--task", default="guided", help="a network whose weights come with the code (default guided)")
-    parser.add_argument("--checkpoint", type=Path, help="a .pth file or experiment folder [the task's]")
-    parser.add_argument("--scale", type=float, default=0.5, help="of the videos (default 0.5)")
-    parser.add_argument(
-        "--rows", nargs="+", choices=("blurs", "sensors", "speed"), default=["blurs", "sensors", "speed"]
-    )
-    arguments = parser.parse_args(argv)
+    arguments = guided_table_parser(__doc__ or "").parse_args(argv)
     arguments.download = None  # the tester's flag
     return run_command(lambda: measure(arguments))
 

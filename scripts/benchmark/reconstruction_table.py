@@ -9,17 +9,22 @@ intensity = rate x 2), and all of reds_base/ (Spike-Zoo, 250x400; frame 150; int
 made gray and brought to the stream's size by averaging. Measures are those of `utils/evaluation/metrics.py`, on 8 bits.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import reconstruction_table_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(reconstruction_table_parser(__doc__ or ""))
+
+import numpy as np
 
 from data.spike.reconstruction.methods import (
     GaussianRate,
@@ -128,17 +133,7 @@ def table(rows: list[dict[str, Any]], samples: list[Sample]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the samples")
-    parser.add_argument(
-        "--network",
-        nargs=3,
-        action="append",
-        default=[],
-        metavar=("NAME", "RECIPE", "CHECKPOINT"),
-        help="a further row by a network; may be repeated",
-    )
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser = reconstruction_table_parser(__doc__ or "")
     arguments = parser.parse_args()
     ways = {name: by_method(method) for name, method in METHODS.items()}
     try:

@@ -21,25 +21,17 @@ class Measured(NamedTuple):
 
 
 def run_benchmark(
-    description: str | None,
+    parser: argparse.ArgumentParser,
     measure: Callable[[SpikeStream, int], list[dict[str, Any]]],
     make_stream: Callable[[Path], tuple[int, int]],
-    repeats: int,
 ) -> Measured | None:
     """Reads the command line and measures; None where JSON was wanted and printed.
 
     Args:
-        description: the script's docstring.
+        parser: a `stream_parser`.
         measure: from a stream and a number of repeats to rows.
         make_stream: writes the default stream to a path and returns its (h, w).
-        repeats: default of --repeats.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dat", type=Path, help="spike file (default: a stream made for the run)")
-    parser.add_argument("--spike_h", type=int, help="default: from config.yaml or the file's size")
-    parser.add_argument("--spike_w", type=int)
-    parser.add_argument("--repeats", type=int, default=repeats)
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path, size = arguments.dat, (arguments.spike_h, arguments.spike_w)

@@ -21,11 +21,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.benchmark.flags import triton_resources_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(triton_resources_parser(__doc__ or ""))
+
+import torch
+from torch import Tensor
 
 from models.layers.backends.triton import deform as triton_deform
 from models.layers.backends.triton.attention import interpreted, window_attention, window_attention_backward
@@ -223,11 +229,7 @@ def _print_rows(compiled: dict[str, Any], case: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capability", type=int, default=90, help="compute capability times ten")
-    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
-    parser.add_argument("--precision", choices=("highest", "high"), default="highest", help="of float32 products")
-    arguments = parser.parse_args(argv)
+    arguments = triton_resources_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: run(arguments))
 
 

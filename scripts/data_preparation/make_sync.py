@@ -22,6 +22,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.data_preparation.flags import make_sync_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(make_sync_parser(__doc__ or ""))
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +37,7 @@ from data.spike.registration import CenterEstimate, gray_at_size, is_off, measur
 from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_window, write_sync
 from data.spike_io import SpikeFrames, find_spikes
 from data.video_clips import Clip
-from scripts.data_preparation.preparation import SPLITS, sections
-from utils.options.flags import positive_int
+from scripts.data_preparation.preparation import sections
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_cli import run_command
@@ -189,21 +194,7 @@ def _recordings(arguments: argparse.Namespace) -> list[Recording]:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opt", type=Path, metavar="FILE", help="option file that names the folders")
-    parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=SPLITS)
-    parser.add_argument("--frames", type=Path, metavar="DIR", help="frames, <clip>/<frame>; --check compares with them")
-    parser.add_argument("--spikes", type=Path, metavar="DIR", help="spikes, <clip>/spike/<frame>.dat")
-    parser.add_argument("--spikes_per_frame", type=float, help="one .dat per clip: spike frames from frame to frame")
-    parser.add_argument("--exposure", type=positive_int, help="spike frames per exposure; default: SPIKES_PER_FRAME")
-    parser.add_argument("--first", type=int, default=0, help="spike frame at which the first exposure begins")
-    parser.add_argument("--log", type=Path, metavar="CSV", help="alignment log to convert")
-    parser.add_argument("--spike_fps", type=float, help="spike frames per second, written into the file")
-    parser.add_argument("--force", action="store_true", help="replace what is there")
-    parser.add_argument("--check", action="store_true", help="measure the exposures' centres instead")
-    parser.add_argument("--blurred", action="store_true", help="--check: the frames are, or take the, blurred ones")
-    parser.add_argument("--samples", type=int, default=4, help="--check: frames per clip")
-    parser.add_argument("--tolerance", type=int, default=3, help="--check: spike frames by which a clip may be off")
+    parser = make_sync_parser(__doc__ or "")
     arguments = parser.parse_args(argv)
     if [arguments.opt is None, arguments.frames is None, arguments.spikes is None].count(True) != (
         2 if arguments.opt else 1

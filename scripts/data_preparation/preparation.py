@@ -17,6 +17,7 @@ from data.frame_io import FolderFrames, natural_order
 from data.frame_lmdb import lmdb_is_complete, write_lmdb
 from data.preparations import preparation_of
 from data.video_clips import frame_number, write_meta_info
+from scripts.data_preparation.flags import RAW_ROOTS, SPLITS, layout_parser
 from scripts.data_preparation.make_tiles import tile_frames
 from utils.options.layers import load_layers
 from utils.user_error import UserError
@@ -24,7 +25,6 @@ from utils.utils_cli import run_command
 from utils.utils_file import list_folder
 from utils.utils_image import PICTURE_SUFFIXES
 
-SPLITS = ("train", "test")
 TILES = "_tiles"
 LMDB = ".lmdb"
 
@@ -57,19 +57,6 @@ class Manner:
     tiles: bool = False
     force: bool = False
     workers: int = 1
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that all preparations have."""
-    parser.add_argument("--opt", type=Path, metavar="FILE", help="option file that names the folders to be made")
-    parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=SPLITS)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--link", action="store_true", help="symbolic links to the raw folders (the default)")
-    how.add_argument("--copy", action="store_true", help="copies")
-    parser.add_argument("--generate_lmdb", action="store_true", help="also an LMDB of every folder, in KAIR's layout")
-    parser.add_argument("--tiles", action="store_true", help="also a *_tiles folder of fast-loading tiled TIFFs")
-    parser.add_argument("--force", action="store_true", help="recreate what is there already")
-    parser.add_argument("--workers", type=int, default=4, help="processes that encode tiles")
 
 
 def manner(arguments: argparse.Namespace, roots: Sequence[str] = ()) -> Manner:
@@ -277,9 +264,8 @@ class Layout:
     """A data set that is laid out by its folders alone.
 
     Attributes:
-        name: for people.
+        name: for people; a key of `RAW_ROOTS`.
         usual: where a side of a split goes unless an option file says otherwise, by split and side; "gt" is first.
-        raw: where the raw data usually are.
         clips: from the raw folder and a split to the raw folder of every clip's frames, by side.
         unpack: what the raw folder has to hold, for messages.
         complete: clips and frames of the complete splits.
@@ -287,7 +273,6 @@ class Layout:
 
     name: str
     usual: dict[str, dict[str, str]]
-    raw: Sequence[str]
     clips: Callable[[Path, str], dict[str, dict[str, Path]]]
     unpack: str
     complete: dict[str, tuple[int, int]]
@@ -295,15 +280,12 @@ class Layout:
 
 def run_layout(layout: Layout, doc: str, argv: Sequence[str] | None) -> int:
     """The command of a data set; returns the exit code: 0 done, 2 something is missing or incomplete."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raw_root", type=Path, help=f"folder with the raw data; default {' or '.join(layout.raw)}")
-    parser.add_argument("--out_root", type=Path, default=Path(), help="folder for trainsets/ and testsets/")
-    add_arguments(parser)
+    parser = layout_parser(doc, layout.name)
     return run(lambda arguments: _prepare_layout(layout, arguments), parser, argv)
 
 
 def _prepare_layout(layout: Layout, arguments: argparse.Namespace) -> None:
-    candidates = [arguments.out_root / raw for raw in layout.raw]
+    candidates = [arguments.out_root / raw for raw in RAW_ROOTS[layout.name]]
     raw_root = arguments.raw_root or next((raw for raw in candidates if raw.is_dir()), candidates[0])
     chosen = sections(arguments.opt)
     splits = []

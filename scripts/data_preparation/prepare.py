@@ -13,6 +13,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.flags import prepare_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(prepare_parser(__doc__ or ""))
+
 from data.preparations import GOPRO, preparation_of
 from scripts.data_preparation import (
     prepare_davis,
@@ -22,7 +28,6 @@ from scripts.data_preparation import (
     prepare_vimeo90k,
 )
 from scripts.data_preparation.preparation import sections
-from scripts.flags import prepare_parser
 from utils.utils_cli import run_command
 
 COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {

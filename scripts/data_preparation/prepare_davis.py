@@ -14,6 +14,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.data_preparation.flags import layout_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(layout_parser(str(__doc__), "DAVIS"))
+
 from scripts.data_preparation.preparation import Layout, clip_folders, run_layout
 from utils.utils_file import check_relative, read_text
 
@@ -36,7 +42,6 @@ def raw_clips(raw: Path, split: str) -> dict[str, dict[str, Path]]:
 LAYOUT = Layout(
     name="DAVIS",
     usual={"train": {"gt": "trainsets/DAVIS/train_GT"}, "test": {"gt": "testsets/DAVIS-test"}},
-    raw=["trainsets/DAVIS"],
     clips=raw_clips,
     unpack="Unpack DAVIS-2017-trainval-480p.zip (for testing also test-dev) so that JPEGImages/480p is there.",
     complete={"train": (90, 6208)},

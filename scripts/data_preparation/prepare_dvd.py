@@ -13,6 +13,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.data_preparation.flags import layout_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(layout_parser(str(__doc__), "DVD"))
+
 from scripts.data_preparation.preparation import Layout, clip_folders, run_layout
 
 TEST_CLIPS = {
@@ -36,7 +42,6 @@ LAYOUT = Layout(
         "train": {"gt": "trainsets/DVD/train_GT", "lq": "trainsets/DVD/train_GT_blurred"},
         "test": {"gt": "testsets/DVD10/test_GT", "lq": "testsets/DVD10/test_GT_blurred"},
     },
-    raw=["trainsets/DeepVideoDeblurring_Dataset/quantitative_datasets", "trainsets/DVD/quantitative_datasets"],
     clips=raw_clips,
     unpack="Unpack DeepVideoDeblurring_Dataset.zip so that <raw_root>/IMG_0001/{GT,input}/00000.jpg exist.",
     complete={"train": (61, 5708), "test": (10, 1000)},

@@ -21,6 +21,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.data_preparation.flags import BLURS, prepare_gopro_spike_dataset_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(prepare_gopro_spike_dataset_parser(__doc__ or ""))
+
 from data.frame_io import FolderFrames
 from data.spike.sync import GOPRO_CLIP, GOPRO_SPIKES_PER_FRAME
 from data.spike_io import SpikeFrames
@@ -28,7 +34,6 @@ from data.video_clips import Clip, report_faults
 from scripts.data_preparation.make_sync import windows_by_rule, write_clip
 from scripts.data_preparation.preparation import (
     Split,
-    add_arguments,
     clip_folders,
     is_there,
     manner,
@@ -38,13 +43,11 @@ from scripts.data_preparation.preparation import (
     sections,
     targets_of,
 )
-from utils.options.flags import positive_int
 from utils.spike_loader import find_geometry
 from utils.spike_writer import write_config
 from utils.user_error import UserError
 from utils.utils_file import atomic_write, read_json
 
-BLURS = ("blur", "blur_gamma")
 """GoPro's two sets of blurred frames, in folders of these names."""
 
 RECIPE = Path(__file__).resolve().parents[2] / "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
@@ -56,18 +59,7 @@ SPIKE_RATIO = 2  # frame pixels per spike pixel
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a folder is missing or incomplete."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gopro_root", type=Path, help="folder with train/ and test/ of GOPRO_Large")
-    parser.add_argument("--spike_root", type=Path, help="folder with train/ and test/ of the spike sequences")
-    parser.add_argument(
-        "--blur", choices=BLURS, help="which blurred frames to take; default: those taken before, else blur"
-    )
-    parser.add_argument(
-        "--spike_h", type=positive_int, help="height of the spike picture, for config.yaml; default: half a frame"
-    )
-    parser.add_argument("--spike_w", type=positive_int, help="its width")
-    add_arguments(parser)
-    return run(prepare, parser, argv)
+    return run(prepare, prepare_gopro_spike_dataset_parser(__doc__ or ""), argv)
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -15,6 +15,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.data_preparation.flags import layout_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(layout_parser(str(__doc__), "REDS"))
+
 from data.video_clips import VAL_PARTITIONS
 from scripts.data_preparation.preparation import Layout, clip_folders, run_layout
 
@@ -51,7 +57,6 @@ LAYOUT = Layout(
         },
         "test": {"gt": "testsets/REDS4/GT", "lq": "testsets/REDS4/blur", "bicubic": "testsets/REDS4/sharp_bicubic"},
     },
-    raw=["trainsets/REDS"],
     clips=raw_clips,
     unpack="Unpack train_sharp.zip, train_blur.zip, train_sharp_bicubic.zip and those of val there.",
     complete={"train": (266, 26600), "test": (4, 400)},

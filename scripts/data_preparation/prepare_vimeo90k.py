@@ -15,6 +15,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.data_preparation.flags import layout_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(layout_parser(str(__doc__), "Vimeo-90K"))
+
 from scripts.data_preparation.preparation import Layout, run_layout
 from utils.utils_file import check_relative, read_text
 
@@ -38,7 +44,6 @@ LAYOUT = Layout(
         split: {side: f"{split}sets/vimeo90k/vimeo90k_{split}_{kind}" for side, kind in KINDS.items()}
         for split in ("train", "test")
     },
-    raw=["trainsets/vimeo90k"],
     clips=raw_clips,
     unpack="Unpack vimeo_septuplet.zip (and the low-resolution frames) there, with sep_trainlist.txt.",
     complete={"train": (64612, 452284), "test": (7824, 54768)},

@@ -19,10 +19,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.data_preparation.flags import prepare_x4k1000fps_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(prepare_x4k1000fps_parser(__doc__ or ""))
+
+import numpy as np
 
 from data.frame_io import FolderFrames
 from data.spike.simulation.interpolate import to_spike_clock
@@ -30,7 +36,7 @@ from data.spike.simulation.simulate import IntegrateAndFire, sensor_light, to_ui
 from data.spike.sync import ExposureWindow, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from data.video_clips import write_meta_info
-from scripts.data_preparation.preparation import SPLITS, pictures
+from scripts.data_preparation.preparation import pictures
 from utils.spike_loader import write_spikes
 from utils.spike_writer import write_config
 from utils.user_error import UserError
@@ -44,18 +50,7 @@ RAW_SPLITS = {"train": "train", "test": "val"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a folder is missing or a clip too short."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--raw_root", type=Path, default=Path("trainsets/X4K1000FPS"), help="folder with train/ and val/"
-    )
-    parser.add_argument("--out_root", type=Path, default=Path("trainsets"))
-    parser.add_argument("--exposures", type=int, nargs="+", default=[33], help="spike frames per exposure, odd")
-    parser.add_argument("--step", type=int, default=15, help="spike frames from one blurred frame to the next")
-    parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=SPLITS)
-    parser.add_argument("--threshold", type=float, default=2.0, help="of the spike camera")
-    parser.add_argument("--spike_ratio", type=int, default=2, help="frame pixels per spike pixel")
-    parser.add_argument("--force", action="store_true", help="recreate what is there already")
-    arguments = parser.parse_args(argv)
+    arguments = prepare_x4k1000fps_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: prepare(arguments))
 
 

@@ -24,6 +24,12 @@ from typing import Any
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.flags import simulate_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(simulate_parser(__doc__ or ""))
+
 from data.spike.simulation.demo_set import DEMO_SIZE, DemoSet, seeded, set_parameters
 from data.spike.simulation.gopro_layout import (
     INSTANTS,
@@ -39,7 +45,6 @@ from data.spike.simulation.interpolate import FLOW_MIN_SIDE, upsampled_clock, up
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from data.spike.video_source import FrameSize, FrameSource
-from scripts.flags import simulate_parser
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write

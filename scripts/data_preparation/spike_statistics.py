@@ -12,16 +12,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.data_preparation.flags import spike_statistics_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(spike_statistics_parser(__doc__ or ""))
+
+import numpy as np
 
 import models.select_network  # noqa: F401  registers the networks, whose options the file has
 from data.select_dataset import define_Dataset
 from utils.user_error import UserError
 from utils.utils_cli import run_command
-from utils.utils_option import add_option_arguments, load_options
+from utils.utils_option import load_options
 
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 KEPT = 4096  # pixels of each frame that the quantiles are taken from
@@ -30,10 +36,7 @@ DIGITS = 4
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a mistake in options or data."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_option_arguments(parser)
-    parser.add_argument("--frames", type=int, default=200, help="RGB frames whose spikes are looked at; 0: all")
-    arguments = parser.parse_args(argv)
+    arguments = spike_statistics_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: report(arguments))
 
 

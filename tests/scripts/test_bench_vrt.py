@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from scripts.benchmark import bench_vrt
+from scripts.benchmark.flags import bench_vrt_parser
 from scripts.benchmark.vrt_counters import count
 from tests.models.vrt_cases import small_vrt
 
@@ -66,7 +67,7 @@ def test_commands_of_the_document(repository: Path) -> None:
     assert len(commands) >= 5
     for script, arguments in commands:
         assert (repository / script).is_file()
-        options = bench_vrt.command_line().parse_args(arguments.split())
+        options = bench_vrt_parser("").parse_args(arguments.split())
         compared = {name.removesuffix("+graphs") for name in options.compare.split(",")}
         assert compared <= {"auto", "eager", "sdpa", "native", "flex", "triton", "triton_fused"}
         assert set(options.recipe.split(",")) <= set(bench_vrt.RECIPES)

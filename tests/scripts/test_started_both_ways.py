@@ -1,4 +1,4 @@
-"""Every command starts by its path (as the documents write it) and as a module, from any folder."""
+"""Every command starts by its path (as the documents write it) and as a module, from any folder; --help at once."""
 
 import json
 import os
@@ -8,33 +8,37 @@ from pathlib import Path
 
 import pytest
 
+from scripts.spikes.__main__ import VERBS
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = sorted(path for path in (ROOT / "scripts").rglob("*.py") if '__name__ == "__main__":' in path.read_text())
+TORCHRUN = ROOT / "scripts/run_ranks.py"  # --help is torchrun's own
 
-# Runs each command's --help as Python would, in forks of one process that has the slow libraries loaded already.
+# Runs each command's --help as Python would, in forks, and reports what it imported that takes seconds.
 RUNNER = """
-import contextlib, importlib, io, json, os, runpy, sys, traceback
-for library in ("cv2", "numpy", "pydantic", "torch", "torchvision", "yaml"):
-    importlib.import_module(library)
+import contextlib, io, json, os, runpy, sys, traceback
+slow = {"pydantic", "skimage", "tensorboard", "torch", "torchvision", "wandb"}
 root, *names = sys.argv[1:]
 wrong = {}
 for name in names:
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(reading)
-        output, report = io.StringIO(), ""
-        sys.argv = [name, "--help"]
+        output = io.StringIO()
+        module, *words = name.split()
+        sys.argv = [module, *words, "--help"]
         try:
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-                if os.path.isabs(name):
-                    sys.path[0] = os.path.dirname(name) if name.endswith(".py") else name
-                    runpy.run_path(name, run_name="__main__")
+                if os.path.isabs(module):
+                    sys.path[0] = os.path.dirname(module) if module.endswith(".py") else module
+                    runpy.run_path(module, run_name="__main__")
                 else:
                     sys.path[0] = root
-                    runpy.run_module(name, run_name="__main__", alter_sys=True)
+                    runpy.run_module(module, run_name="__main__", alter_sys=True)
             report = "no help"
         except SystemExit as end:
             report = "" if end.code == 0 and "usage:" in output.getvalue() else f"{end.code}: {output.getvalue()}"
+            report = report or ", ".join(slow & sys.modules.keys())
         except BaseException:
             report = traceback.format_exc()
         os.write(writing, report[-4000:].encode())
@@ -48,12 +52,12 @@ print(json.dumps(wrong))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is missing on this system")
-def test_commands_start_by_path_and_as_modules(tmp_path: Path) -> None:
-    # The other tests run the modules; of the quick ones both ways are compared here.
-    modules = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in COMMANDS if path.parent != ROOT / "scripts"
+def test_help_by_path_and_as_modules_imports_nothing_slow(tmp_path: Path) -> None:
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in COMMANDS if path != TORCHRUN]
+    paths = [
+        str(path) for path in (*COMMANDS, ROOT / "main_train_vrt.py", ROOT / "main_test_vrt.py") if path != TORCHRUN
     ]
-    names = [*map(str, COMMANDS), str(ROOT / "scripts/spikes"), *(m for m in modules if "benchmark" not in m)]
+    names = [*paths, str(ROOT / "scripts/spikes"), *modules, *(f"scripts.spikes {verb}" for verb in VERBS)]
     run = subprocess.run(
         [sys.executable, "-c", RUNNER, str(ROOT), *names], cwd=tmp_path, capture_output=True, text=True, check=True
     )

@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from utils.user_error import UserError
@@ -70,6 +69,8 @@ class LPIPS(nn.Module):
     scale: Tensor
 
     def __init__(self, folder: Path | str, net: Literal["alex", "vgg"] = "alex") -> None:
+        from torchvision import models  # here only: torchvision is slow to import
+
         super().__init__()
         if net not in BACKBONES:
             raise UserError(f"LPIPS looks through {' or '.join(BACKBONES)}, not {net!r}")
@@ -79,7 +80,7 @@ class LPIPS(nn.Module):
             raise UserError(f"LPIPS needs {' and '.join(map(str, missing))}; docs/evaluation.md says where from")
         self.taps = backbone.taps
         with torch.device("meta"):  # the layers alone: drawing weights that are replaced costs a second
-            network = torchvision.models.get_model(backbone.architecture, weights=None)
+            network = models.get_model(backbone.architecture, weights=None)
         self.features = network.features[: max(self.taps) + 1]
         weights = load_network_weights(folder / backbone.file)
         own = {

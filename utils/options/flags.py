@@ -12,6 +12,7 @@ from typing import Any
 
 from utils.exposure_times import parse_times
 from utils.user_error import UserError
+from utils.utils_cli import run_command
 from utils.utils_download import RELEASE
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,33 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--lpips", type=Path, metavar="FOLDER", help="weights of LPIPS [model_zoo/lpips, if there]")
     return parser
+
+
+def answer_first(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
+    """Answers --help, and mistakes in flags or in an option file's text, before a command's slow imports.
+
+    `main` parses the command line again. Flags that the parser does not know are left to it: commands may pass them on.
+
+    Args:
+        argv: the command line, by default this process's.
+
+    Raises:
+        SystemExit: --help (0), or a mistake (2), as `main` would end.
+    """
+    logging.disable()  # `main` gives the warnings
+    try:
+        arguments, _ = parser.parse_known_args(argv)
+    finally:
+        logging.disable(logging.NOTSET)
+    option_file = getattr(arguments, "opt", None)
+    if option_file is not None:
+        from utils.options.layers import load_layers  # reads YAML, which --help does without
+
+        def read() -> None:
+            load_layers(Path(option_file), getattr(arguments, "set", ()))
+
+        if code := run_command(read):
+            raise SystemExit(code)
 
 
 def is_reporting_rank() -> bool:

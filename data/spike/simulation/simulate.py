@@ -18,21 +18,22 @@ at the middle of the exposure. `expose` makes both from one stream of frames, ke
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from data.spike.simulation.noise import PixelNoise
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
 from utils.user_error import UserError
 
+if TYPE_CHECKING:  # most simulations are numpy's alone, and torch takes seconds to import
+    from torch import Tensor
+
 Light = Literal["srgb", "linear"]
 Start = np.random.Generator | np.ndarray | Literal["zero"]
 Reset = Literal["subtract", "zero"]
-Array = TypeVar("Array", np.ndarray, Tensor)
+Array = TypeVar("Array", np.ndarray, "Tensor")
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # linear RGB to luminance, IEC 61966-2-1
 
@@ -166,10 +167,12 @@ class IntegrateAndFire:
             raise ValueError(f"light must lie in [0, {self.full_scale:g}], got [{light.min()}, {light.max()}]")
         self.charge = _float64_like(self.charge, light)
         fires_at = _float64_like(self.threshold * (1.0 if self.noise is None else self.noise.threshold), light)
-        if isinstance(light, Tensor):
-            spikes: Any = torch.empty(light.shape, dtype=torch.uint8, device=light.device)
+        if isinstance(light, np.ndarray):
+            spikes: Any = np.empty(light.shape, np.uint8)
         else:
-            spikes = np.empty(light.shape, np.uint8)
+            import torch
+
+            spikes = torch.empty(light.shape, dtype=torch.uint8, device=light.device)
         for t, frame in enumerate(light):
             spikes[t] = self._integrate(frame, fires_at)
         result: Array = spikes
@@ -186,8 +189,11 @@ class IntegrateAndFire:
             fired |= self._fire(increment, fires_at)
         if self.noise is None:
             return fired
-        read = self.noise.readout(np.asarray(fired.cpu() if isinstance(fired, Tensor) else fired))
-        return torch.from_numpy(read) if isinstance(fired, Tensor) else read
+        if isinstance(fired, np.ndarray):
+            return self.noise.readout(fired)
+        import torch
+
+        return torch.from_numpy(self.noise.readout(np.asarray(fired.cpu())))
 
     def _fire(self, increment: Any, fires_at: Any) -> Any:
         self.charge += increment
@@ -201,9 +207,11 @@ class IntegrateAndFire:
 
 def _float64_like(values: Any, like: Any) -> Any:
     """`values` as float64, numpy or torch and on the device as `like` is; no copy where it is so already."""
-    if isinstance(like, Tensor):
-        return torch.as_tensor(values, dtype=torch.float64, device=like.device)
-    return np.asarray(values.cpu() if isinstance(values, Tensor) else values, np.float64)
+    if isinstance(like, np.ndarray):
+        return np.asarray(values.cpu() if hasattr(values, "cpu") else values, np.float64)
+    import torch
+
+    return torch.as_tensor(values, dtype=torch.float64, device=like.device)
 
 
 def integrate_and_fire(light: np.ndarray, threshold: float = 2.0, start: Start = "zero") -> np.ndarray:

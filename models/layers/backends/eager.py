@@ -11,11 +11,11 @@ Legend: B batch, T frames, H height, W width, C channels, N tokens of a window, 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import deform_conv2d
 
 from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.layers.backends.token_backend import TokenBackend
 from models.layers.ops.chunks import recomputing
+from models.layers.ops.deform_conv import torchvision_deform_conv3x3
 from models.layers.ops.flow_warp import at_least_float32, flow_warp
 from models.layers.ops.frame_conv import FrameConv
 from models.layers.vrt.alignment import DeformableAlignment
@@ -132,5 +132,5 @@ def _align_frame(
     # torchvision computes it in float32 where autocast is on, but not on every device.
     tensors = torch.cat(neighbours, 1), offset, torch.sigmoid(modulation), alignment.weight, alignment.bias
     with torch.autocast(current.device.type, enabled=False):
-        sources, offset, mask, weight, bias = (at_least_float32(tensor) for tensor in tensors)
-        return deform_conv2d(sources, offset, weight, bias, padding=1, mask=mask).to(current.dtype)
+        aligned = torchvision_deform_conv3x3(*(at_least_float32(tensor) for tensor in tensors))
+    return aligned.to(current.dtype)  # (B, C, H, W)

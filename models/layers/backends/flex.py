@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 
 from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.layers.backends.window_backend import WindowBackend
@@ -35,11 +34,15 @@ class FlexBackend(WindowBackend):
             assert bias is not None
             return score + bias[0, head if bias.shape[1] > 1 else 0, i, j]
 
-        attention = _compiled_flex() if q.is_cuda else flex_attention
+        attention = _flex_attention(compiled=q.is_cuda)
         return attention(q, k, v, score_mod=None if bias is None else biased, scale=scale)
 
 
 @cache
-def _compiled_flex() -> Any:
+def _flex_attention(compiled: bool) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention  # slow to import, and few runs use it
+
+    if not compiled:
+        return flex_attention
     allow_graphs()  # behind the limit FlexAttention would compute every score in memory
     return torch.compile(flex_attention, dynamic=False)

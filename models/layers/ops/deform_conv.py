@@ -15,7 +15,6 @@ from itertools import product
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import deform_conv2d
 
 from models.layers.ops import chunks
 from models.layers.ops.chunks import processor, slices
@@ -38,7 +37,14 @@ def deform_conv3x3(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias
     """
     if processor(x) == "cpu":
         return _SampledConvolution.apply(x.contiguous(), offset, mask, weight, bias)
-    return deform_conv2d(x, offset, weight, bias, padding=1, mask=mask)
+    return torchvision_deform_conv3x3(x, offset, mask, weight, bias)
+
+
+def torchvision_deform_conv3x3(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`deform_conv3x3` by torchvision's kernel."""
+    from torchvision.ops import deform_conv2d  # here only: importing torchvision takes as long as importing PyTorch
+
+    return deform_conv2d(x, offset, weight, bias, padding=1, mask=mask)  # (N, O, H, W)
 
 
 def _chunks(x: Tensor) -> Iterator[tuple[slice, slice]]:

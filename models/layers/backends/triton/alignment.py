@@ -12,12 +12,12 @@ once per direction in which it has a neighbour.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import deform_conv2d
 
 from models.layers.backends.backend import compute_dtype
 from models.layers.backends.triton.deform import TAPS, alignment_features, deformable_alignment
 from models.layers.ops import chunks
 from models.layers.ops.chunks import slices
+from models.layers.ops.deform_conv import torchvision_deform_conv3x3
 from models.layers.ops.flow_warp import flow_warp
 from models.layers.vrt.alignment import DeformableAlignment
 
@@ -86,7 +86,7 @@ def plain_alignment(
     neighbours = torch.cat((frames, zeros))[sources.long()].permute(0, 1, 4, 2, 3)
     warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view(count, -1, height, width)
     features = torch.cat((warped, frames[targets.long()].permute(0, 3, 1, 2), flows.flatten(1, 2)), 1)
-    aligned = deform_conv2d(neighbours.flatten(1, 2), offset, weight, bias, padding=1, mask=mask)
+    aligned = torchvision_deform_conv3x3(neighbours.flatten(1, 2), offset, mask, weight, bias)
     return features.permute(0, 2, 3, 1), aligned.permute(0, 2, 3, 1)
 
 
