@@ -18,6 +18,12 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.flags import demo_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(demo_parser(__doc__ or ""))
+
 import data.select_dataset  # noqa: F401
 import models.select_model  # noqa: F401  both register what option files name
 import svrt
@@ -25,7 +31,7 @@ from utils.utils_cli import run_command
 from utils.utils_option import load_options
 from utils.utils_signal import MARKER
 
-VRT, LIGHT = Path("options/demo/quickstart.json"), Path("options/demo/guided.json")
+LIGHT = Path("options/demo/guided.json")
 RESULTS = Path("results")
 SHIPPED = "guided"  # task of the light network with the weights that come with the code
 FOLDERS = {
@@ -54,11 +60,7 @@ class Ended(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done or told to stop, else that of the command that failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opt", type=Path, default=VRT, metavar="FILE", help=f"the larger network [{VRT}]")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change its options")
-    parser.add_argument("--dry-run", action="store_true", help="make the data, show what would be trained, and stop")
-    arguments = parser.parse_args(argv)
+    arguments = demo_parser(__doc__ or "").parse_args(argv)
     try:
         return run_command(lambda: demo(arguments), go_on="the same command goes on")
     except Ended as ended:

@@ -11,6 +11,7 @@ from utils.utils_cli import program
 from utils.utils_download import RELEASE
 
 RAW = argparse.RawDescriptionHelpFormatter
+DEMO = Path("options/demo/quickstart.json")
 
 
 def simulate_parser(description: str) -> argparse.ArgumentParser:
@@ -143,6 +144,15 @@ def compare_branches_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("docs/results.md"), help="Markdown file [docs/results.md]")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of scores [results]")
     parser.add_argument("--timed_steps", type=int, default=9, help="steps of each that are timed [9]")
+    return parser
+
+
+def demo_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.demo`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("--opt", type=Path, default=DEMO, metavar="FILE", help=f"the larger network [{DEMO}]")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change its options")
+    parser.add_argument("--dry-run", action="store_true", help="make the data, show what would be trained, and stop")
     return parser
 
 

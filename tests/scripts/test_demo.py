@@ -8,6 +8,7 @@ import pytest
 
 import svrt
 from scripts import demo
+from scripts.flags import DEMO
 from utils.utils_option import load_options
 from utils.utils_signal import mark_preempted
 
@@ -55,7 +56,7 @@ def test_the_first_failure_ends_it_with_its_code(calls: tuple, failing: str, cou
 
 def test_a_training_that_was_told_to_stop_ends_it(calls: tuple, tmp_path: Path) -> None:
     changes = [f"path.root={tmp_path}", "task=stopped"]
-    folder = load_options(demo.VRT, changes).experiment_dir
+    folder = load_options(DEMO, changes).experiment_dir
 
     def stop() -> int:
         folder.mkdir(parents=True)
@@ -83,7 +84,7 @@ def test_a_command_keeps_its_log_to_itself(calls: tuple, capsys: pytest.CaptureF
 
 
 def test_the_networks_are_trained_on_the_same_clips() -> None:
-    light, vrt = load_options(demo.LIGHT), load_options(demo.VRT)
+    light, vrt = load_options(demo.LIGHT), load_options(DEMO)
     for phase in ("train", "test"):
         sections = [getattr(opt.datasets, phase) for opt in (light, vrt)]
         for key in ("dataroot_gt", "dataroot_lq", "dataroot_spike"):
