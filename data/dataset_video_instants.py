@@ -14,7 +14,7 @@ from typing import Any
 from data.dataset_video_rgbspike import VideoRecurrentTestDatasetRGBSpike
 from data.spike.sync import ExposureWindow
 from data.sub_frames import SubFrames
-from data.video_clips import Clip, to_tensor
+from data.video_clips import Clip, bits_of, to_tensor
 from utils.exposure_times import times_faults
 from utils.utils_registry import DATASETS, Faults
 
@@ -78,8 +78,10 @@ class VideoInstantsTestDataset(VideoRecurrentTestDatasetRGBSpike):
         clip = self.clips[index]
         places = [self.place(clip.name, name) for name in clip.frames[begin:end]]
         frames, windows = [frame for frame, _ in places], [window for _, window in places]
+        blurred = self.pairs.read_lq(clip.name, frames)
         sample: dict[str, Any] = {
-            "L": to_tensor(self.pairs.read_lq(clip.name, frames)),
+            "L": to_tensor(blurred),
+            "bits": bits_of(blurred),
             "folder": clip.name,
             "lq_path": [self.pairs.lq.where(clip.name, frame) for frame in frames],
         }

@@ -22,7 +22,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from data.frame_io import Frames, open_frames
-from data.video_clips import Clip, check_channels, check_roots, report_faults, to_tensor
+from data.video_clips import Clip, bits_of, check_channels, check_roots, report_faults, to_tensor
 from utils.options.flags import VIMEO_LIST
 from utils.user_error import UserError
 from utils.utils_file import read_text
@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 class _TargetDataset(Dataset[dict[str, Any]], ABC):
     """Groups of frames and the frame to be made of each.
 
-    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "folder": the clip's name, "lq_path": [T names of files]}, and
+    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "bits": 8 or 16 per channel of its
+    files, "folder": the clip's name, "lq_path": [T names of files]}, and
     where the frame to be made is known "H": (1,3,H*scale,W*scale).
 
     Raises:
@@ -121,8 +122,10 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
         clip = self.clips[index]
         numbers = range(len(clip))[begin:end]
         frames = [clip.frames[number] for number in numbers]
+        blurred = self._cropped(self.lq.stack(clip.name, frames))
         sample: dict[str, Any] = {
-            "L": to_tensor(self._cropped(self.lq.stack(clip.name, frames))),
+            "L": to_tensor(blurred),
+            "bits": bits_of(blurred),
             "folder": clip.name,
             "lq_path": [self.lq.where(clip.name, frame) for frame in frames],
         }

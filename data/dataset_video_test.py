@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from data.noise import ClipNoise
-from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
+from data.video_clips import Clip, FramePairs, bits_of, check_channels, check_roots, report_faults, to_tensor
 from utils.utils_registry import DATASETS, Faults, raise_faults
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     """Clips without ground truth.
 
-    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "folder": the clip's name, "lq_path": [T names of files]}.
+    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "bits": 8 or 16 per channel of its
+    files, "folder": the clip's name, "lq_path": [T names of files]}.
     `clips` lists the clips in the order of the items; `fps` is their speed, None where it is not known.
 
     Raises:
@@ -112,8 +113,10 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
         """Frames [begin, end) of clip `index`, as an item; `end` None: to the clip's end."""
         clip = self.clips[index]
         frames = list(clip.frames[begin:end])
+        blurred = self.pairs.read_lq(clip.name, frames)
         result: dict[str, Any] = {
-            "L": to_tensor(self.pairs.read_lq(clip.name, frames)),
+            "L": to_tensor(blurred),
+            "bits": bits_of(blurred),
             "folder": clip.name,
             "lq_path": [self.pairs.lq.where(clip.name, frame) for frame in frames],
         }

@@ -1,4 +1,4 @@
-"""The interface of all sources of RGB frames: uint8 frames by clip and name, read whole or in part.
+"""The interface of all sources of RGB frames: by clip and name, uint8 or uint16 as stored, read whole or in part.
 
 The sources are folders and LMDBs (`data/frame_io.py`) and videos (`data/video_frames.py`).
 """
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data.picture_crop import Box, Encoded, decode_box
+from data.picture_crop import MOST_BITS, Box, Encoded, decode_box
 from utils.user_error import UserError
 from utils.utils_image import decode_rgb
 
@@ -64,7 +64,7 @@ class Frames(ABC):
         """Decodes a frame or a box of it.
 
         Returns:
-            (h, w, 3) uint8 RGB.
+            (h, w, 3) uint8 RGB, or uint16 of a picture of 16 bits per channel.
 
         Raises:
             UserError: the file can't be read, or has another size than the clip's first frame.
@@ -74,7 +74,7 @@ class Frames(ABC):
             return image if box is None else box.of(image)
         where = self.where(clip, frame)
         if box is None:
-            image = decode_rgb(self._encoded(clip, frame), where)
+            image = decode_rgb(self._encoded(clip, frame), where, MOST_BITS)
             height, width = image.shape[:2]
         else:
             image, (height, width) = decode_box(self._mapped(clip, frame), where, box)
@@ -96,11 +96,22 @@ class Frames(ABC):
             yield self._encoded(clip, frame)
 
     def stack(self, clip: str, frames: Iterable[str], box: Box | None = None) -> np.ndarray:
-        """Frames by name, or a box of each: (T, h, w, 3) uint8 RGB. Errors as `read`."""
-        return np.stack([self.read(clip, frame, box) for frame in frames])
+        """Frames by name, or a box of each: (T, h, w, 3) RGB, uint8 or uint16. Errors as `read`.
+
+        Raises:
+            UserError: frames of 8 and of 16 bits in one clip.
+        """
+        names = list(frames)
+        pictures = [self.read(clip, frame, box) for frame in names]
+        by_bits = {
+            8 * picture.itemsize: self.where(clip, frame) for frame, picture in zip(names, pictures, strict=True)
+        }
+        if len(by_bits) > 1:
+            raise UserError(f"{by_bits[8]} has 8 bits per channel, {by_bits[16]} 16; a clip's frames have to be alike")
+        return np.stack(pictures)
 
     def preload(self, frames: Iterable[tuple[str, str]]) -> None:
-        """Decodes (clip, frame) pairs into memory as uint8, where forked workers share them."""
+        """Decodes (clip, frame) pairs into memory as they are stored, where forked workers share them."""
         for clip, frame in frames:
             self._preloaded[clip, frame] = self.read(clip, frame)
         total = sum(image.nbytes for image in self._preloaded.values())

@@ -22,6 +22,7 @@ from utils.user_error import UserError
 from utils.utils_image import decode_rgb
 
 Encoded = bytes | mmap.mmap
+MOST_BITS = 16  # per channel of frames
 TILE = 64  # pixels; larger ones take a little less room, but reach further beyond the crop
 
 
@@ -54,13 +55,13 @@ def decode_box(encoded: Encoded, name: str, box: Box) -> tuple[np.ndarray, tuple
         box: inside the picture; what lies outside of it is left out.
 
     Returns:
-        (h, w, 3) uint8 RGB, and the whole picture's height and width.
+        (h, w, 3) RGB, uint8 or uint16, and the whole picture's height and width.
 
     Raises:
-        UserError: damaged (as far as it was read), or not an 8-bit picture.
+        UserError: damaged (as far as it was read), or not a picture of 8 or 16 bits.
     """
     view = memoryview(encoded)
-    check_picture(view, name, in_part=True)
+    check_picture(view, name, in_part=True, most_bits=MOST_BITS)
     try:
         tiles = _TileIndex.read(view)
         if tiles is not None:
@@ -70,7 +71,7 @@ def decode_box(encoded: Encoded, name: str, box: Box) -> tuple[np.ndarray, tuple
     if _is_plain_png(view):
         rows, size = _decode_top_rows(view, name, box.top + box.height)
         return box.of(rows), size
-    picture = decode_rgb(bytes(view), name)
+    picture = decode_rgb(bytes(view), name, MOST_BITS)
     return box.of(picture), (picture.shape[0], picture.shape[1])
 
 
@@ -104,14 +105,14 @@ def _decode_top_rows(view: memoryview, name: str, bottom: int) -> tuple[np.ndarr
         with Image.open(io.BytesIO(view)) as image:
             width, height = image.size
             if "transparency" in image.info or len(image.tile) != 1:
-                picture = decode_rgb(bytes(view), name)
+                picture = decode_rgb(bytes(view), name, MOST_BITS)
                 return picture[:bottom], (height, width)
             # Told that the picture ends there, Pillow's decoder stops after the last row wanted.
             image._size = width, min(bottom, height)
             image.tile = [image.tile[0]._replace(extents=(0, 0, *image._size))]
             return np.asarray(image), (height, width)
     except ValueError:  # texts larger than Pillow takes, which other decoders pass over
-        picture = decode_rgb(bytes(view), name)
+        picture = decode_rgb(bytes(view), name, MOST_BITS)
         return picture[:bottom], (picture.shape[0], picture.shape[1])
     except (OSError, SyntaxError, struct.error) as error:
         raise _damaged(name, error) from error

@@ -15,6 +15,7 @@ from utils.picture_checks import MOST_PIXELS, PNG_SIGNATURE
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_COLOURS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
+BITS_PER_SAMPLE = 258  # tag of TIFF 6.0
 TAIL = 4096  # bytes at the end that tell files apart
 
 
@@ -23,12 +24,14 @@ class PictureHeader(NamedTuple):
     height, width: in pixels; 0 where the header can't be read.
     fingerprint: length and check sum of the file's end; equal for copies of a file, different for different pictures.
     fault: what is wrong with the file, or "".
+    bits: per channel.
     """
 
     height: int
     width: int
     fingerprint: tuple[int, int]
     fault: str
+    bits: int = 8
 
 
 def read_header(file: BinaryIO) -> PictureHeader:
@@ -41,19 +44,20 @@ def read_header(file: BinaryIO) -> PictureHeader:
     if head.startswith(PNG_SIGNATURE) and len(head) == 33:
         width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
         fault = "" if tail.endswith(PNG_END) else "cut short: the PNG has no end"
-        if depth != 8 or colour not in (0, 2, 3, 6):
-            fault = fault or f"{depth}-bit {PNG_COLOURS.get(colour, 'unknown')} pixels; 8-bit RGB is needed"
-        return PictureHeader(height, width, fingerprint, fault or _size_fault(height, width))
+        if depth not in (8, 16) or colour not in (0, 2, 3, 6):
+            fault = fault or f"{depth}-bit {PNG_COLOURS.get(colour, 'unknown')} pixels; RGB of 8 or 16 bits is needed"
+        return PictureHeader(height, width, fingerprint, fault or _size_fault(height, width), depth)
     file.seek(0)
     try:
         with Image.open(file) as image:
             height, width = image.height, image.width
+            bits = max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)))
     except Exception as error:  # Pillow's readers raise whatever the bytes lead them to
         reason = "empty file" if length == 0 else f"not a readable picture ({type(error).__name__})"
         return PictureHeader(0, 0, fingerprint, reason)
     cut = head.startswith(JPEG_START) and not tail.rstrip(b"\x00").endswith(JPEG_END)
     fault = "cut short: the JPEG has no end" if cut else _size_fault(height, width)
-    return PictureHeader(height, width, fingerprint, fault)
+    return PictureHeader(height, width, fingerprint, fault, bits)
 
 
 def _size_fault(height: int, width: int) -> str:

@@ -276,8 +276,16 @@ def select_partition(clips: list[Clip], val_partition: str | list[str] | None, t
 
 
 def to_tensor(frames: np.ndarray) -> torch.Tensor:
-    """(T, h, w, 3) uint8 to (T, 3, h, w) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, 1))).float().div_(255)
+    """(T, h, w, 3) uint8 or uint16 to (T, 3, h, w) float32 in [0, 1]."""
+    planes = np.ascontiguousarray(np.moveaxis(frames, -1, 1))
+    # torch knows few operations on uint16, and int32 holds its values.
+    values = torch.from_numpy(planes.astype(np.int32) if planes.dtype == np.uint16 else planes)
+    return values.float().div_(np.iinfo(frames.dtype).max)
+
+
+def bits_of(frames: np.ndarray) -> int:
+    """Bits per channel."""
+    return 8 * frames.itemsize
 
 
 def check_channels(n_channels: int) -> None:

@@ -22,16 +22,19 @@ CHECKED_TIFF = b"S-VRT tiles, CRC-32 at the end"
 TRAILER = b"CRC\n"
 
 
-def check_picture(content: bytes | memoryview, name: str, *, in_part: bool = False) -> tuple[int, int]:
+def check_picture(
+    content: bytes | memoryview, name: str, *, in_part: bool = False, most_bits: int = 8
+) -> tuple[int, int]:
     """Height and width of an encoded picture whose size, pixel type and check sums are in order.
 
     Args:
         content: the file's bytes.
         name: for messages.
         in_part: only parts will be decoded, by a caller that verifies the deflated parts of a TIFF itself.
+        most_bits: per channel, 8 or 16.
 
     Raises:
-        UserError: damaged or cut short, 16 bits per channel, or more than `MOST_PIXELS`.
+        UserError: damaged or cut short, more bits per channel, or more than `MOST_PIXELS`.
     """
     view = memoryview(content)
     try:
@@ -42,8 +45,8 @@ def check_picture(content: bytes | memoryview, name: str, *, in_part: bool = Fal
         raise UserError(
             f"{name}: {height}x{width} pixels by its header; pictures of 1 to {MOST_PIXELS} pixels are read"
         )
-    if bits > 8:
-        raise UserError(f"{name}: uint{bits} pixels; only 8 bits per channel are supported, convert it first")
+    if bits > most_bits:
+        raise UserError(f"{name}: uint{bits} pixels; only {most_bits} bits per channel are supported, convert it first")
     return height, width
 
 

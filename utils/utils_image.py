@@ -1,6 +1,6 @@
-"""Pictures: read and write 8-bit RGB files, turn tensors into pictures, put pictures side by side under titles.
+"""Pictures: read and write RGB files, turn tensors into pictures, put pictures side by side under titles.
 
-A picture is a uint8 array, (H,W,3) in RGB order or (H,W) gray.
+A picture is a uint8 array, (H,W,3) in RGB order or (H,W) gray. Frames of clips may be uint16; `to_8_bits` shows them.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # importing torch takes seconds, and reading pictures does no
     from torch import Tensor
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+DEEP_SUFFIXES = (".png", ".tif", ".tiff")  # formats of 16 bits per channel
 TITLE_HEIGHT = 24  # pixels of the strip above a panel's pictures
 GAP = 4  # pixels between a panel's pictures
 CROP_STEP = 8  # of the search for a crop, in pixels
@@ -32,8 +33,8 @@ def imread_rgb(path: str | Path) -> np.ndarray:
     return decode_rgb(read_bytes(path), str(path))
 
 
-def decode_rgb(content: bytes, name: str) -> np.ndarray:
-    """Decodes the bytes of a picture file (PNG, JPEG, ...) as uint8 (H,W,3) RGB.
+def decode_rgb(content: bytes, name: str, most_bits: int = 8) -> np.ndarray:
+    """Decodes the bytes of a picture file (PNG, JPEG, ...) as (H,W,3) RGB, uint8 or, of 16 bits per channel, uint16.
 
     Gray becomes three equal channels, and an alpha channel that is opaque everywhere is dropped: both lose nothing.
     The pixels come as they are stored; a camera's EXIF rotation is not applied.
@@ -41,23 +42,26 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
     Args:
         content: the file's bytes.
         name: file name or key, for messages.
+        most_bits: per channel, 8 or 16.
 
     Raises:
-        UserError: damaged or cut short, 16 bits per channel, partly transparent, or larger than `MOST_PIXELS`.
+        UserError: damaged or cut short, more bits per channel, partly transparent, or larger than `MOST_PIXELS`.
     """
-    size = check_picture(content, name)
+    size = check_picture(content, name, most_bits=most_bits)
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise UserError(f"{name}: not a readable picture ({error.err}); copy it again") from error
     if picture is None or picture.shape[:2] != size:
         raise UserError(f"{name}: not a readable picture ({len(content)} bytes; damaged or cut short?); copy it again")
-    if picture.dtype != np.uint8:
-        raise UserError(f"{name}: {picture.dtype} pixels; only 8 bits per channel are supported, convert it first")
+    if picture.dtype not in (np.uint8, np.uint16) or 8 * picture.itemsize > most_bits:
+        raise UserError(
+            f"{name}: {picture.dtype} pixels; only {most_bits} bits per channel are supported, convert it first"
+        )
     if picture.ndim == 2:
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
     if picture.shape[2] == 4:
-        if not (picture[..., 3] == 255).all():
+        if picture[..., 3].min() < 2 ** (8 * picture.itemsize) - 1:
             raise UserError(f"{name}: partly transparent; flatten it to RGB first")
         return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB)
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
@@ -68,14 +72,15 @@ def imwrite_rgb(path: str | Path, picture: np.ndarray) -> None:
 
     Args:
         path: the file.
-        picture: uint8 (H,W,3) RGB or (H,W) gray.
+        picture: uint8 (H,W,3) RGB or (H,W) gray; uint16 (H,W,3) as .png or .tif.
 
     Raises:
         UserError: not a picture, or an ending without a known format.
         OSError: the disk is full or the folder can't be written; nothing is left behind.
     """
-    rgb = as_rgb(picture)
     suffix = Path(path).suffix.lower()
+    deep = picture.dtype == np.uint16 and suffix in DEEP_SUFFIXES
+    rgb = picture if deep else as_rgb(picture)
     if not suffix or not cv2.haveImageWriter(f"picture{suffix}"):
         raise UserError(f"{path}: no picture format has the ending {suffix!r}; use .png, .jpg, .bmp or .tif")
     stored = picture if picture.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
@@ -85,8 +90,11 @@ def imwrite_rgb(path: str | Path, picture: np.ndarray) -> None:
         file.write(content.tobytes())
 
 
-def tensor2uint(tensor: "Tensor") -> np.ndarray:
-    """A float picture (C,H,W) in [0,1], RGB, as uint8: (H,W,3) for C = 3, (H,W) for C = 1; clamped, times 255, rounded.
+def tensor2uint(tensor: "Tensor", bits: int = 8) -> np.ndarray:
+    """A float picture (C,H,W) in [0,1], RGB, as integers: (H,W,3) for C = 3, (H,W) for C = 1.
+
+    Args:
+        bits: 8 clamps, multiplies by 255, rounds, uint8; 16 by 65535, uint16.
 
     Raises:
         UserError: another shape, or values that are not numbers.
@@ -97,8 +105,13 @@ def tensor2uint(tensor: "Tensor") -> np.ndarray:
     if values.isnan().any():
         raise UserError("a picture has values that are not numbers (NaN); the network or its input is broken")
     # float32 as KAIR: 0.5 / 255 steps round half to even in numpy and torch alike.
-    picture = values.clamp(0, 1).mul(255).round().numpy().astype(np.uint8)
+    picture = values.clamp(0, 1).mul(2**bits - 1).round().numpy().astype(f"uint{bits}")
     return np.ascontiguousarray(picture.transpose(1, 2, 0)) if len(picture) == 3 else picture[0]
+
+
+def to_8_bits(picture: np.ndarray) -> np.ndarray:
+    """A uint8 or uint16 picture as uint8: 65535 becomes 255, the rest is rounded."""
+    return picture if picture.dtype == np.uint8 else ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def as_rgb(picture: np.ndarray) -> np.ndarray:

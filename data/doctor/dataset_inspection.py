@@ -21,7 +21,7 @@ from data.preparations import remedies
 from data.spike.registration import CenterEstimate, exposure_rate, gray_at_size, is_off, measure_center, orientations
 from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
 from utils.user_error import UserError
-from utils.utils_image import panel
+from utils.utils_image import panel, to_8_bits
 
 MEASURED_CLIPS = 12  # of each section
 MEASURED_FRAMES = 2  # of each clip
@@ -191,8 +191,8 @@ class DatasetInspection:
     def _grays(self, clip: Clip, frame: str) -> tuple[np.ndarray, np.ndarray | None]:
         """The blurred and the sharp frame as the spike sensor would see them."""
         pairs, (height, width) = self.dataset.pairs, self.dataset.spikes.sizes[clip.name]
-        blurred = gray_at_size(pairs.lq.read(clip.name, frame), (height, width))
-        sharp = None if pairs.gt is None else gray_at_size(pairs.gt.read(clip.name, frame), (height, width))
+        blurred = gray_at_size(to_8_bits(pairs.lq.read(clip.name, frame)), (height, width))
+        sharp = None if pairs.gt is None else gray_at_size(to_8_bits(pairs.gt.read(clip.name, frame)), (height, width))
         return blurred, sharp
 
     def contact_rows(self) -> list[np.ndarray]:
@@ -202,12 +202,12 @@ class DatasetInspection:
         rows = []
         for clip in spread(self._sound_clips(), SHEET_CLIPS):
             frame, pairs = clip.frames[len(clip) // 2], self.dataset.pairs
-            pictures = [(f"{self.phase} {clip.name}/{frame}", pairs.lq.read(clip.name, frame))]
+            pictures = [(f"{self.phase} {clip.name}/{frame}", to_8_bits(pairs.lq.read(clip.name, frame)))]
             if hasattr(self.dataset, "spikes"):
                 rate = exposure_rate(*self.dataset.spikes.stream(clip.name, frame))
                 pictures.append(("spikes", (255 * rate / max(float(rate.max()), 1e-6)).round().astype(np.uint8)))
             if pairs.gt is not None:
-                pictures.append(("sharp", pairs.gt.read(clip.name, frame)))
+                pictures.append(("sharp", to_8_bits(pairs.gt.read(clip.name, frame))))
             rows.append(panel([(title, _for_sheet(picture)) for title, picture in pictures]))
         return rows
 

@@ -52,7 +52,7 @@ def read_headers(frames: Frames) -> dict[tuple[str, str], PictureHeader]:
 
 
 def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str], PictureHeader]) -> Iterator[Finding]:
-    """Finds faulty pictures of a root: damaged, not 8-bit RGB, or of another size than the rest of their clip.
+    """Finds faulty pictures of a root: damaged, not RGB, or of another size or depth than the rest of their clip.
 
     Args:
         option: that names the root, for messages.
@@ -63,17 +63,17 @@ def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str]
         what = f"{option}: {frames.where(clip, name)}: {headers[clip, name].fault}"
         yield Finding("damaged", what, COPY_AGAIN, clip=clip)
     for clip, names in frames.clips.items():
-        sizes = Counter(headers[clip, name][:2] for name in names if (clip, name) not in faulty)
+        kinds = {name: _kind(headers[clip, name]) for name in names if (clip, name) not in faulty}
+        sizes = Counter(kinds.values())
         if not sizes:
             continue
         (usual, _), *unusual = sizes.most_common()
         for size, count in unusual:
-            odd = next(name for name in names if headers[clip, name][:2] == size and (clip, name) not in faulty)
+            odd = next(name for name, kind in kinds.items() if kind == size)
             yield Finding(
                 "size",
-                f"{option}: {frames.where(clip, odd)}: {size[0]}x{size[1]} pixels ({count} frames), but the clip has "
-                f"{usual[0]}x{usual[1]}",
-                "all frames of a clip need one size: " + COPY_AGAIN,
+                f"{option}: {frames.where(clip, odd)}: {size} pixels ({count} frames), but the clip has {usual}",
+                "all frames of a clip need one size and depth: " + COPY_AGAIN,
                 clip=clip,
             )
     sound = sorted(headers.keys() - faulty)
@@ -82,6 +82,11 @@ def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str]
             frames.read(clip, name)
         except UserError as error:
             yield Finding("damaged", f"{option}: {error}", COPY_AGAIN, clip=clip)
+
+
+def _kind(header: PictureHeader) -> str:
+    """Size and, where that is not usual, depth in words."""
+    return f"{header.height}x{header.width}" + ("" if header.bits == 8 else f" {header.bits}-bit")
 
 
 def shared_pictures(

@@ -17,7 +17,8 @@ from utils.evaluation.scorer import Pictures, Scorer
 from utils.evaluation.scores import Scores
 from utils.user_error import UserError
 from utils.utils_dist import Dist, all_gather_object
-from utils.utils_image import imread_rgb, tensor2uint
+from utils.utils_file import read_bytes
+from utils.utils_image import decode_rgb, tensor2uint, to_8_bits
 
 Finished = Callable[[str, str], Path | None]
 """By a clip's and a frame's name."""
@@ -125,11 +126,11 @@ def restore_clip(
             restored_number, picture = next(pictures)
             assert restored_number == number
             try:
-                restored = tensor2uint(picture)
+                restored = tensor2uint(picture, reader.frame(number).get("bits", 8))
             except UserError as error:
                 raise UserError(f"{clip.name}/{name}, restored by {source}: {error}") from error
         else:
-            restored = imread_rgb(file)
+            restored = decode_rgb(read_bytes(file), str(file), most_bits=16)
         times = tuple(getattr(test_set, "times", ()))
         yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored, times)
 
@@ -156,7 +157,8 @@ def _result(
         index=place[0],
         length=place[1],
         blurred=tensor2uint(frame["L"][:3]),
-        restored=restored,
+        restored=to_8_bits(restored),
+        restored_deep=restored if restored.dtype == np.uint16 else None,
         sharp=tensor2uint(frame["H"]) if "H" in frame else None,
         spikes=tensor2uint(_visible(planes).unsqueeze(0)) if len(planes) else None,
         times=times,

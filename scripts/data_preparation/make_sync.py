@@ -41,6 +41,7 @@ from scripts.data_preparation.preparation import sections
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_cli import run_command
+from utils.utils_image import to_8_bits
 
 GOPRO_SPIKE_FPS = 1920.0  # 240 sharp frames a second, 8 spike frames each
 
@@ -170,7 +171,7 @@ def clip_estimates(recording: Recording, spikes: SpikeFrames, clip: Clip, sample
     estimates = []
     for frame in spread(clip.frames, samples):
         stream, window = spikes.stream(clip.name, frame)
-        gray = gray_at_size(recording.frames.read(clip.name, frame), (stream.spike_h, stream.spike_w))
+        gray = gray_at_size(to_8_bits(recording.frames.read(clip.name, frame)), (stream.spike_h, stream.spike_w))
         estimates.append(measure_center(stream, window, gray, sharp=recording.sharp))
     return estimates
 

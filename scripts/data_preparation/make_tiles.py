@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.frame_io import FolderFrames, Frames
 from data.picture_crop import encode_tiles
+from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write
 from utils.utils_progress import progress
@@ -67,8 +69,13 @@ def tile_frames(frames: Frames, target: Path, workers: int, force: bool = False)
 
 def _write_tiles(frames: Frames, target: Path, key: tuple[str, str]) -> None:
     cv2.setNumThreads(0)
+    picture = frames.read(*key)
+    if picture.dtype != np.uint8:
+        raise UserError(
+            f"{frames.where(*key)}: {picture.dtype}; tiles hold 8 bits per channel, leave such sets as they are"
+        )
     with atomic_write(_path(target, *key), "wb") as file:
-        file.write(encode_tiles(frames.read(*key)))
+        file.write(encode_tiles(picture))
 
 
 def _path(target: Path, clip: str, frame: str) -> Path:

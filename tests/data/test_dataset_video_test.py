@@ -60,7 +60,7 @@ def test_without_ground_truth(tree: GoproTree) -> None:
         SingleVideoRecurrentTestDataset(dataroot_lq=str(tree.lq)),
         VideoRecurrentTestDataset(dataroot_lq=str(tree.lq), dataroot_gt=None),
     ):
-        assert set(data[0]) == {"L", "folder", "lq_path"}
+        assert set(data[0]) == {"L", "bits", "folder", "lq_path"}
         assert torch.equal(data[0]["L"], pixels(tree.lq, tree.clips[0], tree.frames))
 
 

@@ -124,7 +124,9 @@ def test_headers(picture: np.ndarray) -> None:
         assert header(encoded) == (100, 150, "")
     assert header(png[:-20]) == (100, 150, "cut short: the PNG has no end")
     assert header(jpg[:-20]) == (100, 150, "cut short: the JPEG has no end")
-    assert header(encode(picture.astype(np.uint16), ".png"))[2].startswith("16-bit RGB")
+    for suffix in (".png", ".tif"):
+        deep = read_header(io.BytesIO(encode(picture.astype(np.uint16), suffix)))
+        assert (deep.fault, deep.bits) == ("", 16)
     assert header(b"")[2] == "empty file" and header(b"text" * 20)[2].startswith("not a readable picture")
     assert read_header(io.BytesIO(png)).fingerprint == read_header(io.BytesIO(png)).fingerprint
     assert (

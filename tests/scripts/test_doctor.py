@@ -100,7 +100,7 @@ def no_picture(run: TinyRun) -> str:
 def deep_picture(run: TinyRun) -> str:
     path = run.train_data.gt / "train_clip_00/000001.png"
     cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 257)
-    return "train_clip_00/000001.png: 16-bit RGB pixels"
+    return "train_clip_00/000001.png: 96x128 16-bit pixels (1 frames), but the clip has 96x128"
 
 
 def other_size(run: TinyRun) -> str:

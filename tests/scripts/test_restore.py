@@ -1,6 +1,7 @@
 """A film from a blurred one: by the weights that come with the code, with one spike stream for the clip."""
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from data.spike.sync import ExposureWindow, evenly_shared, write_sync
 from scripts.restore import main
-from tests.tiny import alone
+from tests.tiny import alone, run_test
 from utils.spike_loader import write_spikes
 from utils.utils_image import imwrite_rgb
 from utils.utils_video import VideoWriter
@@ -60,6 +61,47 @@ def test_a_film_keeps_its_rate(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "sharp.mp4")) as container:
         assert container.streams.video[0].average_rate == 12
     assert len(frames_of(tmp_path / "sharp.mp4")) == 3
+
+
+def film_with_sound(path: Path, codec: str) -> None:
+    """Three frames at 12 frames/s, and a tone of 440 Hz of the same 0.25 s."""
+    rate, seconds = 48000, 0.25
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=12)
+        video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
+        audio: Any = container.add_stream(codec, rate=rate, layout="mono")
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 50 * index, np.uint8), format="rgb24")
+            container.mux(video.encode(frame))
+        tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
+        sound = av.AudioFrame.from_ndarray((32767 * tone)[None].astype(np.int16), format="s16", layout="mono")
+        sound.sample_rate = rate
+        container.mux(audio.encode(sound))
+        for stream in (video, audio):
+            container.mux(stream.encode())
+
+
+def loudest_frequency(path: Path) -> tuple[float, float]:
+    """Of the first sound track in Hz, and how long it is in seconds."""
+    with av.open(str(path)) as container:
+        rate = container.streams.audio[0].rate
+        samples = np.concatenate([frame.to_ndarray()[0].ravel() for frame in container.decode(audio=0)]).astype(float)
+    spectrum = np.abs(np.fft.rfft(samples))
+    return float(np.argmax(spectrum[1:]) + 1) * rate / len(samples), len(samples) / rate
+
+
+@pytest.mark.parametrize(("name", "codec"), [("walk.mp4", "aac"), ("walk.mov", "pcm_s16le")])
+def test_a_film_keeps_its_sound(tmp_path: Path, name: str, codec: str) -> None:
+    """AAC is copied; PCM, which an .mp4 does not hold, becomes AAC. Both by `svrt restore` and by --save_video."""
+    folder = clip(tmp_path)
+    film_with_sound(tmp_path / name, codec)
+    assert restore(tmp_path / name, "--spikes", folder / "clip.dat", "-o", tmp_path / "sharp.mp4") == 0
+    flags = ["--folder_lq", tmp_path / name, "--folder_spike", folder / "clip.dat", "--output", tmp_path / "results"]
+    assert run_test("--task", "guided", *flags, "--save_video") == 0
+    for film in (tmp_path / "sharp.mp4", tmp_path / "results" / "guided" / "walk_restored.mp4"):
+        frequency, seconds = loudest_frequency(film)
+        assert abs(frequency - 440) < 8 and 0.2 < seconds < 0.35
+        assert len(frames_of(film)) == 3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from utils.utils_image import GAP, TITLE_HEIGHT, as_rgb, imread_rgb, imwrite_rgb, panel, tensor2uint
+from utils.utils_image import (
+    GAP,
+    TITLE_HEIGHT,
+    as_rgb,
+    decode_rgb,
+    imread_rgb,
+    imwrite_rgb,
+    panel,
+    tensor2uint,
+    to_8_bits,
+)
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -41,6 +51,24 @@ def test_what_would_lose_information_is_refused(tmp_path: Path) -> None:
         imread_rgb(deep)
     with pytest.raises(ValueError, match=r"transparent\.png: partly transparent"):
         imread_rgb(transparent)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_go_around_where_they_are_asked_for(tmp_path: Path, suffix: str) -> None:
+    picture = np.random.default_rng(0).integers(0, 65536, (9, 11, 3), dtype=np.uint16)
+    path = tmp_path / f"deep{suffix}"
+    imwrite_rgb(path, picture)
+    np.testing.assert_array_equal(decode_rgb(path.read_bytes(), "deep", most_bits=16), picture)
+    assert decode_rgb(path.read_bytes(), "deep", most_bits=16).dtype == np.uint16
+    np.testing.assert_array_equal(tensor2uint(torch.from_numpy(picture / 65535).permute(2, 0, 1), 16), picture)
+    with pytest.raises(ValueError, match="uint16"):
+        imwrite_rgb(tmp_path / "deep.jpg", picture)
+
+
+def test_8_bits_of_16() -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    np.testing.assert_array_equal(to_8_bits(levels), np.round(levels / 65535 * 255).astype(np.uint8))
+    assert to_8_bits(noise(3, 3)).dtype == np.uint8
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -17,7 +17,8 @@ from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.results import frame_path
 from utils.evaluation.scores import METHODS, METRICS
 from utils.user_error import UserError
-from utils.utils_image import imread_rgb
+from utils.utils_file import read_bytes
+from utils.utils_image import decode_rgb, to_8_bits
 
 NAME = r"\w[\w .,+-]*"  # goes into file heads, HTML attributes and selectors as it is
 
@@ -64,7 +65,7 @@ class ComparedResults:
         pictures = {}
         for name, folder in self.folders.items():
             path = frame_path(folder, result.clip, result.frame)
-            pictures[name] = imread_rgb(path)
+            pictures[name] = to_8_bits(decode_rgb(read_bytes(path), str(path), most_bits=16))
             if pictures[name].shape != result.restored.shape:
                 raise UserError(
                     f"--compare: {path} is {pictures[name].shape[0]}x{pictures[name].shape[1]}, the frame restored "

@@ -17,6 +17,7 @@ class FrameResult:
         spikes: a view of the frame's spikes (h,w) gray, None without spikes.
         times: instants that each blurred frame is restored at, shares of its exposure; () at its centre alone. The
             frames are then those instants, exposure after exposure.
+        restored_deep: the restored frame as uint16 where the input has 16 bits per channel, else None.
     """
 
     clip: str
@@ -28,6 +29,7 @@ class FrameResult:
     sharp: np.ndarray | None
     spikes: np.ndarray | None
     times: tuple[float, ...] = ()
+    restored_deep: np.ndarray | None = None
 
     @property
     def time(self) -> float | None:

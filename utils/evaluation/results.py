@@ -82,7 +82,7 @@ class ResultWriter:
         if not self.resume or not path.is_file():
             return None
         try:
-            check_picture(read_bytes(path), str(path))
+            check_picture(read_bytes(path), str(path), most_bits=16)
         except UserError as error:
             logger.warning("%s; it is restored again", error)
             path.unlink()
@@ -96,7 +96,8 @@ class ResultWriter:
             OSError: the disk is full or can't be written; the frames before are there.
         """
         if self.save_result and self.finished(result.clip, result.frame) is None:
-            imwrite_rgb(frame_path(self.folder, result.clip, result.frame), result.restored)
+            deep = result.restored_deep  # as many bits as the input
+            imwrite_rgb(frame_path(self.folder, result.clip, result.frame), result.restored if deep is None else deep)
         views = panel(result.views()) if result.is_middle or self.save_video else None
         if views is not None and result.is_middle:
             name = f"{result.clip}_{result.frame}".replace("/", "_")
