@@ -10,6 +10,7 @@ documentation in `skimage.data`, and come with its package: nothing is downloade
 
 import math
 import string
+from collections.abc import Sequence
 from functools import cached_property
 
 import cv2
@@ -30,8 +31,18 @@ FREE_PHOTOGRAPHS = (
     "rocket.jpg",  # SpaceX, CC0
     "text.png",  # public domain
 )
-"""None of them is among the demo's TEST_PHOTOGRAPHS, which stay unseen."""
-COLOURFUL = ("astronaut.png", "hubble_deep_field.jpg", "retina.jpg", "rocket.jpg")
+"""None of them is among the demo's TEST_PHOTOGRAPHS or the benchmark's, which stay unseen."""
+HELD_OUT_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "coins.png", "ihc.png", "moon.png", "page.png")
+"""Those of the benchmark's scenes: no training shows them."""
+COLOURFUL = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
 
 NOISE_SIDE = 512  # pixels of a noise tile; larger than a canvas, which takes a random part of it
 LEAST_RADIUS, GREATEST_RADIUS = 2.0, 90.0  # of leaves, in canvas pixels
@@ -43,15 +54,17 @@ class Canvases:
     Args:
         side: of the canvases in pixels.
         photographs: share of the canvases that show a photograph; the others show dead leaves.
+        names: of the photographs, in scikit-image's package; at least one of `COLOURFUL`.
     """
 
-    def __init__(self, side: int, photographs: float) -> None:
-        self.side, self.share = side, photographs
+    def __init__(self, side: int, photographs: float, names: Sequence[str] = FREE_PHOTOGRAPHS) -> None:
+        self.side, self.share, self.names = side, photographs, names
+        self.colourful = [index for index, name in enumerate(names) if name in COLOURFUL]
 
     @cached_property
     def pictures(self) -> list[np.ndarray]:
         """The photographs, (H,W,3) uint8 RGB."""
-        return [load_photograph(name) for name in FREE_PHOTOGRAPHS]
+        return [load_photograph(name) for name in self.names]
 
     @cached_property
     def noise(self) -> list[np.ndarray]:
@@ -77,7 +90,7 @@ class Canvases:
         piece = picture[top : top + rows, left : left + columns]
         shrinks = min(rows, columns) > self.side
         canvas = cv2.resize(piece, (self.side, self.side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        if FREE_PHOTOGRAPHS[index] not in COLOURFUL:
+        if index not in self.colourful:
             return _tinted(canvas, rng)
         return np.ascontiguousarray(canvas[..., rng.permutation(3)] if rng.random() < 0.3 else canvas)
 
@@ -108,7 +121,7 @@ class Canvases:
     def _palette(self, rng: np.random.Generator, number: int) -> np.ndarray:
         """(number,3) uint8 colours of a photograph, or at random."""
         if rng.random() < 0.7:
-            picture = self.pictures[FREE_PHOTOGRAPHS.index(COLOURFUL[int(rng.integers(len(COLOURFUL)))])]
+            picture = self.pictures[self.colourful[int(rng.integers(len(self.colourful)))]]
             rows, columns = (rng.integers(length, size=number) for length in picture.shape[:2])
             return picture[rows, columns]
         return rng.integers(0, 256, (number, 3)).astype(np.uint8)

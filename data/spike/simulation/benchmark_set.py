@@ -1,0 +1,190 @@
+"""The clips of the restoration benchmark: the same generated scenes under several exposures, thresholds and lights.
+
+    protocol = Protocol.read(path)
+    for condition in protocol.conditions():
+        GeneratedScenes(protocol).write(root / condition.name, condition)
+
+Every scene (`data/spike/simulation/layered_scene.py`) has one camera path, so that two conditions differ in what is
+named and in nothing else. It shows photographs that no training shows (`HELD_OUT_PHOTOGRAPHS`) and dead leaves. The
+sensor integrates light * level, with the shot noise of so much light; its readers are told threshold / level, which
+makes rate x threshold the frame's intensity again.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.spike.simulation.canvas import HELD_OUT_PHOTOGRAPHS, Canvases
+from data.spike.simulation.demo_set import seeded, set_parameters
+from data.spike.simulation.gopro_layout import SimulatedClip, is_complete, write_dataset
+from data.spike.simulation.layered_scene import LayeredScene
+from data.spike.simulation.noise import PixelNoise, SensorNoise
+from data.spike.simulation.simulate import ExposedFrame, Exposure, IntegrateAndFire, expose
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+from utils.user_error import UserError
+
+CANVAS_SIDE = 512  # pixels; the largest that the canvases' noise covers, and room for the camera beside 192 pixels
+LIGHTS = {"stored": "srgb", "linear": "linear"}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a clip is recorded with.
+
+    Attributes:
+        sharp_frames: per exposure, of 8 spike frames each: open from the first to the last, sharp at number n // 2.
+        threshold: of the sensor.
+        light, level: the light's name, and its share of full light.
+    """
+
+    sharp_frames: int
+    threshold: float
+    light: str
+    level: float
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"exposure{self.sharp_frames:02d}_threshold{self.threshold:g}_{self.light}"
+
+    @property
+    def told(self) -> float:
+        """The threshold that makes rate x threshold the frame's intensity: `spike_threshold`."""
+        return self.threshold / self.level
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How the clips are recorded and scored.
+
+    Attributes:
+        blur: "stored" averages and integrates stored values, as in Spk-GoPro; "linear" linear light.
+        exposures: sharp frames per exposure.
+        thresholds: of the sensor.
+        lights: shares of full light by name.
+        photons: a white pixel's photons per spike frame in full light.
+        spike_ratio: frame pixels per spike pixel and axis.
+        side: of the pictures in pixels.
+        scenes, frames: how many scenes, and blurred frames of each clip.
+        speed: of the slowest and the fastest scene's camera, in pixels per sharp frame.
+        seed: of everything.
+        border: pixels at each edge that are not scored.
+        first_frames, last_frames: of each clip that are not scored.
+
+    Raises:
+        UserError: values out of range.
+    """
+
+    blur: str
+    exposures: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    lights: dict[str, float]
+    photons: float
+    spike_ratio: int
+    side: int
+    scenes: int
+    frames: int
+    speed: tuple[float, float]
+    seed: int
+    border: int
+    first_frames: int
+    last_frames: int
+
+    def __post_init__(self) -> None:
+        if self.blur not in LIGHTS:
+            raise UserError(f"protocol: blur is {self.blur!r}. Choices: {', '.join(LIGHTS)}")
+        if min(self.scenes, self.frames, self.spike_ratio) < 1 or self.side % self.spike_ratio:
+            raise UserError("protocol: scenes, frames and spike_ratio are 1 or more, and side a multiple of the last")
+        if not all(0 < level <= 1 for level in self.lights.values()):
+            raise UserError(f"protocol: lights are shares of full light above 0 up to 1; got {self.lights}")
+        if min(self.border, self.first_frames, self.last_frames) < 0 or 2 * self.border >= self.side:
+            raise UserError("protocol: border, first_frames and last_frames are 0 or more, and leave something over")
+        if self.first_frames + self.last_frames >= self.frames:
+            raise UserError(f"protocol: no frame of {self.frames} would be scored")
+
+    @classmethod
+    def of(cls, tree: dict[str, Any]) -> "Protocol":
+        """The protocol of a JSON object.
+
+        Raises:
+            UserError: keys are missing or unknown, or values out of range.
+        """
+        known = list(cls.__dataclass_fields__)
+        wrong = sorted(set(tree) ^ set(known))
+        if wrong:
+            raise UserError(f"protocol: {', '.join(wrong)} missing or unknown. Keys: {', '.join(known)}")
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in tree.items()}
+        return cls(**values)
+
+    def conditions(self) -> list[Condition]:
+        """All combinations of exposure, threshold and light."""
+        return [
+            Condition(exposure, threshold, light, level)
+            for exposure in self.exposures
+            for threshold in self.thresholds
+            for light, level in self.lights.items()
+        ]
+
+    def scored(self, frames: int) -> range:
+        """Numbers of the frames of a clip that are scored."""
+        return range(self.first_frames, frames - self.last_frames)
+
+
+class GeneratedScenes:
+    """The scenes; their frames are rendered once and kept for all conditions."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.canvases = Canvases(CANVAS_SIDE, photographs=0.6, names=HELD_OUT_PHOTOGRAPHS)
+        self.rendered = functools.cache(self._render)
+
+    def write(self, root: Path, condition: Condition) -> None:
+        """Writes the clips of a condition in GoPro's layout, unless they are there."""
+        exposure = Exposure(condition.sharp_frames, condition.sharp_frames)
+        kind = {"kind": "benchmark", "protocol": asdict(self.protocol), "level": condition.level}
+        sensor = {"threshold": condition.told, "light": LIGHTS[self.protocol.blur]}
+        parameters = set_parameters(kind, exposure, self.protocol.seed, sensor)
+        if not is_complete(root, parameters):
+            write_dataset(root, self.clips(condition), exposure, parameters)
+
+    def clips(self, condition: Condition) -> list[SimulatedClip]:
+        """A clip per scene, simulated when it is written."""
+        return [
+            SimulatedClip(
+                "test",
+                f"scene{number:02d}_{condition.sharp_frames:02d}_00",
+                self.protocol.frames,
+                functools.partial(self._exposed, number, condition),
+            )
+            for number in range(self.protocol.scenes)
+        ]
+
+    def _render(self, number: int) -> np.ndarray:
+        """A scene on the spike clock, long enough for the longest exposure: (S,side,side,3) uint8."""
+        protocol, rng = self.protocol, seeded(self.protocol.seed, number)
+        longest = max(protocol.exposures)
+        duration = Exposure(longest, longest).ticks(protocol.frames)
+        slow, fast = protocol.speed
+        # Speeds lie evenly on a logarithmic scale, so that few scenes cover the range.
+        speed = slow * (fast / slow) ** (number / max(1, protocol.scenes - 1)) / GOPRO_SPIKES_PER_FRAME
+        scene = LayeredScene(self.canvases, protocol.side, duration, speed, rng)
+        return scene.render(np.arange(duration, dtype=np.float64))
+
+    def _exposed(self, number: int, condition: Condition) -> Iterator[ExposedFrame]:
+        protocol = self.protocol
+        exposure = Exposure(condition.sharp_frames, condition.sharp_frames)
+        # The charge at the start and the photons are drawn anew for each condition.
+        place = protocol.conditions().index(condition)
+        rng = seeded(protocol.seed, number, place)
+
+        def sensor(size: tuple[int, int]) -> IntegrateAndFire:
+            noise = PixelNoise(SensorNoise(photons=protocol.photons * condition.level), size, rng)
+            return IntegrateAndFire(size, condition.threshold, rng, gain=condition.level, noise=noise)
+
+        frames = self.rendered(number)[: exposure.ticks(protocol.frames)]
+        light: Any = LIGHTS[protocol.blur]
+        return expose(frames, exposure, spike_ratio=protocol.spike_ratio, light=light, make_sensor=sensor)
