@@ -7,6 +7,7 @@
     torchrun --nproc_per_node=4 main_test_vrt.py --opt FILE --save_result            # clips are dealt out to 4 GPUs
     python main_test_vrt.py --opt options/demo/quickstart.json --sweep threshold=1,2,4 drop=0.2,1
     python main_test_vrt.py --task guided --folder_lq clip.mp4 --folder_spike clip.dat --times 0:1:1/16 --save_video
+    python main_test_vrt.py --task guided --folder_lq clip.mp4 --folder_spike clip.dat --trust
     python main_test_vrt.py --opt options/demo/quickstart.json --compare results/guided  # of a test by --save_result
 
 Frames are read, restored and written as they come, so a clip may be of any length; `--resume` goes on with an
@@ -40,6 +41,7 @@ from utils.evaluation.report import Report, find_lpips, training_free
 from utils.evaluation.results import ResultWriter, check_same_run
 from utils.evaluation.scores import Scores
 from utils.evaluation.sweep import run_sweep
+from utils.evaluation.trust_meter import TrustMeter
 from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
 from utils.user_error import UserError
 from utils.utils_cli import run_command, without_secrets
@@ -88,6 +90,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
         sound=None if arguments.times else video_file(opt.datasets.test.dataroot_lq),  # slow motion outlasts it
         resume=arguments.resume,
     )
+    trust = TrustMeter(folder, clips) if arguments.trust else None
     checkpoint = checkpoint_of(opt, arguments)
     network = define_G(opt.netG)
     # The published tester takes "params" of a file with both; of our experiments the moving average is the result.
@@ -107,7 +110,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     origin["data"] += f": {len(clips.clips)} clips, {sum(map(len, clips.clips))} frames"
     notes = [f"{name}: {value}" for name, value in origin.items()]
     notes += clips.assumptions() if hasattr(clips, "assumptions") else []
-    report = Report(folder, opt.task, notes, clips, compared)
+    report = Report(folder, opt.task, notes, clips, compared, trust)
     if dist.is_main:
         print("\n".join(notes), flush=True)
 

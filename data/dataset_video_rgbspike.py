@@ -288,6 +288,11 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         """The blurred frame that a frame of `clips` is restored from, and its exposure, the instant as centre."""
         return frame, self.spikes.exposure(clip, frame)
 
+    def exposed_spikes(self, clip: str, frame: str) -> np.ndarray:
+        """The spikes of a blurred frame's exposure, (L,h,w) uint8."""
+        stream, exposure = self.spikes.stream(clip, frame)
+        return stream.crop(exposure.begin, len(exposure), 0, 0, *self.spikes.sizes[clip])
+
     def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
         """Restorations of a frame without a network (`data/spike/reconstruction/baselines.py`), by name: uint8
         (H,W,3) or (H,W).

@@ -63,3 +63,29 @@ def test_vrt_restores_the_centre_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert run.test("--times", "0:1:1/4") == 2
     told = capsys.readouterr().err.strip()
     assert "\n" not in told and "vrt restores the centre of an exposure alone" in told and "guided" in told
+
+
+def test_trust_needs_no_sharp_frames(tested: Path) -> None:
+    pictures, spikes = (tested.parents[1] / "set" / name for name in ("GOPRO_Large", "GOPRO_Large_spike_seq"))
+    folders = ["--folder_lq", pictures / "test_GT_blurred", "--folder_spike", spikes / "test"]
+    output = tested.parents[1] / "trusted"
+    assert run_test("--task", "guided", *folders, "--trust", "--output", output) == 0
+    rows = json.loads((output / "guided" / "trust.json").read_text())["frames"]
+    assert [row["frame"] for row in rows] == ["000000", "000001"]
+    assert all(
+        row["reblur_psnr"] > 30 and row["painted"] < 0.1 and row["gain"] == pytest.approx(1, 0.1) for row in rows
+    )
+    assert len(list((output / "guided" / "trust").rglob("*.png"))) == 2
+    page = (output / "guided" / "index.html").read_text()
+    assert (
+        "How far to trust it" in page and 'data-view="trust"' in page and not (output / "guided/metrics.csv").exists()
+    )
+
+
+def test_trust_needs_the_exposures_ends(tested: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, spikes = (tested.parents[1] / "set" / name for name in ("GOPRO_Large", "GOPRO_Large_spike_seq"))
+    folders = ["--folder_lq", pictures / "test_GT_blurred", "--folder_spike", spikes / "test"]
+    assert (
+        run_test("--task", "guided", *folders, "--trust", "--times", "0.5", "--output", tested.parents[1] / "no") == 2
+    )
+    assert "--times has to begin at 0 and end at 1" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""scripts/benchmark/guided_table.py and guided_ablation.py: their tables, on the smallest of videos and trainings."""
+"""The light network's tables under scripts/benchmark/, on the smallest of videos and trainings."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from scripts.benchmark import guided_ablation, guided_table
+from scripts.benchmark import guided_ablation, guided_table, trust_table
 
 
 @pytest.fixture
@@ -29,6 +29,17 @@ def test_a_row_of_the_table(video: Path, monkeypatch: pytest.MonkeyPatch, capsys
     row = capsys.readouterr().out.splitlines()[-1]
     blurred, ratio, restored, gain = (float(n) for n in re.findall(r"[+-]?\d+\.\d\d", row)[:4])
     assert row.startswith("| extreme") and restored > blurred and abs(restored - ratio - gain) < 0.02
+
+
+def test_trust_is_measured(video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(guided_table, "TICKS", 112)
+    monkeypatch.setattr(trust_table, "BLURS", [guided_table.Blur("n=7 of 2x", 7, 2)])
+    monkeypatch.setattr(trust_table, "PATCH", 8)
+    assert trust_table.main([str(video), "--scale", "1"]) == 0
+    row, pooled = capsys.readouterr().out.splitlines()[-2:]
+    numbers = [float(n) for n in re.findall(r"(-?\d+\.\d+)%? \|", row)]
+    assert row.startswith("| walk, n=7 of 2x |") and pooled.split("|")[2:] == row.split("|")[2:]
+    assert -1 <= numbers[0] <= 1 and numbers[2] < 5 and numbers[3] > 90
 
 
 def test_the_ablation_trains_every_variant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from utils.evaluation.report_page import write_page
 from utils.evaluation.scorer import Scorer
 from utils.evaluation.scores import Scores
 from utils.evaluation.sweep import Sweep
+from utils.evaluation.trust_meter import TrustMeter
 from utils.utils_dist import Dist, all_gather_object
 
 INSTANTS = 16  # of an exposure
@@ -54,13 +55,21 @@ class Report:
         title, settings: of the page.
         clips: the test set; with spikes it also gives the training-free restorations and the exposures.
         compared: results of other tests.
+        trust: judges the exposures; None: not asked for.
     """
 
     def __init__(
-        self, folder: Path, title: str, settings: Sequence[str], clips: Any, compared: ComparedResults
+        self,
+        folder: Path,
+        title: str,
+        settings: Sequence[str],
+        clips: Any,
+        compared: ComparedResults,
+        trust: TrustMeter | None = None,
     ) -> None:
         self.folder, self.title, self.settings = folder, title, list(settings)
         self.gallery = Gallery()
+        self.trust = trust
         self._order = [clip.name for clip in clips.clips]
         self._training_free, self._compared = training_free(clips), compared
         self._spikes = clips if isinstance(clips, SpikeViews) else None
@@ -74,7 +83,14 @@ class Report:
         return Scorer(lpips, on_scored=self.gallery.judge)
 
     def show(self, result: FrameResult) -> None:
-        """Takes a clip's middle frame into the gallery, and the instants of its exposure."""
+        """Takes a clip's middle frame into the gallery, and the instants of its exposure; judges every exposure."""
+        self._take(result)
+        verdict = None if self.trust is None else self.trust.add(result)
+        if verdict is not None and result.is_of_middle:
+            self.gallery.add_view(result.clip, "trust", verdict.picture)
+
+    def _take(self, result: FrameResult) -> None:
+        """Into the gallery, where it stands for its clip."""
         if not (result.is_middle or (result.is_of_middle and result.times)):
             return
         baselines = self.baselines(result)
@@ -92,6 +108,8 @@ class Report:
     def gather(self, dist: Dist) -> None:
         """Takes the pictures of all ranks, clips in the data set's order."""
         self.gallery = Gallery.merged(all_gather_object(self.gallery, dist), self._order)
+        if self.trust is not None:
+            self.trust.gather(dist, self._order)
 
     def write(self, scores: Scores, sweep: Sweep | None = None) -> str:
         """Writes metrics and page; returns the tables and where everything is."""
@@ -101,14 +119,19 @@ class Report:
         if scores.rows:
             scores.write(self.folder)
             said += [scores.table(), scores.method_table(), scores.instants_table()]
+        if self.trust is not None:
+            self.trust.write()
+            said.append(self.trust.table())
         if sweep is not None:
             sweep.write(self.folder)
             said.append(sweep.table())
         page = self.folder / "index.html"
-        write_page(page, self.title, self.settings, scores, self.gallery, sweep)
+        write_page(page, self.title, self.settings, scores, self.gallery, sweep, self.trust)
         places = [f"report: {page}"]
         if scores.rows:
             places.append(f"per frame: {self.folder / 'metrics.csv'}, summary: {self.folder / 'metrics.json'}")
+        if self.trust is not None:
+            places.append(f"trust: {self.folder / 'trust.csv'}, maps: {self.folder}/trust/<clip>/<frame>.png")
         return "\n\n".join(["", *filter(None, said), "\n".join(places)])
 
 

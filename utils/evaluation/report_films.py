@@ -1,4 +1,7 @@
-"""Parts of the report page about instants: the film inside an exposure beside the blurred frame, PSNR by instant."""
+"""Parts of the report page about instants: the film inside an exposure, PSNR by instant, how far to trust it.
+
+The page's script moves the film.
+"""
 
 import html
 import json
@@ -7,6 +10,8 @@ from utils.evaluation.chart import line_chart
 from utils.evaluation.report_gallery import Film
 from utils.evaluation.report_text import said, section
 from utils.evaluation.scores import METHODS, Scores, format_value, key_of
+from utils.evaluation.trust import PAINTED
+from utils.evaluation.trust_meter import COLUMNS, TrustMeter, shown
 
 CURVES = {"input": "input", "sdm": "sdm", "network": ""}
 """CSS name of a curve's colour, and the method it shows."""
@@ -69,4 +74,36 @@ def instants_section(scores: Scores) -> str:
         f'<div class="sweeps"><div><ul class="legend">{legend}</ul>{line_chart(series, list(instants))}</div>'
         f'<div class="scroll"><table><thead><tr>{said("th", "instant", "时刻")}{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>",
+    )
+
+
+def trust_section(trust: TrustMeter) -> str:
+    """How far the restored exposures agree with blurred frames and spikes, a line per clip."""
+    titles = {
+        "reblur_psnr": "再模糊 PSNR",
+        "spike_ll": "脉冲对数似然",
+        "rate_ll": "自身发放率的对数似然",
+        "gain": "脉冲增益",
+        "painted": "矛盾像素",
+    }
+    head = "".join(said("th", title, titles[name]) for name, (title, _) in COLUMNS.items())
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{number}</td>' for number in shown(means))}</tr>"
+        for name, means in trust.clips_means().items()
+    )
+    return section(
+        "How far to trust it",
+        "可信程度",
+        said(
+            "p",
+            "The restored instants, blurred again, against the blurred frame (PSNR in dB), and the recorded spikes "
+            "under their light against the spikes' own rate (log-likelihood per pixel in nats). No sharp frame is "
+            f"used. A pixel contradicts where they disagree by more than {PAINTED:g} of white: the view "
+            "“contradiction” below. A gain far from 1 says that the threshold is another one.",
+            "将复原的各时刻重新模糊后与模糊帧比较（PSNR，dB）；并比较记录的脉冲在复原亮度下与在自身发放率下的对数似然（每像素，"
+            f"nat）。无需清晰真值。两者相差超过白电平 {PAINTED:g} 倍的像素视为矛盾，见下方“矛盾图”。增益明显偏离 1 "
+            "说明阈值设置有误。",
+        ),
+        f'<div class="scroll"><table id="trust"><thead><tr>{said("th", "clip")}{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>",
     )

@@ -118,6 +118,11 @@ class Gallery:
         uri = data_uri(strip, max_side=strip.shape[1])
         self.shown[clip] = ShownFrame(frame, (height, width), views, uri, len(instants), size)
 
+    def add_view(self, clip: str, name: str, picture: np.ndarray) -> None:
+        """Adds a picture (uint8) to those of the frame that stands for a clip, if it is shown."""
+        if clip in self.shown:
+            self.shown[clip].views[name] = data_uri(picture)
+
     def add_instant(
         self, clip: str, frame: str, time: float, blurred: np.ndarray, pictures: Mapping[str, np.ndarray]
     ) -> None:

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from utils.evaluation.chart import line_chart
-from utils.evaluation.report_films import film_scrubber, instants_section
+from utils.evaluation.report_films import film_scrubber, instants_section, trust_section
 from utils.evaluation.report_gallery import Extreme, Gallery, ShownFrame
 from utils.evaluation.report_text import said, section
 from utils.evaluation.scores import METRICS, Scores, format_value, gain, key_of
 from utils.evaluation.sweep import Sweep
+from utils.evaluation.trust_meter import TrustMeter
 from utils.utils_file import atomic_write
 
 TEMPLATE = Path(__file__).with_name("report_page.html")
@@ -62,7 +63,13 @@ CURVES = {"input": "input", "sdm": "sdm", "network": ""}
 
 
 def write_page(
-    path: Path, title: str, settings: Sequence[str], scores: Scores, gallery: Gallery, sweep: Sweep | None = None
+    path: Path,
+    title: str,
+    settings: Sequence[str],
+    scores: Scores,
+    gallery: Gallery,
+    sweep: Sweep | None = None,
+    trust: TrustMeter | None = None,
 ) -> None:
     """Writes the page.
 
@@ -72,10 +79,13 @@ def write_page(
         scores: of the test; without rows there are pictures alone.
         gallery: its pictures.
         sweep: scores with spikes made worse.
+        trust: verdicts on the exposures.
     """
     parts = []
     if scores.rows:
         parts += [_headline(scores), _method_tables(scores), _clip_table(scores)]
+    if trust is not None:
+        parts.append(trust_section(trust))
     if scores.instants():
         parts.append(instants_section(scores))
     parts.append(_comparisons(scores, gallery))

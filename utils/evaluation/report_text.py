@@ -10,6 +10,7 @@ CHINESE = {
     "network": "网络",
     "sharp": "真值",
     "spikes": "脉冲",
+    "contradiction": "矛盾图",
     "clip": "片段",
     "frames": "帧数",
     "gain": "增益",

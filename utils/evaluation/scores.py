@@ -90,7 +90,7 @@ class Scores:
         rows: dict[str, list[Mapping[str, str | float]]] = {}
         for row in self.rows:
             rows.setdefault(str(row["clip"]), []).append(row)
-        return {name: _mean(of_clip) for name, of_clip in rows.items()}
+        return {name: mean(of_clip) for name, of_clip in rows.items()}
 
     def instants(self) -> dict[str, dict[str, float]]:
         """Mean over the frames at every instant that was scored, in their order; {} without instants."""
@@ -98,7 +98,7 @@ class Scores:
         for row in self.rows:
             if "time" in row:
                 rows.setdefault(str(row["time"]), []).append(row)
-        return {time: _mean(rows[time]) for time in sorted(rows, key=float)}
+        return {time: mean(rows[time]) for time in sorted(rows, key=float)}
 
     def instants_table(self) -> str:
         """PSNR by instant as aligned text, of all methods in colour; "" without instants."""
@@ -109,15 +109,15 @@ class Scores:
         lines = [["instant, PSNR", *map(self.title, methods)]]
         for time, means in instants.items():
             lines.append([time, *(format_value("psnr", means.get(key_of(method, "psnr"))) for method in methods)])
-        return _aligned(lines)
+        return aligned(lines)
 
     def mean_over_clips(self) -> dict[str, float]:
         """Mean of the clips' means: every clip weighs the same (KAIR's log)."""
-        return _mean(self.clips().values())
+        return mean(self.clips().values())
 
     def mean_over_frames(self) -> dict[str, float]:
         """Mean of all frames: every frame weighs the same (the paper's deblurring tables)."""
-        return _mean(self.rows)
+        return mean(self.rows)
 
     def table(self) -> str:
         """PSNR and SSIM of the clips and both means, as aligned text; the gain over the input where that was scored."""
@@ -129,7 +129,7 @@ class Scores:
         for name, values in rows.items():
             cells = [format_value(key.removeprefix("input_"), values.get(key)) for _, key in columns]
             lines.append([name, *cells, gain(values)])
-        return _aligned(lines)
+        return aligned(lines)
 
     def _means(self) -> dict[str, dict[str, float]]:
         """Both means, or one where tables would show the same twice, as where all clips are of the same length."""
@@ -150,7 +150,7 @@ class Scores:
             for method in methods:
                 cells = [format_value(metric, means.get(key_of(method, metric))) for metric in scored]
                 lines.append([self.title(method), *cells])
-            parts.append(_aligned(lines))
+            parts.append(aligned(lines))
         return "\n\n".join(parts)
 
     def summary(self) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def strict(tree: Any) -> Any:
     return None if isinstance(tree, float) and math.isinf(tree) else tree
 
 
-def _aligned(lines: list[list[str]]) -> str:
+def aligned(lines: list[list[str]]) -> str:
     """Rows of cells as text: the first column to the left, the others to the right, at least 10 wide."""
     width = max(len(cells[0]) for cells in lines)
     columns = zip(*lines, strict=True)
@@ -202,7 +202,7 @@ def _aligned(lines: list[list[str]]) -> str:
     return "\n".join(text.rstrip() for text in texts)
 
 
-def _mean(rows: Iterable[Mapping[str, str | float]]) -> dict[str, float]:
+def mean(rows: Iterable[Mapping[str, str | float]]) -> dict[str, float]:
     """Mean of every number in the rows, over the rows that have it, in float64."""
     values: dict[str, list[float]] = {}
     for row in rows:

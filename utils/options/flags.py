@@ -67,6 +67,11 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         metavar="B:E:STEP",
         help="restore these instants of every exposure, 0 to 1, e.g. 0:1:1/16 or 0,1/4,1/2",
     )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="judge what is restored by blurring it again and by the recorded spikes; no sharp frames are needed",
+    )
     parser.add_argument("--folder_instants", help="sharp pictures of instants, as simulate_dataset --instants writes")
     parser.add_argument(
         "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0 takes all; or auto"

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.exposure_times import parse_times
 from utils.options.flags import VIMEO_LIST, tester_parser
 from utils.options.layers import load_layers
 from utils.options.parts import Registries
@@ -14,6 +16,7 @@ from utils.utils_download import published_weights
 from utils.utils_file import check_sha256
 from utils.utils_option import Options, load_options
 
+logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 OWN_TASKS, VRT_TASKS = ROOT / "options" / "svrt" / "test", ROOT / "options" / "vrt" / "test"
 MODEL_ZOO = Path("model_zoo/vrt")
@@ -21,6 +24,9 @@ MODEL_ZOO = Path("model_zoo/vrt")
 
 INSTANTS = "VideoInstantsTestDataset"
 """The data set of `--times`."""
+
+TRUST_TIMES = "0:1:1/8"
+"""Of `--trust`: motion between neighbours has to be small enough to be taken as a change of light."""
 
 LAYOUT_FOLDERS = ("sequences", "gt", "bix4", "bdx4")
 
@@ -62,6 +68,9 @@ def options(arguments: argparse.Namespace) -> Options:
         flags["val.max_memory"] = arguments.max_memory
     if arguments.sigma or (arguments.sigma == 0 and _names_noise(path)):
         flags["datasets.test.sigma"] = arguments.sigma
+    if arguments.trust and arguments.times is None:
+        arguments.times = parse_times(TRUST_TIMES)
+        logger.info("--trust: restores the instants %s of every exposure (--times chooses others)", TRUST_TIMES)
     if arguments.times is not None:
         flags |= {"datasets.test.dataset_type": INSTANTS, "datasets.test.times": arguments.times}
     if arguments.folder_instants is not None:

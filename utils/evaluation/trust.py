@@ -1,0 +1,185 @@
+"""How far restored instants of an exposure agree with what was measured: the blurred frame and the spikes.
+
+    re-blur    the instants, averaged over the exposure, against the blurred frame B
+    spikes     the light of the instants on a spike pixel, added up over a span, against the spikes counted in it
+
+Between instants light is taken to change linearly. A pixel that integrates a charge of c thresholds, from a charge that
+is not known at the start, fires floor(c) or floor(c) + 1 times, with a variance of f (1 - f), f = c - floor(c): what
+exceeds it contradicts the picture. Neither needs the sharp frame, and neither sees what leaves both unchanged, such as
+detail finer than a spike pixel that blurs away.
+
+Cameras store values or average linear light; both are tried, and the one that fits better is taken. The spikes' gain,
+which a wrong threshold would change, is fitted frame by frame.
+
+    D^2 = mean over colours of (re-blur - B)^2 + 1/3 (excess of the spikes' squared residual, as light)
+
+Legend: N instants, L spike frames of the exposure, H, W of the frame, h, w of the sensor.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # BT.601, of stored values
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, IEC 61966-2-1
+SPIKE_SHARE = 1 / 3  # one gray residual beside the mean of three colours'
+NEIGHBOURHOOD = 9  # pixels a side over which contradictions are averaged: single counts are noisy
+SPANS = 2  # of the exposure; shorter ones hold too few spikes, the whole exposure does not tell when
+PAINTED = 0.06  # D from which a pixel is said to contradict; restorations of simulated clips stay below
+PEAK = 10 * math.log10(255**2 * 12)  # dB, of pictures that differ by the rounding to 8 bits alone
+CERTAIN = 1e-3  # least probability of a spike and of none: noise leaves nothing impossible
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured during an exposure, and when the restored instants are.
+
+    Attributes:
+        blurred: (3,H,W) in [0,1].
+        spikes: (L,h,w) of 0 and 1, of the exposure.
+        threshold: of the spike camera.
+        offsets: spike frames of the N instants, from the exposure's first; ascending from 0 to L - 1.
+    """
+
+    blurred: Tensor
+    spikes: Tensor
+    threshold: float
+    offsets: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The verdict on one exposure.
+
+    Attributes:
+        contradiction: (H,W) D, in units of light, 1 is white.
+        reblur_psnr: of the re-blurred instants against the blurred frame, in dB.
+        spike_ll: log-likelihood of the spikes per pixel in nats, given the light of the instants.
+        rate_ll: the same given their own rate, a Gaussian's at every spike frame.
+        gain: of the spikes against the light of the pictures; 1 where the threshold is right.
+        linear: whether the blurred frame averages linear light.
+    """
+
+    contradiction: Tensor
+    reblur_psnr: float
+    spike_ll: float
+    rate_ll: float
+    gain: float
+    linear: bool
+
+    @property
+    def painted(self) -> float:
+        """Share of the pixels that contradict the measurement."""
+        return float((self.contradiction > PAINTED).float().mean())
+
+
+def judge(instants: Tensor, measured: Measured) -> Trust:
+    """The verdict on restored instants (N,3,H,W) in [0,1]."""
+    return min((_judge(instants, measured, linear) for linear in (False, True)), key=_disagreement)
+
+
+def _disagreement(trust: Trust) -> float:
+    return float(trust.contradiction.square().mean())
+
+
+def _judge(instants: Tensor, measured: Measured, linear: bool) -> Trust:
+    weights = interpolation(measured.offsets, len(measured.spikes)).to(instants)  # (L,N)
+    blur_error = reblurred(instants, weights, linear) - measured.blurred  # (3,H,W)
+    charge = charges(instants, measured, weights, linear)  # (L,h,w)
+    gain = fitted_gain(charge, measured.spikes)
+    square = blur_error.square().mean(0, keepdim=True)  # (1,H,W)
+    excess = F.interpolate(
+        spike_excess(charge * gain, measured)[None, None], square.shape[1:], mode="bilinear", align_corners=False
+    )[0]  # (1,H,W)
+    contradiction = (_mean_around(square) + SPIKE_SHARE * _mean_around(excess).clamp(min=0)).sqrt()[0]
+    mse = float(square.mean())
+    return Trust(
+        contradiction=contradiction,
+        reblur_psnr=PEAK if mse == 0 else min(PEAK, -10 * math.log10(mse)),
+        spike_ll=log_likelihood(charge * gain, measured.spikes),
+        rate_ll=log_likelihood(own_rate(measured.spikes), measured.spikes),
+        gain=gain,
+        linear=linear,
+    )
+
+
+def interpolation(offsets: Sequence[int], length: int) -> Tensor:
+    """Weights (L,N) that make the light of every spike frame from that of the instants, linear between them."""
+    times = torch.tensor(offsets, dtype=torch.float64)
+    clock = torch.arange(length, dtype=torch.float64)
+    after = torch.searchsorted(times, clock).clamp(1, len(times) - 1)  # (L,)
+    share = ((clock - times[after - 1]) / (times[after] - times[after - 1])).clamp(0, 1)
+    weights = torch.zeros(length, len(times), dtype=torch.float64)
+    weights.scatter_(1, after[:, None] - 1, (1 - share)[:, None])
+    return weights.scatter_(1, after[:, None], share[:, None]).float()
+
+
+def reblurred(instants: Tensor, weights: Tensor, linear: bool) -> Tensor:
+    """The frame that a camera sees whose scene is the instants: (N,3,H,W) and (L,N) to (3,H,W)."""
+    share = weights.mean(0)[:, None, None, None]  # (N,1,1,1)
+    if not linear:
+        return (instants * share).sum(0)
+    return to_stored((to_light(instants) * share).sum(0))
+
+
+def charges(instants: Tensor, measured: Measured, weights: Tensor, linear: bool) -> Tensor:
+    """Charge in thresholds that every spike frame adds: (N,3,H,W) to (L,h,w)."""
+    colours = torch.tensor(LUMINANCE if linear else LUMA).to(instants)[:, None, None]
+    light = ((to_light(instants) if linear else instants) * colours).sum(1)  # (N,H,W)
+    height, width = measured.spikes.shape[1:]
+    sensed = F.adaptive_avg_pool2d(light, (height, width))  # (N,h,w)
+    result: Tensor = torch.tensordot(weights, sensed, 1) / measured.threshold  # (L,h,w)
+    return result
+
+
+def fitted_gain(charge: Tensor, spikes: Tensor) -> float:
+    """Spikes per charge; 1 where there is no charge."""
+    total = float(charge.sum())
+    return float(spikes.sum()) / total if total > 0 else 1.0
+
+
+def spike_excess(charge: Tensor, measured: Measured) -> Tensor:
+    """How much more the counts of spans differ from the charge than integration leaves open, as squared light (h,w)."""
+    length = len(charge)
+    bounds = [round(part * length / (2 * SPANS)) for part in range(2 * SPANS + 1)]
+    excess = []
+    for first, last in zip(bounds, bounds[2:], strict=False):  # half of each span is the next one's
+        expected, counted = charge[first:last].sum(0), measured.spikes[first:last].sum(0)  # (h,w)
+        remainder = expected.detach() % 1
+        unit = measured.threshold / (last - first)  # light of one spike
+        excess.append(((counted - expected).square() - remainder * (1 - remainder)) * unit**2)
+    return torch.stack(excess).mean(0)
+
+
+def own_rate(spikes: Tensor, sigma: float = 5.0) -> Tensor:
+    """Probability of a spike in every spike frame as a Gaussian's rate says, (L,h,w)."""
+    clock = torch.arange(len(spikes), dtype=torch.float32, device=spikes.device)
+    weights = torch.exp(-((clock[:, None] - clock) ** 2) / (2 * sigma**2))  # (L,L)
+    result: Tensor = torch.tensordot(weights / weights.sum(1, keepdim=True), spikes.float(), 1)
+    return result
+
+
+def log_likelihood(charge: Tensor, spikes: Tensor) -> float:
+    """Of spikes (L,h,w), each with the probability that `charge` gives it; per pixel, in nats."""
+    probability = charge.clamp(CERTAIN, 1 - CERTAIN)
+    fired = spikes.to(torch.bool)
+    return float(torch.where(fired, probability, 1 - probability).log().sum(0).mean())
+
+
+def to_light(stored: Tensor) -> Tensor:
+    """Linear light of sRGB values in [0,1] (IEC 61966-2-1)."""
+    return torch.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055).clamp(min=1e-6) ** 2.4)
+
+
+def to_stored(light: Tensor) -> Tensor:
+    """sRGB values of linear light in [0,1], the inverse."""
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
+
+
+def _mean_around(plane: Tensor) -> Tensor:
+    """(1,H,W) averaged over `NEIGHBOURHOOD`."""
+    return F.avg_pool2d(plane, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False)
