@@ -278,7 +278,7 @@ def _resolve_geometry(
         geometry, source = _Geometry(spike_h, spike_w), "spike_h, spike_w"
     elif (found := nearest_config(path.parent)) is not None:
         geometry, source = _Geometry(found[1]["spike_h"], found[1]["spike_w"]), str(found[0])
-    elif len(fits := _fitting(size, head_columns)) == 1 and size % _frame_bytes(*RAW_LINES):
+    elif len(fits := fitting_geometries(size, head_columns)) == 1 and size % _frame_bytes(*RAW_LINES):
         logger.info("%s: %dx%d, the only known geometry of which %d bytes are whole frames", path, *fits[0], size)
         return fits[0]
     else:
@@ -305,14 +305,14 @@ def _resolve_geometry(
     return geometry
 
 
-def _fitting(size: int, head_columns: int) -> list[_Geometry]:
+def fitting_geometries(size: int, head_columns: int = 0) -> list[_Geometry]:
     """The known geometries of which `size` bytes are whole frames."""
     return [_Geometry(h, w) for h, w in KNOWN_GEOMETRIES if size % _frame_bytes(h, w + head_columns) == 0]
 
 
 def _listed_fits(size: int, head_columns: int) -> str:
     """The same for a message, each with the number of frames."""
-    fits = _fitting(size, head_columns)
+    fits = fitting_geometries(size, head_columns)
     listed = [f"{h}x{w} ({size // _frame_bytes(h, w + head_columns)} frames)" for h, w in fits]
     if size % _frame_bytes(*RAW_LINES) == 0:
         listed.append(

@@ -15,6 +15,8 @@ from utils.user_error import UserError
 NEIGHBOURS = 5  # side of the neighbourhood whose median tells whether a pixel is hot or dead
 HOT_EXCESS = 0.15  # a hot pixel's rate above the median, at least; it also has to be twice the median
 DEAD_SPIKES = 5  # spikes of the median pixel around a dead one, so that the pixel is not merely dark
+DIFFERENCE = 0.02  # of the shares that `irregularity` lies between, below which they can't be told apart
+GEOMETRY_DOUBT = 0.45  # irregularity: at most 0.28 of right sizes (3 photons a spike), at least 0.54 of wrong ones
 WIDTH_DOUBT = 3.0  # how many times rougher down the columns than along the rows
 
 
@@ -47,6 +49,27 @@ class StreamReport:
         if not (along > 0 and reordered > 0):
             return "unknown"
         return "little" if along <= reordered else "big"
+
+    @property
+    def irregularity(self) -> float:
+        """How far the spikes of a pixel are from regular: about 0 of pixels that integrate, 1 of independent spikes, as
+        of frames that are cut at the wrong places; NaN where the rates are such that both look alike.
+
+        An integrating pixel of rate r fires in consecutive frames only above r = 1/2, with a share of (2r - 1) / r of
+        its spikes; an independent one with a share of r.
+        """
+        rate = self.rate.astype(np.float64)
+        spikes = max(float(rate.sum()), 1e-9)
+        regular = float(np.maximum(0, 2 * rate - 1).sum()) / spikes
+        independent = float((rate * rate).sum()) / spikes
+        if independent - regular < DIFFERENCE:
+            return float("nan")
+        return (self.consecutive - regular) / (independent - regular)
+
+    @property
+    def geometry_in_doubt(self) -> bool:
+        """The spikes follow one another as those of unrelated pixels do: height or width is probably another."""
+        return self.irregularity > GEOMETRY_DOUBT
 
     @property
     def width_in_doubt(self) -> bool:

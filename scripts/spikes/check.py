@@ -86,6 +86,7 @@ def compare(source: Source, stream: SpikeStream, picture: np.ndarray, center: in
         "inverted": inverted,
         "oriented": oriented,
         "assumed_center": center,
+        "searched": [times.start, times.stop - 1],
         "right": False,
     }
     if not oriented:
@@ -112,7 +113,12 @@ def text(content: dict[str, Any]) -> str:
             "then check the result"
         )
     elif not content["certain"]:
-        lines.append("orientation: CANNOT BE TOLD, no way to read the stream agrees with the picture")
+        first, last = content["searched"]
+        lines.append(
+            "orientation: CANNOT BE TOLD, no way to read the stream agrees with the picture in spike frames "
+            f"{first} to {last}; look elsewhere by --center or --clip (name of the clip), or further by --reach; "
+            "python -m scripts.spikes info FILE doubts a wrong size"
+        )
     elif content["oriented"]:
         lines.append(f"orientation: right as read (bits little, flip {read['flip']})")
     else:
@@ -125,4 +131,9 @@ def text(content: dict[str, Any]) -> str:
             f"spike frame of the picture: {content['best_center']} (edges {content['edge_correlation_at_best']:.3f}), "
             f"assumed {content['assumed_center']}, offset {content['offset']:+d}"
         )
+        if not content["right"]:
+            lines.append(
+                f"if the picture belongs there: --center {content['best_center']}; --clip NAME assumes the spike frame "
+                "of that clip's exposures; in training a sync.json says it (docs/spike_format.md)"
+            )
     return "\n".join(lines)

@@ -6,9 +6,10 @@ from typing import Any
 
 from data.spike.stream_report import StreamReport, stream_report
 from scripts.spikes.sources import Source, add_source_arguments, frame_range, open_source
-from utils.spike_loader import SpikeStream
+from utils.spike_loader import SpikeStream, fitting_geometries
 
 LISTED = 10
+TRIED = 128  # frames of another geometry that are looked at
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,10 +59,26 @@ def summary(source: Source, report: StreamReport) -> dict[str, Any]:
         "roughness_down_columns": down,
         "roughness_along_rows_other_bit_order": None if reordered != reordered else reordered,
         "bit_order": report.bit_order,
+        "geometry_in_doubt": report.geometry_in_doubt,
+        "geometry_suggested": other_geometry(source) if report.geometry_in_doubt else None,
         "width_in_doubt": report.width_in_doubt,
         "hot": pixels(report.hot),
         "dead": pixels(report.dead),
     }
+
+
+def other_geometry(source: Source) -> list[int] | None:
+    """Height and width of the known geometry of which the file is whole frames of regular spikes; None without one."""
+    size = source.path.stat().st_size
+    irregularities = {}
+    for geometry in fitting_geometries(size) if isinstance(source.stream, SpikeStream) else ():
+        stream = SpikeStream(source.path, *geometry)
+        report = stream_report([stream.get_block_spikes(0, min(TRIED, len(stream)), flipud=False)])
+        if not (report.geometry_in_doubt or report.width_in_doubt):
+            irregularities[geometry] = report.irregularity
+    if not irregularities:
+        return None
+    return list(min(irregularities.items(), key=lambda item: item[1])[0])
 
 
 def text(content: dict[str, Any]) -> str:
@@ -83,8 +100,19 @@ def text(content: dict[str, Any]) -> str:
             "unknown": "order of bits: cannot be told",
         }[content["bit_order"]],
     ]
-    if content["width_in_doubt"]:
+    if content["geometry_in_doubt"]:
+        remedy = "check --spike_h, --spike_w"
+        if content["geometry_suggested"]:
+            height, width = content["geometry_suggested"]
+            remedy = f"--spike_h {height} --spike_w {width} fits the file, and its spikes are regular"
+        lines.append(
+            f"size: PROBABLY NOT {content['height']}x{content['width']}, spikes follow one another like those of "
+            f"unrelated pixels; {remedy}"
+        )
+    elif content["width_in_doubt"]:
         lines.append("width: PROBABLY WRONG, rows do not continue one another; check --spike_h, --spike_w")
+    if content["geometry_in_doubt"]:
+        return "\n".join([*lines, "hot and dead pixels: cannot be told before the size is right"])
     for kind in ("hot", "dead"):
         found = content[kind]
         listed = ", ".join(f"({row}, {column}) {rate}" for row, column, rate in found["pixels"])

@@ -16,6 +16,8 @@ from data.spike.registration import (
     orientations,
 )
 from data.spike.simulation.motion import CameraScene, load_photograph
+from data.spike.simulation.noise import SensorNoise
+from data.spike.simulation.presets import PRESETS
 from data.spike.simulation.simulate import integrate_and_fire, sensor_light
 from data.spike.stream_report import reversed_bits, stream_report
 from data.spike.sync import ExposureWindow, default_window
@@ -155,6 +157,23 @@ def test_report_tells_wrong_bits_and_a_wrong_width(walk: tuple[np.ndarray, np.nd
     assert stream_report([np.zeros((4, 3, 3), np.uint8)]).bit_order == "unknown"
     with pytest.raises(ValueError, match="no spike frame"):
         stream_report([])
+
+
+@pytest.mark.parametrize("photons", [0, 50, 3])
+@pytest.mark.parametrize("light", [1.0, 0.1])
+def test_report_doubts_a_wrong_size(photons: float, light: float) -> None:
+    """The same bits cut into frames of another height; noisy and dark ones too."""
+    scene = np.broadcast_to(np.linspace(0.1, 0.9, 80, dtype=np.float32), (200, 60, 80)) * np.float32(light)
+    sensor = PRESETS["v2s"].sensor((60, 80), np.random.default_rng(0), SensorNoise(photons=photons))
+    spikes = sensor.step(scene)
+    assert stream_report([spikes]).irregularity < 0.35
+    flat = spikes.ravel()
+    assert stream_report([flat[: len(flat) // 5200 * 5200].reshape(-1, 65, 80)]).irregularity > 0.5
+
+
+def test_spikes_in_every_frame_tell_nothing_of_the_size() -> None:
+    report = stream_report([np.ones((9, 8, 8), np.uint8)])
+    assert np.isnan(report.irregularity) and not report.geometry_in_doubt
 
 
 def test_real_samples_lie_as_they_are_read(shared_data: Path) -> None:

@@ -97,6 +97,18 @@ def test_info_names_hot_pixels_as_displayed(tmp_path: Path, capsys: pytest.Captu
     assert content["dead"] == {"number": 1, "pixels": [[9, 6, 0.0]]}
 
 
+def test_info_doubts_a_wrong_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """16 frames of 180x320 read as 15 of 192x320: the known size is named, and no hot pixel is invented."""
+    scene = np.broadcast_to(np.linspace(0.1, 0.9, 320), (16, 180, 320))
+    write_spikes(tmp_path / "a.dat", integrate_and_fire(scene, 2.0, np.random.default_rng(0)))
+    assert main(["info", str(tmp_path / "a.dat"), "--spike_h", "192", "--spike_w", "320"]) == 0
+    printed = capsys.readouterr().out
+    assert "size: PROBABLY NOT 192x320" in printed and "--spike_h 180 --spike_w 320 fits" in printed
+    assert "hot and dead pixels: cannot be told" in printed
+    assert main(["info", str(tmp_path / "a.dat"), "--spike_h", "180", "--spike_w", "320"]) == 0
+    assert "PROBABLY NOT" not in capsys.readouterr().out
+
+
 def test_view(simulated: Path, spikes: np.ndarray, tmp_path: Path) -> None:
     picture = str(simulated / "sharp" / "000001.png")
     out = tmp_path / "sheet.png"
@@ -256,7 +268,8 @@ def test_check(simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     content = json.loads(capsys.readouterr().out)
     assert content["oriented"] and content["assumed_center"] == 32 and abs(content["offset"]) <= 2
     assert exit_code(*command, "--center", "42") == 1
-    assert "assumed 42" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "assumed 42" in printed and "--center" in printed and "--clip NAME" in printed
     assert exit_code(*command, "--top_down") == 1
     printed = capsys.readouterr().out
     assert "WRONG as read" in printed and "flip up-down" in printed and "spike frame of" not in printed
@@ -264,7 +277,8 @@ def test_check(simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (
         exit_code("check", str(simulated / "demo.dat"), "--picture", str(tmp_path / "gray.png"), "--center", "9") == 1
     )
-    assert "CANNOT BE TOLD" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "CANNOT BE TOLD" in printed and "--center or --clip" in printed and "frames 0 to 49" in printed
 
 
 @pytest.mark.filterwarnings("error")
