@@ -5,7 +5,8 @@
     python main_train_vrt.py --opt FILE --set train.total_iter=100 --dry-run
 
 Running the same command again resumes from the newest complete checkpoint, on any number of ranks that divides the
-batch. SIGTERM, SIGINT or SIGUSR1 save and end the run. One rank per GPU; gloo on a CPU. See docs/training.md.
+batch. On SIGTERM, SIGINT or SIGUSR1 the run saves a checkpoint and ends. One rank per GPU (NCCL); on a CPU the ranks
+communicate by gloo. See docs/training.md.
 """
 
 import argparse
@@ -46,7 +47,8 @@ logger = logging.getLogger("svrt")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code: 0 done or told to stop, 1 failed, 2 a mistake in options or data."""
+    """Runs the command line; returns the exit code: 0 done or stopped on request, 1 failed, 2 mistake in options or
+    data."""
     arguments = trainer_parser(__doc__ or "").parse_args(argv)
     try:
         code = run_command(lambda: run(arguments), go_on="the same command resumes from the newest checkpoint")
@@ -55,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.clear_frames(error.__traceback__)  # ends the loader's workers
         return 1
     if code == 0:
-        # Not after an error: where other ranks are still at work, leaving the group may wait for them for ever.
+        # Not after an error: leaving the group may wait for ever for ranks that are still at work.
         close_dist()
     return code
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Finds everything that can be wrong with options and data before anything is built or written; then trains."""
+    """Checks options and data before anything is built or written, then trains."""
     dist = init_dist()
     if not arguments.dry_run:
         setup_logger(None, dist.rank)
@@ -69,9 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
     if opt.datasets.train is None:
         raise UserError("datasets.train: missing; training needs a training set")
     if arguments.dry_run and any(missing_data(opt)):
-        dry_run_without_data(opt, dist)  # what is missing is listed next
+        dry_run_without_data(opt, dist)  # `check_files` lists the missing files next
     check_logger(opt.logger)
-    check_files(opt, weights=not CheckpointFolder(opt.experiment_dir).any())  # a resumed run brings its weights
+    check_files(opt, weights=not CheckpointFolder(opt.experiment_dir).any())  # a resumed run's checkpoint has weights
     shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
     train_set = define_Dataset(opt.datasets.train, **shared)
     test_set = None if opt.datasets.test is None else define_Dataset(opt.datasets.test, **shared)
@@ -83,8 +85,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopRequest, profiled_steps: int) -> None:
-    """The whole run: from the newest checkpoint, or the start, to `train.total_iter` steps or until asked to stop."""
-    # The model: fresh, or as the newest checkpoint left it. Rank 0 reads it for all, so that all go on from the same.
+    """Trains from the newest checkpoint, or from the start, up to `train.total_iter` steps or a request to stop."""
+    # Build the model and restore the newest checkpoint, which rank 0 reads for all ranks, so that all restore the same.
     assert opt.datasets.train is not None
     folder, batch_size = opt.experiment_dir, opt.datasets.train.dataloader_batch_size
     checkpoints = CheckpointFolder(folder, keep=opt.train.checkpoint_keep)
@@ -99,7 +101,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
         logger.info("Resumed from step %d of %s", step, folder)
         log_changes(state.get("options"), opt)
 
-    # One stream of global batches, by the samples seen: the same for any number of ranks and workers.
+    # Open the stream of global batches. It depends on the samples seen, not on the number of ranks and workers.
     samples = state.get("samples", step * batch_size)
     batches = stream(opt, train_set, dist, consumed=samples)
     state.clear()  # its tensors are in the model now
@@ -109,7 +111,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
             opt.train.total_iter, folder / "options" / "resolved.json",
         )  # fmt: skip
 
-    # Nothing is wrong so far: the experiment's curves, log and folder.
+    # All checks have passed: create the experiment's folder, log and curves.
     on_main(lock.acquire, dist)
     writer = Writer(folder, opt.logger, dist.rank, config=options_to_dict(opt), resumed_step=step)
     setup_logger(folder, dist.rank)
@@ -121,7 +123,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
     run = Run(opt, dist, model, test_set, checkpoints, writer, stop, len(train_set), step, samples)
     logger.info("%d samples, %d per step, %d ranks on %s", len(train_set), batch_size, dist.world_size, dist.device)
 
-    # What a crash or a signal kept the last run from doing after its last save.
+    # Finish what the last run's end left undone after its last checkpoint.
     if step:
         on_main(lambda: checkpoints.finish(step), dist)
         if run.test_due and on_main(lambda: checkpoints.awaits_score(step), dist):
@@ -131,7 +133,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
     bars = progress(opt.train.total_iter, "training", "step", done=step, enabled=dist.is_main)
     with bars as bar, closing(batches):
         while run.step < opt.train.total_iter:
-            # One optimizer step; not taken where any rank was told to stop or can't read its batch.
+            # Take one optimizer step, unless a rank was told to stop or failed to read its batch.
             with model.timer.step():
                 with model.timer.section("data"):
                     batch, failure = attempt(lambda: next(batches))
@@ -143,7 +145,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
             profiler.step()
             bar.update()
 
-            # Log, save and test, each at its interval and at the end; a test takes long, so the save comes first.
+            # Log, save and test, each at its interval and at the end. Save first: a crash during a test loses no step.
             if run.step % opt.train.checkpoint_print == 0 or run.last:
                 rate, total = model.current_learning_rate(), opt.train.total_iter
                 log_train(writer, model.timer, run.epoch, run.step, total, batch_size, rate, model.measured())
@@ -152,7 +154,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
             if run.test_due:
                 run.validate()
 
-    # Told to stop or unable to go on: first of all, no step is lost.
+    # Save the steps that no checkpoint holds yet, then report the failure or the signal.
     if run.step > run.saved:
         run.save()
     raise_on_any(failure, dist)
@@ -166,11 +168,11 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
 
 
 def log_changes(before: Mapping[str, Any] | None, opt: Options) -> None:
-    """Says which options differ from those of the checkpoint; KAIR's files hold none."""
+    """Logs the options that differ from the checkpoint's; KAIR's checkpoints hold no options."""
     if before is None:
         logger.warning(
-            "KAIR's files hold neither options nor a count of samples: the run goes on with this option file's, from "
-            "as many samples as its batch size and the step make."
+            "KAIR's files hold neither options nor a count of samples: the run goes on with this file's options, and "
+            "the count is the step times this file's batch size."
         )
     for change in option_changes(before, options_to_dict(opt)) if before is not None else []:
         logger.warning("Changed since then: %s", change)

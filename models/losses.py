@@ -21,7 +21,7 @@ PixelLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def loss_faults(arguments: Mapping[str, Any]) -> Faults:
-    """What is wrong with the keyword arguments of `charbonnier` and `guided`."""
+    """Faults of the keyword arguments of `charbonnier` and `guided`."""
     for key in ("G_fft_weight", "G_reblur_weight"):
         if arguments.get(key, 0) < 0:
             yield key, f"0 or more; got {arguments[key]}"
@@ -47,8 +47,8 @@ def guided(
 ) -> Tensor:
     """Charbonnier, plus weighted distances of spectra and of the clips' means over time.
 
-    The spectra (`fft_distance`) ask for detail that a pixel loss averages away. Where the frames of a clip are instants
-    of one exposure (`GuidedSyntheticDataset`), their mean is the clip blurred again, whose noise the sharp ones lack.
+    The distance of spectra (`fft_distance`) counters the averaging of detail by a pixel loss. If the frames of a clip
+    are instants of one exposure (`GuidedSyntheticDataset`), the mean over time is the clip blurred again.
     """
     loss = charbonnier(restored, sharp, G_charbonnier_eps=G_charbonnier_eps)
     if G_fft_weight:
@@ -84,7 +84,7 @@ def l2sum(restored: Tensor, sharp: Tensor) -> Tensor:
 
 @LOSSES.register("ssim")
 def ssim(restored: Tensor, sharp: Tensor) -> Tensor:
-    """1 - SSIM with an 11x11 Gaussian window of sigma 1.5, zeros beyond the border (Wang et al., 2004)."""
+    """1 - SSIM with an 11x11 Gaussian filter of sigma 1.5 and zeros beyond the border (Wang et al., 2004)."""
     offsets = torch.arange(11, dtype=restored.dtype, device=restored.device) - 5
     window = torch.softmax(-offsets.square() / (2 * 1.5**2), dim=0)
     channels = restored.shape[-3]

@@ -1,7 +1,7 @@
-"""What every trained model shares: the network and its moving average, one optimizer step, and one state.
+"""Base of every trained model: the network and its moving average, the optimizer step, and the state to save.
 
-A model is a subclass with `compute_losses`. A step reads: learning rate, noise, gradients of every micro-batch,
-clipping, a finite check that all ranks agree on, optimizer, moving average.
+A model is a subclass with `compute_losses`. A step consists of: learning rate, random seed, gradients of every
+micro-batch, clipping, a check of all ranks that loss and gradient are finite, optimizer, moving average.
 """
 
 import json
@@ -46,9 +46,10 @@ class ModelBase:
 
     Attributes:
         netG: the bare network. netE: its moving average, or None with `E_decay` 0.
-        log: what the last step measured on this rank, as detached tensors or numbers.
+        log: measurements of the last step on this rank, as detached tensors or numbers.
         timer: times the parts of a step: forward, backward, step (the optimizer's).
-        bad_steps: skipped in a row. bad_steps_file: where rank 0 notes each as a JSON line; None: nowhere.
+        bad_steps: number of steps skipped in a row. bad_steps_file: file to which rank 0 adds a JSON line for each;
+            None: no file.
     """
 
     def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
@@ -85,10 +86,10 @@ class ModelBase:
         return self.optimizer.param_groups[0]["lr"]
 
     def measured(self) -> dict[str, float]:
-        """`log` averaged over the steps taken since the last call, and over the ranks; all of them have to ask.
+        """`log` averaged over the steps taken since the last call, and over the ranks; every rank must call this.
 
-        A single step of a small batch tells its samples' difficulty more than the network's progress. Where every step
-        was skipped, the last one's numbers.
+        The mean over steps, because the loss of a single small batch depends more on its samples than on the network's
+        progress. If every step was skipped, the numbers of the last one.
         """
         sums, count = (self._sums, self._summed) if self._summed else (self.log, 1)
         totals = all_reduce_sum([float(value) / count for value in sums.values()], self.dist)
@@ -97,10 +98,10 @@ class ModelBase:
 
     def prepare(self, step: int) -> None:
         """Compiles blocks before the first step; freezes the parameters of `fix_keys` before step `fix_iter`, and wraps
-        for DDP whenever that changes.
+        the network for DDP whenever that changes.
 
-        DDP looks at `requires_grad` when it wraps. Thawing behind its back gives every rank other weights without a
-        word, and with a static graph it ends the run; so the wrapper is recreated at the switch.
+        DDP reads `requires_grad` when it wraps. Parameters unfrozen later would not be reduced, so the ranks' weights
+        would silently differ (with a static graph the run ends); the wrapper is therefore recreated at the switch.
         """
         fixed = step < (self.train_options.fix_iter or 0)
         if fixed == self._fixed:
@@ -112,7 +113,9 @@ class ModelBase:
         if self._fixed is None and self.train_options.compile:
             compile_blocks(self.netG)
         if self._fixed is not None:
-            logger.info("Step %d: the parameters of fix_keys %s learn from here on.", step, self.train_options.fix_keys)
+            logger.info(
+                "Step %d: the parameters of fix_keys %s are trained from here on.", step, self.train_options.fix_keys
+            )
         self._fixed = fixed
         self.network = self.netG
         if self.dist.world_size > 1:
@@ -139,7 +142,7 @@ class ModelBase:
         """
         self.prepare(step)
         self._set_learning_rate(step)
-        # Drop-path noise is a function of (seed, rank, step), so a resumed run draws what the first one would have.
+        # Drop path's random numbers depend on (seed, rank, step) alone, so that a resumed run draws the same ones.
         entropy = np.random.SeedSequence([self.train_options.manual_seed, self.dist.rank, step])
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         self.netG.train()
@@ -150,7 +153,7 @@ class ModelBase:
         limit = self.train_options.G_optimizer_clipgrad or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self._parameters(), limit, foreach=True)
         self.log["grad_norm"] = norm.detach()
-        # With fp16 the scaler finds infinite gradients by itself and lowers its scale; the loss must be finite anyway.
+        # With fp16 the scaler itself finds infinite gradients and lowers its scale, so only the loss is checked here.
         judged = self.log["G_loss"] if self.scaler.is_enabled() else self.log["G_loss"] + self.log["grad_norm"]
         if any_rank(~torch.isfinite(torch.as_tensor(judged)), self.dist):
             if self.scaler.is_enabled():
@@ -161,7 +164,7 @@ class ModelBase:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.bad_steps = 0
-        # On the device: reading the numbers would wait for it in every step.
+        # Summed on the device: reading the numbers would make every step wait for it.
         self._sums = {name: self._sums.get(name, 0.0) + value for name, value in self.log.items()}
         self._summed += 1
         self._update_average()
@@ -175,7 +178,7 @@ class ModelBase:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that continuing bit for bit needs, but for the counter of samples."""
+        """The state from which training continues bit for bit, together with the counter of samples."""
         return {
             "netG": self.netG.state_dict(),
             "netE": None if self.netE is None else self.netE.state_dict(),
@@ -185,13 +188,13 @@ class ModelBase:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], source: Path | str) -> None:
-        """Takes up a state of `state_dict`; parts that KAIR's files don't have (optimizer, average) may be missing.
+        """Restores a state from `state_dict`; parts that KAIR's files lack (optimizer, average) may be missing.
 
         Args:
             source: the experiment's folder, for messages.
 
         Raises:
-            UserError: the state is of another architecture, listing the keys, or of other parameter groups.
+            UserError: the state is of another architecture (the message lists the keys) or has other parameter groups.
         """
         load_strict(self.netG, state["netG"], source)
         if self.netE is not None:
@@ -205,8 +208,8 @@ class ModelBase:
     def _define_optimizer(self) -> torch.optim.Optimizer:
         """Adam or AdamW; parameters that `fix_keys` names form a group with `fix_lr_mul` times the learning rate.
 
-        A group's rate at the start is its `initial_lr`, PyTorch's name: KAIR's scheduler reads it from our file of the
-        optimizer, and would otherwise take the decayed `lr` for it.
+        A group's learning rate at the start is its `initial_lr`, PyTorch's name: KAIR's scheduler reads it from our
+        optimizer file, and would otherwise start from the decayed `lr`.
         """
         train = self.train_options
         multiplier = 1.0 if train.fix_lr_mul is None else train.fix_lr_mul
@@ -215,7 +218,7 @@ class ModelBase:
         groups += [{"params": [], "initial_lr": train.G_optimizer_lr * multiplier}] if slower else []
         for name, parameter in self.netG.named_parameters():
             groups[-1 if slower and self._is_fixable(name) else 0]["params"].append(parameter)
-        # As in KAIR, what matches no parameter makes no group: 009's file has fix_lr_mul 0 without fix_keys.
+        # Drop empty groups, as KAIR does: 009's file has fix_lr_mul 0 without fix_keys.
         groups = [group for group in groups if group["params"]]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.G_optimizer_type]
         betas = (train.G_optimizer_betas[0], train.G_optimizer_betas[1])
@@ -236,8 +239,8 @@ class ModelBase:
         """Gradients and log of the mean loss over this rank's samples, in `accumulate_grad` parts.
 
         Returns:
-            Whether the losses of all ranks are finite; the first that is not ends it before the backward pass, where
-            infinite coordinates of flow and deformable convolution would index memory that is not theirs.
+            Whether the losses of all ranks are finite. The first loss that is not ends the step before its backward
+            pass, where infinite coordinates of flow and deformable convolution would index memory out of bounds.
         """
         self.optimizer.zero_grad(set_to_none=True)
         parts = self.train_options.accumulate_grad
@@ -260,7 +263,7 @@ class ModelBase:
         return True
 
     def _skip(self, step: int, batch: Batch) -> None:
-        """Counts and notes a step that is not finite; gives up after too many in a row."""
+        """Counts and records a step that is not finite; raises TrainingStopped after too many in a row."""
         self.bad_steps += 1
         logger.warning("Step %d skipped: loss or gradient is not finite (%d in a row).", step, self.bad_steps)
         own = {"rank": self.dist.rank, "loss": f"{float(self.log['G_loss']):g}", "keys": batch.get("key")}
@@ -307,7 +310,7 @@ def split(batch: Batch, parts: int) -> Iterator[dict[str, Any]]:
 
 
 def check_parts(size: int, parts: int) -> None:
-    """Raises UserError where a process's share of a step can't be worked through in equal parts."""
+    """Raises UserError if `parts` does not divide the `size` samples of a rank's step."""
     if size % parts:
         raise UserError(
             f"train.accumulate_grad: {parts} parts do not divide this rank's {size} samples of a step "
@@ -318,9 +321,9 @@ def check_parts(size: int, parts: int) -> None:
 def _with_current_rates(
     saved: Mapping[str, Any], optimizer: torch.optim.Optimizer, source: Path | str
 ) -> dict[str, Any]:
-    """An optimizer state whose groups keep this run's settings: rates come from the options, also after editing them.
+    """The saved optimizer state, with the settings of this run's groups: edited options take effect on resuming.
 
-    KAIR's files hold its learning rates of that step, and the `initial_lr` of its options.
+    KAIR's files hold the learning rates of the saved step, and the `initial_lr` of KAIR's options.
     """
     now = optimizer.state_dict()["param_groups"]
     check_optimizer_state(saved, optimizer, source)

@@ -1,4 +1,4 @@
-"""`ModelSpikling` under KAIR's naming scheme, `models/model_<name>.py`; it lives in `models/model_vrt.py`."""
+"""`ModelSpikling` under KAIR's naming scheme, `models/model_<name>.py`; defined in `models/model_vrt.py`."""
 
 from models.model_vrt import ModelSpikling
 

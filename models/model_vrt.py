@@ -1,4 +1,4 @@
-"""VRT in training: a pixel loss on clips (Charbonnier), and a VGG loss beside it where the options ask for one."""
+"""Training of VRT: a pixel loss on clips (Charbonnier by default), plus a VGG loss if the options set its weight."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from utils.utils_registry import MODELS
 
 @MODELS.register("vrt")
 class ModelVRT(ModelBase):
-    """Trains a network from `L` (B,T,C,H,W), and `L_spike` (B,T,K,h,w) where there is one, to `H` (B,T,3,H,W)."""
+    """Trains a network that maps `L` (B,T,C,H,W), and `L_spike` (B,T,K,h,w) if present, to `H` (B,T,3,H,W)."""
 
     def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
         super().__init__(netG, train, dist, find_unused_parameters)
@@ -48,15 +48,15 @@ class ModelVRT(ModelBase):
 
 @MODELS.register("spikling")
 class ModelSpikling(ModelVRT):
-    """Trains a network from `L` (B,T,W,H,W'), windows of spikes, to `H` (B,T,1,H,W') in [0,1].
+    """Trains a network that maps `L` (B,T,S,H,W), S spike frames each, to `H` (B,T,1,H,W) in [0,1].
 
-    The losses are spikling's, whose pictures lie in [-1, 1]:
+    The losses compare pictures in [-1, 1], as spikling's do:
 
         "G_lossfn_type": "l2", "G_lossfn_weight": 100,
         "G_perceptual_weight": 1, "vgg_type": "vgg19", "vgg_distance": "l2"
 
-    is its 100 * MSE + MSE of VGG19 features (github.com/lshpku/spikling, `train.py`), up to its missing ImageNet
-    normalisation of what VGG sees.
+    is spikling's 100 * MSE + MSE of VGG19 features (github.com/lshpku/spikling, `train.py`), except that spikling does
+    not normalise VGG's input by ImageNet's mean and deviation.
     """
 
     def __init__(self, netG: nn.Module, train: TrainOptions, dist: Dist, find_unused_parameters: bool = False) -> None:
@@ -70,5 +70,5 @@ class ModelSpikling(ModelVRT):
 
 
 def inputs(batch: Batch) -> tuple[Any, ...]:
-    """What the network takes from a batch: the frames, and the spikes of the voxel branch where there are any."""
+    """The network's arguments from a batch: frames (B,T,C,H,W), and voxels (B,T,K,h,w) if the batch has them."""
     return (batch["L"], batch["L_spike"]) if "L_spike" in batch else (batch["L"],)

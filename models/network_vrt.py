@@ -1,8 +1,8 @@
 """VRT, a Video Restoration Transformer (Liang et al., arXiv 2201.12288): super-resolution, deblurring, denoising,
-frame interpolation, and RGB with spike channels behind it.
+frame interpolation, and RGB followed by spike channels.
 
-Written from the paper and from the behaviour of the published weights, which load unchanged. What is connected to what
-is here; the parts are in `models/layers`. Chosen by `"net_type": "vrt"`.
+Written from the paper and from the behaviour of the published weights, which load unchanged. This module connects the
+parts of `models/layers`. Chosen by `"net_type": "vrt"`.
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2).
 """
@@ -33,12 +33,12 @@ from models.layers.vrt.window_layout import Size3, WindowLayouts
 from utils.user_error import UserError
 from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
 
-# (stage's size against the one before, scale of its features) of stages 1 to 7.
+# (change of size before the stage, full size over that of its features) of stages 1 to 7: a U-Net, as published.
 STAGES = (("none", 1), ("down", 2), ("down", 4), ("down", 8), ("up", 4), ("up", 2), ("up", 1))
 assert len(STAGES) == STAGE_COUNT
-# Features between conv_before_upsample (or linear_fuse) and conv_last.
+# Channels between conv_before_upsample (or linear_fuse) and conv_last, as in the published weights.
 RECONSTRUCTION_CHANNELS = 64
-# The encoder halves height and width three times.
+# The encoder halves height and width three times: 2**3.
 SIZE_MULTIPLE = 8
 
 Fuse = Callable[[int, Tensor], Tensor]
@@ -50,8 +50,8 @@ class VRT(nn.Module):
 
     Args:
         upscale: 1, 2, 3, 4, 8: size of the output over that of the input.
-        in_chans: channels per frame, RGB first; what follows (spikes) is warped and seen by `conv_first`, while optical
-            flow and the output's residual use RGB alone. A noise map is not counted.
+        in_chans: channels per frame, RGB first. The channels after RGB (spikes) are warped and go through `conv_first`;
+            optical flow and the output's residual use RGB alone. A noise map is not counted.
         out_chans: 3; for frame interpolation 3 per interpolated frame.
         img_size: (frames, height, width) of training; only the frames matter, and only to interpolation.
         window_size: attention window (frames, height, width).
@@ -128,7 +128,7 @@ class VRT(nn.Module):
         drop_paths = torch.linspace(0, drop_path_rate, ends[-1], device="cpu").tolist()
 
         def settings(i: int) -> BlockSettings:
-            """Of the blocks at position i of `depths`."""
+            """Settings of the blocks at position i of `depths`."""
             return BlockSettings(
                 dim=embed_dims[i],
                 num_heads=num_heads[i],
@@ -167,7 +167,7 @@ class VRT(nn.Module):
             yield "compute_backend", unknown
 
     def _add_reconstruction(self, dim: int) -> None:
-        """The layers from features with `dim` channels to the output."""
+        """Adds the layers from features with `dim` channels to the output."""
         if not self.pa_frames:
             self.linear_fuse = nn.Conv2d(dim * self.clip_frames, RECONSTRUCTION_CHANNELS, kernel_size=1)
             self.conv_last: nn.Module = nn.Conv2d(RECONSTRUCTION_CHANNELS, self.out_chans, kernel_size=7)
@@ -182,12 +182,12 @@ class VRT(nn.Module):
         """Restores a clip.
 
         Args:
-            x: (B, T, in_chans, H, W) in [0, 1], RGB first; with a noise map behind it for non-blind denoising. Any T, H
-                and W from 1 on; sides that are not multiples of 8 are padded by replication, and the result is cropped.
-                For interpolation T is img_size[0].
+            x: (B, T, in_chans, H, W) in [0, 1], RGB first, and a noise map as last channel for non-blind denoising. Any
+                T, H and W from 1 on; sides that are not multiples of 8 are padded by replication, and the result is
+                cropped. For interpolation T is img_size[0].
             fuse: fuse(i, features) is called with the output of `conv_first` for i = 0 and of stage i for i = 1..4,
-                (B, T, H', W', C) at 1, 1, 1/2, 1/4, 1/8 of the padded size; what it returns, of the same shape, takes
-                their place in all that follows (next stage and skip connections). None: the plain network.
+                (B, T, H', W', C) at 1, 1, 1/2, 1/4, 1/8 of the padded size. Its result, of the same shape, replaces
+                the features, in the next stage and in the skip connections. None: the plain network.
 
         Returns:
             (B, T, out_chans, H*upscale, W*upscale); for interpolation (B, out_chans/3, 3, H, W).
@@ -207,7 +207,7 @@ class VRT(nn.Module):
         return y[..., : height * self.upscale, : width * self.upscale]  # without the padding
 
     def widen(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """A checkpoint of an RGB network made to fit this one, and its widened keys (`widen_conv_first`)."""
+        """An RGB network's checkpoint adapted to this network, and the widened keys (`widen_conv_first`)."""
         return widen_conv_first(
             state_dict, self.in_chans, pa_frames=self.pa_frames, nonblind_denoising=self.nonblind_denoising
         )
@@ -219,7 +219,7 @@ class VRT(nn.Module):
         flows = self.spynet(rgb) if x.shape[1] > 1 else [None] * 4  # (2, B, T-1, 2, H/s, W/s) for s = 1, 2, 4, 8
         orders = [None if level is None else neighbour_flows(level, self.pa_frames // 2) for level in flows]
         executor = self._executor(x)
-        # No variable holds conv_first's output: the fusion may replace it, and its memory is then given back.
+        # No variable holds conv_first's output, so that its memory is freed if the fusion replaces it.
         features = self._body(self._shallow(x, flows[0], noise, executor), orders, fuse, executor)  # (B, T, H, W, C)
         if self.upscale == 1:
             return over_frames(self._picture, features) + rgb  # (B, T, out_chans, H, W)
@@ -229,7 +229,7 @@ class VRT(nn.Module):
         return over_frames(self._picture, features, widening) + skip.unflatten(0, x.shape[:2])
 
     def _picture(self, features: Tensor) -> Tensor:
-        """Features (B, T, H, W, C) to what is added to the picture, (B, T, out_chans, H*upscale, W*upscale)."""
+        """Features (B, T, H, W, C) to the output's residual, (B, T, out_chans, H*upscale, W*upscale)."""
         images = features.flatten(0, 1).permute(0, 3, 1, 2)  # (B*T, C, H, W)
         if self.upscale > 1:
             images = self.upsample(self.conv_before_upsample(images))  # (B*T, 64, H*upscale, W*upscale)
@@ -252,10 +252,10 @@ class VRT(nn.Module):
         return choose_backend(self.compute_backend, x.device, compute_dtype(x))
 
     def _body(self, shallow: Tensor, flows: Sequence[Tensor | None], fuse: Fuse | None, executor: Executor) -> Tensor:
-        """What follows conv_first, up to conv_after_body: features (B, T, H, W, C) to the same shape.
+        """All stages after conv_first, up to conv_after_body: features (B, T, H, W, C) to the same shape.
 
         Args:
-            flows: of `neighbour_flows` at 1, 1/2, 1/4, 1/8; None where there are no neighbours.
+            flows: from `neighbour_flows`, at 1, 1/2, 1/4, 1/8 of the size; None without neighbours.
         """
         layouts = WindowLayouts(shallow.shape[0], shallow.device)
         if fuse is not None:
@@ -295,12 +295,12 @@ class VRT(nn.Module):
 
     @staticmethod
     def _with_neighbours(x: Tensor, flows: Tensor | None, frames: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Some frames of a clip, and the pixels of their next and previous frames nearest to where the flow points.
+        """Frames of a clip, and the pixels of their next and previous frames that are nearest to the flow's targets.
 
         Args:
             x: (B, T, C, H, W).
             flows: (2, B, T-1, 2, H, W), or None for a single frame.
-            frames: which t of the T frames.
+            frames: slice of t of the T frames.
 
         Returns:
             (B, t, C, H, W), and four pixels of each neighbour, (B, t, 4*C, H, W); zeros where there is no such frame.

@@ -1,6 +1,6 @@
 """VRT with a spike branch: the voxel branch of S-VRT. RGB goes through VRT; voxels of spikes, at the sensor's own
-resolution, through an encoder. They are added to what VRT's first convolution gives and fused, at four sizes, with what
-its four encoder stages give.
+resolution, go through a spike encoder. Spike features are added to the output of VRT's first convolution, and fused
+with the outputs of its four encoder stages, at four sizes.
 
 Chosen by `"net_type": "vrt_spike"`; built in `models/select_network.py`. Shapes at every step: docs/architecture.md.
 Train: `python main_train_vrt.py --opt options/demo/quickstart_voxel.json`.
@@ -21,21 +21,21 @@ from utils.user_error import UserError
 
 logger = logging.getLogger(__name__)
 
-VRT_PREFIX = "vrt."  # of the keys of the RGB network's weights in a checkpoint
+VRT_PREFIX = "vrt."  # keys of the RGB network's weights begin with this: the attribute's name
 
 
 class VRTWithSpike(nn.Module):
-    """VRT whose encoder is fused with features of spikes.
+    """VRT whose encoder features are fused with spike features.
 
-    What the early fusion adds to `conv_first`'s output is added again before `conv_last`: the spikes' short way to the
-    picture, as the concat branch has one. Otherwise they reach it only through the whole body.
+    VRT adds `conv_first`'s output, and with it the early fusion's, to the features before `conv_last`. Through this
+    short path, which the concat branch has too, spikes reach the picture without passing the whole body.
 
     Args:
         vrt: the network for RGB.
         spike_encoder: voxels to features at four sizes.
-        temporal_attention: four features to four of the same shapes.
-        early_fusion: the spikes' features (B, T, H, W, C) at the frames' size to what is added to `conv_first`'s
-            output; starts at random as that does, and at zero where a plain VRT's checkpoint is loaded.
+        temporal_attention: four feature tensors to four of the same shapes.
+        early_fusion: spike features (B, T, H, W, C) at the frames' size to the term added to `conv_first`'s output.
+            Initialised at random, or at zero if a plain VRT's checkpoint is loaded.
         fusion: called as fusion(stage, frames, spikes) for stage 0..3 with features (B, T, H, W, C) of both.
     """
 
@@ -57,7 +57,7 @@ class VRTWithSpike(nn.Module):
 
     @property
     def conv_last(self) -> nn.Module:
-        """The convolution that makes the output, for `init_type`."""
+        """The convolution that computes the output, for `init_type`."""
         return self.vrt.conv_last
 
     def forward(self, x: Tensor, spikes: Tensor | None = None) -> Tensor:
@@ -91,22 +91,22 @@ class VRTWithSpike(nn.Module):
         def fuse(stage: int, features: Tensor) -> Tensor:
             if stage == 0:
                 return add_to(self.early_fusion(pyramid[0]), features)  # (B, T, H, W, C)
-            # Each scale is used for the last time here, so its memory is given back.
+            # `pop` frees the memory of a scale, which is used for the last time here.
             return self.fusion(stage - 1, features, pyramid.pop(0))  # (B, T, H', W', C)
 
         return self.vrt(x, fuse)  # (B, T, 3, H*upscale, W*upscale)
 
     def widen(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """A checkpoint of a plain VRT made to fit this network, and its keys that were widened (`VRT.widen`).
+        """A plain VRT's checkpoint adapted to this network, and the widened keys (`VRT.widen`).
 
-        Its weights become `vrt.*`; the spike branch keeps what it has, but for the early fusion. A checkpoint that has
-        `vrt.*` comes back unchanged, and so does what is wrong in a plain VRT's: what loads it says what does not fit.
+        Its weights become `vrt.*`; the spike branch keeps its own weights, except the early fusion, which becomes zero.
+        A checkpoint with `vrt.*` is returned unchanged. Keys and shapes are checked later, by `load_strict`.
         """
         if any(key.startswith(VRT_PREFIX) for key in state_dict):
             return dict(state_dict), []
         weights, widened = self.vrt.widen(state_dict)
         new = {key: value for key, value in self.state_dict().items() if not key.startswith(VRT_PREFIX)}
-        # The early fusion is silent, so that the first output is the plain network's.
+        # The early fusion starts at zero: it adds nothing to conv_first's output.
         new |= {key: torch.zeros_like(value) for key, value in new.items() if key.startswith("early_fusion.")}
         logger.info(
             "Checkpoint of a plain VRT: it becomes %s*; the %d tensors of the spike branch (%s) are new",
@@ -117,7 +117,7 @@ class VRTWithSpike(nn.Module):
         return {f"{VRT_PREFIX}{key}": value for key, value in weights.items()} | new, [VRT_PREFIX + w for w in widened]
 
     def _tell_resize(self, spikes: Tensor, size: tuple[int, int]) -> None:
-        """Warns once where the spikes have another resolution than the encoder starts at."""
+        """Warns once if the spikes are resized before the encoder."""
         ratio = self.spike_encoder.ratio
         if self._told_resize or registers(spikes.shape[-2:], size, ratio):
             return

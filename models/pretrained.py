@@ -1,11 +1,11 @@
-"""Restoration in a line of Python, with the weights that come with the code.
+"""Restoration in one line of Python, with weights shipped with the code.
 
     from models.pretrained import load
     restorer = load("guided")
     sharp = restorer(frames, spikes)                    # numpy or torch in, the same out
     sharp = restorer(frames, spikes, threshold=2.0, exposures=[(0, 49), (56, 105)])
 
-A facade for users, like the entry scripts: it brings together options, spike channels and network.
+Like the entry scripts, this module connects options, spike encoding and network, so it imports `data` too.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def load(name: str = "guided", device: str | torch.device = "cpu") -> "SpikeRest
     """A restorer with shipped weights.
 
     Args:
-        name: of a model whose weights come with the code; "guided" is the light network.
-        device: where it computes.
+        name: a model whose weights are shipped with the code; "guided" is the light network.
+        device: device of the network.
 
     Raises:
         UserError: no such model, or its weights are missing or changed.
@@ -75,17 +75,17 @@ class SpikeRestorer:
         Args:
             frames: blurred RGB. numpy: (T,H,W,3) or (H,W,3); torch: (T,3,H,W) or (3,H,W). uint8, uint16, or float in
                 [0,1].
-            spikes: (S,h,w) of 0 and 1, numpy or torch: the whole stream, upright, of any size that shows the same.
-            threshold: of the spike camera: intensity = firing rate x threshold. None: estimated, so that mean
-                intensity over the exposures is the frames' mean gray value.
+            spikes: (S,h,w) of 0 and 1, numpy or torch: the whole stream, upright, of the frames' field of view.
+            threshold: the spike camera's: intensity = firing rate x threshold. None: estimated, so that the mean
+                intensity over the exposures equals the frames' mean gray value.
             exposures: spike frames [begin, end) of each frame. None: frame k of T has [k S / T, (k + 1) S / T).
             instants: spike frame of each restored picture. None: the middle of each exposure.
             times: N instants at which every frame is restored, ascending shares of its exposure, 0 at its first spike
                 frame and 1 at its last. None: `instants`.
 
         Returns:
-            The frames as they were at the instants: kind, shape and type of `frames`; with `times` N pictures in place
-            of each frame, as an axis before its own: (T,N,H,W,3) or (T,N,3,H,W), without T where `frames` has none.
+            The restored frames at the instants, of the kind, shape and type of `frames`. With `times` N pictures replace
+            each frame: (T,N,H,W,3) or (T,N,3,H,W), without T if `frames` has none.
 
         Raises:
             UserError: arrays of another shape or kind, exposures outside the stream, or times out of order.
@@ -114,7 +114,7 @@ class SpikeRestorer:
 
 
 def estimated_threshold(frames: Tensor, spikes: np.ndarray, windows: Sequence[ExposureWindow]) -> float:
-    """The threshold at which spikes read as bright as frames (T,3,H,W), for stored values (BT.601 gray).
+    """The threshold that gives spikes (S,h,w) the mean intensity of frames (T,3,H,W) in [0,1], as BT.601 gray.
 
     Raises:
         UserError: no spike in any of the exposures.
@@ -144,7 +144,7 @@ def _windows(
 
 
 def _as_tensor(frames: Any) -> tuple[Tensor, int]:
-    """Frames as (T,3,H,W) float32 in [0,1], and what 1 is in them."""
+    """Frames as (T,3,H,W) float32 in [0,1], and the value that stands for 1 in `frames`."""
     planes = torch.from_numpy(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
     if not isinstance(planes, Tensor) or planes.ndim not in (3, 4):
         raise UserError("frames: (T,H,W,3) or (H,W,3) in numpy, (T,3,H,W) or (3,H,W) in torch")
@@ -168,7 +168,7 @@ def _as_spikes(spikes: Any) -> np.ndarray:
 
 
 def _like(restored: Tensor, frames: Array, several: bool) -> Array:
-    """(T,N,3,H,W) float32, of the range of `frames`, in their kind, shape and type, with N where there are several."""
+    """(T,N,3,H,W) float32, in the range of `frames`, converted to their kind, shape and type; N only if `several`."""
     shape = list(frames.shape)
     if several:
         shape.insert(len(shape) - 3, restored.shape[1])

@@ -28,7 +28,7 @@ def define_Model(opt: Options, dist: Dist, pretrained: bool = True) -> ModelBase
     elif pretrained and getattr(netG, "pa_frames", False) and "spynet_path" not in netG.model_fields_set:
         logger.warning(
             "netG.spynet_path is not set: optical flow starts untrained, at zero. For the published start set it to "
-            "spynet_sintel_final-3d2a1287.pth of the VRT release; null says that an untrained start is meant."
+            "spynet_sintel_final-3d2a1287.pth of the VRT release; for an untrained start without this warning, to null."
         )
     model: ModelBase = MODELS.get(opt.model)(network, opt.train, dist, opt.find_unused_parameters)
     if pretrained and opt.path.pretrained_netE is not None and model.netE is not None:

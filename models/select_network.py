@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-import models.losses  # noqa: F401  registers the losses: whoever reads options needs their keys too
+import models.losses  # noqa: F401  registers the losses, whose option keys the option loader needs
 from models.layers.ops.linear import zero_start
 from models.layers.spike.spike_encoder3d import SCALES, SpikeEncoder3D
 from models.layers.spike.temporal_attention import SpikeTemporalSA
@@ -34,11 +34,12 @@ from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
 
+# (prefix of the options, class) of every registered fusion.
 FUSION_PARTS = [("fuse_", FUSIONS.get(name)) for name in FUSIONS.names()]
 
 
 def vrt_with_spike_faults(arguments: Mapping[str, Any]) -> Faults:
-    """What is wrong with the arguments of `vrt_with_spike`, those of its parts under their prefixes."""
+    """Faults of the arguments of `vrt_with_spike`; those of its parts have their prefixes."""
     yield from VRT.faults(options_of("", VRT, arguments))
     channels = {"channels": arguments["embed_dims"][:SCALES]} if "embed_dims" in arguments else {}
     yield from prefixed("spike_", SpikeEncoder3D, arguments, channels)
@@ -61,7 +62,7 @@ def vrt_with_spike_faults(arguments: Mapping[str, Any]) -> Faults:
 
 
 def prefixed(prefix: str, part: Any, arguments: Mapping[str, Any], shared: Mapping[str, Any]) -> Faults:
-    """The faults of a part whose options have a prefix; `shared` are arguments without the prefix."""
+    """Faults of a part whose options have a prefix; `shared` are arguments without it."""
     for argument, fault in part.faults({**options_of(prefix, part, arguments), **shared}):
         yield prefix + argument, fault
 
@@ -98,7 +99,7 @@ def define_G(netG: NetworkOptions) -> nn.Module:
     """
     network = NETWORKS.get(netG.net_type)(**netG.arguments())
     if netG.init_type == "identity":
-        # The output is the input until training moves it: short runs need not first unlearn noise.
+        # The network starts as the identity, so that short runs spend no steps on unlearning random output.
         zero_start(network.conv_last)
     logger.info("%s: %s parameters", netG.net_type, f"{sum(p.numel() for p in network.parameters()):,}")
     return network
@@ -107,13 +108,14 @@ def define_G(netG: NetworkOptions) -> nn.Module:
 def load_weights(
     network: nn.Module, path: str | Path, strict: bool = True, prefer_ema: bool = False, only: bool = False
 ) -> None:
-    """Loads a checkpoint into a network: KAIR's layouts or ours.
+    """Loads a checkpoint, in KAIR's layouts or ours, into a network.
 
-    A checkpoint of a network with fewer input channels is widened where the network knows how (`widen`): the channels
-    it knew keep their weights, new ones start at zero, so that the first output is the same.
+    If the network has a method `widen`, a checkpoint with fewer input channels is widened: present channels keep their
+    weights and new ones start at zero, so that the first output is the same.
 
     Raises:
-        UserError: no such file, a damaged one, or (with `strict`) one of another architecture, listing the keys.
+        UserError: the file is missing or damaged, or (with `strict`) of another architecture; the message lists the
+            keys.
     """
     weights = load_network_weights(path, prefer_ema=prefer_ema, only=only)
     widen = getattr(network, "widen", None)

@@ -131,7 +131,7 @@ def test_fixed_parameters_move_from_fix_iter_on(tmp_path: Path) -> None:
     assert moved and not moved & fixed
     released = {name.lstrip(".") for name in differing(second, third)} & fixed
     assert any("spynet" in name for name in released) and any("deform" in name for name in released)
-    assert "Step 3: the parameters of fix_keys ['spynet', 'deform'] learn from here on." in run.log()
+    assert "Step 3: the parameters of fix_keys ['spynet', 'deform'] are trained from here on." in run.log()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_samples(

@@ -1,1 +1,1 @@
-"""The parts that networks are assembled from."""
+"""Parts of the networks."""

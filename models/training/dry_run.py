@@ -1,4 +1,4 @@
-"""What a run would use: options, network, data sets, one batch, memory, one step (`main_train_vrt.py --dry-run`)."""
+"""Dry run (`main_train_vrt.py --dry-run`): logs options, network, data sets, one batch, memory and one step."""
 
 import json
 import logging
@@ -19,14 +19,14 @@ from utils.utils_timer import peak_gpu_gigabytes
 
 logger = logging.getLogger(__name__)
 
-# Activations up to which a step on a CPU takes seconds.
+# Bytes of activations up to which a step on a CPU takes seconds, rather than minutes.
 CPU_BYTES = 1_000_000_000
 
 
 def dry_run(opt: Options, dist: Dist, train_set: Any, test_set: Any, sample: Any) -> None:
-    """Logs what the run would use; writes nothing.
+    """Logs what the run would use; writes no file.
 
-    A step is taken on this rank's share of a batch: on a GPU always, on a CPU where it is a matter of seconds.
+    Takes a step on this rank's share of a batch: on a GPU always, on a CPU only with activations up to `CPU_BYTES`.
 
     Args:
         train_set, test_set: the data sets; the second may be None.
@@ -58,7 +58,7 @@ def dry_run_without_data(opt: Options, dist: Dist) -> None:
     assert opt.datasets.train is not None
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     _tell_options(opt)
-    # Weights change no memory.
+    # Memory does not depend on the weights' values.
     train = opt.train.model_copy(update={"vgg_weights": "random", "vgg_path": None})
     model = define_Model(opt.model_copy(update={"train": train}), dist, pretrained=False)
     share = opt.datasets.train.dataloader_batch_size // dist.world_size
@@ -84,7 +84,7 @@ def batch_of(opt: Options, clips: int) -> dict[str, Tensor]:
 
 
 def _tell_options(opt: Options) -> None:
-    """A line per section; all keys with their defaults are many screenfuls."""
+    """Logs one line per section: one line per key would fill many screens."""
     tree = options_to_dict(opt)
     top = {key: value for key, value in tree.items() if not isinstance(value, dict)}
     sections = {"options": top, **{f"datasets.{key}": part for key, part in tree["datasets"].items()}}

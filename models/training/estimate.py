@@ -1,11 +1,11 @@
-"""Memory of a training step per GPU, estimated without one: in seconds, at any size.
+"""Estimates a training step's memory per GPU, without a GPU, in seconds, at any size.
 
     estimate = estimate_memory(model, batch)          # a ModelBase and one micro-batch
     python -m scripts.estimate_memory options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json
 
-Forward and backward pass run on PyTorch's fake tensors, which have shapes but no data, along the paths that a CUDA GPU
-takes; every storage counts from its making to its release, so that recomputing (checkpointing) and autocast are as in
-the real step. Left out: the CUDA context, cuDNN's workspaces, and what the allocator loses to fragments.
+Forward and backward pass run on PyTorch's fake tensors, which have shapes but no data, along the code paths of a CUDA
+GPU. Every storage counts from its allocation to its release, so that recomputation (checkpointing) and autocast have
+their effect. Not included: the CUDA context, cuDNN's workspaces, and the allocator's fragmentation.
 """
 
 import weakref
@@ -24,8 +24,8 @@ from models.layers.ops.chunks import laid_out_for
 from models.model_base import Batch, ModelBase
 from utils.utils_dist import Dist
 
-GB = 1e9
-# torchvision's CUDA kernel takes the samples of up to so many images at once (deform_conv2d_kernel.cu).
+GB = 1e9  # decimal, as `UNITS` in utils/utils_memory.py reads "GB"
+# torchvision's CUDA kernel samples up to 32 images at once (kMaxParallelImgs in deform_conv2d_kernel.cu).
 _DEFORM_IMAGES = 32
 
 
@@ -36,7 +36,7 @@ class MemoryEstimate:
     Attributes:
         weights: the network's parameters and buffers. gradients: one for each parameter.
         optimizer: both moments of Adam. average: the moving average of the weights. losses: networks in the loss.
-        activations: peak of all that a micro-batch's forward and backward pass make, its input included.
+        activations: peak of all storages of a micro-batch's forward and backward pass, its input included.
         amp_dtype: type of autocast that was assumed, None without.
     """
 
@@ -65,11 +65,11 @@ class MemoryEstimate:
 
 
 def estimate_memory(model: ModelBase, batch: Batch, device_type: str = "cuda") -> MemoryEstimate:
-    """Memory of a step in which all parameters learn; nothing of the model changes.
+    """Memory of a step in which all parameters are trained; the model is not changed.
 
     Args:
         model: on any device; not yet trained.
-        batch: one micro-batch, of which only names, shapes and types matter.
+        batch: one micro-batch; only its names, shapes and types are used.
         device_type: "cuda", or "cpu" for a step on a CPU. With "cuda", autocast "auto" is bf16.
     """
     mode = FakeTensorMode()
@@ -107,14 +107,14 @@ def estimate_memory(model: ModelBase, batch: Batch, device_type: str = "cuda") -
 
 
 class StorageCount(TorchDispatchMode):
-    """Counts the bytes of living storages that operations made.
+    """Counts the bytes of storages that operations allocate, until their release.
 
     Attributes:
-        current, peak: of all of them. largest: of one.
+        current: bytes alive now. peak: most bytes alive at a time. largest: bytes of the largest storage.
 
     Args:
-        kept: tensors that were there before; their storages, views included, don't count.
-        deform_samples: count what torchvision's CUDA kernel allocates inside a deformable convolution.
+        kept: tensors allocated before; their storages, also through views, are not counted.
+        deform_samples: also count the buffers that torchvision's CUDA kernel allocates in a deformable convolution.
     """
 
     def __init__(self, kept: Iterable[Tensor], deform_samples: bool) -> None:
@@ -125,7 +125,7 @@ class StorageCount(TorchDispatchMode):
         self._known = {tensor.untyped_storage()._cdata for tensor in self._kept}
 
     def add(self, value: Any) -> None:
-        """Counts a tensor's storage until it is released; anything else is left alone."""
+        """Counts a tensor's storage until it is released; ignores values of other types."""
         if not isinstance(value, Tensor):
             return
         storage = value.untyped_storage()
@@ -152,7 +152,7 @@ class StorageCount(TorchDispatchMode):
 
 
 def _inside_deform_conv(x: Tensor, weight: Tensor) -> int:
-    """Bytes of samples and reordered output in torchvision's kernel."""
+    """Bytes of the samples and of the reordered output in torchvision's kernel."""
     count, _, height, width = x.shape
     at_once = max(n for n in range(1, min(count, _DEFORM_IMAGES) + 1) if count % n == 0)
     samples = x.shape[1] * weight.shape[2] * weight.shape[3] * at_once
@@ -160,7 +160,7 @@ def _inside_deform_conv(x: Tensor, weight: Tensor) -> int:
 
 
 def _modules(model: ModelBase) -> list[nn.Module]:
-    """The networks that a model holds, each once."""
+    """The networks among a model's attributes, each once."""
     return list(dict.fromkeys(value for value in vars(model).values() if isinstance(value, nn.Module)))
 
 

@@ -1,5 +1,5 @@
-"""How a network is executed, by the options `train.compile` and `train.deterministic`: compiled blocks, algorithms that
-repeat bit for bit.
+"""Execution of a network in training: compiled blocks (`train.compile`), deterministic algorithms
+(`train.deterministic`).
 """
 
 import logging
@@ -14,20 +14,21 @@ from utils.user_error import UserError
 
 logger = logging.getLogger(__name__)
 
-# torch.compile's backend.
+# torch.compile's default backend, which generates C++ or Triton kernels; tests replace it by one without a compiler.
 BACKEND = "inductor"
 
 
 def compile_blocks(network: nn.Module) -> None:
-    """Compiles the transformer blocks' pass with gradients, in place; optical flow, deformable alignment, convolutions
-    and all that runs without gradients stay as they are. Names of parameters don't change.
+    """Compiles the transformer blocks for passes with gradients, in place. Optical flow, deformable alignment,
+    convolutions and passes without gradients are not compiled. Parameter names don't change.
 
     Raises:
-        UserError: there is no C++ compiler.
+        UserError: no C++ compiler is installed.
     """
     if BACKEND == "inductor" and not shutil.which(os.environ.get("CXX", "g++")):
         raise UserError("train.compile: torch.compile needs a C++ compiler; install g++, or set train.compile=false")
-    # The blocks' graphs are smaller than DDP's buckets: cutting them further would only forbid recomputing in them.
+    # DDP's optimizer splits graphs at bucket boundaries. The blocks' graphs are smaller than a bucket, and a split
+    # graph can't contain checkpointing.
     torch._dynamo.config.optimize_ddp = False
     allow_graphs()
     blocks = [module for module in network.modules() if isinstance(module, CompiledBlock)]
@@ -37,10 +38,10 @@ def compile_blocks(network: nn.Module) -> None:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Chooses algorithms that repeat bit for bit, for the whole process; to be called before the first GPU work.
+    """Selects algorithms that repeat bit for bit, for the whole process; call it before the first GPU operation.
 
-    On a CPU an operation without such an algorithm is an error. On a GPU the gradients of grid_sample, of
-    deform_conv2d and of attention with a mask have none: torch warns of each once, and they go on.
+    On a CPU an operation without such an algorithm raises an error. On a GPU the gradients of grid_sample, of
+    deform_conv2d and of attention with a mask have none: torch warns about each once and runs it.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
@@ -48,6 +49,6 @@ def make_deterministic(device: torch.device) -> None:
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     if device.type != "cpu":
         logger.warning(
-            "train.deterministic: on a GPU the gradients of warping and of deformable convolution are summed in no "
-            "fixed order, so runs repeat closely but not bit for bit; everything else does."
+            "train.deterministic: on a GPU the gradients of warping and of deformable convolution are summed in "
+            "varying order, so runs repeat closely but not bit for bit; all other operations repeat bit for bit."
         )

@@ -23,12 +23,12 @@ from utils.utils_weights import load_network_weights, load_strict
 
 logger = logging.getLogger(__name__)
 
-CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-CONFIGURATIONS = {"vgg16": "D", "vgg19": "E"}  # as the VGG paper and torchvision call them
-WEIGHTS = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}
+CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # per block, from the VGG paper's table 1
+CONFIGURATIONS = {"vgg16": "D", "vgg19": "E"}  # names of the columns of that table, and in torchvision
+WEIGHTS = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}  # torchvision's file names
 MODEL_ZOO = Path("model_zoo")  # below the working directory, like the recipes' weights
-FEATURES = "features."  # before the names of the convolutions' weights
-# Of RGB in [0,1]: torchvision normalised its VGG's training pictures by them.
+FEATURES = "features."  # torchvision's prefix of the convolutions' weights
+# Of RGB in [0,1]: torchvision's VGG was trained on pictures normalised by these.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -37,12 +37,12 @@ class VGGLoss(nn.Module):
 
     Args:
         vgg_type: "vgg16" or "vgg19".
-        vgg_layers: layers compared. vgg_layer_weights: one for each; None: 1.
+        vgg_layers: layers compared. vgg_layer_weights: one per layer; None: 1 each.
         vgg_distance: "l1", the mean of |d|, or "l2", of d^2.
-        vgg_path: file of torchvision's weights; None: that in model_zoo, else torchvision's cache or download.
+        vgg_path: file of torchvision's weights; None: the one in model_zoo, else torchvision's cache or download.
         vgg_weights: "imagenet", or "random" for tests.
-        vgg_max_frames: frames compared at a time; their features are then recomputed for the backward pass, so
-            that memory does not grow with the clip. None: all at once, everything kept.
+        vgg_max_frames: frames compared at a time; their features are recomputed in the backward pass, so that memory
+            does not grow with the clip. None: all frames at once, without recomputation.
 
     Raises:
         UserError: unknown layer, or no weights; the message says where to put the file.
@@ -73,7 +73,7 @@ class VGGLoss(nn.Module):
         self.layer_weights = dict(zip(map(names.index, vgg_layers), weights, strict=True))
         self.distance = {"l1": F.l1_loss, "l2": F.mse_loss}[vgg_distance]
         self.max_frames = vgg_max_frames
-        # The classifier, nine tenths of the network, has no part in the loss.
+        # Without the classifier, which holds nine tenths of the weights and is not used by the loss.
         features = vgg.make_layers(vgg.cfgs[CONFIGURATIONS[vgg_type]], batch_norm=False)
         if vgg_weights == "imagenet":
             published = _imagenet_weights(vgg_type, vgg_path)
@@ -82,7 +82,7 @@ class VGGLoss(nn.Module):
         self.features = features[: max(self.layer_weights) + 1]
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
-                layer.inplace = False  # else the convolution before it could not be compared
+                layer.inplace = False  # else it would overwrite the convolution's output, which may be compared
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -94,7 +94,7 @@ class VGGLoss(nn.Module):
             if self.max_frames is None or len(frames) <= self.max_frames:
                 return self._distance(frames, targets)
             parts = zip(frames.split(self.max_frames), targets.split(self.max_frames), strict=True)
-            # Each chunk's mean, weighted by its frames: the last may have fewer.
+            # Each chunk's mean is weighted by its number of frames, as the last chunk may have fewer.
             losses = [len(f) * checkpoint(self._distance, f, t, use_reentrant=False) for f, t in parts]
             return torch.stack(losses).sum() / len(frames)
 
@@ -123,13 +123,13 @@ def layer_names(vgg_type: str) -> list[str]:
 
 
 def at_hand(vgg_type: str, path: str | Path | None) -> bool:
-    """Whether the weights are there without a download; a warning says where they were looked for if not."""
+    """Whether the weights are found without a download; if not, logs a warning with the places searched."""
     places = [MODEL_ZOO / WEIGHTS[vgg_type], Path(torch.hub.get_dir(), "checkpoints", WEIGHTS[vgg_type])]
     if path is not None or any(place.is_file() for place in places):
         return True
     logger.warning(
-        "The VGG loss (train.G_perceptual_weight) is left out: its weights are not at hand. Put them to %s, name them "
-        "by train.vgg_path, or let train.vgg_weights=imagenet download them.",
+        "The VGG loss (train.G_perceptual_weight) is left out: its weights were not found. Put them at %s, set "
+        "train.vgg_path to their file, or download them by train.vgg_weights=imagenet.",
         " or ".join(map(str, places)),
     )
     return False
@@ -139,7 +139,7 @@ def _imagenet_weights(vgg_type: str, path: str | Path | None) -> dict[str, Tenso
     """torchvision's ImageNet weights, from a file, its cache, or its download.
 
     Raises:
-        UserError: there are none to be had.
+        UserError: neither file nor cache exists, and the download failed.
     """
     from torchvision import models
 

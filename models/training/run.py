@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, its checkpoints and its tests; the loop is in `main_train_vrt.py`."""
+"""State of a training run, its checkpoints and its tests; the loop is in `main_train_vrt.py`."""
 
 import logging
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Run:
-    """What the loop carries from step to step.
+    """State of the training loop, and what it saves and tests with.
 
     Attributes:
-        step: optimizer steps taken. samples: consumed by them, over all ranks; they decide what comes next.
-        saved: the last step of which there is a checkpoint.
-        epoch_length: samples of the training set.
+        step: optimizer steps taken. samples: samples consumed by them, over all ranks; the next batch follows from it.
+        saved: last step with a checkpoint.
+        epoch_length: number of samples of the training set.
     """
 
     opt: Options
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def last(self) -> bool:
-        """Whether all steps are taken."""
+        """Whether this was the last step."""
         return self.step == self.opt.train.total_iter
 
     @property
@@ -59,7 +59,7 @@ class Run:
         return self.step % interval == 0 or self.last
 
     def save(self) -> None:
-        """Writes a checkpoint, on rank 0, of weights that are the same on all."""
+        """Checks that all ranks have the same weights, and writes a checkpoint on rank 0."""
         check_same_weights(self.model.netG, self.dist)
         state = {**self.model.state_dict(), "samples": self.samples, "options": options_to_dict(self.opt)}
         on_main(lambda: self.checkpoints.save(self.step, state), self.dist)
@@ -67,7 +67,8 @@ class Run:
         logger.info("Saved step %d", self.step)
 
     def validate(self) -> None:
-        """Restores and scores the test set, its clips dealt out to the ranks; given up where the run is to stop."""
+        """Restores and scores the test set, whose clips are divided among the ranks; ends early if the run is told to
+        stop."""
         names = [clip.name for clip in self.test_set.clips]
         clips = range(self.dist.rank, len(names), self.dist.world_size)
         testing = Testing.from_options(self.opt.val, self.opt.scale, self.model.amp_dtype, self.opt.netG)

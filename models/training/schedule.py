@@ -1,8 +1,8 @@
-"""Learning rate as a pure function of the step: nothing to save, nothing to restore.
+"""Learning rate as a pure function of the step, so that no state of it is saved or restored.
 
-KAIR's two schedules, with one fault mended: with `G_scheduler_periods == total_iter`, KAIR's cosine restarts on the
-very last step, so the final checkpoint is written after a step at full learning rate. Here a period ends at
-`G_scheduler_eta_min` and the next one starts with the step after.
+KAIR's two schedules, with one fault fixed: with `G_scheduler_periods == total_iter`, KAIR's cosine restarts on the
+very last step, so the final checkpoint is written after a step at full learning rate. Here the last step of a period
+has `G_scheduler_eta_min`, and the next period starts with the following step.
 """
 
 import math
@@ -12,7 +12,7 @@ from utils.user_error import UserError
 
 
 class ScheduleOptions(Protocol):
-    """The keys of `train` that are read here."""
+    """The keys of `train` that the schedules use."""
 
     @property
     def G_scheduler_type(self) -> str: ...
@@ -33,7 +33,7 @@ class ScheduleOptions(Protocol):
 
 
 def learning_rate(step: int, base: float, options: ScheduleOptions) -> float:
-    """Learning rate of the optimizer step number `step`, counted from 1.
+    """Learning rate of one optimizer step.
 
     Args:
         step: number of the step, 1 for the first.
@@ -54,9 +54,9 @@ def learning_rate(step: int, base: float, options: ScheduleOptions) -> float:
 def _cosine(step: int, base: float, options: ScheduleOptions) -> float:
     """Cosine from `base` to eta_min over each period.
 
-    No period means one as long as the run. A single number of steps is repeated, each time
-    `G_scheduler_restart_weights` times as long (PyTorch's T_mult, as KAIR passes it). A list gives the periods one by
-    one; a list of weights then scales the peak of each, as in BasicSR.
+    Without `G_scheduler_periods` the run is one period. A number is the length of the first period; each further one is
+    `G_scheduler_restart_weights` times as long (PyTorch's T_mult, as KAIR passes it). A list holds the length of each
+    period; a list of weights then scales the peak of each, as in BasicSR.
     """
     eta_min = options.G_scheduler_eta_min
     begin, index = 0.0, 0
@@ -71,7 +71,7 @@ def _cosine(step: int, base: float, options: ScheduleOptions) -> float:
 
 
 def _period(index: int, options: ScheduleOptions) -> tuple[float, float]:
-    """Length in steps and peak weight of the period number `index`."""
+    """Length in steps and peak weight of period `index`, counted from 0."""
     periods, weights = options.G_scheduler_periods or options.total_iter, options.G_scheduler_restart_weights
     if isinstance(periods, list):
         return periods[index], weights[index] if isinstance(weights, list) else 1.0

@@ -1,1 +1,1 @@
-"""Ways to compute the same numbers; `compute_backend` chooses one by name."""
+"""Back ends: implementations of the same computation; `compute_backend` chooses one by name."""

@@ -1,4 +1,4 @@
-"""Alignment of neighbouring frames without gradients, in chunks of frames: on a CPU in chunks of rows as well.
+"""Alignment of neighbouring frames without gradients, in chunks of frames, and on a CPU also in chunks of rows.
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2), n pairs of a frame
 and a direction in time.
@@ -15,20 +15,20 @@ from models.layers.ops import chunks
 from models.layers.ops.chunks import processor, slices
 from models.layers.vrt.alignment import DeformableAlignment
 
-# Which clips and frames, and what is aligned to them.
+# Slices of clips and frames, and the next and the previous frames aligned to them.
 Aligned = tuple[tuple[slice, slice], Tensor, Tensor]
 
 
 def aligned_chunks(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> Iterator[Aligned]:
-    """What `DeformableAlignment.forward` computes, some frames at a time.
+    """`DeformableAlignment.forward` in chunks of frames.
 
     Args:
         x: (B, T, H, W, C), T >= 2.
         flows: (2, B, T-1, K, 2, H, W).
 
     Yields:
-        Which clips and which of their frames, and what is aligned to them: next frames and previous frames,
-        (clips, frames, H, W, C) each.
+        Slices of clips and of frames, and the next and the previous frames aligned to them, (clips, frames, H, W, C)
+        each.
     """
     pairs = _pairs_per_chunk(alignment, x)
     frames = max(1, pairs // 2)
@@ -36,7 +36,7 @@ def aligned_chunks(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> 
     for clip, time in product(slices(x.shape[0], clips), slices(x.shape[1], times)):
         ahead, behind = _align_frames(alignment, x[clip], flows[:, clip], time, pairs)
         yield (clip, time), ahead, behind
-        del ahead, behind  # before the next ones are computed
+        del ahead, behind  # freed before the next chunk is computed
 
 
 def _pairs_per_chunk(alignment: DeformableAlignment, x: Tensor) -> int:
@@ -48,7 +48,8 @@ def _pairs_per_chunk(alignment: DeformableAlignment, x: Tensor) -> int:
 
 
 def _align_frames(alignment: DeformableAlignment, x: Tensor, flows: Tensor, times: slice, pairs: int) -> Tensor:
-    """What is aligned to some frames of all clips, (2, B, frames, H, W, C), at least two pairs in a call if allowed."""
+    """Next and previous frames aligned to frames `times` of all clips, (2, B, frames, H, W, C); both directions in one
+    call if `pairs` is above 1."""
     aligned = x.new_zeros(2, *x[:, times].shape)
     # (direction, first, last + 1): frames that have a next one, and frames that have a previous one.
     both = ((0, times.start, min(times.stop, x.shape[1] - 1)), (1, max(times.start, 1), times.stop))
@@ -67,13 +68,13 @@ def _align_frames(alignment: DeformableAlignment, x: Tensor, flows: Tensor, time
 def _pairs(
     alignment: DeformableAlignment, x: Tensor, flows: Tensor, direction: int, start: int, stop: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Arguments of `DeformableAlignment.align` for frames start..stop-1 of all clips and their next (0) or previous (1)
-    ones."""
+    """Arguments of `DeformableAlignment.align` for frames start..stop-1 of all clips, and their next (direction 0) or
+    previous (1) frames."""
     count, reach = stop - start, alignment.reach
     neighbours = x.new_empty(x.shape[0], count, reach, x.shape[4], *x.shape[2:4])  # (B, count, K, C, H, W)
     for k in range(reach):
         first = start + (-k - 1 if direction else k + 1)
-        # Of the frames first..first+count-1 those from low to high exist.
+        # Of the neighbours first..first+count-1, those at indices low..high-1 exist.
         low, high = (min(max(end - first, 0), count) for end in (0, x.shape[1]))
         neighbours[:, :low, k].zero_()
         neighbours[:, high:, k].zero_()
@@ -91,5 +92,5 @@ def _align(alignment: DeformableAlignment, neighbours: Tensor, current: Tensor, 
 
 
 def _cat(tensors: Sequence[Tensor]) -> Tensor:
-    """`torch.cat`, without a copy of a single tensor."""
+    """`torch.cat`, but a single tensor is not copied."""
     return torch.cat(tuple(tensors)) if len(tensors) > 1 else tensors[0]

@@ -1,11 +1,12 @@
-"""The plain way to compute VRT's windows and alignment: every step an operation of its own on whole tensors.
+"""The back end "eager": VRT's window attention and alignment by separate operations on whole tensors.
 
 Scores, bias, mask and softmax are separate passes over a matrix of all pairs of tokens; shift and windows are padded,
-rolled and permuted copies; each shifted window has a mask of its own; one pair of frames at a time is warped, its
-offsets computed and aligned by torchvision. This is how implementations usually do it. It is the oracle of the tests
-and what `scripts/benchmark/bench_vrt.py` compares with. Chosen by `"compute_backend": "eager"`.
+rolled and permuted copies; every shifted window has its own mask; frames are aligned pair by pair, by torchvision.
+Implementations usually do it this way. It is the reference of the tests and the baseline of
+`scripts/benchmark/bench_vrt.py`. Chosen by `"compute_backend": "eager"`.
 
-Legend: B batch, T frames, H height, W width, C channels, N tokens of a window, K neighbours per direction.
+Legend: B batch, T frames, H height, W width, C channels, N tokens of a window, K neighbours per direction; T', H', W'
+padded to multiples of the window.
 """
 
 import torch
@@ -56,28 +57,31 @@ class EagerBackend(TokenBackend):
         size, shift, per_window = layout.size, layout.shift, layout.tokens_per_window
         padded = [-(-n // w) * w for n, w in zip(size, layout.window, strict=True)]
         bottom = [p - n for p, n in zip(padded, size, strict=True)]
+        # (B, T', H', W', C)
         grid = F.pad(x.view(layout.batch, *size, -1), (0, 0, 0, bottom[2], 0, bottom[1], 0, bottom[0]))
         mask = None
         if any(shift):
             grid = torch.roll(grid, [-s for s in shift], (1, 2, 3))
-            mask = layout.full_mask * SHIFT_MASK
-        windows = _partition(grid, layout.window)
-        bias = attention.codes.relative_bias(attention.relative_position_bias_table, layout.window)
+            mask = layout.full_mask * SHIFT_MASK  # (windows of a sample, N, N)
+        windows = _partition(grid, layout.window)  # (windows, N, C)
+        bias = attention.codes.relative_bias(attention.relative_position_bias_table, layout.window)  # (heads, N, N)
         heads = attention.num_heads
+        # (windows, heads, N, head_dim) each
         q, k, v = attention.qkv_self(windows).view(*windows.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
-        result = _attend(q, k, v, attention.scale, bias, mask)
+        result = _attend(q, k, v, attention.scale, bias, mask)  # (windows, N, C)
         if attention.mutual:
             half = per_window // 2
-            coded = windows + attention.codes.position_code(layout.window)
+            coded = windows + attention.codes.position_code(layout.window)  # (windows, N, C)
             q, k, v = attention.qkv_mut(coded).view(*windows.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
             spatial = None if mask is None else mask[:, :half, :half]
+            # (windows, N/2, C) each
             of_first = _attend(q[:, :, half:], k[:, :, :half], v[:, :, :half], attention.scale, None, spatial)
             of_second = _attend(q[:, :, :half], k[:, :, half:], v[:, :, half:], attention.scale, None, spatial)
-            result = torch.cat((torch.cat((of_first, of_second), 1), result), 2)
-        grid = _join(attention.proj(result), layout.batch, padded, layout.window)
+            result = torch.cat((torch.cat((of_first, of_second), 1), result), 2)  # (windows, N, 2*C)
+        grid = _join(attention.proj(result), layout.batch, padded, layout.window)  # (B, T', H', W', C)
         if any(shift):
             grid = torch.roll(grid, shift, (1, 2, 3))
-        return grid[:, : size[0], : size[1], : size[2]].reshape(x.shape)
+        return grid[:, : size[0], : size[1], : size[2]].reshape(x.shape)  # (B*T*H*W, C)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, bias: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -104,7 +108,7 @@ def _join(windows: Tensor, batch: int, size: list[int], window: tuple[int, int, 
 
 
 def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-    """What `DeformableAlignment.forward` computes, frame by frame."""
+    """`DeformableAlignment.forward`, frame by frame."""
     frames = x.permute(0, 1, 4, 2, 3)
     count, reach = x.shape[1], alignment.reach
     zeros = torch.zeros_like(frames[:, 0])

@@ -16,9 +16,9 @@ from models.layers.ops.compiled import allow_graphs
 
 @COMPUTE_BACKENDS.register("flex")
 class FlexBackend(WindowBackend):
-    """FlexAttention, whose compiled kernel reads the bias where it needs it.
+    """FlexAttention, whose compiled kernel reads the bias element by element.
 
-    Its gradient of the bias is summed by atomic additions, in no fixed order.
+    The gradient of the bias is summed by atomic additions, so its rounding varies from run to run.
     """
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:

@@ -1,10 +1,10 @@
-"""softmax(q kT * scale + bias) v without keeping the N x N weights for the backward pass.
+"""The back end "sdpa": softmax(q kT * scale + bias) v without keeping the N x N weights for the backward pass.
 
-`scaled_dot_product_attention` has fused kernels (FlashAttention, arXiv 2205.14135) for a bias without gradient. Where
-the bias is learned it would fall back to the plain formula and keep every N x N matrix; `attend` then computes the
-forward pass with the fused kernel, and the backward pass recomputes the weights for a chunk of windows at a time.
+`scaled_dot_product_attention` has fused kernels (FlashAttention, arXiv 2205.14135) for a bias without gradient. For a
+bias that requires a gradient it falls back to the math kernel, which keeps every N x N matrix. `attend` then computes
+the forward pass with the fused kernel, and the backward pass recomputes the weights, one chunk of windows at a time.
 
-Legend: N windows' tokens, shapes (windows, heads, N, head_dim).
+Legend: N tokens of a window, shapes (windows, heads, N, head_dim).
 """
 
 import torch
@@ -45,7 +45,7 @@ class SdpaBackend(WindowBackend):
 
 
 class _BiasedAttention(torch.autograd.Function):
-    """Fused forward pass; the backward pass recomputes the weights of a chunk of windows at a time.
+    """Fused forward pass; the backward pass recomputes the weights, one chunk of windows at a time.
 
     With P = softmax(S) and dP = dO vT: dS = P * (dP - sum(dO * O)), and the bias' gradient is dS summed over windows.
     """
@@ -70,7 +70,7 @@ def _gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, out: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and bias, given that of the output."""
-    # Half precision is only for storage: scores of 8 bits would make the recomputed weights disagree with the output.
+    # Compute in at least float32: scores rounded to bfloat16's 8 bits would give weights that don't match the output.
     exact = torch.promote_types(q.dtype, torch.float32)
     windows, heads, tokens, _ = q.shape
     step = chunks.SCORES.items(q, heads * tokens * tokens * exact.itemsize)

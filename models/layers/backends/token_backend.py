@@ -1,4 +1,4 @@
-"""Back ends that take a block's tokens in the grid's own order: `eager`, Triton.
+"""Base of the back ends whose attention takes a block's tokens in the order of the grid: `eager`, Triton.
 
 Legend: B batch, T frames, H height, W width, C channels.
 """
@@ -20,14 +20,14 @@ class TokenBackend(Backend):
 
     @abstractmethod
     def attend_tokens(self, attention: WindowAttention, x: Tensor, layout: WindowLayout) -> Tensor:
-        """What `WindowAttention` computes, from the block's normalised tokens to the projection's result.
+        """`WindowAttention` of all windows, from the block's normalised tokens to the projection's result.
 
         Differentiable in `x` and in the parameters of `attention`: `qkv_self`, `relative_position_bias_table`, `proj`
         and, where `attention.mutual`, `qkv_mut`. Constants of the window: `attention.codes`.
 
         Args:
-            x: (B*T*H*W, C) in the order of (B, T, H, W), after the block's LayerNorm. Padded places hold zeros behind
-                the LayerNorm: their queries, keys and values are those of a zero token, and they are not masked.
+            x: (B*T*H*W, C) in the order of (B, T, H, W), after the block's LayerNorm. A padded place is a zero token
+                after the LayerNorm; its key and value are attended to, not masked.
             layout: `size`, `window`, `shift` and `batch` for index arithmetic; `index` and `inverse` for gathers.
 
         Returns:
@@ -37,11 +37,11 @@ class TokenBackend(Backend):
     def attend_half(
         self, norm: nn.LayerNorm, attention: WindowAttention, tokens: Tensor, layout: WindowLayout
     ) -> Tensor:
-        """`attend_tokens` of normalised tokens, for back ends that normalise in a way of their own."""
+        """`attend_tokens` after the LayerNorm; overridden by back ends that fuse the two."""
         return self.attend_tokens(attention, norm(tokens), layout)
 
     def add_mlp(self, block: TMSA, tokens: Tensor, factor: Tensor | None) -> Tensor:
-        """tokens + factor * mlp(LN tokens), (B*T*H*W, C), which without gradients may be written into `tokens`.
+        """tokens + factor * mlp(LN tokens), (B*T*H*W, C); without gradients it may be written into `tokens`.
 
         Args:
             factor: (B,) or None.

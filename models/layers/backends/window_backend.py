@@ -1,10 +1,10 @@
-"""Back ends that compute attention on tensors in window order, and how a block runs with them.
+"""Base of the back ends whose attention takes tensors in window order, and how they run a block.
 
-Without gradients a chunk of windows at a time goes through the block, so that everything between its input and its
-output stays in the processor's cache. With gradients, on a CPU and where a block is to be recomputed, the forward pass
-does the same and keeps the block's input only; the backward pass takes each chunk through the block once more, and
-back. What `torch.utils.checkpoint` recomputes lives all at once; here no intermediate result is larger than a chunk's.
-Elsewhere the block takes all windows at once.
+Without gradients the block runs on one chunk of windows at a time, so that intermediate results stay in the processor's
+cache. With gradients, on a CPU or if the block is to be recomputed, the forward pass does the same and keeps the
+block's input only; the backward pass runs forward and backward of one chunk at a time. Intermediate results then exist
+for one chunk, whereas `torch.utils.checkpoint` recomputes those of the whole block together. In all other cases the
+block runs on all windows at once.
 
 Test: `python -m pytest tests/models/layers/backends/test_recompute.py`.
 
@@ -58,7 +58,7 @@ class WindowBackend(Backend):
         return self._whole_block(block, layout, factors).run(tokens, tokens if overwrite else torch.empty_like(tokens))
 
     def run_differentiable(self, block: TMSA, tokens: Tensor, layout: WindowLayout, factors: BranchFactors) -> Tensor:
-        """See `Backend.run_differentiable`. On a CPU a block that isn't compiled is always recomputed."""
+        """See `Backend.run_differentiable`. On a CPU every block that isn't compiled is recomputed."""
         recompute = processor(tokens) == "cpu" or (block.checkpoint_attn and block.checkpoint_ffn)
         if block.is_compiled or not (recompute or block.checkpoint_attn):
             return super().run_differentiable(block, tokens, layout, factors)
@@ -90,13 +90,12 @@ class WindowBackend(Backend):
 
 @dataclass(frozen=True)
 class WindowFunction:
-    """A function of windows, to be run on all windows of a layout in chunks.
+    """A function of windows, and the layout on whose windows it runs in chunks.
 
     Attributes:
-        function: tokens (windows * N, C), their windows and the biases to the tokens that take their place. It draws
-            nothing at random.
-        attention: whose biases these are. keys_first: their order (`WindowBackend`).
-        layout: how the windows lie.
+        function: maps tokens (windows * N, C), their windows and the biases to the new tokens, without random numbers.
+        attention: the attention that computes the biases. keys_first: their order (`WindowBackend`).
+        layout: all windows of the grid.
     """
 
     function: Callable[[Tensor, Windows, Biases], Tensor]
@@ -115,10 +114,11 @@ class WindowFunction:
         )
 
     def run(self, tokens: Tensor, out: Tensor) -> Tensor:
-        """`out`, filled chunk by chunk without gradients; it may be `tokens`.
+        """Fills `out` chunk by chunk, without gradients, and returns it.
 
         Args:
-            tokens, out: (B*T*H*W, C).
+            tokens: (B*T*H*W, C).
+            out: (B*T*H*W, C); may be `tokens`.
         """
         biases = self.biases()
         for windows in self.layout.chunks(self.step(tokens, chunks.ROWS)):
@@ -126,11 +126,11 @@ class WindowFunction:
         return out
 
     def recomputed(self, tokens: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """What `run` computes, differentiable once in tokens and parameters.
+        """`run` with first derivatives in tokens and parameters.
 
         Args:
             tokens: (B*T*H*W, C).
-            parameters: all that the function uses, and the table of the biases.
+            parameters: all parameters that the function uses, and the table of the biases.
 
         Returns:
             (B*T*H*W, C).
@@ -139,13 +139,13 @@ class WindowFunction:
 
 
 class _Recomputed(torch.autograd.Function):
-    """`WindowFunction.run`, whose backward pass computes again what lies between input and output."""
+    """`WindowFunction.run`; the backward pass recomputes intermediate results."""
 
     @staticmethod
     def forward(ctx, of_windows, tokens, *parameters):  # type: ignore[no-untyped-def]
         ctx.of_windows, ctx.autocast = of_windows, _autocast_as_now(tokens.device.type)
         ctx.parameters = parameters
-        # Saving the parameters too lets autograd check that they were not changed in the meantime.
+        # Save the parameters too: autograd then raises an error if one was changed in place before the backward pass.
         ctx.save_for_backward(tokens, *parameters)
         return of_windows.run(tokens, torch.empty_like(tokens))  # (B*T*H*W, C)
 
@@ -163,7 +163,7 @@ def _gradients(
     """Gradients of tokens and parameters where needed, given that of the output."""
     table = of_windows.attention.relative_position_bias_table
     biases = of_windows.biases()
-    # One leaf per kind of windows, for all chunks: their sum goes back to the table once.
+    # One leaf per kind of windows for all chunks, so that the table's gradient is computed once from their sums.
     leaves = {kind: (own.detach().requires_grad_(own.requires_grad), other) for kind, (own, other) in biases.items()}
     learned = [p for p, need in zip(parameters, needed[1:], strict=True) if need and p is not table]
     sums = {leaf: _zeros(leaf) for leaf in (*learned, *(own for own, _ in leaves.values() if own.requires_grad))}
@@ -189,12 +189,13 @@ def _gradients(
 
 
 def _zeros(like: Tensor) -> Tensor:
-    """A sum of gradients, at least in float32."""
+    """Zeros to sum gradients in, at least float32."""
     return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32), requires_grad=False)
 
 
 def _autocast_as_now(device_type: str) -> Callable[[], AbstractContextManager]:
-    """Makes a context with the present state of autocast, without its cache, whose weights have no gradients here."""
+    """Factory of a context with the current state of autocast; its cache is off, as weights that were cast without
+    gradients must not be reused with gradients."""
     return partial(
         torch.autocast,
         device_type,

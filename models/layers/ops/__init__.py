@@ -1,1 +1,1 @@
-"""Operators that networks are made of: linear layers, convolutions, warping."""
+"""Operators of the networks: linear layers, convolutions, warping, processing in chunks."""

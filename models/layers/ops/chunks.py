@@ -1,6 +1,6 @@
-"""Running a function one chunk at a time, so that its intermediate results never exist for the whole input.
+"""Running a function one chunk at a time, so that its intermediate results exist for one chunk only.
 
-A chunk is a number of frames, rows, windows or pixels. How many follows from a `Budget`: the bytes that the widest
+A chunk is a number of frames, rows, windows or pixels. The number follows from a `Budget`: the bytes that the widest
 intermediate result of a chunk may take. Chunks change results by rounding at most. With gradients, intermediate results
 are kept for the backward pass anyway, so a function runs once on its whole input, or is recomputed (`recomputing`).
 
@@ -22,13 +22,14 @@ _stand_in: str | None = None
 
 
 def processor(x: Tensor) -> str:
-    """Type of the device that computes with x: "cpu", "cuda", ... Layers may take another path on a CPU."""
+    """Type of the device that layers choose their code path for: that of x, unless `laid_out_for` replaces it."""
     return _stand_in or x.device.type
 
 
 @contextmanager
 def laid_out_for(device_type: str) -> Iterator[None]:
-    """Inside, all tensors count as those of such a device: for tensors without data (`models/training/estimate.py`)."""
+    """Makes `processor` return `device_type` inside, to estimate another device's memory with fake tensors
+    (`models/training/estimate.py`)."""
     global _stand_in
     before, _stand_in = _stand_in, device_type
     try:
@@ -42,27 +43,27 @@ class Budget:
     """Bytes that the widest intermediate result of a chunk may take.
 
     Attributes:
-        cpu: what stays in a processor's cache, or little more.
-        accelerator: on every other device: what keeps it busy.
+        cpu: limit on a CPU, about the size of its caches.
+        accelerator: limit on every other device, large enough to keep it busy.
     """
 
     cpu: int
     accelerator: int
 
     def items(self, like: Tensor, item_bytes: int) -> int:
-        """Number of items in a chunk on the device of `like`, at least 1; each has `item_bytes` of that result."""
+        """Number of items in a chunk on the device of `like`, at least 1; each takes `item_bytes`."""
         return max(1, (self.cpu if processor(like) == "cpu" else self.accelerator) // item_bytes)
 
 
-# Rows of tokens or pixels through several operations. All of them stay in a CPU's second-level caches.
+# Rows of tokens or pixels through several operations: a chunk's results stay in a CPU's second-level caches.
 ROWS = Budget(cpu=8 << 20, accelerator=1 << 30)
-# Whole frames through convolutions. Smaller chunks make convolutions slower on a CPU; larger ones gain nothing.
+# Frames through convolutions: on a CPU, smaller chunks are slower, and larger ones are no faster.
 FRAMES = Budget(cpu=16 << 20, accelerator=1 << 30)
-# Pairs of frames that are aligned. A GPU is given more: all pairs of a training clip go through one call per stage.
+# Pairs of frames that are aligned. 4 GiB on a GPU holds all pairs of a training clip, so a stage makes one call.
 PAIRS = Budget(cpu=16 << 20, accelerator=4 << 30)
-# Rows or windows that are recomputed in the backward pass, where several times as many results are alive at once.
+# Rows or windows recomputed in the backward pass, which holds several times as many intermediate results.
 BACKWARD = Budget(cpu=2 << 20, accelerator=64 << 20)
-# Attention scores in the backward pass: two matrices of that size, in batched products that need many windows.
+# Attention scores in the backward pass: two matrices of this size, large enough for batched products of many windows.
 SCORES = Budget(cpu=2 << 20, accelerator=256 << 20)
 
 
@@ -72,10 +73,10 @@ def slices(length: int, step: int) -> Iterator[slice]:
 
 
 def in_chunks(function: Callable[[slice], Tensor], length: int, step: int, dim: int = 0) -> Tensor:
-    """function(slice(0, length)); without gradients joined from `step` items at a time.
+    """function(slice(0, length)); without gradients concatenated from chunks of `step` items.
 
     Args:
-        function: the result for a slice of the items, which are along `dim` of the result.
+        function: maps a slice of the items to their results, along `dim`.
         length: number of items.
         step: largest number of items in a chunk.
         dim: dimension of the result, not negative.
@@ -88,18 +89,18 @@ def in_chunks(function: Callable[[slice], Tensor], length: int, step: int, dim: 
         if out is None:
             out = result.new_empty(*result.shape[:dim], length, *result.shape[dim + 1 :])
         out.narrow(dim, chunk.start, chunk.stop - chunk.start).copy_(result)
-        del result  # before the next chunk's is computed
+        del result  # freed before the next chunk is computed
     assert out is not None, length
     return out
 
 
 def over_frames(function: Callable[[Tensor], Tensor], x: Tensor, widening: float = 1.0) -> Tensor:
-    """function(x), (B, T, ...) to (B, T, ...); without gradients a few frames at a time.
+    """function(x), (B, T, ...) to (B, T, ...); without gradients in chunks of frames.
 
     Args:
-        function: treats every frame alike and on its own.
+        function: computes each frame's result from that frame alone.
         x: (B, T, ...).
-        widening: numbers of the widest intermediate or final result over those of x.
+        widening: size of the widest intermediate or final result over the size of x.
     """
     frames = x.flatten(0, 1)[None]  # (1, B*T, ...)
     numbers = max(1, int(frames[0, 0].numel() * widening))
@@ -111,14 +112,14 @@ def over_frames(function: Callable[[Tensor], Tensor], x: Tensor, widening: float
 
 
 def over_rows(function: Callable[..., Tensor], *inputs: Tensor, width: int, out: Tensor | None = None) -> Tensor:
-    """function(*inputs), (..., C') each to (..., C); without gradients a chunk of rows at a time.
+    """function(*inputs), (..., C') each to (..., C); without gradients in chunks of rows.
 
     Args:
-        function: treats every row alike and on its own.
-        inputs: of equal shapes but for the last dimension.
-        width: numbers in a row of the widest intermediate result.
-        out: contiguous, where the result is written without gradients; may be one of the inputs. None: a new tensor
-            like the first input.
+        function: computes each row's result from that row of the inputs alone.
+        inputs: tensors of equal shapes except in the last dimension.
+        width: number of elements per row of the widest intermediate result.
+        out: contiguous tensor for the result without gradients; may be one of the inputs. None: a new tensor like the
+            first input.
     """
     if torch.is_grad_enabled():
         return function(*inputs)
@@ -133,15 +134,15 @@ def over_rows(function: Callable[..., Tensor], *inputs: Tensor, width: int, out:
 def over_pixels(
     function: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, sources: Tensor | None, max_pixels: int
 ) -> Tensor:
-    """function(x, sources) for at most `max_pixels` pixels at a time, with and without gradients.
+    """function(x, sources) in chunks of at most `max_pixels` pixels, with and without gradients.
 
-    A chunk is whole clips, else rows, else parts of a row.
+    A chunk consists of whole clips if one fits, else of rows of a clip, else of part of a row.
 
     Args:
-        function: treats every pixel alike; a pixel of x depends on that of `sources` and those up to a margin beside.
+        function: computes each pixel's result from that pixel of x, and from `sources` up to a margin around it.
         x: (B, T, H, W, C).
         sources: None, or (B, T', H + 2*margin, W + 2*margin, C).
-        max_pixels: limit of B*H*W in one call.
+        max_pixels: largest B*H*W in one call.
     """
     batch, _, height, width, _ = x.shape
     if batch * height * width <= max_pixels:
@@ -166,7 +167,7 @@ def over_pixels(
             out[place] = result
         assert out is not None
         return out
-    # `split` has one backward operation for all its chunks, where slices have one of the full size each.
+    # `split` has one backward operation for all chunks; slices would have one each, every one as large as x.
     results = []
     for i, some_clips in enumerate(x.split(clips)):
         bands = []
@@ -179,14 +180,14 @@ def over_pixels(
 
 
 def _cat(tensors: list[Tensor], dim: int) -> Tensor:
-    """`torch.cat`, without a copy of a single tensor."""
+    """`torch.cat`, but a single tensor is not copied."""
     return torch.cat(tensors, dim) if len(tensors) > 1 else tensors[0]
 
 
 def recomputing(function: Callable[..., Tensor], recompute: bool) -> Callable[..., Tensor]:
-    """`function`; with `recompute` one that keeps its inputs only, and runs again in the backward pass.
+    """`function`; with `recompute`, checkpointed: it keeps its inputs only and runs again in the backward pass.
 
-    The function draws nothing at random: the state of random numbers is not put back for the second run.
+    The function must not use random numbers, as the generator's state is not restored for the second run.
     """
     if not recompute or not torch.is_grad_enabled():
         return function
@@ -198,7 +199,7 @@ def recomputing(function: Callable[..., Tensor], recompute: bool) -> Callable[..
 
 
 def add_to(x: Tensor, other: Tensor) -> Tensor:
-    """x + other; without gradients it may be written into x, which nothing else may need."""
+    """x + other; without gradients the result may be written into x, so the caller must not need x afterwards."""
     if torch.is_grad_enabled() or torch.result_type(x, other) != x.dtype:
         return x + other
     return x.add_(other)

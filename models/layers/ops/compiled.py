@@ -1,4 +1,4 @@
-"""Blocks that `train.compile` compiles: their pass with gradients, as a function of their own."""
+"""Base class of the blocks that `train.compile` compiles."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ def allow_graphs() -> None:
 
 
 class CompiledBlock(nn.Module):
-    """A block whose pass with gradients may be compiled. Without gradients it runs in chunks, in loops, as it is."""
+    """A block whose pass with gradients may be compiled. The pass without gradients loops over chunks, uncompiled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class CompiledBlock(nn.Module):
         self._compiled: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """From now on the pass with gradients is compiled, when it runs first; arguments as of `torch.compile`."""
+        """Makes the next pass with gradients compile itself; arguments as of `torch.compile`."""
         self._compile = partial(torch.compile, *args, **kwargs)
 
     def run_as_written(self) -> None:
@@ -41,7 +41,7 @@ class CompiledBlock(nn.Module):
         return self._compile is not None
 
     def compiled(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """`function`, compiled if `compile` was called; blocks that are alike share a graph where it is a plain one."""
+        """`function`, compiled if `compile` was called. Equal blocks share a graph if it is a module-level function."""
         if self._compile is None:
             return function
         if function not in self._compiled:

@@ -2,9 +2,9 @@
 
     out(p) = bias + sum over taps k of weight_k * mask_k(p) * x(p + p_k + offset_k(p)),    bilinear, zero outside
 
-torchvision's kernel is used on every accelerator. Its CPU kernel runs on one thread, pixel by pixel; there the samples
-are taken by `grid_sample` and multiplied by the weights as one matrix product, a chunk of rows at a time, and
-the backward pass takes the samples again instead of keeping them: the same numbers, several times faster.
+On accelerators torchvision's kernel is used. Its CPU kernel runs on one thread, pixel by pixel, so on a CPU the samples
+are taken by `grid_sample` and multiplied by the weights in one matrix product per chunk of rows, and the backward pass
+samples again instead of keeping the samples: equal up to rounding, and several times faster.
 
 Legend: N images, C channels in, O channels out, H height, W width, G deformable groups; a chunk has n images, P pixels.
 """
@@ -28,7 +28,7 @@ def deform_conv3x3(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias
     Args:
         x: (N, C, H, W).
         offset: (N, G*9*2, H, W), pairs (y, x) in pixels; G divides C.
-        mask: (N, G*9, H, W), factor of each sample.
+        mask: (N, G*9, H, W), factors of the samples.
         weight: (O, C / weight groups, 3, 3).
         bias: (O,).
 
@@ -56,7 +56,7 @@ def _chunks(x: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def taps(rows: slice, width: int, like: Tensor) -> Tensor:
-    """Where the nine taps of the pixels of some rows look without an offset, in pixels: (2, 9, rows, W), x first."""
+    """Coordinates of the nine taps of each pixel in `rows`, without an offset: (2, 9, rows, W) pixels, x first."""
     tap = torch.arange(TAPS, dtype=like.dtype, device=like.device)
     tap_rows = torch.div(tap, 3, rounding_mode="floor")
     places = torch.arange(rows.start, rows.stop, dtype=like.dtype, device=like.device)
@@ -67,7 +67,7 @@ def taps(rows: slice, width: int, like: Tensor) -> Tensor:
 
 
 def _grid(offset: Tensor, rows: slice, height: int) -> Tensor:
-    """Where the taps of a chunk look: offset (n, G*18, rows, W) to (n*G, 9*rows, W, 2) for `grid_sample`."""
+    """Coordinates of a chunk's taps for `grid_sample`: offset (n, G*18, rows, W) to (n*G, 9*rows, W, 2)."""
     width = offset.shape[-1]
     pairs = offset.reshape(-1, TAPS, 2, *offset.shape[-2:])
     base_x, base_y = taps(rows, width, offset)

@@ -1,7 +1,7 @@
 """Sampling pictures and features along optical flow, and composing flows.
 
 Flow is in pixels, channel 0 to the right and channel 1 downwards: `flow_warp(x, flow)[y, x] = x[y + v, x + u]`.
-Grids are never in half precision: 8 bits of mantissa cannot tell neighbouring pixels apart beyond column 256.
+Grids are at least float32: the 8 significant bits of bfloat16 can't represent odd columns above 256.
 
 Legend: N frames, C channels, H height, W width.
 """
@@ -17,7 +17,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def _targets(flow: Tensor, top: int = 0) -> tuple[Tensor, Tensor]:
-    """(N, H, W) columns and rows, in pixels, that flow (N, 2, H, W) points to; `top` is the number of its first row."""
+    """Target columns and rows (N, H, W), in pixels, of flow (N, 2, H, W), whose first row is row `top`."""
     height, width = flow.shape[-2:]
     columns = torch.arange(width, dtype=flow.dtype, device=flow.device)
     rows = torch.arange(top, top + height, dtype=flow.dtype, device=flow.device)[:, None]
@@ -25,17 +25,17 @@ def _targets(flow: Tensor, top: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def _normalised(columns: Tensor, rows: Tensor, height: int, width: int) -> Tensor:
-    """Pixel coordinates as the grid (..., 2) of `grid_sample` with align_corners=False, which unlike True can tell
-    inside from outside where a side has one pixel."""
+    """Pixel coordinates as the grid (..., 2) of `grid_sample` with align_corners=False; True would map all coordinates
+    of a side of one pixel to the same place."""
     return torch.stack(((columns * 2 + 1) / width - 1, (rows * 2 + 1) / height - 1), dim=-1)
 
 
 def flow_warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros", top: int = 0) -> Tensor:
-    """Bilinear sampling of x (N, C, H, W) at the places that flow (N, 2, H, W) points to.
+    """Bilinear samples of x (N, C, H, W) at the targets of flow (N, 2, H, W).
 
     Args:
-        padding_mode: "zeros" or "border", for places outside.
-        top: row of x that the flow's first row belongs to; the flow may have fewer rows than x.
+        padding_mode: "zeros" or "border", for targets outside x.
+        top: row of x at which the flow's first row starts; the flow may have fewer rows than x.
     """
     with torch.autocast(x.device.type, enabled=False):
         flow = at_least_float32(flow)
@@ -45,11 +45,11 @@ def flow_warp(x: Tensor, flow: Tensor, padding_mode: str = "zeros", top: int = 0
 
 
 def flow_warp_nearest4(x: Tensor, flow: Tensor) -> Tensor:
-    """The four pixels around the place that flow points to, zeros outside.
+    """The four pixels around the target of flow, zeros outside.
 
     Args:
         x: (N, C, H, W).
-        flow: (N, 2, H, W). It gets no gradient, as in the published network's training.
+        flow: (N, 2, H, W); receives no gradient, as in the published network's training.
 
     Returns:
         (N, 4*C, H, W): (floor x, floor y), (floor x, ceil y), (ceil x, floor y), (ceil x, ceil y).
@@ -58,7 +58,7 @@ def flow_warp_nearest4(x: Tensor, flow: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         columns, rows = _targets(at_least_float32(flow.detach()))
         left, right, top, bottom = columns.floor(), columns.ceil(), rows.floor(), rows.ceil()
-        # One call samples all four: the corners are stacked along the rows of the grid.
+        # The four corners are stacked along the grid's rows, so that one call samples all of them.
         grid = _normalised(
             torch.cat((left, left, right, right), 1), torch.cat((top, bottom, top, bottom), 1), height, width
         )
@@ -71,8 +71,8 @@ def neighbour_flows(flows: Tensor, reach: int) -> Tensor:
     """Flows from every frame to its next `reach` frames, in both directions of time.
 
     f(t, t+k) = f(t, t+k-1) + warp(f(t+k-1, t+k), f(t, t+k-1)), for all frames and both directions in one warp per k.
-    The published 16-frame model (pa_frames 6) was trained with this order: composing from f(t, t+1) instead gives
-    another flow from k = 3 on (fixture deblur_pa6).
+    The published 16-frame model (pa_frames 6) was trained with this order; composing from f(t, t+1) gives a different
+    flow from k = 3 on (fixture deblur_pa6).
 
     Args:
         flows: (2, B, T-1, 2, H, W); [0, :, t] is from frame t to t+1, [1, :, t] from frame t+1 to t.

@@ -1,7 +1,7 @@
-"""Convolutions that see one frame at a time, and the up-scaling made of them.
+"""Convolutions of single frames, and the up-scaling built from them.
 
-Published checkpoints store them as three-dimensional convolutions with a 1x3x3 kernel; they run as two-dimensional
-ones, which is the same sum and several times faster on a CPU.
+Published checkpoints store them as three-dimensional convolutions with a 1x3x3 kernel; here they run as two-dimensional
+ones, which compute the same sum, several times faster on a CPU.
 
 Legend: N frames of all clips, C channels, H height, W width.
 """
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-RGB = 3  # channels; whatever else a frame has comes behind them
-# What pixel shuffles of 2 and 3 are composed to; 1 leaves the size as it is.
+RGB = 3  # channels; a frame's other channels follow them
+# Scales that pixel shuffles of 2, or one of 3, can reach; 1 keeps the size.
 UPSCALES = (1, 2, 3, 4, 8, 16)
-# conv_first sees the frame and the four nearest samples of either neighbour.
+# Input of conv_first, in copies of a frame's channels: the frame, and four nearest pixels of each of two neighbours.
 WARPED_COPIES = 9
 
 
@@ -45,7 +45,7 @@ class Upsample(nn.Sequential):
         factors = [3] if scale == 3 else [2] * int(math.log2(scale))
         layers: list[nn.Module] = []
         for factor in factors:
-            # The two Identity places keep the published numbering, which counts two transpositions of dimensions.
+            # The two Identity modules keep the published keys, which count two transpositions as modules.
             layers += [FrameConv(channels, factor**2 * channels), nn.Identity(), nn.PixelShuffle(factor), nn.Identity()]
             layers.append(nn.LeakyReLU(0.1))
         super().__init__(*layers, FrameConv(channels, channels))
@@ -54,19 +54,19 @@ class Upsample(nn.Sequential):
 def widen_conv_first(
     state_dict: Mapping[str, Tensor], in_chans: int, *, pa_frames: int = 2, nonblind_denoising: bool = False
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """A VRT checkpoint for RGB made to fit a network with spike channels behind RGB.
+    """An RGB VRT's checkpoint adapted to a network with spike channels after RGB.
 
-    The weights of the RGB channels, of all nine copies of the input, are copied to their places in the wider kernel and
-    those of the spike channels are zero: the first output equals the RGB network's, whatever the spikes.
+    The weights of the RGB channels, in each of the nine copies, are copied to their places in the wider kernel; those
+    of the spike channels are zero. The first output therefore equals the RGB network's for any spikes.
 
     Args:
-        state_dict: a network's.
-        in_chans: 3 + spike channels of the network to be loaded.
-        pa_frames, nonblind_denoising: as given to that network.
+        state_dict: a network's state dictionary.
+        in_chans: 3 + spike channels of the network that the checkpoint is adapted to.
+        pa_frames, nonblind_denoising: arguments of that network.
 
     Returns:
-        The new state dictionary (other entries are the same tensors) and the names of the widened keys. A dictionary
-        that is not of an RGB network comes back unchanged with no names: what loads it says what does not fit.
+        The new state dictionary, which shares all other tensors, and the widened keys. If `state_dict` is not of an RGB
+        network, an unchanged copy and no keys; `load_strict` then reports the mismatch.
     """
     name = "conv_first.weight"
     copies, noise = WARPED_COPIES if pa_frames else 1, int(nonblind_denoising)

@@ -1,8 +1,8 @@
-"""Linear layers, with what often follows one in the same pass over memory.
+"""Linear layers, fused with a following GELU, product or sum.
 
-On a CPU in float32 they go to oneDNN, which on processors with AVX-512 that are not Intel's is faster than the library
-that PyTorch's own matrix product calls, backward as well, and whose kernels, without gradients, apply GELU, a
-product or a sum while the result is in registers. Everywhere else it is the plain composition.
+In float32 on a CPU they call oneDNN. On AVX-512 processors not made by Intel, oneDNN is faster than the library behind
+PyTorch's matrix product, forward and backward. Without gradients its kernels apply GELU, product or sum while the
+result is in registers. On other devices and types, PyTorch's separate operations are used.
 Measured by `python scripts/benchmark/bench_vrt.py`. Test: `python -m pytest tests/models/layers/ops/test_linear.py`.
 """
 
@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from models.layers.ops.chunks import processor
 
-# With fewer rows, the way to oneDNN through Python costs more than it saves.
+# With fewer rows, calling oneDNN through Python costs more time than it saves.
 _ROWS = 256
-# Rows of an image where they are laid out as a batch of images: PyTorch gives batches to oneDNN.
+# Rows are laid out as a batch of images of 64 pixels for `convolution_backward`, which PyTorch passes to oneDNN.
 _IMAGE_ROWS = 64
 
 
@@ -30,7 +30,7 @@ def linear(
     times: Tensor | None = None,
     plus: Tensor | None = None,
 ) -> Tensor:
-    """x weightT + bias, and at most one of: its GELU, its product with `times`, its sum with `plus`.
+    """x weightT + bias, then at most one of GELU, product with `times`, sum with `plus`.
 
     Args:
         x: (..., in).
@@ -55,9 +55,9 @@ def linear(
 
 
 def zero_start(layer: nn.Module) -> None:
-    """Sets all parameters of a layer to zero: what its result is added to starts as it would be without the layer.
+    """Sets all parameters of a layer to zero, so that adding its result changes nothing at first.
 
-    The layer's gradient is not zero, so it moves in the first step, and everything before it from the second on.
+    The layer itself has a gradient in the first step; the layers before it have one from the second step on.
     """
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -66,7 +66,7 @@ def zero_start(layer: nn.Module) -> None:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a (m, k) @ b (k, n), both dense."""
     if not torch.is_grad_enabled() and _by_onednn(a, b):
-        # A linear layer takes a transposed weight as it is, and packs it either way.
+        # `_linear_pointwise` expects (out, in); it packs the weight in either memory order, so `t()` costs no copy.
         return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "none")
     return a @ b
 
@@ -83,17 +83,17 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
 
 @cache
 def _has_onednn() -> bool:
-    # The operation is what torch.compile calls; some builds of PyTorch for other processors lack it.
+    # torch.compile calls this operation; some builds of PyTorch for other processors lack it.
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    # Tensors without data (`models/training/estimate.py`) need the result's shape, which PyTorch lacks here.
+    # PyTorch has no shape function for this operation, which fake tensors (`models/training/estimate.py`) need.
     torch.library.register_fake("mkldnn::_linear_pointwise.binary", lambda x, other, *rest: torch.empty_like(other))
     return True
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, then: str) -> Tensor:
     """x weightT + bias, then "none", "gelu", or "mul" or "add" with `other`."""
-    # Its fast kernels want dense inputs; for a slice it takes its slow reference code.
+    # oneDNN's fast kernels need dense inputs; for slices it falls back to slow reference code.
     x, weight = x.contiguous(), weight.contiguous()
     if other is None:
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
@@ -124,8 +124,8 @@ class _Linear(torch.autograd.Function):
 
 
 def _grad_of_weight(x: Tensor, grad: Tensor) -> Tensor:
-    """gradT x, of (rows, in) and (rows, out), as the gradient of a 1x1 convolution's weight: what of oneDNN sums over
-    rows without transposed copies."""
+    """gradT x, (out, in), of x (rows, in) and grad (rows, out), as the gradient of a 1x1 convolution's weight: this
+    oneDNN kernel sums over rows without transposed copies."""
     if x.shape[0] % _IMAGE_ROWS:
         return grad.t() @ x
     images, grads = (rows.view(-1, _IMAGE_ROWS, 1, rows.shape[1]).permute(0, 3, 1, 2) for rows in (x, grad))

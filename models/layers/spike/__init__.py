@@ -1,1 +1,1 @@
-"""Parts of networks that read spikes: encoder, temporal attention, firing rates, small U-Nets."""
+"""Layers for spikes: encoder, temporal attention, firing rates, small U-Nets."""

@@ -3,9 +3,9 @@
     x = x + beta  * conv1x1(gate(depthwise3x3(conv1x1(norm x))))        gate(u, v) = u * v
     x = x + gamma * conv1x1(gate(conv1x1(norm x)))
 
-The pooling (simplified channel attention) is left out: a tile then gives what the whole picture gives, up to the
-receptive field. Features are kept channels-last, which the normalisation needs and CPUs convolve faster (13.0 against
-9.1 crops a second in training, one thread).
+Without the pooling (simplified channel attention), a pixel's result depends on its receptive field alone, so it is the
+same in a tile and in the whole picture. Features are channels-last, as the normalisation needs, and in which CPUs
+convolve faster (13.0 against 9.1 crops a second in training, one thread).
 
 Legend: N pictures, C channels, H height, W width.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from utils.utils_registry import Faults
 
-SCALES = 3  # full, half and quarter size, as forward names them
+SCALES = 3  # full, half and quarter size: the layers that `NAFUNet.forward` calls
 
 
 class NAFBlock(nn.Module):
@@ -37,7 +37,7 @@ class NAFBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.expand2 = nn.Linear(channels, wide)
         self.project2 = nn.Linear(channels, channels)
-        # Small, so that a deep stack starts near the identity; not zero, so that all weights learn from the first step.
+        # Small, so that a deep stack starts near the identity; not zero, so that all weights have gradients at once.
         self.beta = nn.Parameter(torch.full((channels,), 0.1))
         self.gamma = nn.Parameter(torch.full((channels,), 0.1))
 
@@ -51,17 +51,17 @@ class NAFBlock(nn.Module):
 
 
 def block_faults(blocks: Sequence[int]) -> Faults:
-    """What is wrong with `blocks` of a `NAFUNet`."""
+    """Faults of `blocks` of a `NAFUNet`."""
     if len(blocks) != SCALES or min(blocks) < 0:
-        yield "blocks", f"three numbers from 0 on, one for each scale; got {list(blocks)}"
+        yield "blocks", f"three numbers, 0 or more, one for each scale; got {list(blocks)}"
 
 
 class NAFUNet(nn.Module):
-    """Features of pictures seen at three scales: blocks, halve, blocks, halve, blocks, and back with skip sums.
+    """U-Net of NAF blocks at three scales, with sums as skip connections.
 
     Args:
-        channels: C at the first scale; doubled at each of the others.
-        blocks: NAF blocks at each scale on the way down, and on the way up but for the smallest.
+        channels: C at full size; doubled at each further scale.
+        blocks: number of NAF blocks of the encoder at each scale; the decoder has as many at full and half size.
     """
 
     def __init__(self, channels: int, blocks: Sequence[int]) -> None:
@@ -91,7 +91,7 @@ def halved(x: Tensor, linear: nn.Linear) -> Tensor:
 
 
 def doubled(x: Tensor) -> Tensor:
-    """(N,H,W,4C) to (N,2H,2W,C): the inverse arrangement."""
+    """(N,H,W,4C) to (N,2H,2W,C): channels become squares of four pixels, the inverse of the first step of `halved`."""
     number, height, width, channels = x.shape
     squares = x.view(number, height, width, 2, 2, channels // 4).transpose(2, 3)  # (N,H,2,W,2,C)
     return squares.reshape(number, 2 * height, 2 * width, channels // 4)

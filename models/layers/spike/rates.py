@@ -1,11 +1,13 @@
-"""Firing rates at the middle of a window, as planes that a network starts from: physically sound before any training.
+"""Firing rates around the middle of a run of spike frames, as input planes for a network: estimates without training.
 
-    Gaussian   sum over frames of w(t) * light(t), w a Gaussian around the middle or beside it, normalised
-    interval   light per spike * spikes over the time to the k-th spike on either side (TFI for k = 1)
+    Gaussian   sum over frames of w(t) * light(t), w a normalised Gaussian around the middle or beside it
+    interval   threshold * number of spikes / time to the k-th spike on either side (TFI for k = 1)
 
-A spike is worth the camera's threshold, so every plane reads as the scene's intensity. Wide Gaussians are quiet and
-blurred by motion, narrow ones sharp and noisy; those beside the middle show where things come from and go to; the
-interval adapts to each pixel's brightness (`data/spike/frame_sums.py` has the same for whole streams).
+Every spike has the value of the camera's threshold, so every plane is an estimate of the scene's intensity. Wide
+Gaussians have little noise and motion blur, narrow ones are sharp and noisy; those beside the middle show the direction
+of motion. The interval adapts to each pixel's brightness (for whole streams: `data/spike/frame_sums.py`).
+
+Legend: N pictures, W spike frames, H height, W' width.
 """
 
 from collections.abc import Sequence
@@ -19,8 +21,8 @@ def gaussian_weights(frames: int, sigmas: Sequence[float], centers: Sequence[flo
     """Weights of Gaussian rates, (planes, frames) float32; each row sums to one.
 
     Args:
-        frames: W, spike frames in the window.
-        sigmas, centers: of each plane in frames, centres counted from the window's middle frame W // 2.
+        frames: W.
+        sigmas, centers: standard deviation and centre of each plane, in frames; centres are relative to frame W // 2.
     """
     time = torch.arange(frames, dtype=torch.float64) - frames // 2
     rows = [torch.exp(-((time - c) ** 2) / (2 * s**2)) for s, c in zip(sigmas, centers, strict=True)]
@@ -33,13 +35,13 @@ def weighted_rates(light: Tensor, weights: Tensor) -> Tensor:
 
 
 def interval_rates(light: Tensor, orders: Sequence[int]) -> Tensor:
-    """Intensity from the time between spikes, at the beginning of the window's middle frame.
+    """Intensity from the time between spikes, at the beginning of the middle frame W // 2.
 
-    A side with k spikes counts k - 1/2 of them over the time to the middle of the k-th one's frame, a side with fewer
-    all of them over all its frames.
+    Each side contributes spikes and time. With at least k spikes: k - 1/2 spikes, and the time to the middle of the
+    k-th spike's frame. With fewer: all its spikes and all its frames.
 
     Args:
-        light: (N,W,H,W'), W from 2 to 255; every spike worth its threshold, the same within a sample.
+        light: (N,W,H,W'), W from 2 to 255 (counts are uint8); every spike has the value of its picture's threshold.
         orders: k of each plane.
 
     Returns:
@@ -47,7 +49,7 @@ def interval_rates(light: Tensor, orders: Sequence[int]) -> Tensor:
     """
     middle = light.shape[1] // 2
     threshold = light.amax(dim=(1, 2, 3), keepdim=True)
-    # Both sides lead away from the middle; their spikes so far.
+    # Number of spikes up to each frame, counted from the middle outwards on either side, (N,W/2,H,W') each.
     counts = [(side > 0).cumsum(1, dtype=torch.uint8) for side in (light[:, middle:], light[:, :middle].flip(1))]
     planes = []
     for order in orders:

@@ -1,4 +1,4 @@
-"""A small U-Net whose skip connections are sums: residual blocks at full, half and quarter size, for pictures.
+"""A small U-Net for pictures: residual blocks at full, half and quarter size, with sums as skip connections.
 
 Legend: N pictures, C channels, H height, W width; s = 1, 2, 4 the scale of the features.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from utils.utils_registry import Faults
 
-SCALES = 3  # full, half and quarter size
+SCALES = 3  # full, half and quarter size, as in spikling's network
 
 
 class ResidualBlock(nn.Module):
@@ -28,24 +28,24 @@ class ResidualBlock(nn.Module):
 
 
 def channel_faults(channels: Sequence[int]) -> Faults:
-    """What is wrong with `channels` of a `SmallUNet`."""
+    """Faults of `channels` of a `SmallUNet`."""
     if len(channels) != SCALES or min(channels) < 1:
-        yield "channels", f"three numbers from 1 on, for full, half and quarter size; got {list(channels)}"
+        yield "channels", f"three numbers, 1 or more, for full, half and quarter size; got {list(channels)}"
 
 
 def block_faults(blocks: Sequence[int]) -> Faults:
-    """What is wrong with `blocks` of a `SmallUNet`."""
+    """Faults of `blocks` of a `SmallUNet`."""
     if len(blocks) != SCALES or min(blocks) < 0:
-        yield "blocks", f"three numbers from 0 on, for full, half and quarter size; got {list(blocks)}"
+        yield "blocks", f"three numbers, 0 or more, for full, half and quarter size; got {list(blocks)}"
 
 
 class SmallUNet(nn.Module):
-    """Features of pictures, seen at three scales.
+    """U-Net of residual blocks: pictures to features at full size.
 
     Args:
-        in_channels: of the pictures.
-        channels: of the features at full, half and quarter size.
-        blocks: residual blocks at each size on the way down, and on the way up but for the smallest.
+        in_channels: channels of the pictures.
+        channels: C at full, half and quarter size.
+        blocks: number of residual blocks of the encoder at each size; the decoder has as many at full and half size.
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:

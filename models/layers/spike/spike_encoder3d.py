@@ -1,7 +1,7 @@
-"""The pyramid of spike features, beside VRT's encoder: three-dimensional convolutions on voxels of spikes.
+"""Spike encoder: three-dimensional convolutions from voxels of spikes to features at the sizes of VRT's encoder.
 
-K time bins per frame come in as channels; T is that of the RGB frames. Convolutions run at the sensor's resolution and
-below it. Finer scales are learned pixel shuffles of it: the sensor has no finer detail.
+The input's channels are K time bins per frame; T is that of the RGB frames. Convolutions run at the sensor's resolution
+and below. Finer scales are learned pixel shuffles, as the sensor has no finer detail.
 Design: docs/architecture.md. Test: `python -m pytest tests/models/layers/spike/test_spike_encoder3d.py`.
 
 Legend: B batch, T frames, K bins, C channels, H height, W width (of frames), h, w (of spike pictures).
@@ -22,8 +22,8 @@ from utils.user_error import UserError
 from utils.utils_registry import Faults, check_rules, raise_faults
 
 SCALES = 4  # of VRT's encoder, stages 1 to 4
-RATIOS = (1, 2, 4, 8)  # a pyramid starts at one of VRT's scales
-# Brings what the bins of an exposure differ by to about the spread of their mean.
+RATIOS = (1, 2, 4, 8)  # the scales of VRT's encoder: the pyramid starts at one of them
+# Scales the deviations of an exposure's bins to about the spread of their mean.
 DEVIATION_GAIN = 2.0
 Size2 = tuple[int, int]
 
@@ -31,12 +31,12 @@ Size2 = tuple[int, int]
 class VoxelConv(nn.Conv3d):
     """3x3x3 convolution of (B, T, H, W, C), zero padding.
 
-    Three neighbouring frames lie behind each other as channels of a two-dimensional convolution: the same sum, several
-    times faster on a CPU for few channels, and without a GPU's slow three-dimensional kernels.
+    Computed as a two-dimensional convolution of three neighbouring frames, concatenated along the channels: the same
+    sum, several times faster on a CPU with few channels, and without cuDNN's slow three-dimensional kernels.
 
     Args:
         in_channels, out_channels: C before and after.
-        stride: in (T, H, W).
+        stride: strides in (T, H, W).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
@@ -49,9 +49,9 @@ class VoxelConv(nn.Conv3d):
         return in_chunks(lambda frames: self._convolve(input, frames), count, step, dim=1)  # (B, T', H', W', out)
 
     def _convolve(self, input: Tensor, frames: slice) -> Tensor:
-        """Some frames of the result."""
+        """The frames `frames` of the result."""
         step, *stride = self.stride
-        start, stop = frames.start * step - 1, (frames.stop - 1) * step + 2  # of the input, zeros beyond its ends
+        start, stop = frames.start * step - 1, (frames.stop - 1) * step + 2  # input frames; zeros beyond its ends
         low, high = max(start, 0), min(stop, input.shape[1])
         clip = F.pad(input[:, low:high], (0, 0, 0, 0, 0, 0, low - start, stop - high))  # (B, stop-start, H, W, in)
         last = (frames.stop - frames.start - 1) * step
@@ -95,15 +95,15 @@ class PixelShuffleUp(nn.Module):
 class SpikeEncoder3D(nn.Module):
     """Voxels of spikes to features at the four sizes of VRT's encoder.
 
-    Input projection of the bins' mean and their deviations from it (`mean_and_deviations`), then two residual blocks
-    at the sensor's scale and at every smaller one, with strided convolutions between them. Scales that are larger than
-    the sensor's are pixel shuffles of the one below.
+    A convolution projects the bins' mean and their deviations from it (`mean_and_deviations`). Two residual blocks
+    follow at the sensor's scale and at every coarser one, with strided convolutions between the scales. Scales finer
+    than the sensor's are pixel shuffles of the next coarser one.
 
     Args:
         channels: C of the four scales: VRT's `embed_dims[:4]`.
         bins: K, time bins per frame.
         ratio: frame pixels per spike pixel, 1, 2, 4 or 8: the scale at which the pyramid starts. GoPro: 2. Spikes of
-            any other size are resized once to that one.
+            another resolution are resized to it.
         temporal_strides: frames per step from scale 1 to 2, 2 to 3 and 3 to 4; 1 keeps all frames.
         checkpoint: recompute the features in the backward pass, scale by scale: less memory, same result.
 
@@ -148,20 +148,20 @@ class SpikeEncoder3D(nn.Module):
         """Encodes the spikes of a clip.
 
         Args:
-            spikes: (B, T, K, h, w), any h and w; they cover what the frames cover.
+            spikes: (B, T, K, h, w), any h and w; they have the frames' field of view.
             size: (H, W) of the frames.
-            padded: (H, W) of the frames as the network pads them at the bottom and on the right: multiples of 8.
+            padded: (H, W) of the frames after the network's padding at the bottom and on the right: multiples of 8.
 
         Returns:
             Features (B, T', H', W', C) at 1, 1/2, 1/4, 1/8 of `padded`; T' is T divided by `time_steps`, rounded up.
 
         Raises:
-            UserError: the number of bins is another.
+            UserError: the number of bins is not `bins`.
         """
         if spikes.dim() != 5 or spikes.shape[2] != self.bins:
             raise UserError(
                 f"Spikes are (B, T, {self.bins}, h, w), as netG.spike_bins is {self.bins}; got {tuple(spikes.shape)}. "
-                "The channels of datasets.*.spike have to be as many."
+                "datasets.*.spike must give as many channels."
             )
         grid = fit_to_grid(spikes, size, padded, self.ratio).permute(0, 1, 3, 4, 2)  # (B, T, h, w, K)
         x = F.relu(self.project(mean_and_deviations(grid)))  # (B, T, h, w, C)
@@ -176,10 +176,10 @@ class SpikeEncoder3D(nn.Module):
 
 
 def mean_and_deviations(bins: Tensor) -> Tensor:
-    """Bins (..., K) to their mean and `DEVIATION_GAIN` times what each departs from it, (..., K + 1).
+    """Bins (..., K) to their mean and `DEVIATION_GAIN` times their deviations from it, (..., K + 1).
 
-    The mean is brightness, which the frames show too and show better; what the exposure blurred is in the differences.
-    In the bins themselves the mean drowns them, and training begins with learning to subtract.
+    The mean is brightness, which the frames show better; the motion during the exposure is in the deviations. They are
+    small beside the mean, so with the bins as input, training would first have to learn the subtraction.
     """
     mean = bins.mean(-1, keepdim=True)
     return torch.cat((mean, DEVIATION_GAIN * (bins - mean)), -1)
@@ -188,12 +188,12 @@ def mean_and_deviations(bins: Tensor) -> Tensor:
 def fit_to_grid(spikes: Tensor, size: Size2, padded: Size2, ratio: int) -> Tensor:
     """Spikes (..., h, w) on pixels that are `ratio` frame pixels wide: (..., padded[0]/ratio, padded[1]/ratio).
 
-    Where they have that resolution they are taken as they are. Otherwise they are resized once, by a triangle filter
-    that covers a grid pixel where the grid is coarser, and by linear interpolation where it is finer. Beyond the frames
-    the last pixel is repeated, as the network does with the frames.
+    Spikes of that resolution are not resampled. Others are resized, by a triangle filter as wide as two grid pixels if
+    the grid is coarser, and by linear interpolation if it is finer. Beyond the frames the last pixel is repeated, as
+    in the padding of the frames.
 
     Args:
-        size: (H, W) of the frames, which the spikes cover.
+        size: (H, W) of the frames, whose field of view the spikes have.
         padded: (H, W) of the padded frames, multiples of `ratio`.
     """
     height, width = (length // ratio for length in padded)
@@ -217,10 +217,10 @@ def _resize_matrix(source: int, length: int, target: int, ratio: int, like: Tens
     """(target, source) weights of the source pixels at each target pixel; rows sum to 1.
 
     Args:
-        source: pixels that cover `length` frame pixels.
-        target: pixels of `ratio` frame pixels each.
+        source: number of pixels that cover `length` frame pixels.
+        target: number of pixels of `ratio` frame pixels each.
     """
-    # Pixel i covers [i, i+1), so that both grids share the edge of the picture and not its first pixel's centre.
+    # Pixel i covers [i, i+1), so that both grids are aligned at the picture's edge, not at the first pixel's centre.
     scale = ratio * source / length
     centres = ((torch.arange(target, device=like.device, dtype=like.dtype) + 0.5) * scale - 0.5).clamp(0, source - 1)
     places = torch.arange(source, device=like.device, dtype=like.dtype)
@@ -240,7 +240,7 @@ def _ratio(ratio: int) -> Faults:
 
 def _temporal_strides(temporal_strides: Sequence[int]) -> Faults:
     if len(temporal_strides) != SCALES - 1 or min(temporal_strides) < 1:
-        yield "temporal_strides", f"{SCALES - 1} numbers from 1 on; got {list(temporal_strides)}"
+        yield "temporal_strides", f"{SCALES - 1} numbers, 1 or more; got {list(temporal_strides)}"
 
 
 def _temporal_strides_above(temporal_strides: Sequence[int], ratio: int) -> Faults:

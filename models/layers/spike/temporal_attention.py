@@ -1,9 +1,9 @@
-"""Attention over time at each pixel: among the spikes' features, and from the frames' features to the spikes'.
+"""Attention over time at each pixel: within the spike features, and from frame features to spike features.
 
-A clip has few frames, so a pixel has few tokens and there are very many pixels: all pixels and heads of a chunk go
-through one batched matrix product. Memory is bounded by taking at most `max_batch_tokens` pixels at a time, which
-does not change the result. A learned bias per head and distance in time encodes the order of frames; distances beyond
-the training clip's share the bias of the largest one, so longer clips can be tested.
+A clip has few frames, so a pixel has few tokens, and there are very many pixels: one batched matrix product computes
+all pixels and heads of a chunk. Chunks of at most `max_batch_tokens` pixels bound the memory and don't change the
+result. A learned bias per head and distance in time encodes the order of frames; distances beyond the training clip's
+share the bias of the largest one, so that longer clips can be tested.
 Design: docs/architecture.md. Test: `python -m pytest tests/models/layers/spike/test_temporal_attention.py`.
 
 Legend: B batch, T frames (queries), T' tokens in time of the sources, H height, W width, C channels, P pixels (B*H*W),
@@ -24,15 +24,15 @@ from models.layers.vrt.arguments import mlp_ratio_faults
 from utils.user_error import UserError
 from utils.utils_registry import FUSIONS, Faults, check_rules, raise_faults
 
-# Pixels of a chunk. The value of the project's first documents (`chunk_limit`).
+# Pixels of a chunk: 3 * 128**2, the value of the project's first documents (`chunk_limit`).
 MAX_BATCH_TOKENS = 49152
 
 
 class RelativeBias(nn.Module):
-    """Learned attention bias per head, distance in time and, in a neighbourhood, place.
+    """Learned attention bias per head, per distance in time and, with a neighbourhood, per place.
 
-    It starts by preferring what is near, more so in the first heads than in the last, with a little noise that tells
-    past from future.
+    Initialised to decrease with distance, faster in the first heads than in the last, plus a little noise so that past
+    and future differ.
 
     Args:
         num_heads: N.
@@ -55,7 +55,7 @@ class RelativeBias(nn.Module):
             self.register_parameter("place", None)
 
     def forward(self, num_queries: int, num_keys: int) -> Tensor:
-        """(N, T, S): the keys' times at the first place, then at the second, ..."""
+        """(N, T, S): keys in the order (place, time)."""
         device = self.time.device
         queries = torch.arange(num_queries, device=device) * self.steps[0]  # (T,)
         keys = torch.arange(num_keys, device=device) * self.steps[1]  # (T',)
@@ -79,7 +79,7 @@ class TemporalAttention(nn.Module):
         super().__init__()
         self.num_heads, self.window = num_heads, window
         self.query = nn.Linear(dim, dim)
-        # No bias: a bias of the keys would shift all scores of a query alike, and never learn.
+        # No bias: a bias of the keys would add the same number to all scores of a query, and have no gradient.
         self.key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.bias = RelativeBias(num_heads, reach, window, steps)
         self.project = nn.Linear(dim, dim)
@@ -125,8 +125,8 @@ class TemporalBlock(CompiledBlock):
         dim: C.
         num_heads, reach, window, steps: see `TemporalAttention`.
         mlp_ratio: hidden channels of the MLP over C.
-        cross: keys and values are another tensor's; otherwise the queries'.
-        max_batch_tokens: pixels at a time.
+        cross: keys and values come from another tensor than the queries.
+        max_batch_tokens: largest number of pixels in a chunk.
         recompute: gradient checkpointing, chunk by chunk.
     """
 
@@ -161,7 +161,7 @@ class TemporalBlock(CompiledBlock):
         return over_pixels(self._run, x, sources, self._max_pixels(x, sources))  # (B, T, H, W, C)
 
     def transform(self, x: Tensor, sources: Tensor | None) -> Tensor:
-        """The block's formula for some pixels; `sources` with their margin."""
+        """The block's formula, (B, T, H, W, C) to the same shape; `sources` include their margin."""
         queries = self.norm1(x)  # (B, T, H, W, C)
         keys = queries if sources is None or self.norm_source is None else self.norm_source(sources)  # (B, T', ..., C)
         x = x + self.attn(queries, keys)  # (B, T, H, W, C)
@@ -183,7 +183,7 @@ class TemporalBlock(CompiledBlock):
 
 
 def _transform(block: TemporalBlock, x: Tensor, sources: Tensor | None) -> Tensor:
-    """`TemporalBlock.transform` as a plain function, whose graphs blocks share."""
+    """`TemporalBlock.transform` as a module-level function, so that blocks share its compiled graphs."""
     return block.transform(x, sources)
 
 
@@ -198,15 +198,15 @@ def with_margin(x: Tensor, margin: int) -> Tensor:
 
 
 class SpikeTemporalSA(nn.Module):
-    """Self-attention over time among the spike features of each scale.
+    """Self-attention over time within the spike features of each scale.
 
     Args:
         channels: C of the four scales.
-        reach: largest distance in frames that is told apart: that of the training clip.
+        reach: largest distance in frames with a bias of its own: that of the training clip.
         time_steps: frames per token of each scale.
         heads: attention heads.
         mlp_ratio: hidden channels of the MLP over C.
-        max_batch_tokens: pixels at a time.
+        max_batch_tokens: largest number of pixels in a chunk.
         checkpoint: recompute in the backward pass.
 
     Raises:
@@ -251,18 +251,19 @@ class SpikeTemporalSA(nn.Module):
 
 @FUSIONS.register("temporal_cross_attention", "MultiScaleTemporalCrossAttnFuse", "TemporalCrossAttn")
 class TemporalCrossAttentionFusion(nn.Module):
-    """The frames' features of encoder stages 1 to 4 attend to the spikes' over time.
+    """Attention over time from the frame features of encoder stages 1 to 4 to the spike features.
 
-    The last projections of attention and MLP start at zero: the first output is the frames' features, bit for bit.
+    The last projections of attention and MLP start at zero: the first output is the frame features, bit for bit.
 
     Args:
         channels: C of the four scales.
-        reach: largest distance in frames that is told apart: that of the training clip.
-        time_steps: frames per token of each scale of the spikes' features.
+        reach: largest distance in frames with a bias of its own: that of the training clip.
+        time_steps: frames per token of each scale of the spike features.
         heads: attention heads.
         mlp_ratio: hidden channels of the MLP over C.
-        window: side of the neighbourhood that a pixel sees of the spikes; 1: the same pixel, 3 absorbs misregistration.
-        max_batch_tokens: pixels at a time.
+        window: side of the neighbourhood of spike features that a pixel attends to; 1: the same pixel only; 3 tolerates
+            a misregistration of one pixel.
+        max_batch_tokens: largest number of pixels in a chunk.
         checkpoint: recompute in the backward pass.
 
     Raises:
@@ -321,15 +322,15 @@ class TemporalCrossAttentionFusion(nn.Module):
 
 
 def chunk_limit(adaptive_chunk: bool, max_batch_tokens: int, chunk_size: int, chunk_shape: str) -> int:
-    """`max_batch_tokens` for the chunk keys of the project's first documents: pixels that go at a time.
+    """`max_batch_tokens` from the chunk keys of the project's first documents.
 
     Args:
-        adaptive_chunk: the limit was `max_batch_tokens`; otherwise chunks had a fixed size.
-        chunk_size: their side.
+        adaptive_chunk: True: the limit is `max_batch_tokens`; False: it is `chunk_size`**2.
+        chunk_size: side of a square chunk.
         chunk_shape: "square", "wide" or "tall", of `chunk_size`**2 pixels each; the result doesn't depend on it.
 
     Raises:
-        UserError: another shape.
+        UserError: unknown `chunk_shape`.
     """
     shapes = ("square", "wide", "tall")
     if chunk_shape not in shapes:
@@ -339,7 +340,7 @@ def chunk_limit(adaptive_chunk: bool, max_batch_tokens: int, chunk_size: int, ch
 
 def _heads(channels: Sequence[int], heads: int) -> Faults:
     if heads < 1 or any(dim % heads for dim in channels):
-        yield "heads", f"has to divide netG.embed_dims[:4] = {list(channels)}; got {heads}"
+        yield "heads", f"must divide netG.embed_dims[:4] = {list(channels)}; got {heads}"
 
 
 def _mlp_ratio(channels: Sequence[int], mlp_ratio: float) -> Faults:
@@ -348,7 +349,7 @@ def _mlp_ratio(channels: Sequence[int], mlp_ratio: float) -> Faults:
 
 def _window(window: int) -> Faults:
     if window < 1 or window % 2 == 0:
-        yield "window", f"side of a neighbourhood, an odd number from 1 on; got {window}"
+        yield "window", f"side of a neighbourhood, an odd number, at least 1; got {window}"
 
 
 def _max_batch_tokens(max_batch_tokens: int) -> Faults:

@@ -3,9 +3,8 @@
     offset = flow + (10 / scale) * tanh(o)                       o, m = conv_offset([warped neighbours, frame, flows])
     aligned(p) = bias + sum over taps k of weight_k * sigmoid(m_k(p)) * neighbours(p + p_k + offset_k(p))
 
-The second line is a modulated deformable convolution (arXiv 1811.11168). All frames, neighbours and both directions of
-time go through one warp and one deformable convolution; how it runs in chunks is in
-`models/layers/backends/alignment.py`.
+The second line is a modulated deformable convolution (arXiv 1811.11168). One warp and one deformable convolution align
+all frames and neighbours in both directions of time; `models/layers/backends/alignment.py` runs them in chunks.
 
 Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction (pa_frames / 2), G deformable
 groups, n pairs of a frame and a direction in time.
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from models.layers.ops.deform_conv import deform_conv3x3
 from models.layers.ops.flow_warp import at_least_float32, flow_warp
 
-# Largest learned correction of the flow, in pixels of the full size.
+# Largest learned correction of the flow, in pixels of the full size: 10, with which the published weights were trained.
 MAX_RESIDUE = 10.0
 
 
@@ -30,7 +29,7 @@ class DeformableAlignment(nn.Module):
     Args:
         dim: channels C.
         pa_frames: 2*K.
-        deformable_groups: groups with offsets of their own, a multiple of K; they are split evenly over the neighbours.
+        deformable_groups: groups with separate offsets, a multiple of K; divided evenly among the neighbours.
         scale: 1, 2, 4 or 8; the features have 1/scale of the full size.
     """
 
@@ -62,8 +61,8 @@ class DeformableAlignment(nn.Module):
             flows: (2, B, T-1, K, 2, H, W) from `neighbour_flows`.
 
         Returns:
-            Next frames and previous frames aligned to every frame, (B, T, H, W, C) each; zeros for the last frame of
-            the first and the first frame of the second, which have no neighbour there.
+            Next frames and previous frames, aligned to every frame, (B, T, H, W, C) each. Zeros where there is no
+            neighbour: at the last frame of the first and at the first frame of the second.
         """
         batch, count = x.shape[:2]
         neighbours = self._neighbours(x.permute(0, 1, 4, 2, 3).contiguous())  # (2, B, T-1, K, C, H, W)
@@ -84,7 +83,7 @@ class DeformableAlignment(nn.Module):
         """
         warped = flow_warp(neighbours.flatten(0, 1), flows.flatten(0, 1)).view_as(neighbours)  # (n, K, C, H, W)
         warped = warped.flatten(1, 2).permute(0, 2, 3, 1)  # (n, H, W, K*C)
-        # Channels-last in memory, which the convolutions of all devices run fastest on.
+        # Channels-last in memory, with which convolutions run fastest on all devices.
         # (n, H, W, (K+1)*C + 2*K)
         seen = torch.cat((warped, current, flows.flatten(1, 2).permute(0, 2, 3, 1).to(current.dtype)), -1)
         raw = self.conv_offset(seen.permute(0, 3, 1, 2))  # (n, 27*G, H, W)
@@ -96,7 +95,8 @@ class DeformableAlignment(nn.Module):
     def _neighbours(self, frames: Tensor) -> Tensor:
         """Frames (B, T, C, H, W) to neighbours (2, B, T-1, K, C, H, W), nearest first.
 
-        Of frame t the next ones t+1..t+K, and of frame t+1 the previous ones t..t+1-K; zeros where there is none.
+        [0, :, t] holds frames t+1..t+K, next to frame t; [1, :, t] holds frames t..t+1-K, before frame t+1. Zeros where
+        there is no such frame.
         """
         pairs, reach = frames.shape[1] - 1, self.reach
         if reach > 1:
@@ -109,7 +109,7 @@ class DeformableAlignment(nn.Module):
     def offsets(self, raw: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets (n, 18*groups, H, W), pairs (y, x) in pixels, and modulation (n, 9*groups, H, W).
 
-        Neither is ever in half precision.
+        Both are at least float32, also under autocast.
 
         Args:
             raw: (n, 27*groups, H, W), the offset network's output: 18 offsets and 9 modulations per group.

@@ -1,7 +1,7 @@
-"""What makes VRT's arguments valid, in one place: the constructor and the option loader both ask `VRT.faults`.
+"""Rules for VRT's arguments, used by the constructor and by the option loader through `VRT.faults`.
 
-Each rule reads the arguments that its parameters name and yields (argument, what is wrong with it). A rule whose
-arguments were not all given, or have a wrong type in the option file, is left out.
+A rule is called with the arguments that its parameters name, and yields (argument, fault). It is not called if one of
+these arguments is missing, or has a wrong type in the option file.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from models.layers.ops.frame_conv import RGB, UPSCALES
 from utils.utils_registry import Faults
 
-STAGE_COUNT = 7  # stages 1 to 7, of the encoder and decoder; the groups of stage 8 follow
-# The shallow features' channels are split into four by the position encoding of mutual attention.
+STAGE_COUNT = 7  # stages 1 to 7: encoder and decoder; the entries after them are the groups of stage 8
+# The position code of mutual attention splits the channels into four: sine and cosine, each for y and x.
 POSITION_PARTS = 4
-# Swin Transformer V2 (arXiv 2111.09883) keeps its learned factor of the scores below 100; above, softmax is an argmax.
+# Swin Transformer V2 (arXiv 2111.09883) clamps its learned factor of the scores at 100; above, softmax is an argmax.
 MAX_QK_SCALE = 100.0
-# The published models use 2, transformers at most 4 or 8; a typing error such as 1e30 can't be allocated.
+# The published models use 2, other transformers up to 8. The limit rejects typing errors before they are allocated.
 MAX_MLP_RATIO = 64.0
 
 
@@ -25,7 +25,7 @@ def _upscale(upscale: int) -> Faults:
 
 def _in_chans(in_chans: int) -> Faults:
     if in_chans < RGB:
-        yield "in_chans", f"RGB comes first, so at least {RGB}; got {in_chans}"
+        yield "in_chans", f"at least {RGB}, as RGB comes first; got {in_chans}"
 
 
 def _img_size(img_size: Sequence[int]) -> Faults:
@@ -42,7 +42,7 @@ def _lengths(depths: Sequence[int], embed_dims: Sequence[int], num_heads: Sequen
     if not len(depths) == len(embed_dims) == len(num_heads) or len(depths) <= STAGE_COUNT:
         yield (
             "depths",
-            f"depths, embed_dims and num_heads have one entry per stage ({STAGE_COUNT}) and per group behind them (at "
+            f"depths, embed_dims and num_heads have one entry per stage ({STAGE_COUNT}) and per group after them (at "
             f"least 1); got {len(depths)}, {len(embed_dims)} and {len(num_heads)}",
         )
 
@@ -73,7 +73,7 @@ def _num_heads(embed_dims: Sequence[int], num_heads: Sequence[int]) -> Faults:
 
 
 def _indep_reconsts(depths: Sequence[int], indep_reconsts: Sequence[int]) -> Faults:
-    # Positions can't be right or wrong while there are too few depths.
+    # With too few depths there are no valid positions; `_lengths` reports that fault.
     if len(depths) > STAGE_COUNT and any(not STAGE_COUNT <= i < len(depths) for i in indep_reconsts):
         yield "indep_reconsts", f"positions {STAGE_COUNT} to {len(depths) - 1} of depths; got {list(indep_reconsts)}"
 
@@ -84,7 +84,7 @@ def _mul_attn_ratio(mul_attn_ratio: float) -> Faults:
 
 
 def mlp_ratio_faults(mlp_ratio: float, channels: Sequence[int]) -> Faults:
-    """What is wrong with the ratio of an MLP's hidden channels to each of its outer `channels`."""
+    """Faults of an MLP's ratio of hidden to outer channels, for each number of outer `channels`."""
     if not 0 < mlp_ratio <= MAX_MLP_RATIO or any(0 < dim and int(dim * mlp_ratio) < 1 for dim in channels):
         limits = f"above 0 and up to {MAX_MLP_RATIO:g}, with at least 1 hidden channel"
         yield "mlp_ratio", f"hidden over outer channels, {limits}; got {mlp_ratio}"

@@ -3,8 +3,8 @@
     x = x + attention(LN x)        self attention within windows, and mutual attention between a window's two frames
     x = x + mlp(LN x)              fc2(GELU(fc11 x) * fc12 x)
 
-Tokens are channels-last. How a block runs (all windows at once or in chunks, recomputed, compiled, by which kernel) is
-decided in `models/layers/backends`.
+Tokens are channels-last. The back ends in `models/layers/backends` decide how a block runs: all windows at once or in
+chunks, recomputed, compiled, by which kernel.
 
 Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
@@ -31,7 +31,7 @@ class GatedMlp(nn.Module):
         self.fc2 = nn.Linear(hidden_features, out_features)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """(..., in) to (..., out), plus `skip` of that shape."""
+        """(..., in) to (..., out), plus `skip` of the result's shape if given."""
         gate = linear(x, self.fc11.weight, self.fc11.bias, gelu=True)  # (..., hidden)
         hidden = linear(x, self.fc12.weight, self.fc12.bias, times=gate)  # (..., hidden)
         return linear(hidden, self.fc2.weight, self.fc2.bias, plus=skip)  # (..., out)
@@ -109,12 +109,12 @@ class TMSA(CompiledBlock):
         return x + scaled(y, None if factor is None else factor[windows.samples])  # (windows * N, C)
 
     def add_mlp(self, x: Tensor, factor: Tensor | None) -> Tensor:
-        """x + factor * mlp(LN x), of tokens (rows, C); `factor` of as many equal groups of rows, or None."""
+        """x + factor * mlp(LN x), of tokens (rows, C); `factor` (n,), for n equal groups of rows, or None."""
         y = self.norm2(x)  # (rows, C)
         return self.mlp(y, skip=x) if factor is None else x + scaled(self.mlp(y), factor)  # (rows, C)
 
     def draw_factors(self, batch: int, like: Tensor) -> BranchFactors:
-        """Factors of the branches of each sample in this pass, on the device and in the type of `like`."""
+        """Draws the factors of each sample's branches for one pass, on the device and in the type of `like`."""
         if not self.training or not self.drop_path:
             return BranchFactors()
         keep = 1 - self.drop_path
@@ -123,7 +123,7 @@ class TMSA(CompiledBlock):
 
 
 def scaled(rows: Tensor, factors: Tensor | None) -> Tensor:
-    """Rows (n*k, C), the k of each of n factors multiplied by it."""
+    """Rows (n*k, C), of which each group of k is multiplied by one of n factors."""
     if factors is None:
         return rows
     return (rows.view(factors.numel(), -1, rows.shape[1]) * factors.view(-1, 1, 1)).view(rows.shape)

@@ -1,4 +1,4 @@
-"""What the network asks of the layer that decides how its parts are computed (`models/layers/backends`)."""
+"""Interface between the network and the back ends that compute its parts (`models/layers/backends`)."""
 
 from abc import ABC, abstractmethod
 
@@ -11,10 +11,10 @@ from models.layers.vrt.window_layout import WindowLayout
 
 
 class Executor(ABC):
-    """Runs the network's parts, with the numbers of the parts' own formulas to rounding; no state, no parameters.
+    """Runs the network's parts; results equal the parts' own formulas up to rounding. No state, no parameters.
 
     Attributes:
-        chunked: without gradients, work on large tensors goes in chunks (`models/layers/ops/chunks.py`).
+        chunked: without gradients, large tensors are processed in chunks (`models/layers/ops/chunks.py`).
     """
 
     chunked = True
@@ -24,7 +24,7 @@ class Executor(ABC):
         """A block on all tokens (B*T*H*W, C) of a grid, to the same shape.
 
         Args:
-            layout: how the block's windows lie.
+            layout: the block's windows.
             overwrite: without gradients the result may be written into `tokens`.
         """
 
@@ -36,7 +36,7 @@ class Executor(ABC):
 
         Args:
             flows: as `DeformableAlignment.forward` takes them; None for a single frame, whose neighbours are zeros.
-            recompute: in the backward pass, instead of keeping intermediate results.
+            recompute: recompute intermediate results in the backward pass instead of keeping them.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ from utils.user_error import UserError
 from utils.utils_weights import load_network_weights, load_strict
 
 LEVELS = 6  # of the pyramid, as published; the coarsest has 1/32 of the size
-# Channels of the widest layer.
+# Channels of the widest layer, as published; the memory of a chunk follows from it.
 WIDEST = 64
 
 
@@ -40,8 +40,8 @@ class SpyNet(nn.Module):
     """Flow between neighbouring frames at scales 1, 1/2, 1/4, 1/8.
 
     Args:
-        path: weights file. None starts every level's last convolution at zero: the flow is then zero, warping is the
-            identity, and the gradient reaches that convolution at the first step and the rest from the second.
+        path: weights file. None: every level's last convolution starts at zero. The flow is then zero and warping the
+            identity; the first step trains these convolutions, further steps train all layers.
 
     Raises:
         UserError: the file is missing or holds another network.
@@ -53,7 +53,7 @@ class SpyNet(nn.Module):
     def __init__(self, path: str | None = None) -> None:
         super().__init__()
         self.basic_module = nn.ModuleList([BasicModule() for _ in range(LEVELS)])
-        # ImageNet's, by which the published weights' training normalised frames.
+        # ImageNet's mean and deviation, as in the training of the published weights.
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         if path is not None:
@@ -82,8 +82,8 @@ class SpyNet(nn.Module):
 
         Returns:
             Four tensors (2, B, T-1, 2, H // s, W // s), s = 1, 2, 4, 8, in pixels of that size: [0, :, t] is the flow
-            from frame t to t+1 (it brings frame t+1 onto frame t), [1, :, t] from frame t+1 to t. Never in half
-            precision.
+            from frame t to t+1 (warping frame t+1 by it aligns it to frame t), [1, :, t] from frame t+1 to t. At least
+            float32.
         """
         batch, count, _, height, width = frames.shape
         with torch.autocast(frames.device.type, enabled=False):
@@ -112,7 +112,8 @@ class SpyNet(nn.Module):
 
     @staticmethod
     def _refine(module: nn.Module, first: Tensor, second: Tensor, flow: Tensor | None) -> Tensor:
-        """A level of n pairs of images: flow (n, 2, H/2, W/2) of the coarser one, None for zero, to (n, 2, H, W)."""
+        """Flow of one level, (n, 2, H, W), for n pairs of images, from the coarser level's (n, 2, H/2, W/2); None:
+        zero."""
 
         def refine(pairs: slice) -> Tensor:
             if flow is None:
@@ -130,5 +131,5 @@ def _resize(flow: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Ten
     """Flow (N, 2, ...) on the padded grid, resized to `size` and expressed in its pixels."""
     if tuple(flow.shape[-2:]) != size:
         flow = F.interpolate(flow, size=size, mode="bilinear", align_corners=False)
-    # Factors by hand: a tensor made of them would have to be copied to a GPU, which a CUDA graph can't.
+    # Multiply by Python numbers: a tensor of the two would be copied to the GPU, which a CUDA graph can't contain.
     return torch.stack((flow[:, 0] * (size[1] / padded[1]), flow[:, 1] * (size[0] / padded[0])), 1)

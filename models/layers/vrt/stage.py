@@ -36,7 +36,7 @@ class ChannelsToSpace(nn.Module):
 
 
 def change_of_size(kind: str, in_dim: int, dim: int) -> nn.Sequential:
-    """What a stage starts with, on (B, T, H, W, in_dim): "none" (LayerNorm), "down" or "up" by two, to `dim`."""
+    """First layers of a stage, (B, T, H, W, in_dim) to `dim` channels: "none" (LayerNorm), "down" or "up" by two."""
     if kind == "none":
         return nn.Sequential(nn.Identity(), nn.LayerNorm(dim))
     if kind == "down":
@@ -65,7 +65,7 @@ class TMSAG(nn.Module):
         )
 
     def forward(self, x: Tensor, layouts: WindowLayouts, executor: Executor) -> Tensor:
-        """(B, T, H, W, C) to the same shape; without blocks x itself, otherwise a tensor of its own."""
+        """(B, T, H, W, C) to the same shape: x itself without blocks, otherwise a new tensor."""
         size: Size3 = (x.shape[1], x.shape[2], x.shape[3])
         tokens = x.reshape(-1, x.shape[-1])  # (B*T*H*W, C)
         for i, block in enumerate(self.blocks):
@@ -93,8 +93,8 @@ class Stage(nn.Module):
 
     Args:
         in_dim: channels before the stage.
-        settings: of its blocks, one per entry of `drop_paths`. Both groups take their drop paths from the start, as the
-            published weights' training did.
+        settings: settings of its blocks, one per entry of `drop_paths`. Both groups use `drop_paths` from its first
+            entry on, as in the training of the published weights.
         pair_codes, window_codes: constants of the two-frame window and of the whole window.
         resize: "none", "down" or "up".
         scale: 1, 2, 4 or 8, of the stage's features.
@@ -138,12 +138,12 @@ class Stage(nn.Module):
         """(B, T, H, W, in_dim) to (B, T, H', W', dim).
 
         Args:
-            flows: (2, B, T-1, K, 2, H', W') from `neighbour_flows`; None where there is no neighbour.
+            flows: (2, B, T-1, K, 2, H', W') from `neighbour_flows`; None without neighbours.
         """
         x = over_frames(self.reshape, x, self._widening)  # (B, T, H', W', dim)
         x = self.linear1(x, self.residual_group1(x, layouts, executor))  # (B, T, H', W', dim)
         x = self.linear2(x, self.residual_group2(x, layouts, executor))  # (B, T, H', W', dim)
         if not self.aligns:
             return x
-        # What is fused replaces the features: there is no residual.
+        # The fused features replace x; the paper's stage has no residual here.
         return executor.align(self.pa_deform, self.pa_fuse, x, flows, self.checkpoint_align)  # (B, T, H', W', dim)

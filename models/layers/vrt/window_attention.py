@@ -1,11 +1,11 @@
 """Self and mutual attention within three-dimensional windows (VRT, arXiv 2201.12288, section 3.2).
 
 Self attention has a learned bias per relative position. Mutual attention pairs the two frames of a window: queries of
-frame 2 look at keys and values of frame 1 and land at frame 1's positions, and the other way round.
+frame 2 attend to keys and values of frame 1, and the results are placed at frame 1's positions; and vice versa.
 
-What depends on the window alone is made once per network and shared by all blocks (`WindowCodes`). Published
-checkpoints repeat it in every block as `relative_position_index` and `position_bias`: these keys are written on saving
-and compared on loading, but not stored.
+Constants that depend on the window alone are computed once per network and shared by all blocks (`WindowCodes`).
+Published checkpoints repeat them in every block as `relative_position_index` and `position_bias`: these keys are
+written on saving and compared on loading, but not stored.
 
 Legend: C channels, N tokens of a window, windows = number of windows.
 """
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from models.layers.ops.linear import linear
 from models.layers.vrt.window_layout import Size3, Windows
 
-# The published weights were trained with -100 for what a shifted window must not see, not with minus infinity.
+# Added to the scores of pairs of tokens that a shift brought together. The published weights were trained with -100.
 SHIFT_MASK = -100.0
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
-# By kind of window, what is added to the scores of self and of mutual attention (`WindowAttention.biases`).
+# Terms added to the scores of self and of mutual attention, by kind of window (`WindowAttention.biases`).
 Biases = dict[int, tuple[Tensor, Tensor | None]]
 
 
@@ -55,7 +55,7 @@ def sine_position_code(height: int, width: int, channels: int) -> Tensor:
 
 
 def _shift_masks(window: Size3) -> Tensor:
-    """(8, N, N) bool: pairs that a window wrapping around in time (4), height (2), width (1) must not relate."""
+    """(8, N, N) bool: pairs to mask in windows that wrap around in time (4), height (2), width (1)."""
     crossings = []
     for axis, length in enumerate(window):
         shape = [1, 1, 1]
@@ -68,9 +68,9 @@ def _shift_masks(window: Size3) -> Tensor:
 
 
 class WindowCodes(nn.Module):
-    """Everything that only depends on a window's size; one instance serves all blocks with that window.
+    """Constants that depend on the window's size alone, shared by all blocks with that window.
 
-    The tensors are buffers, so that they follow `.to()` and `deepcopy`, and not persistent.
+    The tensors are buffers, so that `.to()` and `deepcopy` include them; they are not persistent.
 
     Args:
         window: (frames, height, width).
@@ -91,13 +91,13 @@ class WindowCodes(nn.Module):
             self.register_buffer("position_bias", code, persistent=False)
 
     def _places(self, window: Size3) -> Tensor:
-        """(n,) rows of this window's tokens that a smaller window, at its origin, consists of."""
+        """(n,) indices of the tokens of a smaller window, placed at the origin of this one."""
         device = self.relative_position_index.device
         frames, rows, columns = (torch.arange(length, device=device) for length in window)
         return ((frames[:, None, None] * self.window[1] + rows[:, None]) * self.window[2] + columns).reshape(-1)
 
     def relative_bias(self, table: Tensor, window: Size3) -> Tensor:
-        """(heads, n, n): the bias table (rows, heads) spread over the pairs of a window not larger than this one."""
+        """(heads, n, n): the bias table (rows, heads) gathered for all pairs of a window no larger than this one."""
         index = self.relative_position_index
         if window != self.window:
             places = self._places(window)
@@ -105,7 +105,7 @@ class WindowCodes(nn.Module):
         return table.t().index_select(1, index.reshape(-1)).view(-1, *index.shape)
 
     def shift_mask(self, kind: int, window: Size3) -> Tensor:
-        """(n, n) bool: pairs to keep apart in windows of this kind (`WindowLayout.segments`)."""
+        """(n, n) bool: pairs to mask in windows of this kind (`WindowLayout.segments`)."""
         mask = self.shift_masks[kind]
         if window != self.window:
             places = self._places(window)
@@ -122,12 +122,12 @@ class WindowCodes(nn.Module):
 
 @dataclass(frozen=True)
 class BlockSettings:
-    """What all blocks of a stage or group have in common.
+    """Settings that all blocks of a stage or group share.
 
     Attributes:
         dim: channels C, a multiple of `num_heads`.
         num_heads: attention heads.
-        drop_paths: of each block, the probability per sample that training leaves out a branch.
+        drop_paths: per block, the probability per sample that training drops a branch.
         mlp_ratio: hidden channels of the MLP over C.
         qkv_bias: whether the query, key and value projections have a bias.
         qk_scale: factor of the attention scores; head_dim**-0.5 if None.
@@ -177,10 +177,10 @@ class WindowAttention(nn.Module):
             self.qkv_mut = nn.Linear(dim, dim * 3, bias=settings.qkv_bias)
 
     def biases(self, window: Size3, kinds: Iterable[int], keys_first: bool = False) -> Biases:
-        """What is added to the scores, by kind of window: (1, heads, N, N) for self attention and, where windows wrap
-        around in space, (1, 1, N/2, N/2) for mutual attention; queries before keys unless `keys_first`."""
+        """Terms added to the scores, by kind of window: (1, heads, N, N) for self attention and, if windows wrap around
+        in space, (1, 1, N/2, N/2) for mutual attention; queries before keys unless `keys_first`."""
         table = self.relative_position_bias_table
-        # Opposite offsets are opposite rows, and the masks are symmetric.
+        # To transpose the bias, reverse the table, as opposite offsets have opposite rows. The masks are symmetric.
         bias = self.codes.relative_bias(table.flip(0) if keys_first else table, window)[None]
         result: Biases = {}
         for kind in kinds:
@@ -207,8 +207,8 @@ class WindowAttention(nn.Module):
         if self.mutual:
             other_q, other_k, other_v = self._mutual_qkv(tokens, windows)  # (2 * windows, heads, N/2, head_dim) each
         results, start = [], 0
-        # One kind of windows at a time up to the projection, so that what attention keeps for the backward pass is not
-        # copied into a joined tensor.
+        # Attend and project one kind of windows at a time: joining before the projection would copy the tensors that
+        # attention keeps for the backward pass.
         for kind, count in windows.segments:
             own_bias, mutual_bias = biases[kind]
             part, pairs = slice(start, start + count), slice(2 * start, 2 * (start + count))
@@ -228,7 +228,7 @@ class WindowAttention(nn.Module):
         return q, k, v
 
     def _mutual_qkv(self, tokens: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of either frame beside keys and values of the other: (2 * windows, heads, N/2, head_dim) each."""
+        """Queries of one frame, keys and values of its pair's other: (2 * windows, heads, N/2, head_dim) each."""
         per_window, code = windows.tokens_per_window, self.codes.position_code(windows.window)  # N, (1, N, C)
         coded = (tokens.view(-1, per_window, tokens.shape[1]) + code).view(tokens.shape)  # (windows * N, C)
         projected = linear(coded, self.qkv_mut.weight, self.qkv_mut.bias)  # (windows * N, 3 * C)
@@ -263,7 +263,9 @@ class WindowAttention(nn.Module):
             if stored is None:
                 continue
             halved = torch.float16 in (stored.dtype, own.dtype) or torch.bfloat16 in (stored.dtype, own.dtype)
-            tolerance = 1e-2 if halved else 1e-4
+            tolerance = (
+                1e-2 if halved else 1e-4
+            )  # bfloat16 rounds 1 to 2**-8; float32 codes differ by their trigonometry
             if stored.shape != own.shape or (stored.cpu().double() - own.cpu()).abs().max() > tolerance:
                 error_msgs.append(
                     f"{prefix}{name}: the checkpoint's constant {tuple(stored.shape)} is not that of a window "

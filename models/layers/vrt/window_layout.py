@@ -1,10 +1,9 @@
-"""Which token belongs to which attention window, as indices.
+"""Assignment of tokens to attention windows, as indices.
 
-Cyclic shift, zero padding to window multiples and the cut into windows (Swin, arXiv 2103.14030, in three
+Cyclic shift, zero padding to window multiples and the partition into windows (Swin, arXiv 2103.14030, in three
 dimensions) are one permutation of tokens here: `tokens[layout.index]` is in window order and
-`[layout.inverse]` undoes it. Windows that need the same shift mask are neighbours in that order: only the last
-window along a shifted axis wraps around, so there are at most 2**3 kinds of windows, however many windows there
-are, and no mask is ever expanded over them.
+`[layout.inverse]` undoes it. Windows with the same shift mask are adjacent in that order. Only the last window along a
+shifted axis wraps around, so there are at most 2**3 kinds of windows, and no mask is expanded over all windows.
 
 Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
@@ -24,18 +23,18 @@ Size3 = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Windows:
-    """Neighbouring windows of a layout, or all of them.
+    """Consecutive windows of a layout, or all of them.
 
     Attributes:
         window: a window's size (frames, height, width) on this grid; N is its product.
         segments: (kind, number of windows) in window order; bit 4 of the kind is set where the window wraps around
             in time, bit 2 in height, bit 1 in width. 0 needs no mask.
-        index: (windows * N,) int64, row of the token at each place of the window order; where padded, that of its
-            window's token at place `stand_ins`.
-        padding: (windows * N,) bool, True where the place holds no token; None where there is no such place.
-        stand_ins: (windows * N,) int64, place in its window (0 to N-1) of the token at `index`: the place itself, but
-            for padded ones; None where `padding` is.
-        samples: (windows,) int64, the batch entry that a window belongs to.
+        index: (windows * N,) int64, row of the token at each place of the window order. A padded place has the row of
+            another token of its window, its stand-in.
+        padding: (windows * N,) bool, True at padded places, which hold no token; None without padding.
+        stand_ins: (windows * N,) int64, place within the window (0 to N-1) of the token at `index`; differs from the
+            place itself only at padded places. None without padding.
+        samples: (windows,) int64, batch entry of each window.
     """
 
     window: Size3
@@ -56,18 +55,18 @@ class Windows:
         return [kind for kind, _ in self.segments]
 
     def take(self, tokens: Tensor) -> Tensor:
-        """Rows (windows * N, C) of tokens (B*T*H*W, C); padded places hold a copy of some token."""
+        """Rows (windows * N, C) of tokens (B*T*H*W, C); padded places hold a copy of their stand-in."""
         return tokens.index_select(0, self.index)
 
     def take_gradient(self, grad: Tensor) -> Tensor:
-        """The same of the gradient of what `put` wrote; padded places have none."""
+        """Like `take`, for the gradient of tokens that `put` wrote; zeros at padded places."""
         rows = self.take(grad)
         return rows if self.padding is None else rows.masked_fill_(self.padding[:, None], 0)
 
     def put(self, rows: Tensor, tokens: Tensor) -> None:
-        """Writes rows (windows * N, C) to where `take` found them."""
+        """Inverse of `take`: writes rows (windows * N, C) into `tokens` (B*T*H*W, C)."""
         if self.stand_ins is not None:
-            # Padded places write what their stand-in writes: leaving them out by a mask would make a GPU wait.
+            # Padded places write the same row as their stand-in: a boolean mask would synchronise with the GPU.
             windows = rows.view(self.samples.numel(), -1, rows.shape[1])  # (windows, N, C)
             places = self.stand_ins.view(*windows.shape[:2], 1).expand_as(windows)
             rows = windows.gather(1, places).view(rows.shape)
@@ -96,7 +95,7 @@ class WindowLayout(Windows):
     inverse: Tensor
 
     def chunks(self, step: int) -> Iterator[Windows]:
-        """All windows, in order, at most `step` at a time."""
+        """All windows, in order, in chunks of at most `step`."""
         per_window = self.tokens_per_window
         for chunk in slices(self.samples.numel(), step):
             rows = slice(chunk.start * per_window, chunk.stop * per_window)
@@ -117,8 +116,8 @@ class WindowLayout(Windows):
 
     @cached_property
     def full_mask(self) -> Tensor:
-        """(windows of a sample, N, N) float32: 1 where a shift brought together what lies apart, windows in the grid's
-        order. For the plain back end; it is as large as a head's scores."""
+        """(windows of a sample, N, N) float32: 1 for pairs that only the shift brought into one window; windows in the
+        grid's order. Used by the eager back end; as large as the scores of one head."""
         labels = torch.zeros(1, 1, 1, device=self.index.device)
         for axis, (length, extent, step) in enumerate(zip(self.size, self.window, self.shift, strict=True)):
             padded = -(-length // extent) * extent
@@ -133,11 +132,11 @@ class WindowLayout(Windows):
 
 
 def fit_window(size: Size3, window: Size3, shift: Size3, pairs: bool) -> tuple[Size3, Size3]:
-    """Window and shift on a grid of `size`: an axis not longer than the window is one window and is not shifted.
+    """Window and shift on a grid of `size`: an axis no longer than the window has one window and no shift.
 
     Args:
-        pairs: mutual attention needs two frames per window, so a single frame is paired with a padded zero frame,
-            as the last frame of any odd number is.
+        pairs: keep the window's number of frames: mutual attention needs two, so the last frame of an odd number is
+            paired with a padded zero frame.
     """
     fitted = [min(length, full) for length, full in zip(size, window, strict=True)]
     moved = [0 if length <= full else step for length, full, step in zip(size, window, shift, strict=True)]
@@ -157,14 +156,14 @@ def window_layout(
         pairs: see `fit_window`.
     """
     window, shift = fit_window(size, window, shift, pairs)
-    # Per axis: source coordinate of every place, (windows, places); coordinates from `length` on are padding.
+    # Per axis, the source coordinate of every place, (windows, places); coordinates >= `length` are padding.
     axes = []
     for length, extent, step in zip(size, window, shift, strict=True):
         count = -(-length // extent)
         axes.append(((torch.arange(count * extent, device=device) + step) % (count * extent)).view(count, extent))
     padded = any(axis.numel() > length for axis, length in zip(axes, size, strict=True))
     missing = [axis >= length for axis, length in zip(axes, size, strict=True)]
-    # Padding is shorter than a window, so every window has a token: the first one stands in for what is missing.
+    # Padding is shorter than a window, so every window has a token. Its first one is the stand-in of padded places.
     firsts = [absent.int().argmin(1, keepdim=True) for absent in missing]
     own = [
         torch.where(absent, first, torch.arange(absent.shape[1], device=device))
@@ -179,7 +178,7 @@ def window_layout(
     first_token = torch.arange(batch, device=device) * tokens
     index, padding, stand_ins, samples, segments = [], [], [], [], []
     for bits in product(*[(0, 1) if step else (0,) for step in shift]):
-        # The wrapping windows are the last ones of a shifted axis, so that every kind is a box of windows.
+        # Only the last window of a shifted axis wraps around, so the windows of a kind form a box.
         box = tuple(
             slice(None) if not step else slice(-1, None) if bit else slice(0, -1)
             for bit, step in zip(bits, shift, strict=True)
@@ -193,7 +192,7 @@ def window_layout(
 
     all_index, all_padding = torch.cat(index), torch.cat(padding)
     places = torch.arange(all_index.numel(), device=device)
-    # Padded places write behind the last token: leaving them out by a mask would make a GPU wait.
+    # Padded places write into an extra entry at the end: a boolean mask would synchronise with the GPU.
     inverse = torch.empty(batch * tokens + 1, dtype=torch.int64, device=device)
     inverse[all_index.masked_fill(all_padding, batch * tokens)] = places
     return WindowLayout(
@@ -211,7 +210,7 @@ def window_layout(
 
 
 def _combine(axes: list[Tensor], size: Size3) -> Tensor:
-    """Numbers per axis, (windows, places) each, to those of the grid, ((first * height) + second) * width + third, as
+    """Flat indices ((first * height) + second) * width + third from those per axis, (windows, places) each; shape
     (windows of each axis, places of each axis)."""
     first, second, third = (
         values.view(
@@ -223,7 +222,7 @@ def _combine(axes: list[Tensor], size: Size3) -> Tensor:
 
 
 class WindowLayouts:
-    """The layouts that one forward pass needs, each computed once; they live as long as that pass."""
+    """Cache of the layouts of one forward pass."""
 
     def __init__(self, batch: int, device: torch.device) -> None:
         self.batch = batch
@@ -239,7 +238,7 @@ class WindowLayouts:
 
 
 class _Reorder(torch.autograd.Function):
-    """rows[index], whose gradient is again a gather (by `inverse`) instead of a scattered sum."""
+    """rows[index]; its gradient is a gather by `inverse`, which is faster than the default scatter-add."""
 
     @staticmethod
     def forward(ctx, rows, index, inverse, empty):  # type: ignore[no-untyped-def]
@@ -254,10 +253,10 @@ class _Reorder(torch.autograd.Function):
 
 
 def to_windows(tokens: Tensor, layout: WindowLayout) -> Tensor:
-    """Tokens (B*T*H*W, C) in window order (windows * N, C); padded places hold a copy of some token."""
+    """Tokens (B*T*H*W, C) in window order (windows * N, C); padded places hold a copy of their stand-in."""
     return _Reorder.apply(tokens, layout.index, layout.inverse, None)
 
 
 def from_windows(tokens: Tensor, layout: WindowLayout) -> Tensor:
-    """Inverse of `to_windows`; what padded places hold is dropped."""
+    """Inverse of `to_windows`; drops padded places."""
     return _Reorder.apply(tokens, layout.inverse, layout.index, layout.padding)

@@ -1,1 +1,1 @@
-"""Computation on CPUs."""
+"""Kernels for CPUs."""

@@ -1,14 +1,14 @@
 """Alignment of frames on a CPU without gradients, in chunks of rows.
 
-The offset network's input and output and the samples have 2 to 9 times the features' channels, so they exist for a
-chunk of rows only, which stays in the cache. The offset network's first layers run one after the other; its last one,
-offsets, modulation, samples and their product with the weights run chunk by chunk. The numbers are those of
-`DeformableAlignment.align` to rounding, in fewer passes:
+The offset network's input and output and the samples have 2 to 9 times the features' channels, so they are computed
+for one chunk of rows at a time, which fits the cache. The offset network's hidden layers run on whole frames; its last
+layer, offsets, modulation, samples and their product with the weights run chunk by chunk. Results equal those of
+`DeformableAlignment.align` up to rounding, in fewer passes: because of
 
     (10 / scale) * tanh(o) = (10 / scale) * (2 * sigmoid(2 * o) - 1)
 
-so that one sigmoid makes offsets and modulation at once, and the last layer's channels are put in an order in which its
-output is the grid to sample at.
+one sigmoid computes offsets and modulation, and the last layer's channels are reordered so that its output is the
+sampling grid.
 Test: `python -m pytest tests/models/layers/test_warping.py`.
 
 Legend: n pairs of frames, C channels, H height, W width, K neighbours, G deformable groups, r rows of a chunk.
@@ -30,7 +30,7 @@ def align_rows(alignment: DeformableAlignment, neighbours: Tensor, current: Tens
     """Aligned features (n, C, H, W).
 
     Args:
-        alignment: whose weights are used.
+        alignment: the layer whose weights are used.
         neighbours: (n, K, C, H, W).
         current: (n, H, W, C).
         flows: (n, K, 2, H, W).
@@ -54,7 +54,7 @@ def align_rows(alignment: DeformableAlignment, neighbours: Tensor, current: Tens
 
 
 def _hidden(layers: nn.Sequential, neighbours: Tensor, current: Tensor, flows: Tensor) -> Tensor:
-    """What the last layer of the offset network sees, (n, C, H, W)."""
+    """Input of the offset network's last layer, (n, C, H, W)."""
     height = current.shape[1]
     first = layers[0]
     assert isinstance(first, nn.Conv2d)
@@ -65,7 +65,7 @@ def _hidden(layers: nn.Sequential, neighbours: Tensor, current: Tensor, flows: T
         flow = flows[..., top:bottom, :]
         warped = [_channels_last(flow_warp(neighbours[:, k], flow[:, k], top=top)) for k in range(flows.shape[1])]
         flow = flow.flatten(1, 2).permute(0, 2, 3, 1).to(current.dtype)
-        # Channels-last in memory, which convolutions run fastest on.
+        # Channels-last in memory, with which convolutions run fastest.
         seen = torch.cat((*warped, current[:, top:bottom], flow), -1).permute(0, 3, 1, 2)
         results.append(_conv(seen, first.weight, first.bias, rows, height))
     x = torch.cat(results, 2) if len(results) > 1 else results.pop()
@@ -75,7 +75,7 @@ def _hidden(layers: nn.Sequential, neighbours: Tensor, current: Tensor, flows: T
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """(n, C, H, W) to (n, H, W, C), dense: picture by picture, which PyTorch transposes in blocks."""
+    """(n, C, H, W) to a dense (n, H, W, C): one picture at a time, as PyTorch transposes matrices block by block."""
     out = x.new_empty(x.shape[0], x[0, 0].numel(), x.shape[1])
     for to, image in zip(out, x, strict=True):
         to.copy_(image.flatten(1).t())
@@ -83,7 +83,8 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _conv(chunk: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, height: int) -> Tensor:
-    """3x3 convolution of some rows of a picture; the chunk has one more row on each side where there is one."""
+    """3x3 convolution of rows `rows` of a picture; `chunk` has one more row on each side, except at the picture's
+    edges."""
     at_top, at_bottom = rows.start == 0, rows.stop == height
     if at_top and at_bottom:
         return F.conv2d(chunk, weight, bias, padding=1)
@@ -93,8 +94,8 @@ def _conv(chunk: Tensor, weight: Tensor, bias: Tensor | None, rows: slice, heigh
 
 
 def _grid_layer(layer: nn.Conv2d, groups: int) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the last layer, its output in the order: offsets (G, (x, y), taps), modulation (G, taps);
-    offsets doubled."""
+    """Weight and bias of the last layer, reordered: its output is offsets (G, (x, y), taps), doubled, then modulation
+    (G, taps)."""
     reordered = []
     assert layer.bias is not None
     for parameter in (layer.weight, layer.bias):
@@ -111,14 +112,14 @@ def _deformed(
 
     Args:
         sources: (K, C, H, W).
-        gates: (27*G, r, W), sigmoid of what the layer of `_grid_layer` gives; changed.
+        gates: (27*G, r, W), sigmoid of the output of `_grid_layer`'s layer; overwritten.
         flows: (K, 2, r, W).
         out: (r*W, C), where the result is written.
     """
     reach, channels, height, width = sources.shape
     groups, count = alignment.deformable_groups, rows.stop - rows.start
     size = flows.new_tensor((width, height)).view(2, 1, 1, 1)
-    # `grid_sample` counts from -1 to 1 over the picture.
+    # In `grid_sample`'s coordinates, from -1 to 1 over the picture.
     places = (flows[:, :, None] + taps(rows, width, flows) - alignment.max_residue).mul_(2 / size).add_(1 / size - 1)
     offsets, modulation = gates.split((2 * TAPS * groups, TAPS * groups))
     grid = offsets.view(reach, -1, 2, TAPS, count, width)

@@ -1,8 +1,8 @@
-"""Compiled libraries kept for the next start, in a folder that nobody else may write.
+"""Cache of compiled libraries, in a folder that only this user may write.
 
-A library runs with all rights of the process that loads it, and one that is cut short kills that process (SIGBUS). So a
-file is loaded only if it and its folder are this user's, no one else may write them, and its content has the SHA-256
-that its name states. Test: `python -m pytest tests/models/layers/backends/cpu/test_library_cache.py`.
+A library runs with all rights of the process that loads it, and a truncated one kills that process (SIGBUS). So a file
+is loaded only if this user owns it and its folder, only this user may write them, and its content has the SHA-256 in
+its name. Test: `python -m pytest tests/models/layers/backends/cpu/test_library_cache.py`.
 """
 
 import hashlib
@@ -14,20 +14,20 @@ from pathlib import Path
 
 from utils.utils_file import sha256_of
 
-WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH  # either bit lets another user replace a library
 
 
 def cached_library(name: str, key: str, build: Callable[[Path], None]) -> Path:
-    """The library of a key: the cached one where it is sound, else a new one.
+    """Path of the library of a key: the cached file if it is sound, else a new one.
 
     Args:
-        name: what the file's name begins with.
+        name: beginning of the file's name.
         key: everything that the library depends on.
         build: writes the library to a path in an empty folder.
 
     Raises:
         OSError: the cache can't be written.
-        RuntimeError: it belongs to another user; what `build` raises.
+        RuntimeError: the cache belongs to another user; also errors of `build`.
     """
     folder = cache_folder()
     stem = f"{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -42,16 +42,16 @@ def cached_library(name: str, key: str, build: Callable[[Path], None]) -> Path:
         with open(built, "rb") as file:
             os.fsync(file.fileno())
         path = folder / f"{stem}-{sha256_of(built)[:32]}.so"
-        built.replace(path)  # several processes may do this at once, each with a name of its content
+        built.replace(path)  # atomic, so several processes may do this at once; the name follows from the content
     return path
 
 
 def cache_folder() -> Path:
-    """`s_vrt` in XDG_CACHE_HOME or ~/.cache, for this user alone; made where it is missing.
+    """`s_vrt` in XDG_CACHE_HOME or ~/.cache, writable by this user alone; created if missing.
 
     Raises:
-        OSError: it can't be made.
-        RuntimeError: it belongs to another user.
+        OSError: the folder can't be created.
+        RuntimeError: the folder belongs to another user.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s_vrt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def cache_folder() -> Path:
 
 
 def _is_sound(path: Path, stem: str) -> bool:
-    """Whether a library is as it was written, and by whom."""
+    """Whether this user owns a library, only this user may write it, and its content matches its name."""
     status = path.lstat()
     own = stat.S_ISREG(status.st_mode) and _is_own(status) and not status.st_mode & WRITABLE_BY_OTHERS
     return own and path.name == f"{stem}-{sha256_of(path)[:32]}.so"

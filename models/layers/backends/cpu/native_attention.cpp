@@ -1,9 +1,9 @@
 // softmax(q kT * scale + bias) v and its gradients for windows of at most a few hundred tokens, on a CPU.
 //
-// One task is one head of one window; it takes TILE queries at a time. Their scores lie with the queries side by side
-// in vectors: maxima and sums need no step across a vector, keys and values are read where they are, and no width of
-// heads leaves lanes empty. Weights are 2^(score - largest), with log2(e) in the queries and in the bias.
-// Compiled and called by native_attention.py, which says what the arguments are. Test:
+// A task is one head of one window, processed in tiles of TILE queries. The lanes of a vector are queries: maxima and
+// sums need no operation across a vector, keys and values are read without a transposition, and all lanes are used for
+// any width of a head. Weights are 2^(score - largest); log2(e) is multiplied into the queries and the bias.
+// Compiled and called by native_attention.py, which describes the arguments. Test:
 //     python -m pytest tests/models/layers/backends/cpu/test_native_attention.py
 //
 // Legend: q, k, v queries, keys, values; n tokens of a window, m = n rounded up to TILE, d channels of a head, wide = d
@@ -22,7 +22,8 @@ constexpr int LANES = 8, ROWS = 4;
 #else
 constexpr int LANES = 4, ROWS = 4;
 #endif
-// Vectors of a tile, and queries in it.
+// ROWS * VECTORS accumulators, and one column of VECTORS, fit the processor's registers: 32 of AVX-512, 16 of AVX2.
+// VECTORS: vectors of a tile; TILE: queries of a tile.
 constexpr int VECTORS = 2, TILE = VECTORS * LANES;
 
 typedef float Vec __attribute__((vector_size(4 * LANES)));
@@ -36,10 +37,10 @@ static inline void store(float *p, Vec v) { *(Loose *)p = v; }
 static inline Vec all(float v) { return v - Vec{}; }
 static inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
-// 2^x: a polynomial for the fraction (its relative error is below 2e-9), the exponent's bits for the rest.
+// 2^x: a polynomial for the fraction (relative error below 2e-9), the exponent's bits for the integer part.
 static inline Vec exp2(Vec x) {
-    x = x < -126.f ? all(-126.f) : x;  // keeps what is not a number
-    const Vec magic = all(12582912.f);  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
+    x = x < -126.f ? all(-126.f) : x;  // the smallest normal exponent; NaN stays NaN
+    const Vec magic = all(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer, in the lowest bits
     const Vec shifted = x + magic, f = x - (shifted - magic);
     Vec p = all(1.5345810970757157e-4f);
     p = p * f + 1.3399930903688073e-3f;
@@ -58,7 +59,7 @@ struct Rows {
     float *operator[](int64_t i) const { return data + i * step; }
 };
 
-// A tensor (windows, heads, tokens, channels) whose channels are neighbours; the other steps are in floats.
+// A tensor (windows, heads, tokens, channels) whose channels are adjacent in memory; its strides, in floats.
 struct Tensor {
     float *data;
     int64_t window, head, token;
@@ -72,7 +73,7 @@ struct Sizes {
           wide((s[3] + LANES - 1) / LANES * LANES) {}
 };
 
-// Memory of a thread in pieces that begin at cache lines.
+// A thread's memory, handed out in pieces aligned to cache lines.
 struct Scratch {
     char *start, *next;
     Scratch(size_t floats, size_t pieces) {
@@ -98,7 +99,7 @@ static inline void multiply(const float *a, int64_t row, int64_t term, int64_t c
     }
 }
 
-// Calls part(first row, acc of R rows) for `rows` rows of the product, R at a time and the last ones singly.
+// Calls part(r, acc) for each of `rows` rows of the product, which are computed ROWS, then 4, then 1 at a time.
 template <int V, typename Part>
 static inline void product(int64_t rows, const float *a, int64_t row, int64_t term, int64_t count, const float *b,
                            int64_t width, const Part &part) {
@@ -120,14 +121,14 @@ static inline void product(int64_t rows, const float *a, int64_t row, int64_t te
     }
 }
 
-// Copies n rows of d channels to where they are neighbours: far apart, they would fill a cache's few places for them.
+// Copies n rows of d channels into adjacent memory: with a large power of two as stride, they would share cache sets.
 static Rows gather(const Rows &x, const Sizes &s, float *out) {
     for (int64_t j = 0; j < s.n; j++)
         for (int64_t c = 0; c < s.d; c++) out[j * s.d + c] = x[j][c];
     return {out, s.d};
 }
 
-// `valid` rows of d channels times `factor` to (d, TILE), zeros behind them.
+// `valid` rows of d channels, times `factor`, to (d, TILE), padded with zeros.
 static void transpose(const Rows &x, int64_t valid, int64_t d, float factor, float *out) {
     if (valid < TILE) std::memset(out, 0, d * TILE * sizeof(float));
     for (int64_t i = 0; i < valid; i++)
@@ -140,7 +141,7 @@ static void transpose_back(const float *x, int64_t valid, int64_t d, const Rows 
         for (int64_t c = 0; c < d; c++) out[i][c] = x[c * TILE + i];
 }
 
-// (d, TILE) to (TILE, wide), zeros behind d.
+// (d, TILE) to (TILE, wide), padded with zeros.
 static void widen(const float *x, const Sizes &s, float *out) {
     for (int64_t i = 0; i < TILE; i++) {
         for (int64_t c = 0; c < s.d; c++) out[i * s.wide + c] = x[c * TILE + i];
@@ -148,7 +149,7 @@ static void widen(const float *x, const Sizes &s, float *out) {
     }
 }
 
-// Scores (n, TILE) of a tile, in powers of two, and the largest of each query. bias: rows of m, or null.
+// Scores (n, TILE) of a tile, times log2(e), and the largest of each query. bias: rows of m, or null.
 static void score(const Sizes &s, const float *queries, const Rows &keys, const float *bias, float *scores,
                   Vec (&best)[VECTORS]) {
     for (int v = 0; v < VECTORS; v++) best[v] = all(-3e38f);
@@ -190,7 +191,7 @@ static void attend_head(const Sizes &s, const Rows &q, const Rows &k, const Rows
     }
 }
 
-// Memory of a thread in the backward pass.
+// A thread's tensors in the backward pass.
 struct Work {
     float *weights, *slopes;            // (n, TILE): P, and dS = P * (dO vT - sum(dO * O))
     float *keys, *values;               // (n, d)
@@ -199,7 +200,7 @@ struct Work {
     float *grad_keys, *grad_values;     // (n, wide)
 };
 
-// V vectors of each row of: sums (n, wide) += weights (n, TILE) times rows (TILE, wide).
+// sums (n, wide) += weights (n, TILE) times rows (TILE, wide), for the first V vectors of each row.
 template <int V>
 static void spread(const Sizes &s, const float *weights, const float *rows, float *sums) {
     product<V>(s.n, weights, TILE, 1, TILE, rows, s.wide, [&](int64_t j, const Vec(&acc)[V]) {
@@ -216,7 +217,7 @@ static void spread_all(const Sizes &s, const float *weights, const float *rows, 
     if (c < s.wide) spread<1>(s, weights, rows + c, sums + c);
 }
 
-// Weights and slopes of a tile; the latter are added to grad_bias, rows of m, where there is one.
+// Weights and slopes of a tile; adds the slopes to grad_bias, rows of m, unless it is null.
 static void differentiate(const Sizes &s, const Work &t, const Rows &k, const Rows &v, const float *bias,
                           const Vec (&lse)[VECTORS], const Vec (&deltas)[VECTORS], float *grad_bias) {
     Vec best[VECTORS];
@@ -235,7 +236,7 @@ static void differentiate(const Sizes &s, const Work &t, const Rows &k, const Ro
     });
 }
 
-// heads: q, k, v, out, its gradient, and where the gradients of q, k and v go.
+// heads: q, k, v, out, the gradient of out, and the results: the gradients of q, k and v.
 static void differentiate_head(const Sizes &s, const Work &t, const Rows (&heads)[8], const float *bias,
                                const float *lse, float scale, float *grad_bias) {
     const auto &[q, k, v, out, grad, grad_q, grad_k, grad_v] = heads;
@@ -254,7 +255,7 @@ static void differentiate_head(const Sizes &s, const Work &t, const Rows (&heads
             for (int64_t c = 0; c < s.d; c++)
                 deltas[u] += load(t.columns + c * TILE + u * LANES) * load(t.grads + c * TILE + u * LANES);
         }
-        // Behind the last token, gradients are zero; a large sum keeps the weights finite.
+        // Queries after the last token have zero gradients; a large sum keeps their weights finite.
         for (int64_t r = 0; r < TILE; r++) tops[r / LANES][r % LANES] = r < valid ? lse[i + r] : 3e38f;
         differentiate(s, t, k, v, bias ? bias + i : nullptr, tops, deltas, grad_bias ? grad_bias + i : nullptr);
         weigh(s, k, t.slopes, factors, t.columns);
@@ -264,7 +265,7 @@ static void differentiate_head(const Sizes &s, const Work &t, const Rows (&heads
     }
     for (int64_t j = 0; j < s.n; j++)
         for (int64_t c = 0; c < s.d; c++) {
-            grad_k[j][c] = t.grad_keys[j * s.wide + c] * (1 / LOG2E);  // the queries had log2(e) in them
+            grad_k[j][c] = t.grad_keys[j * s.wide + c] * (1 / LOG2E);  // the queries were multiplied by log2(e)
             grad_v[j][c] = t.grad_values[j * s.wide + c];
         }
 }
@@ -306,7 +307,7 @@ extern "C" {
 int native_tile() { return TILE; }
 
 // data, strides: of q, k, v and out. bias: (heads, n, m) with keys before queries, bias_step floats from head to head,
-// or null. lse: (windows, heads, n) in powers of two, or null.
+// or null. lse: (windows, heads, n), logarithms to base 2 of the sums of exponentials, or null.
 void native_attention(const int64_t *sizes, void *const *data, const int64_t *strides, const float *bias,
                       int64_t bias_step, float scale, float *lse) {
     const Sizes s(sizes);
@@ -319,7 +320,7 @@ void native_attention(const int64_t *sizes, void *const *data, const int64_t *st
         float *weights = scratch.take(s.n * TILE), *columns = scratch.take(s.d * TILE);
 #pragma omp for schedule(dynamic, 4)
         for (int64_t task = 0; task < s.heads * s.windows; task++) {
-            // Head by head, so that its bias stays in the cache.
+            // All windows of a head follow each other, so that the head's bias stays in the cache.
             const int64_t h = task / s.windows, w = task % s.windows;
             attend_head(s, t[0].at(w, h), gather(t[1].at(w, h), s, keys), gather(t[2].at(w, h), s, values),
                         bias ? bias + h * bias_step : nullptr, scale, t[3].at(w, h),
@@ -328,8 +329,8 @@ void native_attention(const int64_t *sizes, void *const *data, const int64_t *st
     }
 }
 
-// data, strides: of q, k, v, out, its gradient, and where those of q, k and v go. grad_bias: zeros (parts, heads, n, m)
-// or null; the windows are split into that many parts, and each is summed by itself.
+// data, strides: of q, k, v, out, the gradient of out, and the gradients of q, k and v to be written. grad_bias: zeros
+// (parts, heads, n, m) or null: one partial sum for each of `parts` groups of windows.
 void native_attention_backward(const int64_t *sizes, void *const *data, const int64_t *strides, const float *bias,
                                int64_t bias_step, const float *lse, float scale, float *grad_bias, int64_t parts) {
     const Sizes s(sizes);

@@ -1,11 +1,11 @@
 """The back end "native" of `netG.compute_backend`: window attention on a CPU by `native_attention.cpp`.
 
-The C++ file is compiled by the system's compiler (CXX, or c++) when the back end is first wanted, for this processor,
-in seconds; the library is kept in the user's cache. Where that fails, the back end is refused and "sdpa" runs.
+When the back end is first used, the system's compiler (CXX, or c++) compiles the C++ file for this processor, in
+seconds; the library is kept in the user's cache. If that fails, the back end is refused and "sdpa" is used instead.
 
-No score leaves the cache: two multiply-adds per score and channel and one exponential are all that is done. The
-backward pass computes the weights again from the sums of exponentials, and adds up the bias' gradient in a fixed order,
-whatever the number of threads.
+Scores never leave the cache; each costs two multiply-adds per channel and one exponential. The backward pass recomputes
+the weights from the saved sums of exponentials, and sums the bias' gradient in an order that does not depend on the
+number of threads.
 Measured by `python scripts/benchmark/bench_attention.py --compare sdpa,native`.
 Test: `python -m pytest tests/models/layers/backends/cpu/test_native_attention.py`.
 
@@ -31,14 +31,14 @@ from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.layers.backends.cpu.library_cache import cached_library
 from models.layers.backends.window_backend import WindowBackend
 
-SOURCE = Path(__file__).with_suffix(".cpp")
-# OpenMP's functions stay unresolved: those that PyTorch has loaded serve, and so its threads.
+SOURCE = Path(__file__).with_suffix(".cpp")  # the kernel, which has this module's name
+# Only compiled with OpenMP (-c), not linked: the library then uses PyTorch's OpenMP, and so its threads.
 _FLAGS = ("-O3", "-funroll-loops", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-c")
 _COMPILER_SECONDS = 120  # the kernel takes seconds to compile; a compiler that hangs must not stop the run
-# Sums of the bias' gradient that are computed side by side; each takes as much memory as the bias.
+# Partial sums of the bias' gradient, computed in parallel; each takes as much memory as the bias.
 _MOST_PARTS = 16
-_WINDOWS_PER_PART = 4
-_TOLERANCE = 1e-4  # far above float32's rounding of the trial's sums, far below any mistake
+_WINDOWS_PER_PART = 4  # at least: with fewer windows, adding up the partial sums would cost more than it gains
+_TOLERANCE = 1e-4  # far above float32's rounding of the trial's sums, far below the effect of a wrong kernel
 
 
 @COMPUTE_BACKENDS.register("native")
@@ -65,7 +65,7 @@ class NativeBackend(WindowBackend):
 class _NativeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, bias, scale):  # type: ignore[no-untyped-def]
-        # (windows, heads, N, head_dim), and per query what the backward pass needs of the softmax
+        # (windows, heads, N, head_dim) and, per query, the sum of exponentials for the backward pass
         out, sums = torch.ops.s_vrt.native_attention(q, k, v, bias, scale, True)
         ctx.save_for_backward(q, k, v, bias, out, sums)
         ctx.scale = scale
@@ -96,11 +96,11 @@ def _attention(
     Args:
         q, k, v: (windows, heads, N, head_dim) float32.
         bias: (1, 1 or heads, N, N): keys before queries.
-        keep_sums: for the backward pass.
+        keep_sums: return the sums of exponentials, which the backward pass needs.
 
     Returns:
-        (windows, heads, N, head_dim), a token's heads side by side in memory; logarithms to base 2 of the sums of
-        exponentials, (windows, heads, N), or nothing.
+        (windows, heads, N, head_dim), with a token's heads adjacent in memory; and the logarithms to base 2 of the sums
+        of exponentials, (windows, heads, N), or an empty tensor.
     """
     q, k, v = (_dense(x) for x in (q, k, v))
     out, sums = _outputs(q, keep_sums)
@@ -167,7 +167,7 @@ def _backward_flop(grad, q, k, v, *_args, **_kwargs):  # type: ignore[no-untyped
 
 
 def _dense(x: Tensor) -> Tensor:
-    """x, or a copy whose channels are neighbours."""
+    """x, or a copy whose channels are adjacent in memory."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
@@ -176,7 +176,7 @@ def _address(x: Tensor) -> ctypes.c_void_p:
 
 
 def _arguments(*tensors: Tensor) -> tuple[ctypes.Array, ctypes.Array, ctypes.Array]:
-    """Sizes of the first tensor, addresses and strides of all."""
+    """Sizes of the first tensor, and addresses and strides of all tensors, for the C++ functions."""
     strides = [stride for x in tensors for stride in x.stride()[:3]]
     return (
         (ctypes.c_int64 * 4)(*tensors[0].shape),
@@ -186,7 +186,7 @@ def _arguments(*tensors: Tensor) -> tuple[ctypes.Array, ctypes.Array, ctypes.Arr
 
 
 def _in_tiles(bias: Tensor | None) -> Tensor | None:
-    """The bias with as many queries as the kernel takes at a time, or a multiple."""
+    """The bias with its queries padded to a multiple of the kernel's tile."""
     if bias is None:
         return None
     missing = -bias.shape[-1] % _tile()
@@ -194,7 +194,7 @@ def _in_tiles(bias: Tensor | None) -> Tensor | None:
 
 
 def _bias(bias: Tensor | None) -> tuple[ctypes.c_void_p, ctypes.c_int64]:
-    """Address, and the step from one head's bias to the next one's."""
+    """Address of the bias, and the stride between its heads: 0 if they share one."""
     if bias is None:
         return ctypes.c_void_p(None), ctypes.c_int64(0)
     return _address(bias), ctypes.c_int64(bias.stride(1) if bias.shape[1] > 1 else 0)
@@ -202,7 +202,7 @@ def _bias(bias: Tensor | None) -> tuple[ctypes.c_void_p, ctypes.c_int64]:
 
 @cache
 def _tile() -> int:
-    """Queries that the kernel takes at a time."""
+    """Number of queries that the kernel processes together."""
     return _library().native_tile()
 
 
@@ -211,13 +211,13 @@ def _library() -> ctypes.CDLL:
     """The compiled kernel.
 
     Raises:
-        OSError, RuntimeError, subprocess.SubprocessError: no compiler, an error of it, or no place for the result.
+        OSError, RuntimeError, subprocess.SubprocessError: no compiler, a failed compilation, or no writable cache.
     """
     compiler = shutil.which(os.environ.get("CXX") or "c++")
     if compiler is None:
         raise RuntimeError("no C++ compiler found; install one (Debian: apt install g++) or name it in CXX")
     version = _output_of([compiler, "--version"])
-    # What -march=native means: several machines may share a cache.
+    # The meaning of -march=native is part of the key, as machines with different processors may share a cache.
     native = _output_of([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     content = "\0".join((SOURCE.read_text(encoding="utf-8"), *_FLAGS, version, native, platform.platform()))
 
@@ -241,21 +241,21 @@ def _output_of(command: Sequence[str]) -> str:
 
 @cache
 def _trial() -> str | None:
-    """Why the kernel can't be had or fails on a small case; None where it works."""
+    """Why the kernel can't be used (no library, or a wrong result on a small case); None if it works."""
     plain = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
     with _disable_current_modes(), plain[0], plain[1], plain[2]:
         try:
             difference = _difference()
-        except Exception as error:  # of the compiler, the loader or the disk: whatever it is, another back end works
+        except Exception as error:  # any error of compiler, loader or disk: another back end still works
             return f"its kernel can't be compiled or tried: {type(error).__name__}: {error}"
-    # A comparison with NaN is never true.
+    # `not <=` instead of `>`, so that NaN counts as a failure.
     if not difference <= _TOLERANCE:
         return f"a trial of its kernel gave {difference:.2g} beside the plain formula's result"
     return None
 
 
 def _difference() -> float:
-    """Largest difference from the plain formula, in result and gradients."""
+    """Largest difference between kernel and plain formula, over result and gradients."""
     generator = torch.Generator().manual_seed(0)
     q, k, v, grad = (torch.randn(3, 2, 21, 10, generator=generator) for _ in range(4))
     bias = torch.randn(1, 2, 21, 21, generator=generator)

@@ -1,12 +1,12 @@
-"""VRT's parallel warping by the kernels of `deform.py`: all pairs of frames of both directions in one call each.
+"""VRT's parallel warping by the kernels of `deform.py`: one call of each aligns all pairs of frames in both directions.
 
-Only the convolutions between the two operators are torch's, channels-last and in autocast's type. The last of them gets
-its channels in the order that the kernels read, by its weight's rows.
+The convolutions between the two operators are torch's, channels-last and in autocast's type. The rows of the last one's
+weight are reordered, so that its output has the kernels' order of channels.
 
-Compared with the other path by `python scripts/benchmark/bench_alignment.py`.
+Compared with the other back ends by `python scripts/benchmark/bench_alignment.py`.
 
-Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction, n frames that are aligned to: each
-once per direction in which it has a neighbour.
+Legend: B batch, T frames, C channels, H height, W width, K neighbours per direction, n target frames: each frame once
+per direction in which it has a neighbour.
 """
 
 import torch
@@ -23,10 +23,11 @@ from models.layers.vrt.alignment import DeformableAlignment
 
 
 def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-    """What `DeformableAlignment.forward` computes."""
-    frames = x.flatten(0, 1).to(compute_dtype(x))
-    targets, sources, places = _pairs(x.shape[0], x.shape[1], alignment.reach, x.device)
-    flows = flows.flatten(0, 2).float()
+    """`DeformableAlignment.forward`: x (B, T, H, W, C) and flows (2, B, T-1, K, 2, H, W) to aligned next and previous
+    frames, (B, T, H, W, C) each."""
+    frames = x.flatten(0, 1).to(compute_dtype(x))  # (B*T, H, W, C)
+    targets, sources, places = _pairs(x.shape[0], x.shape[1], alignment.reach, x.device)  # (n,), (n, K), (n,)
+    flows = flows.flatten(0, 2).float()  # (n, K, 2, H, W)
     *hidden, last = alignment.conv_offset
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     weight, bias = (by_tap(parameter, alignment.reach) for parameter in (last.weight, last.bias))
@@ -34,11 +35,12 @@ def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Ten
     # The widest result is that of the offset convolutions.
     step = chunks.PAIRS.items(x, bias.shape[0] * x.shape[2] * x.shape[3] * frames.element_size())
     for part in slices(len(targets), len(targets) if torch.is_grad_enabled() else step):
+        # (n, (K+1)*C + 2*K, H, W), channels-last in memory
         features = alignment_features(frames, targets[part], sources[part], flows[part]).permute(0, 3, 1, 2)
         for layer in hidden:
-            features = layer(features)
-        raw = F.conv2d(features, weight, bias, padding=1).permute(0, 2, 3, 1)
-        aligned = deformable_alignment(
+            features = layer(features)  # (n, C, H, W)
+        raw = F.conv2d(features, weight, bias, padding=1).permute(0, 2, 3, 1)  # (n, H, W, 27*groups)
+        aligned = deformable_alignment(  # (n, H, W, C)
             raw, flows[part], frames, sources[part], alignment.weight, alignment.bias, alignment.max_residue
         )
         out.index_copy_(0, places[part], aligned.to(x.dtype))
@@ -47,8 +49,8 @@ def align(alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Ten
 
 
 def by_tap(parameter: Tensor, reach: int) -> Tensor:
-    """A parameter (27*groups, ...) of the last offset convolution with its rows in the order (neighbour, tap, y or x or
-    modulation, group), in which `deformable_alignment` takes them."""
+    """A parameter (27*groups, ...) of the last offset convolution, its rows reordered to (neighbour, tap, y or x or
+    modulation, group) for `deformable_alignment`."""
     size = parameter.shape[1:]
     offsets, modulations = parameter.split((parameter.shape[0] * 2 // 3, parameter.shape[0] // 3))
     parts = offsets.view(reach, -1, TAPS, 2, *size), modulations.view(reach, -1, TAPS, 1, *size)
@@ -56,8 +58,8 @@ def by_tap(parameter: Tensor, reach: int) -> Tensor:
 
 
 def _pairs(batch: int, count: int, reach: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Numbers of the frames that are aligned to (n,), of their neighbours (n, K), -1 where there is none, and of the
-    places of the results (n,) in (2, B, T)."""
+    """Indices of the target frames, (n,), of their neighbours, (n, K), -1 for a missing one, and of the results in
+    (2, B, T), (n,)."""
     frames = torch.arange(batch * count, dtype=torch.int32, device=device).view(batch, count)
     targets = torch.stack((frames[:, :-1], frames[:, 1:])).unsqueeze(3)
     steps = torch.arange(1, reach + 1, dtype=torch.int32, device=device)
@@ -71,11 +73,11 @@ def plain_alignment(
     raw: Tensor, flows: Tensor, frames: Tensor, targets: Tensor, sources: Tensor, weight: Tensor, bias: Tensor,
     residue: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """What `alignment_features` and `deformable_alignment` give, by torchvision; all of one type.
+    """`alignment_features` and `deformable_alignment` by torchvision; all tensors have one type.
 
     Args:
         raw: (n, H, W, 27*groups), channels in the order of the published weights.
-        flows, frames, targets, sources, weight, bias, residue: see there.
+        flows, frames, targets, sources, weight, bias, residue: see these operators.
     """
     count, reach, _, height, width = flows.shape
     with torch.device("meta"):
@@ -91,11 +93,11 @@ def plain_alignment(
 
 
 def alignment_difference(device: torch.device, dtype: torch.dtype) -> float:
-    """Largest difference of the kernels from `plain_alignment` in a small case, in results and gradients, each as a
-    share of its largest value.
+    """Largest difference between the kernels and `plain_alignment` in a small case, over results and gradients, each
+    relative to its largest value.
 
     Args:
-        dtype: of frames and raw offsets.
+        dtype: type of frames and raw offsets.
     """
     generator = torch.Generator().manual_seed(0)
     shapes = (2, 4, 5, 81), (2, 1, 2, 4, 5), (2, 4, 5, 6), (6, 6, 3, 3), (6,), (2, 4, 5, 20)
@@ -117,5 +119,5 @@ def alignment_difference(device: torch.device, dtype: torch.dtype) -> float:
     for run in (kernels, plain):
         out = torch.cat(run(), -1)
         results.append([out.detach(), *torch.autograd.grad((out * factor).sum(), leaves)])
-    # torch's maximum hands on a NaN, Python's may lose it.
+    # torch's `max` returns NaN if there is one; Python's may not.
     return float(torch.stack([(a - b).abs().max() / b.abs().max() for a, b in zip(*results, strict=True)]).max())

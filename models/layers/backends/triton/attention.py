@@ -1,9 +1,9 @@
-"""Window attention as an operator on tokens in the grid's own order, by Triton kernels (`attention_kernels.py`).
+"""Window attention as an operator on tokens in the order of the grid, by Triton kernels (`attention_kernels.py`).
 
-Scores, masks, rolled or partitioned copies never exist in memory; what is kept for the backward pass is the input, the
-output and one log-sum-exp per token and head. The operators are registered with torch, so that `torch.compile` and
-checkpointing take them as they take its own. They compute in the type of `qkv` (behind a linear layer: autocast's),
-with float32 sums, and add up gradients in a fixed order.
+No scores, masks, rolled or partitioned copies are written to memory; the backward pass keeps the input, the output and
+one log-sum-exp per token and head. The operators are registered with torch, so that `torch.compile` and checkpointing
+work with them. They compute in the type of `qkv` (after a linear layer: autocast's), with float32 sums, and sum
+gradients in a fixed order.
 
 Measured, and compared with the plain formula, by `python scripts/benchmark/bench_attention.py` on a GPU.
 
@@ -19,26 +19,26 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-_LOG2E = math.log2(math.e)
-# Programs that keep a large GPU busy; constants, so that sums have the same order on every machine.
+_LOG2E = math.log2(math.e)  # GPUs have an instruction for 2^x, so scores are in units of log2
+# Programs to launch, enough for a large GPU; constants, so that sums have the same order on every machine.
 _PROGRAMS = 4096
-_BIAS_PROGRAMS = 512
+_BIAS_PROGRAMS = 512  # fewer, as every program stores a partial sum as large as the bias
 
 
 def interpreted() -> bool:
-    """Whether Triton's kernels are run by its interpreter, which it decides when they are imported."""
+    """Whether Triton's interpreter runs the kernels; Triton reads this variable when they are imported."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def product_precision(dtype: torch.dtype) -> str:
-    """How products of this type are computed: "half", or of float32 "ieee32" (without tensor cores) or "tf32"."""
+    """Precision of products of this type: "half", or for float32 "ieee32" (without tensor cores) or "tf32"."""
     if dtype != torch.float32:
         return "half"
     return "ieee32" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 class Tiles(NamedTuple):
-    """Rows and columns of a tile (queries and keys), warps of a program, and tiles that are loaded ahead."""
+    """Rows and columns of a tile (queries and keys), warps per program, and software pipeline stages."""
 
     rows: int
     columns: int
@@ -47,10 +47,11 @@ class Tiles(NamedTuple):
 
 
 def attention_tiles(precision: str, backward: bool) -> Tiles:
-    """Tiles that keep their scores in registers, by what compiling for sm_90 says, and fit 100 KB of shared memory.
+    """Tiles whose scores stay in registers, as compiling for sm_90 reports, and that fit 100 KB of shared memory.
 
     Args:
-        precision: of `product_precision`.
+        precision: from `product_precision`.
+        backward: for the backward pass.
     """
     if precision == "half":
         return Tiles(64, 128, 8, 2) if backward else Tiles(64, 64, 4, 2)
@@ -58,7 +59,7 @@ def attention_tiles(precision: str, backward: bool) -> Tiles:
 
 
 class _Grid:
-    """The windows of a grid, and what all kernels take."""
+    """The windows of a grid, and further arguments of all kernels."""
 
     def __init__(self, qkv: Tensor, window: Sequence[int], shift: Sequence[int], heads: int, mutual: bool) -> None:
         self.batch = qkv.shape[0]
@@ -75,23 +76,23 @@ class _Grid:
         self.precision = product_precision(qkv.dtype)
 
     def tiles(self, backward: bool) -> Tiles:
-        """Tiles no larger than the window needs: powers of two, at least 16, as tensor cores want them."""
+        """Tiles no larger than the window needs; sides are powers of two, at least 16, as tensor cores require."""
         most = attention_tiles(self.precision, backward)
         fitting = 1 << (max(self.tokens, 16) - 1).bit_length()
         warps = 4 if fitting <= 64 else most.warps
         return Tiles(min(most.rows, fitting), min(most.columns, fitting), warps, most.stages)
 
     def count(self, extent: int) -> int:
-        """Tiles of `extent` tokens per window."""
+        """Number of tiles of `extent` tokens per window."""
         return -(-self.tokens // extent)
 
     def windows_per_program(self, tiles: int, programs: int) -> int:
-        """So that there are about `programs`."""
+        """Windows per program, so that about `programs` programs are launched."""
         return max(1, self.windows * tiles * self.heads // programs)
 
 
 class _Inputs(NamedTuple):
-    """Tensors of `window_attention`, with the bias as the kernels want it."""
+    """Tensors of `window_attention`; the bias is in units of log2."""
 
     qkv: Tensor
     bias: Tensor | None
@@ -114,8 +115,8 @@ def _launch(
     """Runs a kernel of `attention_kernels.py`.
 
     Args:
-        launch: tiles per window and head that are programs of their own, and windows per program.
-        own_arguments: arguments that only this kernel takes.
+        launch: tiles per window and head, each of which has its own program, and windows per program.
+        own_arguments: arguments of this kernel alone.
     """
     head_dim = grid.channels // grid.heads
     programs, windows_per_program = launch
@@ -160,14 +161,14 @@ def window_attention(
     Args:
         qkv: (B, T, H, W, 3*C), channels in the order (query or key or value, head, channel of a head).
         bias: (heads, N, N), the same for every window.
-        fill: (3*C,), queries, keys and values where the padded grid has no token; zero if None.
+        fill: (3*C,), query, key and value of padded places; zero if None.
         code: (height*width of a window, 3*C), added to queries, keys and values by their place in the window.
         window, shift: (frames, height, width), fitted to the grid (`window_layout.fit_window`).
         scale: factor of q kT.
-        mutual: attention between the two frames of a window, whose queries' outputs land at the keys' frame.
+        mutual: attention between the two frames of a window; outputs are placed at the keys' frame.
 
     Returns:
-        (B, T, H, W, C), and the log2-sum-exp2 of the scores (windows, heads, N), in which N is a frame's if mutual.
+        (B, T, H, W, C), and the log2-sum-exp2 of the scores (windows, heads, N); if mutual, N is that of one frame.
     """
     from models.layers.backends.triton import attention_kernels as kernels
 
@@ -198,7 +199,7 @@ def window_attention_backward(
     scale: float,
     mutual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of qkv, bias, fill and code of `window_attention`, given that of its output; empty for a None."""
+    """Gradients of qkv, bias, fill and code of `window_attention`, given its output's; empty for an input of None."""
     grid = _Grid(qkv, window, shift, heads, mutual)
     inputs = _Inputs(_with_rows(qkv), _scaled(bias, qkv), fill, code, out, lse)
     grads, grad_bias = _gradients(grid, inputs, scale, _with_rows(grad))
@@ -217,11 +218,11 @@ def _gradients(grid: _Grid, inputs: _Inputs, scale: float, grad: Tensor) -> tupl
     tiles = grid.tiles(backward=True)
     columns, all_tiles = grid.count(tiles.columns), grid.count(tiles.rows) * grid.count(tiles.columns)
     grads = grad.new_empty(grid.batch, *grid.padded, 3 * grid.channels)
-    # Each tile of keys has its share of the queries' gradient; a single one writes where it belongs.
+    # Each tile of keys contributes a share of the queries' gradient; a single tile writes the gradient itself.
     shares = grads[None, ..., : grid.channels]
     if columns > 1:
         shares = torch.empty(columns, *shares.shape[1:], dtype=torch.float32, device=grad.device)
-    # Where all queries are one tile, the bias' gradient comes along.
+    # If all queries are in one tile, the same kernel sums the bias' gradient.
     along = inputs.bias is not None and grid.count(tiles.rows) == 1
     per_program = grid.windows_per_program(columns, _BIAS_PROGRAMS if along else _PROGRAMS)
     per_sum = per_program if along else grid.windows_per_program(all_tiles, _BIAS_PROGRAMS)
@@ -249,7 +250,7 @@ def _scaled(bias: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def _with_rows(x: Tensor) -> Tensor:
-    """x (B, T, H, W, C) such that its rows have one stride, copied where they have not."""
+    """x (B, T, H, W, C), copied unless its rows (..., C) have a constant stride."""
     _, frames, height, width, _ = x.shape
     step = x.stride(3)
     regular = x.stride() == (frames * height * width * step, height * width * step, width * step, step, 1)
@@ -257,7 +258,7 @@ def _with_rows(x: Tensor) -> Tensor:
 
 
 def _sum_outside(grads: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """(3*C,) sum over what lies outside `size` in the padded grid."""
+    """(3*C,) sum over the places of the padded grid outside `size`."""
     frames, height, width = size
     slabs = grads[:, frames:], grads[:, :frames, height:], grads[:, :frames, :height, width:]
     return torch.stack([slab.sum((0, 1, 2, 3), dtype=torch.float32) for slab in slabs]).sum(0)
@@ -308,14 +309,14 @@ def _flop(qkv, bias, fill, code, *settings, **_kwargs):  # type: ignore[no-untyp
 
 @register_flop_formula(torch.ops.s_vrt.window_attention_backward)
 def _backward_flop(grad, qkv, bias, fill, code, out, lse, *settings, **_kwargs):  # type: ignore[no-untyped-def]
-    """The scores again, and four products of their size: as PyTorch counts its fused attention."""
+    """The recomputed scores and four products of the same size, as PyTorch counts its fused attention."""
     return _flop_of_products(qkv, *settings) * 5 // 2
 
 
 def _flop_of_products(
     qkv: Sequence[int], window: Sequence[int], shift: Sequence[int], heads: int, scale: float, mutual: bool
 ) -> int:
-    """Of q kT and of the weights times v, for qkv of this shape."""
+    """Floating-point operations of q kT and of the weights times v, for the shape `qkv`."""
     tokens = math.prod(window[1:] if mutual else window)
     padded = math.prod(-(-length // extent) * extent for length, extent in zip(qkv[1:4], window, strict=True))
     return 2 * 2 * qkv[0] * padded * tokens * qkv[4] // 3

@@ -1,33 +1,33 @@
-"""Triton kernels of window attention on tokens in the grid's own order, (B, T, H, W, 3*C).
+"""Triton kernels of window attention on tokens in the order of the grid, (B, T, H, W, 3*C).
 
-Shift, padding and the cut into windows are index arithmetic on a token's place; scores, masks and weights only exist as
-tiles on chip (FlashAttention-2, arXiv 2307.08691). Backward, the weights are recomputed from the log-sum-exp. A
-program goes through several windows with the same tile of the bias, which stays in the first-level cache or in
-registers, and its gradient is summed over them in registers: no atomics, so gradients repeat bit for bit.
+Shift, padding and the partition into windows are index arithmetic on a token's place; scores, masks and weights exist
+only as tiles on chip (FlashAttention-2, arXiv 2307.08691). The backward pass recomputes the weights from the
+log-sum-exp. A program loops over several windows with the same tile of the bias, which stays in the first-level cache
+or in registers, and sums its gradient over them in registers: without atomics, so gradients repeat bit for bit.
 
-Scores are in units of log2, as exp2 is what the hardware has: scale and bias come multiplied by log2(e).
+Scores are in units of log2, as the hardware has an instruction for exp2: scale and bias are multiplied by log2(e).
 
 Test: `python -m pytest tests/models/layers/backends/triton/test_attention.py` (on a CPU, in Triton's interpreter).
 
-Legend: B batch, T frames, H height, W width, C channels, N tokens of a window. A *place* is a token's number in its
+Legend: B batch, T frames, H height, W width, C channels, N tokens of a window. A *place* is a token's index in its
 window; *rolled* coordinates are those after the cyclic shift, in which window 0 begins at 0; `size` is (T, H, W) and
-`padded` the same rounded up to windows. MUTUAL: windows are (1, height, width), a query comes from the other frame of
-its pair (rolled frames 2i and 2i+1) and its output lands at the keys' frame.
+`padded` the same rounded up to windows. MUTUAL: windows are (1, height, width), a query is that of the other frame of
+its pair (rolled frames 2i and 2i+1), and its output is written to the keys' frame.
 """
 
-# What a kernel is given has no type of Python's.
+# Arguments of kernels have no Python types.
 # mypy: disable-error-code="no-untyped-def"
 
 import triton
 import triton.language as tl
 
-# The published weights were trained with -100 for what a shifted window must not see (times log2(e)).
+# -100 for pairs that a shift brought together, as in `window_attention.SHIFT_MASK`, times log2(e).
 SHIFT_MASK = tl.constexpr(-100.0 * 1.4426950408889634)
 
 
 @triton.jit
 def _dot(a, b, total, PRECISION: tl.constexpr):
-    """total + a b in float32. The interpreter would multiply bfloat16's bits as integers: "upcast" is for it."""
+    """total + a b in float32. "upcast" is for the interpreter, which would multiply bfloat16's bits as integers."""
     if PRECISION == "upcast":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
     return tl.dot(a, b, total, input_precision=PRECISION)
@@ -47,9 +47,9 @@ def _corner(window, padded, WINDOW: tl.constexpr):
 
 @triton.jit
 def _wraps(corner, padded, WINDOW: tl.constexpr, SHIFT: tl.constexpr, MUTUAL: tl.constexpr):
-    """Whether the shift brought tokens from both ends of an axis into this window: it is the last one of that axis.
+    """Whether this window, as the last one of a shifted axis, has tokens from both ends of that axis.
 
-    Mutual attention takes the mask of the first frame only, so wrapping in time doesn't count.
+    Mutual attention uses the mask of the first frame only, so wrapping in time doesn't count.
     """
     wraps = (corner[2] + WINDOW[1] == padded[1]) & (SHIFT[1] > 0)
     wraps |= (corner[3] + WINDOW[2] == padded[2]) & (SHIFT[2] > 0)
@@ -63,10 +63,10 @@ def _locate(
     place, corner, size, padded, WINDOW: tl.constexpr, SHIFT: tl.constexpr, PADDED: tl.constexpr,
     MUTUAL: tl.constexpr, FLIP: tl.constexpr,
 ):  # fmt: skip
-    """Of places in a window: row in a grid of `size`, whether there is such a token, and a label of the region, which
-    differs between tokens that the shift brought together.
+    """For places in a window: row in a grid of `size`, whether the token exists, and a label of its region; tokens that
+    only the shift brought together have different labels.
 
-    FLIP: of the other frame of the pair.
+    FLIP: for the other frame of the pair.
     """
     frame = corner[1] + place // (WINDOW[1] * WINDOW[2])
     if FLIP:
@@ -96,7 +96,7 @@ def _load(
 ):  # fmt: skip
     """(places, BLOCK_D) values of one head, zero beyond HEAD_DIM and for places beyond N.
 
-    FILLED: what has no token is `fill` (3*CHANNELS,). CODED: `code` (N, 3*CHANNELS) of its place is added.
+    FILLED: padded places have the value `fill` (3*CHANNELS,). CODED: `code` (N, 3*CHANNELS) of the place is added.
     """
     lane = tl.arange(0, BLOCK_D)
     lanes = lane[None, :] < HEAD_DIM
@@ -146,7 +146,7 @@ def attention_forward(
 ):  # fmt: skip
     """Output rows (B*T*H*W, C) and the log2-sum-exp2 of the scores (windows, HEADS, N).
 
-    A program has BLOCK_M queries of one head in `per_program` windows: grid (groups of windows, tiles, HEADS).
+    A program computes BLOCK_M queries of one head in `per_program` windows: grid (groups of windows, tiles, HEADS).
     """
     N: tl.constexpr = WINDOW[0] * WINDOW[1] * WINDOW[2]
     C: tl.constexpr = HEADS * HEAD_DIM
@@ -205,7 +205,7 @@ def _score_gradients(
     grad_out = tl.load(grad + row[:, None] * stride + column, mask=here, other=0.0)
     result = tl.load(out + row[:, None] * (HEADS * HEAD_DIM) + column, mask=here, other=0.0)
     delta = tl.sum(grad_out.to(tl.float32) * result.to(tl.float32), 1)
-    # An infinite log-sum-exp makes the weights of queries beyond N zero.
+    # Queries beyond N get an infinite log-sum-exp, so that their weights are zero.
     total = tl.load(lse + (window * HEADS + head) * N + queries, mask=queries < N, other=float("inf"))
     scores = _scores(q, k, tile, label_q, label_k, wraps, keys, scale, N, BLOCK_N, BIASED, SHIFTED, PRECISION)
     weights = tl.exp2(scores - total[:, None])
@@ -223,10 +223,10 @@ def attention_backward(
 ):  # fmt: skip
     """Gradients of queries, keys and values on the padded grid, in `grad_qkv` (rows, 3*C).
 
-    A program has BLOCK_N keys of one head in `per_program` windows: grid (groups of windows, tiles, HEADS). Each tile
-    of keys writes its own share of the queries' gradient, `grad_q_tile` elements behind the tile before.
-    `factor` is that of q kT, in natural units. SUM_BIAS, where all queries are one tile: the bias' gradient summed
-    over the group's windows, in `grad_bias` (groups, HEADS, N, N).
+    A program computes BLOCK_N keys of one head in `per_program` windows: grid (groups of windows, tiles, HEADS). Each
+    tile of keys writes its share of the queries' gradient; the shares are `grad_q_tile` elements apart.
+    `factor` is that of q kT, in natural units. SUM_BIAS, if all queries are in one tile: writes the bias' gradient,
+    summed over the group's windows, to `grad_bias` (groups, HEADS, N, N).
     """
     N: tl.constexpr = WINDOW[0] * WINDOW[1] * WINDOW[2]
     C: tl.constexpr = HEADS * HEAD_DIM
@@ -295,7 +295,7 @@ def attention_backward_bias(
 ):  # fmt: skip
     """The bias' gradient, summed over a group's windows: (groups, HEADS, N, N).
 
-    A program has one tile of the bias of one head: grid (groups of windows, tiles, HEADS).
+    A program computes one tile of the bias of one head: grid (groups of windows, tiles, HEADS).
     """
     N: tl.constexpr = WINDOW[0] * WINDOW[1] * WINDOW[2]
     C: tl.constexpr = HEADS * HEAD_DIM

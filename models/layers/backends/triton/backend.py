@@ -1,8 +1,8 @@
 """The back ends "triton" and "triton_fused" of `netG.compute_backend`: window attention by the kernels of
-`attention.py`, alignment by those of `deform.py`, and what is around attention by those of
-`norm_linear.py` and `mlp.py` as well.
+`attention.py` and alignment by those of `deform.py`; "triton_fused" also uses those of `norm_linear.py` and `mlp.py`,
+for the LayerNorms, the projections and the MLP.
 
-What was measured, and what was not: docs/kernels.md.
+Measurements: docs/kernels.md.
 
 Legend: B batch, T frames, H height, W width, C channels, N tokens of a window.
 """
@@ -31,18 +31,19 @@ from models.layers.vrt.window_layout import Size3, WindowLayout
 
 logger = logging.getLogger(__name__)
 
-# Largest difference from the plain formula that a trial accepts, for results of about 1.
+# Largest difference from the plain formula that a trial accepts, for results of about 1: above the rounding of each
+# type (in float32, TF32's) and below the effect of a wrong kernel.
 _TOLERANCES = {torch.float32: 1e-2, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 
 
 @COMPUTE_BACKENDS.register("triton")
 class TritonBackend(TokenBackend):
-    """Queries, keys and values are read where the projection left them; no copy is shifted, padded or cut."""
+    """Kernels that read queries, keys and values in the projection's output, without shifted or padded copies."""
 
     automatic = not interpreted()  # the interpreter takes minutes for what "auto" measures
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        """See `Backend.refusal`. Under TRITON_INTERPRET=1 it runs on a CPU, slowly."""
+        """See `Backend.refusal`. With TRITON_INTERPRET=1 the back end runs on a CPU, slowly."""
         if importlib.util.find_spec("triton") is None:
             return "Triton is not installed (it comes with PyTorch for CUDA on Linux)"
         if dtype not in _TOLERANCES:
@@ -59,7 +60,7 @@ class TritonBackend(TokenBackend):
         return align(alignment, x, flows) if _aligns(x) else super().align_clip(alignment, x, flows)
 
     def align_chunks(self, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> Iterator[Aligned]:
-        """See `Backend.align_chunks`. The kernels keep nothing wide of whole frames: all frames go at once."""
+        """See `Backend.align_chunks`. One chunk of all frames: `align` itself divides the pairs into chunks."""
         if not _aligns(x):
             yield from super().align_chunks(alignment, x, flows)
             return
@@ -71,27 +72,28 @@ class TritonBackend(TokenBackend):
 
     @staticmethod
     def _attend(attention: WindowAttention, layout: WindowLayout, project: Callable[[nn.Linear], Tensor]) -> Tensor:
-        """Attention of what `project` makes of a projection's layer, (B*T*H*W, 3C)."""
+        """`attend_tokens`; `project` applies a projection's layer to the normalised tokens: (B*T*H*W, 3*C)."""
         grid, heads, scale = (layout.batch, *layout.size), attention.num_heads, attention.scale
+        # (heads, N, N)
         bias = relative_bias(attention.relative_position_bias_table, attention.codes.window, layout.window)
-        qkv = project(attention.qkv_self).view(*grid, -1)
-        fill = attention.qkv_self.bias
+        qkv = project(attention.qkv_self).view(*grid, -1)  # (B, T, H, W, 3*C)
+        fill = attention.qkv_self.bias  # the projection of padded places, which are zero tokens
         out, _ = window_attention(qkv, bias, fill, None, layout.window, layout.shift, heads, scale, False)
         if attention.mutual:
             layer = attention.qkv_mut
-            qkv = project(layer).view(*grid, -1)
-            # The projection of (token + position code) is that of the token + a constant per place of a window.
-            code = F.linear(attention.codes.position_code((1, *layout.window[1:]))[0], layer.weight)
+            qkv = project(layer).view(*grid, -1)  # (B, T, H, W, 3*C)
+            # The projection of token + position code is the token's projection + a constant per place of a window.
+            code = F.linear(attention.codes.position_code((1, *layout.window[1:]))[0], layer.weight)  # (places, 3*C)
             pairs, _ = window_attention(qkv, None, layer.bias, code, layout.window, layout.shift, heads, scale, True)
-            out = torch.cat((pairs, out), -1)
-        return attention.proj(out.flatten(0, 3))
+            out = torch.cat((pairs, out), -1)  # (B, T, H, W, 2*C)
+        return attention.proj(out.flatten(0, 3))  # (B*T*H*W, C)
 
 
 @COMPUTE_BACKENDS.register("triton_fused")
 class TritonFusedBackend(TritonBackend):
-    """Beyond "triton", normalised tokens and the MLP's hidden channels exist on chip only.
+    """The back end "triton", with normalised tokens and the MLP's hidden channels kept on chip.
 
-    A back end of its own until a GPU has shown which part pays: the two are compared as any others are.
+    A separate back end, so that a benchmark can compare it with "triton".
     """
 
     fallback = "triton"
@@ -112,7 +114,7 @@ class TritonFusedBackend(TritonBackend):
         return self._attend(attention, layout, project)
 
     def add_mlp(self, block: TMSA, tokens: Tensor, factor: Tensor | None) -> Tensor:
-        """See `TokenBackend.add_mlp`; `tokens` alone are kept for the backward pass."""
+        """See `TokenBackend.add_mlp`; the backward pass keeps `tokens` only."""
         norm, mlp = block.norm2, block.mlp
         weights = [layer.weight.to(compute_dtype(tokens)) for layer in (mlp.fc11, mlp.fc12, mlp.fc2)]
         return add_gated_mlp(
@@ -122,9 +124,9 @@ class TritonFusedBackend(TritonBackend):
 
 
 def relative_bias(table: Tensor, full: Size3, window: Size3) -> Tensor:
-    """(heads, N, N): what `WindowCodes.relative_bias` gives, as sliding windows over the table (rows, heads).
+    """(heads, N, N): `WindowCodes.relative_bias`, as sliding slices of the table (rows, heads).
 
-    Their gradient is a sum in a fixed order, where that of indexing adds up in any order on a GPU.
+    Their gradient is summed in a fixed order, whereas that of indexing is summed in varying order on a GPU.
     """
     bias = table.t().reshape(-1, *(2 * length - 1 for length in full))
     for axis, (most, length) in enumerate(zip(full, window, strict=True), 1):
@@ -141,16 +143,16 @@ def _trial(
     with _disable_current_modes(), plain[0], plain[1], plain[2]:
         try:
             found = difference(device, dtype)
-        except Exception as error:  # of the compiler, the driver or the launch: whatever it is, another way works
+        except Exception as error:  # any error of compiler, driver or launch: another back end still works
             return f"a trial of its kernels raised {type(error).__name__}: {error}"
-    # A comparison with NaN is never true.
+    # `not <=` instead of `>`, so that NaN counts as a failure.
     if not found <= _TOLERANCES[dtype]:
         return f"a trial of its kernels gave {found:.2g} beside the plain formula's result"
     return None
 
 
 def _aligns(x: Tensor) -> bool:
-    """Whether the kernels of alignment run on features like x; a warning says once where they don't, and why."""
+    """Whether the alignment kernels run on features like x; if not, warns once, with the reason."""
     reason = _trial(alignment_difference, x.device, compute_dtype(x))
     if reason is not None:
         _warn_once(reason)
@@ -195,7 +197,7 @@ def _fused_difference(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _largest(results: list[Tensor], expected: list[Tensor]) -> float:
-    """Largest difference, as a share where values are above 1."""
+    """Largest difference, relative to the largest value if that is above 1."""
     pairs = ((a.detach().float(), b.detach().float()) for a, b in zip(results, expected, strict=True))
-    # torch's maximum hands on a NaN, Python's may lose it.
+    # torch's `max` returns NaN if there is one; Python's may not.
     return float(torch.stack([(a - b).abs().max() / b.abs().max().clamp(min=1) for a, b in pairs]).max())

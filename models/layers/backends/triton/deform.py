@@ -1,15 +1,15 @@
-"""What VRT's alignment is made of as operators on channels-last frames, by Triton kernels (`deform_kernels.py`).
+"""Operators of VRT's alignment on channels-last frames, by Triton kernels (`deform_kernels.py`).
 
-Neighbours are numbers of frames, not copies of them; offsets, modulations and samples never exist in memory, and are
-made again in the backward pass. Registered with torch as `attention.py` does it. They compute in the type of the
-frames (float32: products as `torch.set_float32_matmul_precision` says) with float32 positions, samples and sums.
+Neighbours are given by index, not copied. Offsets, modulations and samples are never written to memory; the backward
+pass recomputes them. The operators are registered with torch, like those of `attention.py`. They compute in the type of
+the frames (float32 products: see `torch.set_float32_matmul_precision`) with float32 positions, samples and sums.
 
-All gradients but that of the frames are added up in a fixed order. That one is a scatter: by float32 atomics, in no
-order, or, under `torch.use_deterministic_algorithms`, as 64-bit integers, which repeats bit for bit.
+Gradients are summed in a fixed order, except the frames', which are scattered: by float32 atomics in varying order or,
+with `torch.use_deterministic_algorithms`, as 64-bit integers, which repeats bit for bit.
 
 Measured, and compared with torchvision, by `python scripts/benchmark/bench_alignment.py` on a GPU.
 
-Legend: F frames, n frames that are aligned to, K neighbours of each, H height, W width, C channels, G groups.
+Legend: F frames, n target frames, K neighbours of each, H height, W width, C channels, G groups.
 """
 
 from typing import Any, NamedTuple
@@ -21,18 +21,18 @@ from torch.utils.flop_counter import register_flop_formula
 
 from models.layers.backends.triton.attention import Tiles, interpreted, product_precision
 
-TAPS = 9
-# Programs that keep a large GPU busy; a constant, so that sums have the same order on every machine.
+TAPS = 9  # of a 3x3 kernel
+# Programs to launch, enough for a large GPU; a constant, so that sums have the same order on every machine.
 _WEIGHT_PROGRAMS = 1024
-# A gradient as an integer has so many bits, which leaves 2^27 summands without overflow.
+# Bits of a gradient as an integer: 2^27 summands of 36 bits and a sign fit 64 bits.
 _FIXED_BITS = 36
 
 
 def deform_tiles(precision: str, kernel: str) -> Tiles:
-    """Pixels and columns (group, channel) of a tile, by the registers that compiling for sm_90 says they take.
+    """Pixels and columns (group, channel) of a tile, which fit the registers, as compiling for sm_90 reports.
 
     Args:
-        precision: of `product_precision`.
+        precision: from `product_precision`.
         kernel: "forward", "backward" or "weight".
     """
     if kernel == "backward":
@@ -60,17 +60,17 @@ class _Problem(NamedTuple):
 
     @property
     def block_channels(self) -> int:
-        """Lanes of a group's channels."""
+        """Channels of a group, rounded up to a power of two."""
         return _power_of_two(self.channels, 1)
 
     @property
     def block_groups(self) -> int:
-        """Groups of a tile; its columns are at least 16, as tensor cores want them."""
+        """Groups of a tile, which has at least 16 columns, as tensor cores require."""
         return max(1, max(16, self.tiles.columns) // self.block_channels)
 
     @property
     def packs(self) -> int:
-        """Tiles that hold all groups of a neighbour."""
+        """Number of tiles for all groups of a neighbour."""
         return -(-self.groups // self.block_groups)
 
     @property
@@ -93,7 +93,7 @@ def _problem(flows: Tensor, frames: Tensor, groups: int, kernel: str) -> _Proble
 
 
 def _launch(kernel: Any, problem: _Problem, grid: tuple[int, ...], *tensors: Any, **constants: object) -> None:
-    """Runs a deformable convolution's kernel; `tensors` are those that it takes before and behind the sizes."""
+    """Runs a deformable convolution's kernel on `grid` programs; `tensors` are its arguments before the constants."""
     precision = "tf32" if problem.precision == "tf32" else "ieee"
     kernel[grid](
         *tensors,
@@ -113,7 +113,7 @@ def _launch(kernel: Any, problem: _Problem, grid: tuple[int, ...], *tensors: Any
 
 
 def _pack(weight: Tensor, problem: _Problem, dtype: torch.dtype) -> Tensor:
-    """Weight (C, C, 3, 3) as the kernels take it, (K, 9, groups, channels, outputs), filled up with zeros."""
+    """Weight (C, C, 3, 3) in the kernels' layout, (K, 9, groups, channels, outputs), padded with zeros."""
     cut = weight.reshape(problem.neighbours, problem.outputs, problem.groups, problem.channels, TAPS)
     cut = cut.permute(0, 4, 2, 3, 1).to(dtype)
     missing = [filled - length for filled, length in zip(problem.packed, cut.shape, strict=True)]
@@ -127,10 +127,10 @@ def _unpack(packed: Tensor, problem: _Problem) -> Tensor:
 
 
 class _FrameGradient:
-    """Sum of what is scattered to the frames.
+    """Sum of the gradients scattered to the frames.
 
     Args:
-        bound: no summand is larger.
+        bound: upper bound of a summand's magnitude.
     """
 
     def __init__(self, frames: Tensor, bound: Tensor) -> None:
@@ -141,18 +141,18 @@ class _FrameGradient:
         self.scale = torch.exp2(torch.floor(_FIXED_BITS - torch.log2(bound.float().clamp(min=smallest))))
 
     def total(self, dtype: torch.dtype) -> Tensor:
-        """Of the frames' shape."""
+        """The sum, (F, H, W, C)."""
         return ((self.sums.double() / self.scale) if self.fixed else self.sums).to(dtype)
 
 
 @torch.library.custom_op("s_vrt::alignment_features", mutates_args=())
 def alignment_features(frames: Tensor, targets: Tensor, sources: Tensor, flows: Tensor) -> Tensor:
-    """What offsets are computed from: the neighbours warped along their flows, the frame itself, the flows.
+    """Input of the offset network: the neighbours warped along their flows, the target frame, the flows.
 
     Args:
         frames: (F, H, W, C).
-        targets: (n,), int32, numbers of the frames that are aligned to.
-        sources: (n, K), int32, numbers of the neighbours; -1 is a frame of zeros.
+        targets: (n,), int32, indices of the target frames.
+        sources: (n, K), int32, indices of the neighbours; -1 is a frame of zeros.
         flows: (n, K, 2, H, W), float32, to the neighbours, (x, y) in pixels.
 
     Returns:
@@ -209,8 +209,8 @@ def deformable_alignment(
         raw: (n, H, W, 27*G), channels in the order (neighbour, tap, y or x or modulation, group of the neighbour).
         flows: (n, K, 2, H, W), float32, (x, y) in pixels.
         frames: (F, H, W, C).
-        sources: (n, K), int32, numbers of the neighbours; -1 is a frame of zeros.
-        weight: (C, C, 3, 3); the first C/K outputs are made from the first neighbour, and so on.
+        sources: (n, K), int32, indices of the neighbours; -1 is a frame of zeros.
+        weight: (C, C, 3, 3); the first C/K outputs are computed from the first neighbour, and so on.
         bias: (C,).
         residue: largest difference of an offset from its flow, in pixels.
 
@@ -231,7 +231,7 @@ def deformable_alignment(
 def _inputs(
     problem: _Problem, raw: Tensor, flows: Tensor, frames: Tensor, sources: Tensor, weight: Tensor
 ) -> tuple[Tensor | int, ...]:
-    """What all kernels take."""
+    """Arguments of all kernels of the deformable convolution."""
     tensors = (raw.contiguous(), flows.contiguous(), frames.contiguous(), sources)
     return *tensors, _pack(weight, problem, frames.dtype), problem.pixels, problem.height, problem.width
 
@@ -316,7 +316,7 @@ deformable_alignment.register_autograd(_gradients, setup_context=_keep)
 
 @register_flop_formula(torch.ops.s_vrt.deformable_alignment)
 def _flop(raw, flows, frames, sources, weight, bias, residue, **_kwargs):  # type: ignore[no-untyped-def]
-    """Those of the product of samples and weights."""
+    """Operations of the product of samples and weights."""
     return 2 * raw[0] * raw[1] * raw[2] * weight[0] * weight[1] * TAPS
 
 

@@ -3,19 +3,20 @@
     features(p) = [x_k(p + flow_k(p)) for all neighbours k, x(p), flow_k(p) for all k]
     out(p) = bias + sum over k, taps, groups of weight * sigmoid(m) * x_k(p + p_tap + residue * tanh(o) + flow_k(p))
 
-Samples are bilinear with zeros outside, as `torchvision.ops.deform_conv2d` takes them. Offsets o, modulations m and the
-samples of a tile of pixels only exist on chip, and are made again in the backward pass. Gradients of frames are added
-by atomics, where several places look at one pixel: float32, or integers of 64 bits, whose sum has no order (FIXED).
+Samples are bilinear with zeros outside, like those of `torchvision.ops.deform_conv2d`. Offsets o, modulations m and the
+samples of a tile of pixels exist on chip only, and the backward pass recomputes them. Gradients of frames are summed by
+atomics, as several samples may use one pixel: in float32, or as 64-bit integers, whose sum is independent of the order
+(FIXED).
 
 Test: `python -m pytest tests/models/layers/backends/triton/test_deform.py` (on a CPU, in Triton's interpreter).
 
-Legend: F frames, n frames that are aligned to, K neighbours of each, H height, W width, C channels, P = n*H*W pixels;
-G groups of channels per neighbour with offsets of their own, C/K outputs per neighbour. A *place* is a tuple: row of
-the pixel above and to the left in (F*H*W, C), distances down and right from it, and whether the rows above and below
-and the columns left and right of it are inside.
+Legend: F frames, n target frames, K neighbours of each, H height, W width, C channels, P = n*H*W pixels; G groups of
+channels per neighbour with separate offsets, C/K outputs per neighbour. A *place* is a tuple: row in (F*H*W, C) of the
+pixel above and to the left, distances down and right from it, and whether the rows above and below and the columns left
+and right are inside.
 """
 
-# What a kernel is given has no type of Python's.
+# Arguments of kernels have no Python types.
 # mypy: disable-error-code="no-untyped-def"
 
 import triton
@@ -26,14 +27,14 @@ from models.layers.backends.triton.attention_kernels import _dot
 
 @triton.jit
 def _pixel(tile, pixels, height, width, BLOCK_M: tl.constexpr):
-    """Of a tile's pixels: number, whether there is such a one, its frame, row and column."""
+    """For a tile's pixels: index, whether it exists, frame, row and column."""
     pixel = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     return pixel, pixel < pixels, pixel // (height * width), pixel // width % height, pixel % width
 
 
 @triton.jit
 def _flow(flows, sources, frame, line, column, known, neighbour, height, width, NEIGHBOURS: tl.constexpr):
-    """Number of each pixel's neighbour (-1 for none), place of its flow, and the flow (x, y)."""
+    """Index of each pixel's neighbour frame (-1 for none), offset of its flow in `flows`, and the flow (x, y)."""
     number = frame * NEIGHBOURS + neighbour
     source = tl.load(sources + number, mask=known, other=-1)
     at = (number.to(tl.int64) * 2 * height + line) * width + column
@@ -49,7 +50,7 @@ def _place(y, x, source, height, width):
     below = (source >= 0) & (top >= -1) & (top < height - 1)
     before = (left >= 0) & (left < width)
     behind = (left >= -1) & (left < width - 1)
-    # Beyond the picture a number may be too large for an integer.
+    # Far outside the picture a coordinate may be too large for an integer.
     line = tl.where(above | below, top, 0.0).to(tl.int32)
     column = tl.where(before | behind, left, 0.0).to(tl.int32)
     row = (source.to(tl.int64) * height + line) * width + column
@@ -58,7 +59,7 @@ def _place(y, x, source, height, width):
 
 @triton.jit
 def _of_channels(place, RANK: tl.constexpr):
-    """A place's parts with an axis for channels behind their RANK axes."""
+    """A place's parts with an axis for channels after their RANK axes."""
     return (
         tl.expand_dims(place[0], RANK), tl.expand_dims(place[1], RANK), tl.expand_dims(place[2], RANK),
         tl.expand_dims(place[3], RANK), tl.expand_dims(place[4], RANK), tl.expand_dims(place[5], RANK),
@@ -68,7 +69,7 @@ def _of_channels(place, RANK: tl.constexpr):
 
 @triton.jit
 def _sample(frames, place, channel, lanes, width, C: tl.constexpr):
-    """Samples of some channels, and their derivatives downwards and to the right."""
+    """Samples of the channels `channel`, and their derivatives downwards and to the right."""
     row, down, right, above, below, before, behind = place
     at = frames + (row * C + channel)
     a = tl.load(at, mask=lanes & above & before, other=0.0).to(tl.float32)
@@ -89,7 +90,7 @@ def _add(at, value, here, scale, FIXED: tl.constexpr):
 
 @triton.jit
 def _scatter(grads, place, channel, lanes, width, grad, scale, C: tl.constexpr, FIXED: tl.constexpr):
-    """Adds the gradient of samples to that of the pixels they were taken from."""
+    """Adds the gradient of samples to the gradients of the four pixels that each was interpolated from."""
     row, down, right, above, below, before, behind = place
     at = grads + (row * C + channel)
     upper, lower = grad * (1 - down), grad * down
@@ -104,9 +105,9 @@ def features_forward(
     frames, targets, sources, flows, out, pixels, height, width,
     NEIGHBOURS: tl.constexpr, C: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """(P, K*C + C + 2*K): the neighbours along their flows, the frame itself, the flows.
+    """(P, K*C + C + 2*K): the neighbours warped along their flows, the target frame, the flows.
 
-    Grid (tiles of pixels, K + 1): the last writes the frame itself.
+    Grid (tiles of pixels, K + 1): the last program writes the target frame.
     """
     WIDTH: tl.constexpr = (NEIGHBOURS + 1) * C + 2 * NEIGHBOURS
     neighbour = tl.program_id(1)
@@ -135,9 +136,9 @@ def features_backward(
     frames, targets, sources, flows, grad, grad_flows, grad_frames, scale, pixels, height, width,
     NEIGHBOURS: tl.constexpr, C: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_M: tl.constexpr, FIXED: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the flows, and those of the frames, which are added to `grad_frames` (times `scale` if FIXED).
+    """Gradients of the flows, and of the frames, which are added to `grad_frames` (times `scale` if FIXED).
 
-    Grid as that of `features_forward`.
+    Grid as in `features_forward`.
     """
     WIDTH: tl.constexpr = (NEIGHBOURS + 1) * C + 2 * NEIGHBOURS
     neighbour = tl.program_id(1)
@@ -177,8 +178,8 @@ def _look(
     raw, pixel, known, neighbour, tap, group, line, column, flow_x, flow_y, residue,
     NEIGHBOURS: tl.constexpr, GROUPS: tl.constexpr,
 ):  # fmt: skip
-    """Where a tap of some groups looks for each pixel: where its numbers are in `raw`, the mask of those, y and x, the
-    tanh that they come from, and the modulation."""
+    """Sampling coordinates of one tap, for each pixel and group: offsets of its values in `raw` and their mask, y and
+    x, the tanh in each, and the modulation."""
     channel = (neighbour * 9 + tap) * (3 * GROUPS) + group
     at = pixel.to(tl.int64)[:, None] * (27 * NEIGHBOURS * GROUPS) + channel[None, :]
     here = known[:, None] & (group < GROUPS)[None, :]
@@ -195,7 +196,7 @@ def _look_and_sample(
     raw, frames, pixel, known, neighbour, tap, group, line, column, source, flow_x, flow_y, residue, height, width,
     NEIGHBOURS: tl.constexpr, GROUPS: tl.constexpr, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """`_look`'s answer (less y and x); the places, channels and mask of the samples that follow; `_sample`'s answer."""
+    """The result of `_look` without y and x; places, channels and mask of the samples; the result of `_sample`."""
     at, here, y, x, tanh_y, tanh_x, modulation = _look(
         raw, pixel, known, neighbour, tap, group, line, column, flow_x, flow_y, residue, NEIGHBOURS, GROUPS
     )  # fmt: skip
@@ -223,8 +224,8 @@ def deform_forward(
 ):  # fmt: skip
     """Output rows (P, NEIGHBOURS*OUTPUTS).
 
-    A program has BLOCK_M pixels and the outputs of one neighbour: grid (tiles, NEIGHBOURS). It takes BLOCK_G groups of
-    CHANNELS (filled up to BLOCK_C) at one tap at a time.
+    A program computes BLOCK_M pixels and the outputs of one neighbour: grid (tiles, NEIGHBOURS). Each step processes
+    one tap of BLOCK_G groups of CHANNELS (padded to BLOCK_C).
     """
     PACKS: tl.constexpr = (GROUPS + BLOCK_G - 1) // BLOCK_G
     neighbour = tl.program_id(1)
@@ -256,8 +257,8 @@ def deform_backward(
     BLOCK_M: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr,
     PRECISION: tl.constexpr, FIXED: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of `raw` and of the flows, and those of the frames, which are added to `grad_frames` (times `scale` if
-    FIXED). Grid as that of `deform_forward`."""
+    """Gradients of `raw` and of the flows, and of the frames, which are added to `grad_frames` (times `scale` if
+    FIXED). Grid as in `deform_forward`."""
     PACKS: tl.constexpr = (GROUPS + BLOCK_G - 1) // BLOCK_G
     C: tl.constexpr = GROUPS * CHANNELS
     neighbour = tl.program_id(1)
@@ -312,7 +313,7 @@ def deform_backward_weight(
 ):  # fmt: skip
     """Gradient of the packed weight summed over `per_program` tiles of pixels: (chunks, *packed shape).
 
-    A program has one tap and pack of one neighbour: grid (chunks, NEIGHBOURS, 9*packs).
+    A program computes one tap and pack of one neighbour: grid (chunks, NEIGHBOURS, 9*packs).
     """
     PACKS: tl.constexpr = (GROUPS + BLOCK_G - 1) // BLOCK_G
     BLOCK_K: tl.constexpr = BLOCK_G * BLOCK_C

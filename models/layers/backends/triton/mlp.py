@@ -1,9 +1,9 @@
 """A block's MLP half, x + fc2(GELU(fc11 LN x) * fc12 LN x), as one operator by a Triton kernel.
 
-Neither normalised tokens nor hidden channels exist in memory, and the backward pass keeps x alone: it computes them
-again in PyTorch's operations, a chunk of rows at a time, and adds gradients up in a fixed order. The kernel is in
-`norm_kernels.py`; the operators are registered with torch, as those of `attention.py`. They compute in
-the type of the weights, with float32 sums; LayerNorm and GELU are in float32, the residual in the type of x.
+Normalised tokens and hidden channels are never written to memory, and the backward pass keeps x only: it recomputes
+them by PyTorch's operations, one chunk of rows at a time, and sums gradients in a fixed order. The kernel is in
+`norm_kernels.py`; the operators are registered with torch, like those of `attention.py`. They compute in the type of
+the weights, with float32 sums; LayerNorm and GELU are in float32, the residual in the type of x.
 
 Measured, and compared with the plain formula, by `python scripts/benchmark/bench_attention.py --half mlp` on a GPU.
 
@@ -23,11 +23,11 @@ from models.layers.ops.chunks import slices
 
 
 def mlp_tiles(precision: str, channels: int) -> Tiles:
-    """Tiles that keep their sums in registers, by what compiling for sm_90 says, and fit 100 KB of shared memory; their
+    """Tiles whose sums stay in registers, as compiling for sm_90 reports, and that fit 100 KB of shared memory; their
     columns are hidden channels.
 
     Args:
-        precision: of `product_precision`.
+        precision: from `product_precision`.
         channels: C.
     """
     wide = channels > 128
@@ -37,7 +37,7 @@ def mlp_tiles(precision: str, channels: int) -> Tiles:
 
 
 def split_lanes(channels: int) -> tuple[int, int]:
-    """Two powers of two, at least 16 (the second may be 0), whose sum is at least `channels`: the smallest such sum."""
+    """Two powers of two, each at least 16 (or the second 0), with the smallest sum that is at least `channels`."""
     first = max(16, 1 << channels.bit_length() - 1)
     rest = channels - first
     if rest <= 0:
@@ -65,9 +65,9 @@ def add_gated_mlp(
     Args:
         x: (rows, C).
         norm_weight, norm_bias: (C,), of the LayerNorm.
-        fc11_weight, fc12_weight: (H, C). fc2_weight: (C, H). The products are computed in their type.
+        fc11_weight, fc12_weight: (H, C). fc2_weight: (C, H). Products are computed in the type of these weights.
         fc11_bias, fc12_bias: (H,). fc2_bias: (C,).
-        keep: (samples,), factors of the samples' branches, or None; rows are samples * n.
+        keep: (samples,), factor of each sample's branch, or None; a sample has rows / samples rows.
         eps: of the LayerNorm.
 
     Returns:
@@ -101,7 +101,7 @@ def add_gated_mlp(
 def add_gated_mlp_backward(
     grad: Tensor, x: Tensor, parameters: Sequence[Tensor], keep: Tensor | None, eps: float
 ) -> list[Tensor]:
-    """Gradients of x and the eight parameters of `add_gated_mlp`, given that of its output."""
+    """Gradients of x and the eight parameters of `add_gated_mlp`, given its output's."""
     grad_x = torch.empty_like(x)
     sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
     factors = None if keep is None else keep.repeat_interleave(len(x) // keep.numel())[:, None]
@@ -116,7 +116,7 @@ def add_gated_mlp_backward(
 
 
 def _gradients(grad: Tensor, x: Tensor, parameters: Sequence[Tensor], eps: float) -> tuple[Tensor, ...]:
-    """Of some rows: gradients of x, by way of the branch alone, and of the parameters, given that of the branch."""
+    """Gradients of x, without the residual's, and of the parameters, given the branch's, for a chunk of rows."""
     norm_weight, norm_bias, fc11_weight, fc11_bias, fc12_weight, fc12_bias, fc2_weight, _ = parameters
     dtype = fc11_weight.dtype
     normal, statistics = layer_norm(x, norm_weight, norm_bias, eps)
@@ -135,12 +135,12 @@ def _gradients(grad: Tensor, x: Tensor, parameters: Sequence[Tensor], eps: float
 
 
 def backward_chunks(x: Tensor, width: int) -> Iterator[slice]:
-    """Chunks of the rows of x whose intermediate results, `width` channels wide, are of a bounded size."""
+    """Chunks of the rows of x, whose float32 intermediate results with `width` channels fit `chunks.BACKWARD`."""
     return slices(len(x), chunks.BACKWARD.items(x, 4 * width))
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """LayerNorm of rows in float32, and the statistics that `layer_norm_backward` takes."""
+    """LayerNorm of rows in float32, and the statistics that `layer_norm_backward` needs."""
     normal, *statistics = torch.native_layer_norm(x.float(), [x.shape[1]], weight.float(), bias.float(), eps)
     return normal, (statistics[0], statistics[1])
 
@@ -185,5 +185,5 @@ def _flop(x, norm_weight, norm_bias, fc11_weight, *_others, **_kwargs):  # type:
 
 @register_flop_formula(torch.ops.s_vrt.add_gated_mlp_backward)
 def _backward_flop(grad, x, parameters, *_others, **_kwargs):  # type: ignore[no-untyped-def]
-    """Two of them again, and two for the gradients of each."""
+    """Two of the three products again, and two products for the gradients of each of the three."""
     return _flop(x, *parameters) * 8 // 3

@@ -1,18 +1,18 @@
 """Triton kernels on tokens (rows, C) that begin with LayerNorm: a block's MLP half (mlp.py),
-x + fc2(GELU(fc11 LN x) * fc12 LN x), and a linear layer, that of queries, keys and values (norm_linear.py).
+x + fc2(GELU(fc11 LN x) * fc12 LN x), and a linear layer, such as that of queries, keys and values (norm_linear.py).
 
-A program reads its rows of x once, keeps their normalised values on chip as the left factor of all products, goes
-through the weights' rows tile by tile, and writes its rows of the result once: normalised tokens and hidden channels
-never exist in memory.
+A program reads its rows of x once, keeps their normalised values on chip as the left factor of all products, loops over
+tiles of the weights' rows, and writes its rows of the result once: normalised tokens and hidden channels are never
+written to memory.
 
-Channels are rounded up to the sum of two powers of two by lanes of zeros: exact, and 96 take 64 + 32 lanes, not 128.
+Channels are padded with lanes of zeros to the sum of two powers of two, which is exact: 96 take 64 + 32 lanes, not 128.
 
 Test: `python -m pytest tests/models/layers/backends/triton/test_mlp.py` (on a CPU, in Triton's interpreter).
 
 Legend: C channels; a *lane* is a channel's place in a tile, a *unit* a hidden channel.
 """
 
-# What a kernel is given has no type of Python's.
+# Arguments of kernels have no Python types.
 # mypy: disable-error-code="no-untyped-def"
 
 import triton
@@ -20,12 +20,12 @@ import triton.language as tl
 
 from models.layers.backends.triton.attention_kernels import _dot
 
-HALF_ROOT = tl.constexpr(0.7071067811865476)
+HALF_ROOT = tl.constexpr(0.7071067811865476)  # sqrt(1/2), of GELU(x) = x/2 * (1 + erf(x * sqrt(1/2)))
 
 
 @triton.jit
 def _tokens(x, row, known, FIRST: tl.constexpr, LANES: tl.constexpr, C: tl.constexpr):
-    """(rows, LANES) float32 channels from FIRST on, zero beyond C and for rows that are not there."""
+    """(rows, LANES) float32 channels from FIRST on, zero beyond C and for missing rows."""
     lane = FIRST + tl.arange(0, LANES)
     inside = known[:, None] & (lane < C)[None, :]
     return tl.load(x + row[:, None] * C + lane[None, :], mask=inside, other=0.0).to(tl.float32)
@@ -48,7 +48,7 @@ def _normalised(
     x, row, known, weight, bias, eps, DTYPE: tl.constexpr, C: tl.constexpr, LANES_A: tl.constexpr,
     LANES_B: tl.constexpr,
 ):  # fmt: skip
-    """LayerNorm of rows in LANES_A lanes and in LANES_B more (the first ones again, where there are none)."""
+    """LayerNorm of rows: LANES_A lanes, and LANES_B further ones (if LANES_B is 0, the first ones again)."""
     a = _tokens(x, row, known, 0, LANES_A, C)
     total = tl.sum(a, 1)
     if LANES_B:
@@ -75,7 +75,7 @@ def _project(
     a, b, weight, unit, C: tl.constexpr, OUT: tl.constexpr, LANES_A: tl.constexpr, LANES_B: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Normalised rows times some rows of a weight (OUT, C), in float32."""
+    """Normalised rows times the rows `unit` of a weight (OUT, C), in float32."""
     result = _dot(a, _weight(weight, unit, 0, LANES_A, C, OUT), None, PRECISION)
     if LANES_B:
         result = _dot(b, _weight(weight, unit, LANES_A, LANES_B, C, OUT), result, PRECISION)
@@ -102,7 +102,7 @@ def _weight_out(weight, unit, FIRST: tl.constexpr, LANES: tl.constexpr, C: tl.co
 def _write(
     part, x, out, bias, factor, row, known, FIRST: tl.constexpr, LANES: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """x + factor * (part + bias); x comes from the cache, as registers are for the sums."""
+    """Writes x + factor * (part + bias). x is read again, from the cache, to leave the registers to the sums."""
     lane = FIRST + tl.arange(0, LANES)
     skip = _tokens(x, row, known, FIRST, LANES, C)
     result = skip + (part + _vector(bias, FIRST, LANES, C)) * factor
@@ -119,7 +119,7 @@ def mlp_forward(
 ):  # fmt: skip
     """`add_gated_mlp` (mlp.py) for BLOCK_M rows: grid (tiles of rows,).
 
-    The channels are in LANES_A lanes and LANES_B more, which may be none.
+    The channels are in LANES_A lanes and LANES_B further ones, which may be 0.
     """
     token = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     known, row = token < rows, token.to(tl.int64)
@@ -132,7 +132,7 @@ def mlp_forward(
         unit = start + tl.arange(0, BLOCK_H)
         gate = _project(a, b, gate_weight, unit, C, HIDDEN, LANES_A, LANES_B, PRECISION)
         value = _project(a, b, value_weight, unit, C, HIDDEN, LANES_A, LANES_B, PRECISION)
-        # Units beyond HIDDEN have no bias either: GELU(0) * 0.
+        # Units beyond HIDDEN add nothing: their bias is 0 too, and GELU(0) * 0 = 0.
         gate += tl.load(gate_bias + unit, mask=unit < HIDDEN, other=0.0).to(tl.float32)[None, :]
         value += tl.load(value_bias + unit, mask=unit < HIDDEN, other=0.0).to(tl.float32)[None, :]
         hidden = (0.5 * gate * (1.0 + tl.erf(gate * HALF_ROOT)) * value).to(dtype)
@@ -153,7 +153,7 @@ def norm_linear_forward(
     C: tl.constexpr, OUT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_H: tl.constexpr, LANES_A: tl.constexpr,
     LANES_B: tl.constexpr, BIASED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """`norm_linear` (mlp.py) for BLOCK_M rows, BLOCK_H of its channels at a time: grid (tiles of rows,)."""
+    """`norm_linear` (norm_linear.py) for BLOCK_M rows, BLOCK_H output channels at a time: grid (tiles of rows,)."""
     token = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     known, row = token < rows, token.to(tl.int64)
     dtype: tl.constexpr = weight.dtype.element_ty

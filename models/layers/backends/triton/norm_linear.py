@@ -1,7 +1,7 @@
-"""A linear layer of LayerNorm's result as one operator, by a Triton kernel (norm_kernels.py).
+"""LayerNorm and a linear layer as one operator, by a Triton kernel (norm_kernels.py).
 
-Normalised tokens never exist in memory: for a block's queries, keys and values. As in `mlp.py` the backward pass
-keeps x alone and computes the rest again, a chunk of rows at a time, products are in the type of the weight, and
+Used for a block's queries, keys and values; normalised tokens are never written to memory. As in `mlp.py`, the backward
+pass keeps x only and recomputes the rest, one chunk of rows at a time; products are in the type of the weight, and
 LayerNorm is in float32.
 
 Measured by `python scripts/benchmark/bench_attention.py` on a GPU.
@@ -18,7 +18,7 @@ from models.layers.backends.triton.mlp import backward_chunks, layer_norm, layer
 
 
 def norm_linear_tiles(precision: str, channels: int) -> Tiles:
-    """As `mlp_tiles`; what the layer gives is in the place of hidden channels."""
+    """Like `mlp_tiles`; the columns are output channels."""
     if precision == "half":
         return Tiles(64, 64, 4, 2)
     return Tiles(32, 32, 8, 1) if precision == "ieee32" else Tiles(64, 32, 8, 1 if channels > 128 else 2)
@@ -63,7 +63,7 @@ def norm_linear(
 def norm_linear_backward(
     grad: Tensor, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, the norm's two, the weight and the bias of `norm_linear`, given that of its output."""
+    """Gradients of x, norm_weight, norm_bias, weight and bias of `norm_linear`, given its output's."""
     grad_x = torch.empty_like(x)
     sums = [torch.zeros_like(like, dtype=torch.float32) for like in (norm_weight, norm_bias, weight, weight[:, 0])]
     with torch.autocast(x.device.type, enabled=False):
@@ -111,5 +111,5 @@ def _flop(x, norm_weight, norm_bias, weight, *_others, **_kwargs):  # type: igno
 
 @register_flop_formula(torch.ops.s_vrt.norm_linear_backward)
 def _backward_flop(grad, *inputs, **_kwargs):  # type: ignore[no-untyped-def]
-    """Two products, for the gradients of its factors."""
+    """Two products, for the gradients of both factors."""
     return 2 * _flop(*inputs)
