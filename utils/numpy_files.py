@@ -15,14 +15,14 @@ from utils.user_error import UserError
 from utils.utils_file import open_regular
 
 MOST_BYTES = 1 << 32
-"""Of one array of an archive, unpacked: 4 GB, where a pair of 1000x1000 pixels and 1000 frames takes 125 MB."""
+"""Largest unpacked size of an array, 4 GiB: far above the 125 MB of 1000 packed spike frames of 1000x1000 pixels."""
 
 
 def read_npz(path: Path | str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Reads arrays of an .npz and verifies their CRC-32s.
 
     Args:
-        names: which ones; None: all.
+        names: names of the arrays to read; None: all.
 
     Raises:
         UserError: no such file, not an .npz, or damaged; encrypted; an array is missing, holds Python objects, or is
@@ -36,7 +36,7 @@ def read_npz(path: Path | str, names: Collection[str] | None = None) -> dict[str
                 if missing:
                     raise ValueError(f"it has no {', '.join(missing)}")
                 return {name: _read_member(archive, name) for name in names or stored}
-        except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise anything
+        except Exception as error:  # zipfile, zlib and numpy raise exceptions of any type on damaged bytes
             raise UserError(f"{path}: no readable .npz ({error}); write or copy it again") from error
 
 
@@ -52,12 +52,12 @@ def map_npy(path: Path | str) -> np.ndarray:
     try:
         result: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         return result
-    except Exception as error:  # damaged headers make numpy raise anything
+    except Exception as error:  # numpy raises exceptions of any type on damaged headers
         raise UserError(f"{path}: cannot be read as a numpy file ({error}); copy it again") from error
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array, if its header agrees with its size."""
+    """Reads an array whose header agrees with its size."""
     entry = archive.getinfo(f"{name}.npy")
     if entry.flag_bits & 1:
         raise ValueError(f"{name} is encrypted")
@@ -68,7 +68,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         raise ValueError(f"{name}: {header[1]} {header[0]} in {entry.file_size} bytes")
     with archive.open(entry) as member:
         array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):  # to the end, where the CRC-32 is compared
+        if member.read(1):  # reading past the last byte makes zipfile compare the CRC-32
             raise ValueError(f"{name} goes on after its end")
     return np.asarray(array)
 

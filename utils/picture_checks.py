@@ -1,7 +1,7 @@
 """Reads an encoded picture's size and pixel type before it is decoded, and verifies its check sums.
 
-Decoders differ in what they overlook: libtiff ignores the check sum of a deflated tile, libpng that of rows below a
-crop, others fill the missing rest of a file with gray. So every picture passes here first, whoever decodes it.
+Every picture is checked here before it is decoded, because each decoder misses some faults: libtiff ignores the check
+sum of a deflated tile, libpng those of rows below a crop, and others fill the missing end of a file with gray.
 Test: `python -m pytest tests/utils/test_picture_checks.py`.
 """
 
@@ -14,24 +14,25 @@ from PIL import Image
 
 from utils.user_error import UserError
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"  # first 8 bytes of a PNG
 MOST_PIXELS = 1 << 27
-"""16384 x 8192; a header that claims more would have gigabytes allocated."""
+"""16384 x 8192: a damaged header with a larger size would allocate gigabytes."""
 CHECKED_TIFF = b"S-VRT tiles, CRC-32 at the end"
 """TIFF tag Software of files that end with `TRAILER` and the CRC-32 of all bytes before it."""
 TRAILER = b"CRC\n"
+"""Marks the check sum, so that a truncated file is recognised."""
 
 
 def check_picture(
     content: bytes | memoryview, name: str, *, in_part: bool = False, most_bits: int = 8
 ) -> tuple[int, int]:
-    """Height and width of an encoded picture whose size, pixel type and check sums are in order.
+    """Checks an encoded picture's size, pixel type and check sums, and returns its height and width.
 
     Args:
         content: the file's bytes.
-        name: for messages.
-        in_part: only parts will be decoded, by a caller that verifies the deflated parts of a TIFF itself.
-        most_bits: per channel, 8 or 16.
+        name: file name or key, for messages.
+        in_part: the caller decodes parts of a TIFF and verifies their check sums itself.
+        most_bits: largest number of bits per channel, 8 or 16.
 
     Raises:
         UserError: damaged or cut short, more bits per channel, or more than `MOST_PIXELS`.
@@ -51,12 +52,12 @@ def check_picture(
 
 
 def with_check_sum(tiff: bytes) -> bytes:
-    """A TIFF whose Software is `CHECKED_TIFF`, followed by its check sum."""
+    """Appends the check sum to a TIFF whose tag Software is `CHECKED_TIFF`."""
     return tiff + TRAILER + struct.pack("<I", zlib.crc32(tiff))
 
 
 class _Damaged(Exception):
-    """The fault, in words."""
+    """A damaged picture; the text is the reason."""
 
 
 def _refusal(name: str, size: int, reason: str) -> UserError:
@@ -64,7 +65,7 @@ def _refusal(name: str, size: int, reason: str) -> UserError:
 
 
 def _png(view: memoryview) -> tuple[int, int, int]:
-    """Height, width and bits per channel of a PNG whose chunks all have the right CRC-32 and end with IEND."""
+    """Height, width and bits per channel of a PNG; verifies the CRC-32 of all chunks, and that the last one is IEND."""
     place, names = len(PNG_SIGNATURE), []
     while place + 12 <= len(view):
         (length,) = struct.unpack_from(">I", view, place)
@@ -85,7 +86,7 @@ def _png(view: memoryview) -> tuple[int, int, int]:
 
 
 def _other(view: memoryview, in_part: bool) -> tuple[int, int, int]:
-    """The same of any other format."""
+    """Height, width and bits per channel of a picture in any other format."""
     head = bytes(view[:12])
     if head.startswith(b"\xff\xd8"):
         content = bytes(view)
@@ -104,12 +105,12 @@ def _other(view: memoryview, in_part: bool) -> tuple[int, int, int]:
                 tags = dict(image.tag_v2)  # type: ignore[attr-defined]
                 bits = max(tags.get(258, (1,)))
                 if size[0] * size[1] <= MOST_PIXELS and not in_part:
-                    # Tiles may reach beyond the picture; 4 channels at the most.
+                    # Upper bound of a tile's bytes: tiles may extend beyond the picture, with up to 4 channels.
                     _check_deflated(view, tags, 4 * (size[0] + 4096) * (size[1] + 4096))
                 return *size, int(bits)
     except _Damaged:
         raise
-    except Exception as error:  # Pillow's readers raise whatever the bytes lead them to
+    except Exception as error:  # Pillow's readers raise exceptions of any type on damaged bytes
         raise _Damaged(type(error).__name__) from error
     return *size, 8
 
@@ -127,7 +128,7 @@ def _check_deflated(view: memoryview, tags: dict[int, object], most: int) -> Non
     parts = list(zip(_numbers(offsets), _numbers(lengths), strict=True))
     if not parts or any(begin + length > len(view) for begin, length in parts):
         raise _Damaged("the TIFF reaches beyond its end")
-    if tags.get(259) not in (8, 32946):  # deflate, by its two numbers
+    if tags.get(259) not in (8, 32946):  # tag Compression: deflate has these two values
         return
     for begin, length in parts:
         inflate = zlib.decompressobj()

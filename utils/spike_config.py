@@ -1,9 +1,9 @@
-"""config.yaml beside spike streams: SpikeCV's description of a data set, and what it says about a file.
+"""Reads config.yaml, SpikeCV's description of a data set, which lies beside or above spike streams.
 
     data_parameter_dict("GOPRO_Large_spike_seq/train/GOPR0884_11_00/spike/000226.dat", "raw")
     find_geometry("GOPRO_Large_spike_seq/train")        # (360, 640)
 
-`utils/spike_loader.py` has these names too.
+These names can be imported from `utils/spike_loader.py` too.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 from utils.user_error import UserError
 from utils.utils_file import list_folder, read_yaml
 
-LABEL_DATA_TYPE = {  # SpikeCV's names and numbers of what a data set is labelled with
+LABEL_DATA_TYPE = {  # SpikeCV's names and numbers of the kinds of labels, its spelling included
     "raw": 0,
     "reconstruction": 1,
     "optical_flow": 2,
@@ -29,7 +29,7 @@ SPIKECV_DATASETS = Path("..", "spkData", "datasets")  # where SpikeCV's own scri
 
 
 class SpikeFormatError(UserError):
-    """A spike file or its description does not hold together; the message names the file and the remedy."""
+    """A spike file or its description is invalid; the message names the file and the remedy."""
 
 
 def data_parameter_dict(data_filename: str | Path, label_type: str = "raw") -> dict[str, Any]:
@@ -37,17 +37,19 @@ def data_parameter_dict(data_filename: str | Path, label_type: str = "raw") -> d
 
     Args:
         data_filename: a `.dat` file (with or without the suffix) or a folder of them, absolute or relative to the
-            working directory, else to SpikeCV's ../spkData/datasets. Of a folder the first file by name is opened.
-        label_type: what the labels are wanted for, one of LABEL_DATA_TYPE; config.yaml must list it.
+            working directory, else to SpikeCV's ../spkData/datasets. For a folder, `filepath` is its first file by
+            name.
+        label_type: kind of labels, one of LABEL_DATA_TYPE; config.yaml must list it.
 
     Returns:
         `filepath, spike_h, spike_w, filelist` (None for a single file), and for a labelled data set also
         `labeled_data_type, labeled_data_suffix, labeled_data_dir` (the label's file, or all of a folder) and
-        `label_root_list` (the folder of the labels, None for a single file). Label paths have
-        `data_field_identifier` replaced by `label_field_identifier` where config.yaml gives both.
+        `label_root_list` (the folder of the labels, None for a single file). In label paths `data_field_identifier` is
+        replaced by `label_field_identifier` if config.yaml has both.
 
     Raises:
-        SpikeFormatError: no such file, no config.yaml with the geometry, or label type unknown or not in the data set.
+        SpikeFormatError: no such file, no config.yaml with the geometry, or a label type that is unknown or not in the
+            data set.
     """
     if label_type not in LABEL_DATA_TYPE:
         raise SpikeFormatError(f"label type {label_type!r} is unknown; choices: {', '.join(LABEL_DATA_TYPE)}.")
@@ -79,16 +81,17 @@ def data_parameter_dict(data_filename: str | Path, label_type: str = "raw") -> d
 
 
 def find_geometry(folder: str | Path) -> tuple[int, int] | None:
-    """(spike_h, spike_w) of the nearest config.yaml in `folder` or above it; None where there is none."""
+    """(spike_h, spike_w) from the nearest config.yaml in `folder` or above it; None without one."""
     found = nearest_config(Path(folder))
     return None if found is None else (found[1]["spike_h"], found[1]["spike_w"])
 
 
 def find_threshold(folder: str | Path) -> float | None:
-    """spike_threshold of that config.yaml (intensity = firing rate x threshold); None where it has none.
+    """spike_threshold (intensity = firing rate x threshold) from the nearest config.yaml in `folder` or above it; None
+    without one.
 
     Raises:
-        SpikeFormatError: it is no number above 0.
+        SpikeFormatError: the value is not a number above 0.
     """
     found = nearest_config(Path(folder))
     value = None if found is None else found[1].get("spike_threshold")
@@ -100,7 +103,7 @@ def find_threshold(folder: str | Path) -> float | None:
 
 
 def nearest_config(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The nearest config.yaml, in `folder` or above, that has spike_h and spike_w, and its content."""
+    """Path and content of the nearest config.yaml with spike_h and spike_w, in `folder` or above."""
     folder = folder.resolve()
     for place in (folder, *folder.parents):
         path = place / "config.yaml"
@@ -119,7 +122,7 @@ def nearest_config(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _existing_path(path: Path) -> Path:
-    """The file or folder meant by `path`, with ".dat" added or below SpikeCV's data sets where that exists."""
+    """The first existing one of `path`, `path` with ".dat" added, and both below SpikeCV's data sets."""
     tried = [path, path.with_name(path.name + ".dat")]
     if not path.is_absolute():
         tried += [SPIKECV_DATASETS / candidate for candidate in tried]

@@ -43,38 +43,39 @@ KNOWN_GEOMETRIES = (  # (height, width) of public cameras and data sets
 )
 
 RAW_LINES = (1000, 1024)
-"""Rows and recorded columns of the 1000x1000 camera's raw lines (SpikeCV's camera_type "PCIE"), which are not read: 24
-columns, in two places, are no pixels. A file of whole such frames is not taken for another camera's by its size."""
+"""Rows and recorded columns of the 1000x1000 camera's raw lines (SpikeCV's camera_type "PCIE"), which can't be read
+here: 24 columns, in two places, are no pixels. A file whose size fits them has an ambiguous geometry."""
 
-SPIKECV_HEAD = (400, 416)  # columns that `with_head` drops: those after the picture's in recordings of that width
+SPIKECV_HEAD = (400, 416)  # `with_head` drops columns 400 to 415, as in SpikeCV: the 250x400 camera's head columns
 
 
 class SpikeStream:
-    """One `.dat` file, checked at once and read only where asked.
+    """One `.dat` file.
 
-    Opening checks the size and maps the file into memory; every read touches only the frames and rows it returns, so a
-    block of a 200 MB file costs what it costs in a small one. All arrays are new, contiguous, uint8, 0 or 1.
+    Opening checks the size. Every read opens the file and reads the frames asked for only, so a block of a 200 MB file
+    takes no longer than one of a small file. All arrays are new, contiguous, uint8, 0 or 1.
 
     Args:
-        filepath: the file; ".dat" is added where the name has no suffix, as in SpikeCV.
-        spike_h, spike_w: height and width of the picture in pixels. Left out (both), they come from the nearest
-            config.yaml in the file's folder or above it, else from the one known geometry that the size fits.
-        flipud: rows are stored bottom-up, and are turned so that row 0 is the top. False: as stored.
+        filepath: the file; ".dat" is added to a name without suffix, as in SpikeCV.
+        spike_h, spike_w: height and width of the picture in pixels. If both are left out, they are those of the nearest
+            config.yaml in the file's folder or above it, else the one known geometry that fits the size.
+        flipud: rows are stored bottom-up and flipped on reading, so that row 0 is the top. False: rows as stored.
         head_columns: columns recorded after the picture's last one and dropped on reading (16 in some recordings of
             the 250x400 camera); the recorded width is spike_w + head_columns.
-        drop_incomplete: a recording that was cut inside its last frame is read without that frame, with a warning;
-            needs a geometry that is given or in config.yaml. False: it is an error.
-        offline, camera_type: SpikeCV's; only files are read, so other values than the defaults are refused.
+        drop_incomplete: read a recording that was cut inside its last frame without that frame, with a warning; the
+            geometry must be given or in config.yaml. False: such a recording is an error.
+        offline, camera_type: SpikeCV's arguments; only the defaults are accepted, as only files are read.
         print_dat_detail, filelist, labeled_data_type, labeled_data_suffix, labeled_data_dir, label_root_list:
             accepted, so that SpikeStream(**data_parameter_dict(...)) and SpikeCV's calls work; without effect here.
 
     Attributes:
         filename, spike_height, spike_width: SpikeCV's names for the file's path and the picture's size.
         camera_type: 1, as in SpikeCV for all files but the 1000x1000 camera's raw lines.
-        SpikeMatrix: what get_spike_matrix, get_block_spikes or get_file_matrix gave last; None before.
+        SpikeMatrix: last result of get_spike_matrix, get_block_spikes or get_file_matrix; None before.
 
     Raises:
-        SpikeFormatError: no such file; size not a whole number of frames; geometry unknown or ambiguous.
+        SpikeFormatError: no such file, a size that is not a whole number of frames, or an unknown or ambiguous
+            geometry.
     """
 
     camera_type = 1
@@ -144,8 +145,7 @@ class SpikeStream:
                 does so for any width.
 
         Raises:
-            UserError: a frame asked for is not in the file (SpikeCV fills with zeros there), or `with_head` with
-                another width.
+            UserError: a frame is not in the file (SpikeCV returns zeros), or `with_head` with another width.
         """
         if with_head and self.spike_w != SPIKECV_HEAD[1]:
             raise SpikeFormatError(
@@ -160,7 +160,7 @@ class SpikeStream:
     def get_file_matrix(
         self, flipud: bool | None = None, begin_idx: int = 0, block_len: int | None = None, with_head: bool = False
     ) -> np.ndarray:
-        """SpikeCV's choice of the two: `get_block_spikes`, or without `block_len` the whole stream."""
+        """`get_block_spikes`, or without `block_len` the whole stream, as in SpikeCV."""
         if block_len is None:
             return self.get_spike_matrix(flipud, with_head)
         return self.get_block_spikes(begin_idx, block_len, flipud, with_head)
@@ -172,8 +172,7 @@ class SpikeStream:
 
         Args:
             begin, length: frames [begin, begin + length).
-            top, left, h, w: rows [top, top + h) and columns [left, left + w) of the picture as displayed, that is
-                after flipping.
+            top, left, h, w: rows [top, top + h) and columns [left, left + w) of the picture, after flipping.
             flipud: overrides the object's.
 
         Raises:
@@ -192,7 +191,7 @@ class SpikeStream:
     def _crop_whole_bytes(
         self, begin: int, end: int, top: int, bottom: int, left: int, right: int, flip: bool
     ) -> np.ndarray:
-        """Rows start on a byte: only the bytes of the box's columns are read."""
+        """`crop` if rows start on a byte: unpacks only the bytes of the box's columns."""
         rows = self._read(begin, end).reshape(end - begin, self.spike_h, self._recorded_w // 8)
         first, last = left // 8, -(-right // 8)
         packed = rows[:, top:bottom, first:last]
@@ -202,7 +201,7 @@ class SpikeStream:
     def _crop_straddling(
         self, begin: int, end: int, top: int, bottom: int, left: int, right: int, flip: bool
     ) -> np.ndarray:
-        """Rows share bytes with their neighbours: the bytes of the box's rows are read over their whole width."""
+        """`crop` if neighbouring rows share bytes: unpacks the box's rows over their whole width."""
         width = self._recorded_w
         first = top * width // 8
         packed = self._read(begin, end)[:, first : -(-bottom * width // 8)]
@@ -214,7 +213,7 @@ class SpikeStream:
     def _read(self, begin: int, end: int) -> np.ndarray:
         """The bytes of frames [begin, end), (end - begin, bytes per frame) uint8.
 
-        Read and not mapped: of a file that has become shorter since, a mapping would end the process (SIGBUS).
+        Not mapped into memory: if the file became shorter meanwhile, a mapping would end the process (SIGBUS).
         """
         content = np.empty((end - begin, self._frame_bytes), np.uint8)
         rest = memoryview(content.data).cast("B")
@@ -242,7 +241,7 @@ class SpikeStream:
         return begin, begin + length
 
 
-SpikeStreamSimple = SpikeStream  # the name in S-VRT's documents
+SpikeStreamSimple = SpikeStream  # name in S-VRT's first documents
 
 
 class _Geometry(NamedTuple):
@@ -251,7 +250,7 @@ class _Geometry(NamedTuple):
 
 
 def _size_of(path: Path) -> int:
-    """Bytes of a file that can be read."""
+    """Size in bytes of a readable, non-empty file."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -269,7 +268,7 @@ def _frame_bytes(height: int, width: int) -> int:
 def _resolve_geometry(
     path: Path, size: int, spike_h: int | None, spike_w: int | None, head_columns: int, drop_incomplete: bool
 ) -> _Geometry:
-    """The geometry given, else config.yaml's, else the one known geometry that fits the size; checked against it."""
+    """The given geometry, else config.yaml's, else the one known geometry that fits; checked against the size."""
     if (spike_h is None) != (spike_w is None):
         raise SpikeFormatError(f"{path}: spike_h={spike_h}, spike_w={spike_w}: give both or neither.")
     if head_columns < 0:
@@ -306,12 +305,12 @@ def _resolve_geometry(
 
 
 def fitting_geometries(size: int, head_columns: int = 0) -> list[_Geometry]:
-    """The known geometries of which `size` bytes are whole frames."""
+    """The known geometries whose frames divide `size` bytes."""
     return [_Geometry(h, w) for h, w in KNOWN_GEOMETRIES if size % _frame_bytes(h, w + head_columns) == 0]
 
 
 def _listed_fits(size: int, head_columns: int) -> str:
-    """The same for a message, each with the number of frames."""
+    """The fitting geometries and their numbers of frames, for a message."""
     fits = fitting_geometries(size, head_columns)
     listed = [f"{h}x{w} ({size // _frame_bytes(h, w + head_columns)} frames)" for h, w in fits]
     if size % _frame_bytes(*RAW_LINES) == 0:

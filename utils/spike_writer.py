@@ -1,4 +1,4 @@
-"""Writing spike streams as `.dat` files (docs/spike_format.md): whole, or block by block.
+"""Writes spike streams as `.dat` files (docs/spike_format.md), at once or block by block.
 
 write_spikes("a.dat", spikes)
 
@@ -20,7 +20,7 @@ from utils.utils_file import atomic_write, read_yaml
 
 
 class SpikeWriter:
-    """A `.dat` file written block by block, for streams longer than memory; made by `writing_spikes`.
+    """Writes a `.dat` file block by block, for streams that exceed the memory; created by `writing_spikes`.
 
     Attributes:
         frames: number of frames written.
@@ -57,10 +57,10 @@ class SpikeWriter:
 
 @contextmanager
 def writing_spikes(path: str | Path, flipud: bool = True) -> Iterator[SpikeWriter]:
-    """A `SpikeWriter` whose file takes its name when the block ends without an error.
+    """A `SpikeWriter`; the file gets its name when the block ends without an error.
 
     Args:
-        flipud: rows are stored bottom-up, as cameras and the public data sets have them.
+        flipud: store rows bottom-up, as cameras and the public data sets do.
 
     Raises:
         UserError: the block wrote no frame.
@@ -83,9 +83,10 @@ def write_spikes(path: str | Path, spikes: np.ndarray, flipud: bool = True) -> N
 
 
 def check_config(path: Path, height: int, width: int, threshold: float | None) -> None:
-    """
+    """Checks that config.yaml, if it exists, describes such streams.
+
     Raises:
-        UserError: `path`, an existing config.yaml, describes streams of another size or threshold.
+        UserError: it describes streams of another size or threshold.
     """
     if not path.is_file():
         return
@@ -99,7 +100,7 @@ def check_config(path: Path, height: int, width: int, threshold: float | None) -
 
 
 def write_config(path: Path, height: int, width: int, threshold: float | None = None) -> None:
-    """Writes SpikeCV's config.yaml for unlabelled streams, with `spike_threshold` where it is known."""
+    """Writes SpikeCV's config.yaml for unlabelled streams, with `spike_threshold` if given."""
     content = {
         "filename": path.resolve().parent.name,
         "spike_w": width,

@@ -1,9 +1,9 @@
-"""Cuts one axis of a video, frames, rows or columns, into overlapping segments with weights: by our rule
-(`plan_axis`, `plan_time`) or by the published tester's (`plan_published`).
+"""Divides one axis of a video (frames, rows or columns) into overlapping segments with weights, by our rule
+(`plan_axis`, `plan_time`) or the published tester's (`plan_published`).
 
     [(segment.begin, segment.end) for segment in plan_axis(720, 192, 20, window=8)]
 
-The rules are explained in `utils/utils_tile.py` and docs/tiling.md.
+`utils/utils_tile.py` and docs/tiling.md explain the rules.
 Test: `python -m pytest tests/utils/test_utils_tile.py tests/utils/test_published_tiles.py`.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from utils.user_error import UserError
 
-AXES = ("frames", "rows", "columns")
+AXES = ("frames", "rows", "columns")  # names of the tiled axes, in the order of `tile`, for messages
 Blend = tuple[int | None, int | None, int | None]
 
 
@@ -26,10 +26,10 @@ class Segment:
     """Input and output range of one tile along one axis.
 
     Attributes:
-        begin, end: half-open range of input pixels (or frames) that the network sees.
-        keep: the part of its result that counts, in output pixels of the tile.
-        place: where that part lies in the whole output.
-        weights: weight of each kept pixel, float32; one number where they are all the same.
+        begin, end: half-open range of input pixels (or frames) of the tile.
+        keep: part of the tile's result that is used, in output pixels of the tile.
+        place: the range of that part in the whole output.
+        weights: weight of each kept pixel, float32; a single number if all are equal.
     """
 
     begin: int
@@ -40,21 +40,21 @@ class Segment:
 
 
 def default_blend(overlap: Sequence[int]) -> Blend:
-    """The blend for an overlap of frames, rows and columns that the measurement in docs/tiling.md found best."""
+    """Default blend for an overlap of frames, rows and columns: the best of the measurement in docs/tiling.md."""
     return (0, min(8, overlap[1]), min(8, overlap[2]))
 
 
 def check_tile(tile: Sequence[int], window_size: Sequence[int]) -> None:
-    """Checks that rows and columns of a tile are whole attention windows, as KAIR's tester demands.
+    """Checks that rows and columns of a tile are multiples of the attention window, as KAIR's tester requires.
 
-    The number of frames is free, as in the official settings (40 frames with windows of 6): the network pads them.
+    The number of frames is free, as in the official settings (40 frames, windows of 6 frames): the network pads them.
 
     Args:
         tile: frames, rows, columns; 0 for a whole axis.
         window_size: frames, rows, columns of an attention window.
 
     Raises:
-        UserError: not so; the message names the nearest tiles that are.
+        UserError: they are not; the message names the nearest valid tiles.
     """
     check_three(tile, "tile")
     for name, size, window in list(zip(AXES, tile, window_size, strict=True))[1:]:
@@ -76,21 +76,21 @@ def plan_axis(
     window: int = 1,
     axis: str = "rows",
 ) -> list[Segment]:
-    """Cuts one axis into overlapping segments of one size, with weights that sum to one at every output pixel.
+    """Divides one axis into overlapping segments of equal size, with weights that sum to one at every output pixel.
 
     Args:
         length: input pixels of the axis.
-        tile: input pixels of a segment, at most; 0 or at least `length` gives a single one.
-        overlap: input pixels that neighbours share, at least.
-        blend: None, 0 or a number up to `overlap`, see the module.
+        tile: largest number of input pixels of a segment; 0 or at least `length`: one segment.
+        overlap: smallest number of input pixels that neighbours share.
+        blend: None, 0 or a number up to `overlap`, see `utils/utils_tile.py`.
         scale: output pixels per input pixel.
         step: segments begin and end at multiples of this (a whole spike pixel); must divide `length`.
-        window: segments begin at multiples of this (an attention window), and are multiples of it but for the last.
+        window: segments begin at multiples of this (the attention window); all but the last are multiples of it.
         axis: name for messages.
 
     Raises:
-        UserError: negative numbers, overlap not below the tile, blend above the overlap, or no multiple of `step`
-            and `window`.
+        UserError: negative numbers, overlap not below the tile, blend above the overlap, or a tile that is no multiple
+            of `step` and `window`.
     """
     _check_axis(tile, overlap, blend, axis)
     if tile == 0 or tile >= length:
@@ -103,16 +103,16 @@ def plan_axis(
             f"{grid} smaller, or 0 for all {axis}"
         )
     assert length % step == 0, f"{length} {axis} are no whole number of spike pixels"
-    # The last tile ends with the picture, where the network pads to whole windows as it does without tiles.
+    # The last tile ends with the picture; there the network pads to whole windows, as it does without tiles.
     size, begins = spread(-(-length // grid) * grid, tile, overlap, grid, grid)
     return segments_of(begins, [min(begin + size, length) for begin in begins], blend, scale)
 
 
 def plan_time(frames: int, tile: int, overlap: int, *, blend: int | None = 0, window: int = 1) -> list[Segment]:
-    """Cuts a clip into overlapping windows of frames; as `plan_axis`, but all of one length, the last one too.
+    """Divides a clip into overlapping segments of frames, like `plan_axis`, but all of one length, the last one too.
 
-    They are whole attention windows where the tile is at least one, since frames that a network adds to fill a window
-    disturb the others, and begin at even frames, since it compares frames in pairs.
+    If the tile is at least one attention window long, segments are whole windows, because frames with which the network
+    pads a window disturb the others. They begin at even frames, because mutual attention pairs frames.
     """
     _check_axis(tile, overlap, blend, AXES[0])
     if tile == 0 or tile >= frames:
@@ -124,18 +124,18 @@ def plan_time(frames: int, tile: int, overlap: int, *, blend: int | None = 0, wi
 
 
 def plan_published(length: int, tile: int, overlap: int, *, trims: bool, scale: int = 1) -> list[Segment]:
-    """Cuts one axis as the published tester does, KAIR's and VRT's main_test_vrt.py.
+    """Divides one axis like the published tester, main_test_vrt.py of KAIR and VRT.
 
-    Tiles begin every `tile - overlap` input pixels, the last one is moved back to the axis's end. In space (`trims`)
-    each tile loses half of the overlap towards its neighbours: rounded down at its beginning, up at its end, counted in
-    output pixels, so that with super-resolution most of what neighbours share stays. What then overlaps is averaged.
+    Tiles begin every `tile - overlap` input pixels; the last one is moved back to the axis's end. In space (`trims`)
+    half of the overlap is cut from a tile towards each neighbour, rounded down at its beginning and up at its end. The
+    half is counted in output pixels, so with super-resolution most of the overlap remains; it is averaged.
 
     Args:
         length: input pixels (or frames) of the axis.
-        tile: of a tile; 0 or at least `length` gives a single one.
-        overlap: input pixels that neighbours share. With 0 nothing is trimmed, where the published tester loses whole
-            tiles and writes pixels that are not a number.
-        trims: whether tiles lose half of the overlap.
+        tile: input pixels of a tile; 0 or at least `length`: one tile.
+        overlap: input pixels that neighbours share. With 0 no tile is trimmed, whereas the published tester drops whole
+            tiles and writes NaN.
+        trims: whether half of the overlap is cut from tiles.
         scale: output pixels per input pixel.
 
     Raises:
@@ -158,7 +158,7 @@ def plan_published(length: int, tile: int, overlap: int, *, trims: bool, scale: 
 
 
 def whole_windows(length: int, window: int) -> int:
-    """A length with its last attention window filled by mirroring, which at most doubles the length."""
+    """Length after its last attention window is filled by mirroring, which at most doubles it."""
     return length + min(-length % window, length)
 
 
@@ -166,9 +166,9 @@ def spread(length: int, tile: int, overlap: int, grid: int, multiple: int) -> tu
     """Size and first pixels of the fewest segments of equal size that cover an axis, spread evenly.
 
     Args:
-        length, tile: the tile below the length.
-        overlap: what neighbours share at least; a size that is at most the tile exceeds it by `grid` or more.
-        grid: segments begin at multiples of this, the last one excepted if it has to.
+        length, tile: pixels of the axis and of the largest segment, tile < length.
+        overlap: smallest number of pixels that neighbours share, at most tile - grid.
+        grid: segments begin at multiples of this, except the last one if necessary.
         multiple: sizes are multiples of this.
     """
     number = -(-(length - overlap) // (tile - overlap))
@@ -183,7 +183,7 @@ def spread(length: int, tile: int, overlap: int, grid: int, multiple: int) -> tu
 
 
 def segments_of(begins: list[int], ends: list[int], blend: int | None, scale: int) -> list[Segment]:
-    """Segments by their input pixels, with what counts of each."""
+    """Segments from their input ranges, with `keep`, `place` and weights."""
     shared = [end - begin for end, begin in zip(ends, begins[1:], strict=False)]
     profiles = [
         _profile(end - begin, before, after, blend, scale)
@@ -193,7 +193,7 @@ def segments_of(begins: list[int], ends: list[int], blend: int | None, scale: in
 
 
 def _weighted(begins: list[int], ends: list[int], profiles: list[Tensor], scale: int) -> list[Segment]:
-    """Segments whose output pixels have weights in proportion to their profiles, zero where a pixel is thrown away."""
+    """Segments with their profiles, normalised to sum to one, as weights; pixels with profile 0 are not kept."""
     total = torch.zeros(ends[-1] * scale, dtype=torch.float64)
     for begin, end, profile in zip(begins, ends, profiles, strict=True):
         total[begin * scale : end * scale] += profile
@@ -209,7 +209,7 @@ def _weighted(begins: list[int], ends: list[int], profiles: list[Tensor], scale:
 
 
 def _profile(size: int, before: int | None, after: int | None, blend: int | None, scale: int) -> Tensor:
-    """Weights of a tile's output pixels before they are made to sum to one: zero in the halo, a ramp, then one.
+    """Weights of a tile's output pixels before normalisation: zero in the halo, a ramp, then one.
 
     Args:
         before, after: pixels shared with the tile before and after it; None at a true border.
@@ -248,6 +248,6 @@ def check_three(values: Sequence[int | None], name: str) -> None:
 
 
 def _nearest_multiples(value: int, step: int) -> str:
-    """The multiples of `step` around a value, for messages: "184 or 192"."""
+    """The multiples of `step` below and above a value, for messages: "184 or 192"."""
     below = value // step * step
     return f"{below} or {below + step}" if below else f"{step}"

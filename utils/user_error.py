@@ -1,4 +1,4 @@
-"""A user's mistake, as opposed to a fault of the code."""
+"""The exception for a user's mistake, as opposed to a fault of the code."""
 
 
 class UserError(ValueError):

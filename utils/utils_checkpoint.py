@@ -1,17 +1,17 @@
-"""Checkpoints: a run's whole state, written whole or not at all, found again after any crash.
+"""Checkpoints: a run's whole state, written completely or not at all, so that a run can resume after any crash.
 
-    experiments/<task>/checkpoints/step_00005000/state.pth    everything that continuing needs
+    experiments/<task>/checkpoints/step_00005000/state.pth    the state from which the run continues
                                                 /meta.json    step, format, torch version, size and SHA-256 of state.pth
                                                 /COMPLETE     written last
-                                                /score.json   where this step was tested: its score
-                                                /PINNED       never removed, where somebody puts it
-    experiments/<task>/checkpoints/best.json                  step and score of the best one, never removed either
+                                                /score.json   the step's score, once it is tested
+                                                /PINNED       created by the user: this checkpoint is never removed
+    experiments/<task>/checkpoints/best.json                  step and score of the best one, which is never removed
     experiments/<task>/models/5000_G.pth, 5000_E.pth, 5000_optimizerG.pth     the same tensors under KAIR's names
                                                           (beside each: <name>.sha256)
 
-A state is a dict of tensors and plain values. Of its keys `netG`, `netE` and `optimizerG` (state_dicts, or None) also
-become KAIR's files, and where only those exist they are what is loaded. Rank 0 saves; every rank may load.
-Files are read with `weights_only=True`: a checkpoint from elsewhere can't run code.
+A state is a dict of tensors and plain values. Its entries `netG`, `netE` and `optimizerG` (state_dicts, or None) are
+also written as KAIR's files; if only those exist, they are loaded. Rank 0 saves; every rank may load.
+Files are read with `weights_only=True`, so that a checkpoint of unknown origin can't run code.
 """
 
 import errno
@@ -35,11 +35,11 @@ from utils.utils_file import atomic_write, check_sha256, digest_file, open_regul
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # counts up when a checkpoint's layout changes; newer ones are refused
-KAIR_NAMES = {"netG": "G", "netE": "E", "optimizerG": "optimizerG"}
+FORMAT = 1  # increased when a checkpoint's layout changes; newer formats are refused
+KAIR_NAMES = {"netG": "G", "netE": "E", "optimizerG": "optimizerG"}  # key of a state: KAIR's name in the file's name
 STATE, META, COMPLETE, PINNED, SCORE, BEST = "state.pth", "meta.json", "COMPLETE", "PINNED", "score.json", "best.json"
-FOLDER_ATTRIBUTE = 0x10  # of MS-DOS, in a zip file's directory
-# A folder being written, and one that makes room for a new one of the same step.
+FOLDER_ATTRIBUTE = 0x10  # MS-DOS's attribute of a folder, in a zip file's directory
+# Prefixes of a folder being written, and of an old folder that is being replaced by a new one of the same step.
 UNFINISHED, SET_ASIDE = ".unfinished_", ".replaced_"
 
 
@@ -48,7 +48,7 @@ class DamagedFile(UserError):
 
 
 class NotSaved(Exception):
-    """A checkpoint that could not be written; the message says why and what is left."""
+    """A checkpoint could not be written; the message gives the reason and says that earlier ones are intact."""
 
 
 class CheckpointFolder:
@@ -56,7 +56,7 @@ class CheckpointFolder:
 
     Args:
         experiment_dir: `experiments/<task>`.
-        keep: how many of the newest to keep; None keeps all. The best and the pinned ones come on top.
+        keep: number of newest checkpoints to keep, besides the best and the pinned ones; None: all.
 
     Raises:
         UserError: `keep` is below 1.
@@ -70,9 +70,9 @@ class CheckpointFolder:
         self.keep = keep
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
-        """Writes a checkpoint and KAIR's files, then removes what is no longer to be kept.
+        """Writes a checkpoint and KAIR's files, then removes old checkpoints. Rank 0 only.
 
-        Until the last rename the checkpoints of before are untouched, whatever happens. Rank 0 only.
+        Earlier checkpoints are untouched until the new one has its final name.
 
         Args:
             step: optimizer steps taken.
@@ -82,7 +82,7 @@ class CheckpointFolder:
             The checkpoint's folder.
 
         Raises:
-            TypeError: something in the state is neither a tensor nor plain, so that it could not be read again.
+            TypeError: a value of the state is neither a tensor nor plain, so that it could not be loaded.
             NotSaved: the disk is full or can't be written; the message names the file.
         """
         assert state.get("netG"), "a state needs the network's weights under 'netG'"
@@ -95,7 +95,7 @@ class CheckpointFolder:
         return final
 
     def finish(self, step: int) -> None:
-        """Does what a crash after the save of `step` kept from being done: clearing, KAIR's files. Rank 0 only."""
+        """Completes the save of `step` after a crash: removes unfinished files, writes KAIR's files. Rank 0 only."""
         with _explained(step, self.folder):
             self._clean()
             last = self.models / f"{step}_{KAIR_NAMES['optimizerG']}.pth"
@@ -103,7 +103,7 @@ class CheckpointFolder:
                 self._write_kair(step, read_checkpoint(self._name(step)))
 
     def record_score(self, step: int, score: float) -> None:
-        """Notes what a saved step was tested to reach, higher is better; the best one is never removed. Rank 0 only."""
+        """Records the test score of a saved step (higher is better); the best step is never removed. Rank 0 only."""
         if score > self._best().get("score", -float("inf")):
             _write_json(self.folder / BEST, {"step": step, "score": score})
         _write_json(self._name(step) / SCORE, {"score": score if score == score else None})
@@ -116,16 +116,16 @@ class CheckpointFolder:
     def load_newest(self) -> tuple[int, dict[str, Any]] | None:
         """The newest complete and undamaged checkpoint as (step, state), tensors on the CPU.
 
-        A damaged one is named in a warning and the one before it taken. Where there are only KAIR's files, the state
-        has `netG`, and `netE` and `optimizerG` as far as there are files of the same step.
+        Damaged checkpoints are skipped with a warning. If only KAIR's files exist, the state has `netG`, and those of
+        `netE` and `optimizerG` that exist for the same step.
 
         Returns:
-            None where nothing was saved yet.
+            None without any checkpoint.
 
         Raises:
             UserError: there are checkpoints, but none can be read; or a newer version of this code wrote them.
         """
-        self._best()  # damaged, it would end the run at its first test
+        self._best()  # raises for a damaged best.json, which would otherwise end the run at its first test
         damaged = []
         for step, folder in sorted(self._candidates().items(), reverse=True):
             try:
@@ -142,7 +142,7 @@ class CheckpointFolder:
         return found
 
     def any(self) -> bool:
-        """Whether there is a checkpoint or a network of KAIR's, damaged or not: whether a run would be resumed."""
+        """Whether a run would be resumed: there is a checkpoint or a network of KAIR's, damaged or not."""
         return bool(self._candidates() or _kair_steps(self.models, KAIR_NAMES["netG"]))
 
     def steps(self) -> list[int]:
@@ -150,11 +150,11 @@ class CheckpointFolder:
         return sorted(step for step, folder in self._candidates().items() if (folder / COMPLETE).exists())
 
     def best_step(self) -> int | None:
-        """Step of the best checkpoint, None where nothing was scored."""
+        """Step of the best checkpoint; None without scores."""
         return self._best().get("step")
 
     def _candidates(self) -> dict[int, Path]:
-        """Folders by step; one set aside counts where a crash kept its successor from taking the name."""
+        """Folders by step; one set aside counts if a crash prevented its replacement from getting the name."""
         found: dict[int, Path] = {}
         for prefix in (SET_ASIDE, ""):
             for folder in self.folder.glob(f"{prefix}step_*"):
@@ -182,7 +182,7 @@ class CheckpointFolder:
                 write_plain(self.models / f"{step}_{name}.pth", state[key])
 
     def _write_folder(self, step: int, portable: dict[str, Any]) -> Path:
-        """Writes everything under a temporary name, flushes it to the disk, and renames."""
+        """Writes the checkpoint under a temporary name, flushes it to the disk, and renames it."""
         final = self._name(step)
         unfinished = self.folder / f"{UNFINISHED}{final.name}"
         unfinished.mkdir(parents=True)
@@ -206,7 +206,7 @@ class CheckpointFolder:
         return final
 
     def _clean(self) -> None:
-        """Removes what a crash left behind, and gives a folder that was set aside its name back."""
+        """Removes unfinished files of a crashed save, and renames a folder that was set aside back."""
         for folder in self.folder.glob(f"{UNFINISHED}*"):
             shutil.rmtree(folder)
         for folder in self.folder.glob(f"{SET_ASIDE}*"):
@@ -223,7 +223,8 @@ class CheckpointFolder:
             file.unlink()
 
     def _prune(self, newest: int) -> None:
-        """Removes old checkpoints and their KAIR files. Those after `newest` are damaged or of no concern here."""
+        """Removes old checkpoints and their KAIR files. Steps after `newest`, if any, are damaged, and are not
+        counted."""
         if self.keep is None:
             return
         steps = sorted(step for step in self._candidates() if step <= newest)
@@ -231,12 +232,12 @@ class CheckpointFolder:
             folder = self._name(step)
             if step == self.best_step() or (folder / PINNED).exists():
                 continue
-            # KAIR's files first: without their checkpoint nothing would remove them after a crash.
+            # Remove KAIR's files first: after a crash they would remain for ever without their checkpoint.
             for name in KAIR_NAMES.values():
                 path = self.models / f"{step}_{name}.pth"
                 path.unlink(missing_ok=True)
                 digest_file(path).unlink(missing_ok=True)
-            # Renamed first, so that a crash leaves no half of a checkpoint under its name.
+            # Rename before removing, so that a crash leaves no partial checkpoint under its name.
             doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
             os.replace(folder, doomed)
             shutil.rmtree(doomed)
@@ -266,7 +267,7 @@ class CheckpointFolder:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """The state in a checkpoint's folder, checked against its size and SHA-256.
+    """The state in a checkpoint's folder, after a check of its size and SHA-256.
 
     Raises:
         DamagedFile: incomplete, cut short or altered.
@@ -297,27 +298,27 @@ def load_plain(path: Path | str) -> Any:
     """
     if not os.path.lexists(path):
         raise UserError(f"{path}: there is no such file; check the path, or put the checkpoint there")
-    with open_regular(path):  # which says what is wrong with a folder, a pipe or a file that may not be read
+    with open_regular(path):  # raises UserError for a folder, a pipe or an unreadable file
         pass
     _check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error):  # torch's word for a class or function asked for by name
+        if "GLOBAL" not in str(error):  # in torch's message about a class or function that the file refers to
             raise DamagedFile(f"{path}: no readable checkpoint, damaged? Copy or download it again") from error
         raise UserError(
             f"{path}: holds more than tensors and plain values, and loading that could run foreign code; where you "
             f"trust it, save its weights again with torch.save(network.state_dict(), ...)"
         ) from error
-    except Exception as error:  # damaged bytes make a pickle raise anything
+    except Exception as error:  # unpickling raises exceptions of any type on damaged bytes
         raise DamagedFile(
             f"{path}: cut short or damaged ({type(error).__name__}). Copy or download it again"
         ) from error
 
 
 def write_plain(path: Path | str, value: Any) -> None:
-    """Writes a file that `load_plain` reads, whole or not at all, with its SHA-256 beside it."""
-    # Without one beside it, no crash leaves a new file with an old check sum.
+    """Writes a file for `load_plain`, completely or not at all, with its SHA-256 beside it."""
+    # Remove the old check sum first, so that a crash leaves no new file with an old check sum.
     digest_file(path).unlink(missing_ok=True)
     with atomic_write(path, "wb") as file:
         torch.save(value, file)
@@ -325,17 +326,17 @@ def write_plain(path: Path | str, value: Any) -> None:
 
 
 def _check_archive(path: Path | str) -> None:
-    """Verifies a file by the SHA-256 next to it and by its CRC-32s, which `torch.load` does not check.
+    """Verifies the SHA-256 beside a file and its CRC-32s, which `torch.load` does not check.
 
     Raises:
-        DamagedFile: they do not hold.
+        DamagedFile: one of them differs.
     """
     try:
         check_sha256(path)
-        if not zipfile.is_zipfile(path):  # torch's format of before version 1.6 has no check sums
+        if not zipfile.is_zipfile(path):  # torch's format before version 1.6, which has no check sums
             return
         with zipfile.ZipFile(path) as archive:
-            # An entry that says it is a folder is left uninitialised by torch's reader.
+            # torch's reader leaves the tensor of an entry marked as a folder uninitialised.
             plain = all(
                 entry.compress_type == zipfile.ZIP_STORED and not entry.external_attr & FOLDER_ATTRIBUTE
                 for entry in archive.infolist()
@@ -343,7 +344,7 @@ def _check_archive(path: Path | str) -> None:
             bad = archive.testzip() if plain else "compressed files or folders, which torch.save never writes"
     except UserError as error:
         raise DamagedFile(str(error)) from error
-    except Exception as error:  # damaged bytes make zipfile raise anything
+    except Exception as error:  # zipfile raises exceptions of any type on damaged bytes
         raise DamagedFile(f"{path}: a damaged archive ({error}). Copy or download it again") from error
     if bad is not None:
         raise DamagedFile(f"{path}: its check sums do not hold ({bad}). Copy or download it again")
@@ -358,11 +359,11 @@ def _kair_steps(models: Path, name: str) -> set[int]:
 def _portable(value: Any, name: str, memo: dict[tuple[Any, ...], Tensor]) -> Any:
     """A state with its tensors on the CPU, of types that `weights_only=True` loads."""
     if isinstance(value, Tensor):
-        # Two state_dicts of one network hold different tensors over one memory: copied and stored once.
+        # Two state_dicts of one network hold different tensors that share memory; copy and store them once.
         key = (value.device, value.data_ptr(), value.dtype, tuple(value.shape), value.stride())
         if key not in memo:
             copy = value.detach().cpu()
-            # A slice of something larger would drag all of it into the file.
+            # torch.save writes the whole storage of a slice, so clone slices.
             owns_memory = copy.untyped_storage().nbytes() == copy.numel() * copy.element_size()
             memo[key] = copy if owns_memory else copy.clone()
         return memo[key]
@@ -374,7 +375,7 @@ def _portable(value: Any, name: str, memo: dict[tuple[Any, ...], Tensor]) -> Any
     if isinstance(value, (list, tuple)):
         items = [_portable(item, f"{name}[{index}]", memo) for index, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
-    # Exact types: a numpy number is a float to isinstance, and unreadable afterwards.
+    # Compare exact types: numpy's float64 passes isinstance(value, float), but could not be loaded.
     if value is None or type(value) in (bool, int, float, str, bytes):
         return value
     raise TypeError(f"{name} is a {type(value).__name__}; a state holds tensors, numbers, strings, lists and dicts")
@@ -382,7 +383,7 @@ def _portable(value: Any, name: str, memo: dict[tuple[Any, ...], Tensor]) -> Any
 
 @contextmanager
 def _explained(step: int, folder: Path) -> Iterator[None]:
-    """Turns what a full disk raises, in Python or inside torch.save, into one error that says what happened."""
+    """Turns an OSError, raised by Python or inside torch.save, into `NotSaved` with file, reason and remedy."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -399,7 +400,7 @@ def _explained(step: int, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _synced(path: Path, mode: str) -> Iterator[IO[Any]]:
-    """A file that is on the disk when the block ends."""
+    """A file that is flushed to the disk when the block ends."""
     with open(path, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:  # type: ignore[call-overload]
         yield file
         file.flush()
@@ -407,7 +408,7 @@ def _synced(path: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flushes a folder's names to the disk, where the system can."""
+    """Flushes a folder's entries to the disk, on systems that support it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

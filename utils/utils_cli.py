@@ -1,5 +1,5 @@
-"""How commands end: a user's mistake gives one message and exit code 2, a full disk one and 1, a fault of the code its
-traceback.
+"""Runs a command and turns errors into messages and exit codes: a user's mistake gives one message and code 2, a full
+disk one message and code 1, a fault of the code its traceback.
 """
 
 import errno
@@ -16,8 +16,10 @@ from pathlib import Path
 
 from utils.user_error import UserError
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left, quota exceeded, file larger than allowed
+# Messages of gloo and NCCL on a rank whose peer has ended; torch has no exception type for it.
 LOST_RANK = re.compile(r"Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|NCCL communicator was aborted")
+# Beginning of the text that PyTorch puts before an error raised in a loader's worker.
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 
 
@@ -27,13 +29,13 @@ def program(module: str) -> str:
 
 
 def may_be_secret(name: str, value: str) -> bool:
-    """Whether the value under a name may be a key of an account, which is neither shown nor written down."""
-    # Keys of accounts are longer than the values that belong there.
+    """Whether a value may be an account's key, by its name and length; such values are neither shown nor stored."""
+    # Keys of accounts are longer than the legitimate values of such options.
     return len(value) > 12 and re.search(r"wandb|api_?key|token|secret|password", name, re.IGNORECASE) is not None
 
 
 def without_secrets(argv: Sequence[str]) -> list[str]:
-    """A command's arguments as they may be shown: of KEY=VALUE without what may be a secret."""
+    """A command's arguments with the values of KEY=VALUE that may be secret replaced by "..."."""
     pairs = [argument.partition("=") for argument in argv]
     return [f"{name}=..." if may_be_secret(name, value) else name + equals + value for name, equals, value in pairs]
 
@@ -41,21 +43,21 @@ def without_secrets(argv: Sequence[str]) -> list[str]:
 def run_command(command: Callable[[], None], go_on: str = "") -> int:
     """Runs a command.
 
-    The message of a `UserError` is all that is printed, and so is that of an `OSError` about a file: it is missing, may
-    not be read or written, or the disk is full. Every other exception but Ctrl-C passes with its traceback.
+    For a `UserError`, and for an `OSError` about a file (missing, no permission, disk full), only the message is
+    printed. Every other exception except Ctrl-C is raised with its traceback.
 
     Args:
-        go_on: what to do after Ctrl-C or where the disk was full.
+        go_on: what the user can do after Ctrl-C or after freeing disk space, for the message.
 
     Returns:
-        Exit code: 0 done, 1 the disk is full, 2 a user's mistake, 130 Ctrl-C, 141 nobody reads the output any more.
+        Exit code: 0 done, 1 disk full or another rank ended, 2 a user's mistake, 130 Ctrl-C, 141 output pipe closed.
     """
     try:
         command()
         sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # `... | head` has read enough. Python flushes standard output at exit, which would fail once more.
+        # The reader, such as `head`, has ended. Python's flush of standard output at exit would fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE, which Windows lacks
     except (UserError, OSError) as error:
@@ -66,7 +68,7 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
         if _is_first_to_tell(message):
             sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {message}\n")
         _note_failure(message)
-        # The traceback keeps loaders alive; left to the garbage collector, each of their workers takes 5 s to end.
+        # The traceback keeps loaders alive; if the garbage collector removes them, each worker takes 5 s to end.
         traceback.clear_frames(error.__traceback__)
         return 1 if isinstance(error, OSError) and error.errno in DISK_FULL else 2
     except KeyboardInterrupt:
@@ -84,7 +86,7 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
 
 
 def _is_first_to_tell(message: str) -> bool:
-    """Whether no other rank of this machine has told this; all ranks find the same fault of the options."""
+    """Whether no other rank of this machine has printed this message; all ranks find the same faults of options."""
     own = os.environ.get("TORCHELASTIC_ERROR_FILE")  # torchrun's <folder of this attempt>/<rank>/error.json
     if not own:
         return True
@@ -92,13 +94,13 @@ def _is_first_to_tell(message: str) -> bool:
         (Path(own).parents[1] / f"told_{hashlib.sha256(message.encode()).hexdigest()[:16]}").touch(exist_ok=False)
     except FileExistsError:
         return False
-    except OSError:  # better told twice than never
+    except OSError:  # print the message twice rather than never
         return True
     return True
 
 
 def _note_failure(message: str) -> None:
-    """Tells torchrun, which repeats what the rank that failed first says (`scripts.run_ranks`)."""
+    """Writes the message for torchrun, which prints that of the rank that failed first (`scripts.run_ranks`)."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         with open(path, "w", encoding="utf-8") as file:
@@ -116,9 +118,9 @@ def user_message(error: UserError | OSError, go_on: str = "") -> str | None:
 
 
 def _message(error: UserError) -> str:
-    """The message of a user's mistake, without the traceback that a loader's worker puts before it."""
+    """The message of a user's mistake, without the traceback that PyTorch adds to an error of a loader's worker."""
     text = str(error)
     if IN_WORKER.match(text):
-        # PyTorch raises the worker's error type again with the worker's whole traceback as its text.
+        # PyTorch raises the worker's type of error again; its text is the worker's whole traceback.
         text = re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].rstrip()
     return text

@@ -1,12 +1,12 @@
-"""Training on several processes: who this process is, and the few things ranks say to each other.
+"""Training on several processes: rank and device of this process, and communication between ranks.
 
-One process per GPU. It is told its place by torchrun, by a platform (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in the
-environment), or by SLURM's srun; without any of them it is alone, and every function below returns at once.
+One process per GPU. torchrun, a platform (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT in the environment) or SLURM's
+srun sets a process's rank; without any of them it is a single process, and every function below returns at once.
 
     torchrun --nproc_per_node=8 main_train_vrt.py --opt FILE
     srun --ntasks=8 --gpus-per-task=1 python main_train_vrt.py --opt FILE
 
-Backend: nccl on GPUs, gloo on CPUs, so that everything here can be tried on a machine without a GPU.
+torch.distributed's backend is nccl on GPUs and gloo on CPUs, so that everything here also runs without a GPU.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Dist:
-    """This process among all.
+    """Rank and device of this process.
 
     Attributes:
         rank: 0 .. world_size - 1 over all machines. local_rank: the same on this machine.
         world_size: number of processes.
-        device: what this process computes on.
+        device: this process's CPU or GPU.
     """
 
     rank: int
@@ -49,13 +49,13 @@ class Dist:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, the one that writes checkpoints and talks."""
+        """Whether this is rank 0, which writes checkpoints and prints messages."""
         return self.rank == 0
 
 
 @dataclass(frozen=True)
 class Launch:
-    """This process's place among all, from the environment; `init_method` is the address at which rank 0 waits."""
+    """Rank of this process, from the environment; `init_method` is the address at which rank 0 waits."""
 
     rank: int
     world_size: int
@@ -65,11 +65,11 @@ class Launch:
 
 
 def init_dist(device: str | None = None, timeout_minutes: float = 120) -> Dist:
-    """Finds this process's place and connects it to the others.
+    """Determines this process's rank and device, and connects it to the others.
 
     Args:
-        device: "cpu" keeps off the GPUs; None takes one where there is one.
-        timeout_minutes: how long a rank waits for the others before it gives up; in a test it may have fewer frames.
+        device: "cpu" for a CPU; None: a GPU if there is one.
+        timeout_minutes: how long a rank waits for the others; long, as a rank with fewer frames to test waits.
 
     Raises:
         UserError: the environment is contradictory, or there are more processes than GPUs.
@@ -95,13 +95,13 @@ def init_dist(device: str | None = None, timeout_minutes: float = 120) -> Dist:
 
 
 def close_dist() -> None:
-    """Leaves the group; nothing to do for a single process."""
+    """Leaves the process group; does nothing in a single process."""
     if torch_dist.is_available() and torch_dist.is_initialized():
         torch_dist.destroy_process_group()
 
 
 def all_reduce_sum(values: Tensor | Sequence[float], dist: Dist) -> Tensor:
-    """Sums numbers over the ranks; the same float64 tensor, on the CPU, on every rank."""
+    """Sums numbers over the ranks; returns the same float64 tensor, on the CPU, on every rank."""
     total = torch.as_tensor(values, dtype=torch.float64).detach().clone().to(dist.device)
     if dist.world_size > 1:
         torch_dist.all_reduce(total)
@@ -109,7 +109,7 @@ def all_reduce_sum(values: Tensor | Sequence[float], dist: Dist) -> Tensor:
 
 
 def any_rank(flag: bool | Tensor, dist: Dist) -> bool:
-    """Whether the flag is set on any rank; the same answer on all. A tensor of one element waits for the GPU once."""
+    """Whether the flag is set on any rank; the same result on all. Reading a tensor's flag waits for the GPU."""
     if dist.world_size == 1:
         return bool(flag)
     agreed = torch.as_tensor(flag, device=dist.device).to(torch.int32)
@@ -118,7 +118,7 @@ def any_rank(flag: bool | Tensor, dist: Dist) -> bool:
 
 
 def broadcast_object(item: Item, dist: Dist) -> Item:
-    """Rank 0's item, on every rank; what the others pass is ignored. Picklable, small."""
+    """Rank 0's item, on every rank; the items of other ranks are ignored. Picklable, small."""
     if dist.world_size == 1:
         return item
     box = [item]
@@ -136,7 +136,7 @@ def all_gather_object(item: Item, dist: Dist) -> list[Item]:
 
 
 def on_main(action: Callable[[], Item], dist: Dist) -> Item:
-    """Rank 0's result of an action, on every rank; what it raises there, every rank raises. Picklable."""
+    """Runs an action on rank 0; every rank returns its picklable result, or raises its exception."""
     if dist.world_size == 1:
         return action()
     result: Any = None
@@ -154,7 +154,7 @@ def on_main(action: Callable[[], Item], dist: Dist) -> Item:
 
 
 def attempt(action: Callable[[], Item]) -> tuple[Item | None, Exception | None]:
-    """The result of this rank's share of something, or the error that it raised, for `raise_on_any`."""
+    """Runs this rank's share of work; returns its result, or its exception for `raise_on_any`."""
     try:
         return action(), None
     except Exception as error:
@@ -162,7 +162,7 @@ def attempt(action: Callable[[], Item]) -> tuple[Item | None, Exception | None]:
 
 
 def raise_on_any(error: Exception | None, dist: Dist) -> None:
-    """Ends all ranks where one has failed: it raises its error, the others end without a word, so that it is read.
+    """Ends all ranks if one has failed: that one raises its error, and the others end without a message.
 
     Raises:
         SystemExit: on the other ranks; the code is 2 for an error about data or files, else 1.
@@ -198,13 +198,13 @@ def check_same_weights(module: nn.Module, dist: Dist) -> None:
 
 
 def read_launch(environ: Mapping[str, str]) -> Launch | None:
-    """Reads a process's place from its environment: torchrun's and platforms' variables first, then srun's.
+    """Reads a process's rank from its environment: torchrun's and platforms' variables first, then srun's.
 
     Returns:
-        None for a process on its own.
+        None for a single process.
 
     Raises:
-        UserError: some of the variables are missing or are no sensible numbers.
+        UserError: variables are missing or have invalid numbers.
     """
     if "RANK" in environ or "WORLD_SIZE" in environ:
         _require(environ, ["RANK", "WORLD_SIZE"])
@@ -216,12 +216,12 @@ def read_launch(environ: Mapping[str, str]) -> Launch | None:
             local = rank % max(torch.cuda.device_count(), 1)
         launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in environ else "platform"
         return _checked(Launch(rank, world_size, local, "env://", launcher))
-    # srun alone sets this one: a plain Python inside a batch script must not wait for processes that don't exist.
+    # Only srun sets this one: Python started directly in a batch script has SLURM_NTASKS too, but is a single process.
     if "SLURM_STEP_NUM_TASKS" in environ:
         _require(environ, ["SLURM_PROCID", "SLURM_LOCALID"])
         rank, world_size = _number(environ, "SLURM_PROCID"), _number(environ, "SLURM_STEP_NUM_TASKS")
         host = environ.get("MASTER_ADDR") or first_host(environ.get("SLURM_STEP_NODELIST", "localhost"))
-        # Two jobs of one machine must not meet at one port.
+        # Derive the port from the job's number, as two jobs on one machine must not share a port.
         port = environ.get("MASTER_PORT") or str(20000 + int(environ.get("SLURM_JOB_ID", "0")) % 20000)
         return _checked(Launch(rank, world_size, _number(environ, "SLURM_LOCALID"), f"tcp://{host}:{port}", "SLURM"))
     return None
@@ -258,7 +258,7 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 
 
 def _choose_device(launch: Launch, device: str | None) -> torch.device:
-    """The CPU, or the GPU of this process."""
+    """The device of this process: its GPU, or the CPU."""
     if device not in (None, "cpu"):
         raise UserError(f"device: {device!r} can't be chosen here; use 'cpu', or None and CUDA_VISIBLE_DEVICES")
     count = 0 if device == "cpu" else torch.cuda.device_count()
@@ -266,7 +266,7 @@ def _choose_device(launch: Launch, device: str | None) -> torch.device:
         return torch.device("cpu")
     if launch.local_rank < count:
         return torch.device("cuda", launch.local_rank)
-    # SLURM and some platforms show each process its own GPU alone; torchrun shows all of them.
+    # With SLURM and some platforms each process sees only its own GPU; with torchrun it sees all.
     if count == 1 and launch.launcher in ("SLURM", "platform"):
         return torch.device("cuda", 0)
     raise UserError(
@@ -275,11 +275,11 @@ def _choose_device(launch: Launch, device: str | None) -> torch.device:
 
 
 def _meeting_point(launch: Launch, timeout: timedelta) -> dict[str, Any]:
-    """Where ranks meet, as arguments of `init_process_group`.
+    """Arguments of `init_process_group` that connect the ranks.
 
-    Under torchrun the agent's key-value store outlives a crash. Workers it restarts would find their dead
-    predecessors' addresses there and hang, so every attempt gets keys of its own. The counter of attempts is each
-    agent's own, so with several machines only TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 (launch_train.sh sets it) helps.
+    torchrun's agent keeps its key-value store after a crash. Restarted workers would read the ended workers' addresses
+    there and hang, so each attempt uses its own prefix of keys. Agents count attempts separately, so with several
+    machines TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is needed, which launch_train.sh sets.
     """
     shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if launch.init_method != "env://" or not shared:
@@ -294,7 +294,7 @@ def _meeting_point(launch: Launch, timeout: timedelta) -> dict[str, Any]:
 
 
 def _digest(parameter: Tensor) -> str:
-    """SHA-256 of a tensor's bytes: equal exactly where all bits are, NaN included."""
+    """SHA-256 of a tensor's bytes, so that NaNs with equal bits compare equal."""
     flat = parameter.detach().cpu().contiguous().reshape(-1)
     return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
 

@@ -1,9 +1,9 @@
-"""Published weights: where they belong, and how they get there.
+"""Finds published weights, and downloads them.
 
     python main_test_vrt.py --task 006_VRT_videodeblurring_GoPro --download ...
 
-A file takes its name only when all of it has come and is what it should be. Its SHA-256 is written beside it
-(`<file>.sha256`, as `sha256sum` does), and a file that no longer agrees with it is refused.
+A file gets its name only after its length and SHA-256 are verified. The SHA-256 is written beside it
+(`<file>.sha256`, in `sha256sum`'s format), and a file that does not match it is refused.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from utils.utils_file import atomic_write, check_sha256, write_sha256
 logger = logging.getLogger(__name__)
 
 RELEASE = "https://github.com/JingyunLiang/VRT/releases/download/v0.0"
-"""The VRT release, CC BY-NC 4.0."""
+"""Address of the files of the VRT release (CC BY-NC 4.0), and the default of --download."""
 RELEASE_PAGE = "https://github.com/JingyunLiang/VRT/releases/tag/v0.0"
-"""Its page, for people."""
-TIMEOUT = 30  # seconds without a byte
+"""The release's page, for messages."""
+TIMEOUT = 30  # seconds without a byte, long enough for a slow connection
 BLOCK = 1 << 20  # bytes read at a time, so that memory does not grow with the file
 
 
 def published_weights(path: Path, base_url: str | None) -> Path:
-    """The weights at `path`, downloaded from `base_url`/`<its name>` where they are not there and a URL is given.
+    """Path of weights; if the file is missing and `base_url` is given, downloads it from `base_url`/<file's name>.
 
     Raises:
-        UserError: they are not there and can't be had, or are damaged; the message says where to put the file.
+        UserError: the file is missing and can't be downloaded, or is damaged; the message says where to put it.
     """
     if not path.exists():
         if base_url is None:
@@ -46,14 +46,13 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     """Downloads a file completely or not at all, and writes its SHA-256 to `<file>.sha256`.
 
     Args:
-        url: https, and so is where the server sends on to.
-        path: the file; its folder is made.
-        sha256: what the content has to be; None: what the file's name says (`...-<8 or more digits of it>.pth`, as
-            torchvision names weights), else the server's word and length are all there is to go by.
+        url: an https address; it may redirect only to https addresses.
+        path: the file; its folder is created.
+        sha256: the content's SHA-256; None: its first digits are taken from the file's name if it has them
+            (`...-<8 or more digits>.pth`, as torchvision names weights), else only the length is verified.
 
     Raises:
-        UserError: the server does not have it, sends less or more than it says, or sends something else; the message
-            says what to do by hand.
+        UserError: no such file on the server, or another length or SHA-256; the message says how to download by hand.
     """
     import urllib.error  # slow to import, and commands that only name RELEASE in their --help import this module
     import urllib.parse
@@ -66,7 +65,7 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     expected = sha256.lower() if sha256 is not None else named[1] if named else ""
 
     class HttpsOnly(urllib.request.HTTPRedirectHandler):
-        """Follows no redirection to an address that is not encrypted."""
+        """Follows redirections to https addresses only."""
 
         def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
             target = arguments[-1]

@@ -1,7 +1,8 @@
-"""Files: written whole or not at all, listed in one order, read with one line that names what is wrong.
+"""Writes, lists and reads files.
 
-Written under a temporary name, flushed to the disk, then renamed. Listed in natural order, hidden files left out, and
-what can't be listed is an error: nothing vanishes from a data set.
+Files are written completely or not at all: under a temporary name, flushed to the disk, then renamed. Folders are
+listed in natural order, without hidden files; an unreadable folder or broken link is an error, so that no file of a
+data set is silently skipped. Errors of reading name the file and the fault in one line.
 Test: `python -m pytest tests/utils/test_utils_file.py`.
 """
 
@@ -17,19 +18,19 @@ from typing import IO, Any, BinaryIO
 
 from utils.user_error import UserError
 
-CHECK = "check the path and its permissions"
+CHECK = "check the path and its permissions"  # remedy in several messages
 
 
 @contextmanager
 def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file for writing that takes its name only when the block ends without an error.
+    """Opens a file for writing, which gets its name only when the block ends without an error.
 
     Args:
-        path: the file; its folder is made if missing.
+        path: the file; its folder is created if missing.
         mode: "w" for UTF-8 text, "wb" for bytes.
 
     Raises:
-        OSError: the disk is full or the folder can't be written; the file of before is untouched.
+        OSError: the disk is full or the folder can't be written; an existing file is untouched.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def remove_stale(folder: Path | str) -> None:
-    """Removes what killed processes of this machine left below a folder: `.<name>.<process>.tmp<ending>`."""
+    """Removes temporary files of ended processes below a folder: `.<name>.<process>.tmp<ending>`."""
     for path in Path(folder).rglob(".*.tmp*"):
         match = re.fullmatch(r"\..+\.(\d+)\.tmp(\.\w+)?", path.name)
         if match and path.is_file() and not _is_alive(int(match[1])):
@@ -53,9 +54,9 @@ def remove_stale(folder: Path | str) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether a process with this number is running."""
     if os.name != "posix":
-        return True  # where asking would end it
+        return True  # os.kill would end the process on Windows
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -66,7 +67,7 @@ def _is_alive(process: int) -> bool:
 
 
 def sha256_of(path: Path | str) -> str:
-    """SHA-256 of a file, in hexadecimal; errors as `open_regular`."""
+    """SHA-256 of a file, in hexadecimal; raises the errors of `open_regular`."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while block := file.read(1 << 20):
@@ -75,20 +76,21 @@ def sha256_of(path: Path | str) -> str:
 
 
 def digest_file(path: Path | str) -> Path:
-    """Where the SHA-256 of a file is kept: beside it, as `sha256sum` writes it."""
+    """Path of the file with a file's SHA-256, beside it and in `sha256sum`'s format."""
     return Path(f"{path}.sha256")
 
 
 def write_sha256(path: Path | str, digest: str) -> None:
-    """Keeps a file's SHA-256 beside it."""
+    """Writes a file's SHA-256 beside it."""
     with atomic_write(digest_file(path)) as file:
         file.write(f"{digest}  {Path(path).name}\n")
 
 
 def check_sha256(path: Path | str) -> None:
-    """
+    """Compares a file with the SHA-256 beside it, if there is one.
+
     Raises:
-        UserError: a file that does not agree with the SHA-256 beside it.
+        UserError: they differ.
     """
     beside = digest_file(path)
     if not beside.is_file():
@@ -108,10 +110,10 @@ def list_folder(folder: Path | str, suffixes: Sequence[str] | None = None) -> li
     """Entries of a folder in natural order, without hidden ones.
 
     Args:
-        suffixes: only files whose names end so, in any case (".png"); None: everything.
+        suffixes: list only files with these lower-case suffixes (".png"), in any case; None: all entries.
 
     Raises:
-        UserError: the folder can't be listed, or a link in it leads nowhere; the message names it.
+        UserError: the folder can't be listed, or contains a broken link; the message names it.
     """
     folder = Path(folder)
     try:
@@ -132,10 +134,10 @@ def list_folder(folder: Path | str, suffixes: Sequence[str] | None = None) -> li
 
 
 def walk_folders(root: Path | str, suffixes: Sequence[str]) -> Iterator[tuple[Path, list[Path]]]:
-    """`root` and the folders below it, links followed, each with its files of these suffixes, in natural order.
+    """`root` and all folders below it, links followed, each with its files of these suffixes, in natural order.
 
     Raises:
-        UserError: as `list_folder`; or a link leads back to a folder that it lies in.
+        UserError: as `list_folder`; or a link leads back to a folder above it.
     """
 
     def below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, list[Path]]]:
@@ -152,7 +154,7 @@ def walk_folders(root: Path | str, suffixes: Sequence[str]) -> Iterator[tuple[Pa
 
 
 def find_files(root: Path | str, suffixes: Sequence[str]) -> list[Path]:
-    """All files below a folder that end so, in the order of `walk_folders`; none where there is no folder."""
+    """All files below a folder with these suffixes, in the order of `walk_folders`; [] if there is no folder."""
     if not Path(root).is_dir():
         return []
     return [file for _, files in walk_folders(root, suffixes) for file in files]
@@ -162,7 +164,7 @@ def open_regular(path: Path | str) -> BinaryIO:
     """Opens a file for reading bytes, without Python's buffer.
 
     Raises:
-        UserError: it is missing, may not be read, or is no regular file (opening a pipe would wait for ever).
+        UserError: it is missing, unreadable, or no regular file (opening a pipe would wait for ever).
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -173,7 +175,7 @@ def open_regular(path: Path | str) -> BinaryIO:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """A file's content; errors as `open_regular`."""
+    """A file's content; raises the errors of `open_regular`."""
     with open_regular(path) as file:
         try:
             return file.read()
@@ -200,7 +202,7 @@ def read_json(path: Path | str) -> Any:
     """The value in a JSON file.
 
     Raises:
-        UserError: as `read_text`, not JSON, nested too deeply, or with a number too long to be one.
+        UserError: as `read_text`, not JSON, nested too deeply, or an integer with too many digits.
     """
     text = read_text(path)
     try:
@@ -212,10 +214,10 @@ def read_json(path: Path | str) -> Any:
 
 
 def read_yaml(path: Path | str) -> Any:
-    """The value in a small YAML file; without aliases, which could stand for more than memory holds.
+    """The value in a small YAML file; aliases are refused, as they could expand to more than memory holds.
 
     Raises:
-        UserError: as `read_text`, not YAML, or values that are not what they say (`!!int abc`, an impossible date).
+        UserError: as `read_text`, not YAML, or an invalid value (`!!int abc`, an impossible date).
     """
     import yaml  # slow to import, and most files here are JSON
 
@@ -233,16 +235,20 @@ def read_yaml(path: Path | str) -> Any:
     text = read_text(path)
     try:
         return yaml.load(text, WithoutAliases)
-    except Exception as error:  # constructors of YAML's types raise anything
+    except Exception as error:  # constructors of YAML's types raise exceptions of any type
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise UserError(f"{path}: not readable as YAML ({reason}); write it again") from error
 
 
 def check_relative(name: str, where: Path | str) -> str:
-    """The name of a clip or frame, if files named so stay inside the folder of all clips.
+    """Returns the name of a clip or frame after checking that its path stays inside the folder of all clips.
+
+    Args:
+        name: `name` or `a/b`.
+        where: the file that lists it, for the message.
 
     Raises:
-        UserError: empty, absolute, or with parts such as `..`; `where` is the file that lists it.
+        UserError: the name is empty, absolute, or has parts such as `..`.
     """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or "\\" in name or "\0" in name or {"..", "."} & set(name.split("/")):

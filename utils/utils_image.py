@@ -17,15 +17,15 @@ from utils.utils_file import atomic_write, read_bytes
 if TYPE_CHECKING:  # importing torch takes seconds, and reading pictures does not need it
     from torch import Tensor
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-DEEP_SUFFIXES = (".png", ".tif", ".tiff")  # formats of 16 bits per channel
-TITLE_HEIGHT = 24  # pixels of the strip above a panel's pictures
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # formats that OpenCV and Pillow read
+DEEP_SUFFIXES = (".png", ".tif", ".tiff")  # formats that can have 16 bits per channel
+TITLE_HEIGHT = 24  # pixels of the strip above a panel's pictures: one line of text at OpenCV's size 0.5
 GAP = 4  # pixels between a panel's pictures
-CROP_STEP = 8  # of the search for a crop, in pixels
+CROP_STEP = 8  # stride in pixels of the search for a crop: fine enough for a crop of tens of pixels
 
 
 def imread_rgb(path: str | Path) -> np.ndarray:
-    """Reads a picture file as uint8 (H,W,3) RGB; see `decode_rgb` for what is accepted.
+    """Reads a picture file as uint8 (H,W,3) RGB; accepts what `decode_rgb` accepts.
 
     Raises:
         UserError: the file is missing, damaged, or not an 8-bit picture; the message names it.
@@ -34,10 +34,10 @@ def imread_rgb(path: str | Path) -> np.ndarray:
 
 
 def decode_rgb(content: bytes, name: str, most_bits: int = 8) -> np.ndarray:
-    """Decodes the bytes of a picture file (PNG, JPEG, ...) as (H,W,3) RGB, uint8 or, of 16 bits per channel, uint16.
+    """Decodes the bytes of a picture file (PNG, JPEG, ...) as (H,W,3) RGB: uint8, or uint16 with 16 bits per channel.
 
-    Gray becomes three equal channels, and an alpha channel that is opaque everywhere is dropped: both lose nothing.
-    The pixels come as they are stored; a camera's EXIF rotation is not applied.
+    Gray becomes three equal channels, and a completely opaque alpha channel is dropped; both are lossless. Pixels are
+    returned as stored: a camera's EXIF rotation is not applied.
 
     Args:
         content: the file's bytes.
@@ -68,15 +68,16 @@ def decode_rgb(content: bytes, name: str, most_bits: int = 8) -> np.ndarray:
 
 
 def imwrite_rgb(path: str | Path, picture: np.ndarray) -> None:
-    """Writes a picture in the format of the path's ending (.png is lossless), whole or not at all; makes the folder.
+    """Writes a picture in the format of the path's suffix (.png is lossless), completely or not at all.
 
     Args:
-        path: the file.
+        path: the file; its folder is created.
         picture: uint8 (H,W,3) RGB or (H,W) gray; uint16 (H,W,3) as .png or .tif.
 
     Raises:
-        UserError: not a picture, or an ending without a known format.
-        OSError: the disk is full or the folder can't be written; nothing is left behind.
+        ValueError: not a picture.
+        UserError: a suffix without a known format.
+        OSError: the disk is full or the folder can't be written; no partial file remains.
     """
     suffix = Path(path).suffix.lower()
     deep = picture.dtype == np.uint16 and suffix in DEEP_SUFFIXES
@@ -94,17 +95,18 @@ def tensor2uint(tensor: "Tensor", bits: int = 8) -> np.ndarray:
     """A float picture (C,H,W) in [0,1], RGB, as integers: (H,W,3) for C = 3, (H,W) for C = 1.
 
     Args:
-        bits: 8 clamps, multiplies by 255, rounds, uint8; 16 by 65535, uint16.
+        bits: 8 or 16: values are clamped, multiplied by 255 or 65535 and rounded, to uint8 or uint16.
 
     Raises:
-        UserError: another shape, or values that are not numbers.
+        ValueError: another shape.
+        UserError: NaN among the values.
     """
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise ValueError(f"a picture is a tensor (3,H,W) or (1,H,W), not {tuple(tensor.shape)}")
     values = tensor.detach().float().cpu()
     if values.isnan().any():
         raise UserError("a picture has values that are not numbers (NaN); the network or its input is broken")
-    # float32 as KAIR: 0.5 / 255 steps round half to even in numpy and torch alike.
+    # In float32, as KAIR; torch and numpy both round halves to even, so that the results are equal.
     picture = values.clamp(0, 1).mul(2**bits - 1).round().numpy().astype(f"uint{bits}")
     return np.ascontiguousarray(picture.transpose(1, 2, 0)) if len(picture) == 3 else picture[0]
 
@@ -129,19 +131,18 @@ def as_rgb(picture: np.ndarray) -> np.ndarray:
 
 
 def panel(pictures: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Pictures in a row, each under its title on black: input | spikes | restored | sharp.
+    """Pictures side by side, each under its title on black: input | spikes | restored | sharp.
 
-    Smaller pictures are enlarged to the height of the highest by repeating pixels, so that spikes at the sensor's
-    resolution stay what they are.
+    Smaller pictures are enlarged to the largest height by repeating pixels, so that no spike pixel is interpolated.
 
     Args:
-        pictures: titles (ASCII; long ones are set smaller) and uint8 pictures (H,W,3) or (H,W).
+        pictures: titles (ASCII; long ones in a smaller font) and uint8 pictures (H,W,3) or (H,W).
 
     Returns:
         uint8 (H + strip, W', 3) RGB.
 
     Raises:
-        ValueError: no pictures, or something that is not one.
+        ValueError: an empty list, or an array that is not a picture.
     """
     if not pictures:
         raise ValueError("a panel needs at least one picture")
@@ -153,7 +154,7 @@ def panel(pictures: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
 
 
 def most_different(first: np.ndarray, second: np.ndarray, side: int) -> tuple[int, int, int, int]:
-    """Top, left, height, width of the box of `side` pixels (or the picture's) in which two RGB pictures differ most."""
+    """Top, left, height, width of the box (sides up to `side` pixels) in which two RGB pictures differ most."""
     error = np.abs(first.astype(np.float64) - second).mean(axis=2)
     height, width = (min(side, size) for size in error.shape)
     total = cv2.integral(error)
@@ -173,7 +174,7 @@ def most_different(first: np.ndarray, second: np.ndarray, side: int) -> tuple[in
 
 
 def _enlarged(picture: np.ndarray, height: int) -> np.ndarray:
-    """A picture resized to a height by nearest neighbour, its shape kept."""
+    """A picture resized to a height by nearest neighbour, with its aspect ratio."""
     if picture.shape[0] == height:
         return picture
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
@@ -181,7 +182,7 @@ def _enlarged(picture: np.ndarray, height: int) -> np.ndarray:
 
 
 def _titled(title: str, picture: np.ndarray) -> np.ndarray:
-    """A picture under a strip with its title, set as large as fits."""
+    """A picture under a strip with its title, in the largest font that fits."""
     strip = np.zeros((TITLE_HEIGHT, picture.shape[1], 3), np.uint8)
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, 1
     (width, _), _ = cv2.getTextSize(title, font, 1.0, thickness)

@@ -1,11 +1,11 @@
-"""One process per folder: a lock that the system releases when its holder ends, however it ends.
+"""Locks a folder for one process; the system releases the lock when the process ends, also by a crash.
 
     lock = FolderLock(experiment_dir)
-    lock.acquire()          # UserError where another process holds it; names it
+    lock.acquire()          # UserError, naming the holder, if another process has locked the folder
 
-The file LOCK tells who holds, or last held, the folder. What counts is the system's lock on that file: a file that a
-killed process has left is simply taken over. On a network drive the lock holds for all machines where the server
-supports that; where it does not, a warning says so.
+The file LOCK names the process that has, or last had, the lock. The lock itself is the system's lock on that file, so a
+file left by a killed process does not lock the folder. On a network drive the lock is valid for all machines if the
+server supports that; otherwise a warning is logged.
 Test: `python -m pytest tests/utils/test_utils_lock.py`.
 """
 
@@ -26,19 +26,19 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-NAME = "LOCK"
-HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-# Windows forbids others to read what is locked, so a byte behind the text is.
+NAME = "LOCK"  # of the file in the folder
+HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)  # errors of a lock held by another process: POSIX and Windows
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # errors of drives without locks
+# Windows lets no other process read a locked byte, so lock one after the text.
 LOCKED_BYTE = 1 << 20
 logger = logging.getLogger(__name__)
 
 
 class FolderLock:
-    """The right to write into a folder; held until the process ends or `release`.
+    """The exclusive right to write into a folder, until `release` or the end of the process.
 
     Args:
-        folder: made by `acquire` where it is missing.
+        folder: created by `acquire` if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +46,7 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Takes the lock, or keeps it.
+        """Takes the lock; does nothing if this object already has it.
 
         Raises:
             UserError: another process holds it.
@@ -74,17 +74,17 @@ class FolderLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Lets others take the folder; the file stays."""
+        """Releases the lock; the file remains."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def _lock(descriptor: int) -> None:
-    """Locks an open file or raises OSError at once.
+    """Locks an open file, or raises OSError without waiting.
 
-    A POSIX record lock is the process's alone: unlike flock's, a loader's workers don't inherit it, so it is gone with
-    its holder.
+    A POSIX record lock belongs to the process. A loader's workers don't inherit it, unlike flock's, so it ends with the
+    process even if they survive.
     """
     if sys.platform == "win32":
         os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
@@ -95,7 +95,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _whoami() -> str:
-    """This process, for people."""
+    """Number, user, machine, start and command of this process, for the file and for messages."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -4,7 +4,7 @@
     experiments/<task>/train_rank3.log        the other ranks
     experiments/<task>/tb_logger              tensorboard --logdir experiments
 
-W&B runs offline unless the environment has WANDB_API_KEY; keys are read from there alone.
+W&B runs offline unless the environment has WANDB_API_KEY; a key is read from no other place.
 """
 
 import logging
@@ -30,13 +30,13 @@ from utils.utils_timer import Timer, peak_gpu_gigabytes
 
 logger = logging.getLogger("svrt")
 
-HANDLER = "svrt"  # by this name handlers of an earlier call are found
-PANELS = 4  # clips per test whose pictures go to TensorBoard
+HANDLER = "svrt"  # name of our handlers, by which a later call finds and replaces them
+PANELS = 4  # clips per test whose pictures go to TensorBoard: enough to judge a run, and small event files
 PANEL_WIDTH = 2048  # pixels; four 720p pictures side by side would be 8 MB each time
 
 
 class _Format(logging.Formatter):
-    """KAIR's line: "24-01-31 12:00:00.123 : message"; warnings and errors say what they are."""
+    """KAIR's line: "24-01-31 12:00:00.123 : message"; warnings and errors begin with their level."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03d : %(message)s", "%y-%m-%d %H:%M:%S")
@@ -48,12 +48,12 @@ class _Format(logging.Formatter):
 
 
 def setup_logger(experiment_dir: Path | str | None, rank: int = 0) -> logging.Logger:
-    """Sends everything that is logged (Python's warnings too) to the experiment's log file, appended.
+    """Appends all log records (also Python's warnings) to the experiment's log file.
 
     Rank 0 also writes to standard output. Calling it again replaces the files of the previous call.
 
     Args:
-        experiment_dir: `experiments/<task>`; None: not made yet, what is logged waits in memory for the next call.
+        experiment_dir: `experiments/<task>`; None: not created yet; records stay in memory until the next call.
 
     Returns:
         The logger "svrt" of the entry scripts; modules use `logging.getLogger(__name__)`.
@@ -79,7 +79,8 @@ def setup_logger(experiment_dir: Path | str | None, rank: int = 0) -> logging.Lo
 
 
 def _log_file(experiment_dir: Path | str | None, rank: int, waiting: list[logging.LogRecord]) -> logging.Handler:
-    """The handler of this rank's log file, or of the memory that stands in for it with what waits already."""
+    """Handler of this rank's log file, or, before that exists, a handler that keeps records in memory with those
+    already `waiting`."""
     if experiment_dir is None:
         memory = MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
         memory.buffer += waiting
@@ -90,17 +91,17 @@ def _log_file(experiment_dir: Path | str | None, rank: int, waiting: list[loggin
 
 
 class Writer:
-    """Curves and pictures of a run; on ranks other than 0 everything is accepted and nothing is done.
+    """Writes curves and pictures of a run; calls on ranks other than 0 have no effect.
 
     Args:
         experiment_dir: `experiments/<task>`.
         options: the `logger` section.
         rank: this process's rank.
         config: the resolved options, without secrets, for W&B.
-        resumed_step: step at which the run resumes; points that a crashed run logged after it are dropped.
+        resumed_step: step at which the run resumes; later points of a crashed run are dropped.
 
     Raises:
-        UserError: W&B or TensorBoard was asked for and can't be had; the message says what to install or set.
+        UserError: W&B or TensorBoard is enabled but not available; the message says what to install or set.
     """
 
     def __init__(
@@ -115,14 +116,14 @@ class Writer:
         self.folder = Path(experiment_dir)
         self._tensorboard: Any = None
         self._wandb: ModuleType | None = None
-        # W&B first: what may be refused comes before anything is written.
+        # Start W&B first: it may raise UserError, before any file is written.
         if rank == 0 and options.wandb:
             self._wandb = _start_wandb(self.folder, options, config or {})
         if rank == 0 and options.tensorboard:
             self._tensorboard = _start_tensorboard(self.folder / "tb_logger", resumed_step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Adds a point to each of the curves named."""
+        """Adds a point to the curve of each name."""
         if self._tensorboard is not None:
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
@@ -137,11 +138,11 @@ class Writer:
             self._wandb.log({name: self._wandb.Image(picture)}, step=step)
 
     def panels(self, step: int, images: Path | None = None) -> Callable[[FrameResult], None]:
-        """Logs the clips of one test as they are restored: views of the middle frames of the first clips, side by side.
+        """Callback that logs a test: the views of the middle frame, side by side, of the first clips.
 
         Args:
-            step: step of the network tested.
-            images: where to write every restored frame, as KAIR's `<clip>/<frame>_<step>.png`, on every rank.
+            step: step of the tested network.
+            images: folder for every restored frame, `<clip>/<frame>_<step>.png` as in KAIR, on every rank; None: none.
         """
         shown: list[str] = []
 
@@ -155,7 +156,7 @@ class Writer:
         return show
 
     def close(self) -> None:
-        """Writes out what is pending; the writer takes nothing afterwards."""
+        """Flushes and closes; later calls have no effect."""
         if self._tensorboard is not None:
             self._tensorboard.close()
         if self._wandb is not None:
@@ -173,13 +174,13 @@ def log_train(
     learning_rate: float,
     measured: Mapping[str, Any],
 ) -> None:
-    """Logs and draws one training step.
+    """Logs one training step as a line and as points of curves.
 
     Args:
-        timer: has timed the steps so far.
-        epoch, step: as counted by the run. total_steps: `train.total_iter`.
+        timer: the timer of the steps so far.
+        epoch, step: of the run. total_steps: `train.total_iter`.
         batch_size: samples of a step, over all ranks.
-        measured: losses and norms by name, numbers or tensors of one element (waits for the GPU).
+        measured: losses and norms by name, numbers or tensors of one element; reading tensors waits for the GPU.
     """
     values = {name: float(value) for name, value in measured.items()}
     memory = peak_gpu_gigabytes(timer.device)
@@ -201,7 +202,8 @@ def log_train(
 
 
 def log_validation(writer: Writer, epoch: int, step: int, scores: Scores) -> None:
-    """Logs a test's scores per clip and on average in KAIR's lines, and draws both means; nothing without scores."""
+    """Logs a test's scores per clip and their mean in KAIR's lines, and the means over clips and over frames as curves;
+    nothing without scores."""
     clips = scores.clips()
     if not clips:
         return
@@ -229,12 +231,12 @@ def clip_line(clip: str, index: int, number: int, metrics: Mapping[str, float]) 
 
 
 def average_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:
-    """KAIR's line of a whole test, its missing ">" included, because scripts look for it."""
+    """KAIR's line of a whole test; it lacks the ">" as in KAIR, because scripts parse it."""
     return f"<epoch:{epoch:3d}, iter:{step:8,d} Average {metrics_text(metrics)}"
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
-    """ "PSNR: 30.00 dB; SSIM: 0.9000; PSNR_Y: 31.00 dB; SSIM_Y: 0.9100" from those of them that were measured."""
+    """The measured ones of "PSNR: 30.00 dB; SSIM: 0.9000; PSNR_Y: 31.00 dB; SSIM_Y: 0.9100"."""
     texts = {
         "psnr": "PSNR: {:.2f} dB",
         "ssim": "SSIM: {:.4f}",
@@ -245,7 +247,7 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
 
 
 def _fitted(picture: np.ndarray) -> np.ndarray:
-    """A picture made smaller where it is too wide to be kept hundreds of times."""
+    """A picture reduced to at most `PANEL_WIDTH` columns, as a run logs hundreds of them."""
     height, width = picture.shape[:2]
     if width <= PANEL_WIDTH:
         return picture
@@ -254,21 +256,22 @@ def _fitted(picture: np.ndarray) -> np.ndarray:
 
 def _start_tensorboard(folder: Path, resumed_step: int) -> Any:
     try:
-        from torch.utils.tensorboard import SummaryWriter  # only where asked for: it is slow to import
+        from torch.utils.tensorboard import SummaryWriter  # imported on demand, as it is slow
     except ImportError as error:
         raise UserError("logger.tensorboard: pip install tensorboard, or set it to false") from error
     return SummaryWriter(str(folder), purge_step=resumed_step + 1 if resumed_step else None)
 
 
 def check_logger(options: LoggerOptions) -> None:
-    """
+    """Checks that W&B, if enabled, can be started.
+
     Raises:
-        UserError: W&B is asked for and its package or, for "online", its key is missing.
+        UserError: its package is missing or, for "online", its key.
     """
     if not options.wandb:
         return
     try:
-        import wandb  # noqa: F401  only where asked for
+        import wandb  # noqa: F401  an optional package
     except ImportError as error:
         raise UserError("logger.wandb: pip install wandb, or set it to false") from error
     if options.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
@@ -280,7 +283,7 @@ def check_logger(options: LoggerOptions) -> None:
 def _start_wandb(folder: Path, options: LoggerOptions, config: Mapping[str, Any]) -> ModuleType:
     """Starts or resumes the experiment's W&B run."""
     check_logger(options)
-    import wandb  # only where asked for
+    import wandb  # an optional package
 
     path = folder / "wandb_id.txt"
     if not path.exists():

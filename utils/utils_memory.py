@@ -1,10 +1,10 @@
-"""Memory of a device: how much is used, a limit that stops a computation, and errors that mean "too much".
+"""Measures the memory of a device, limits it, and recognises out-of-memory errors.
 
     with memory_limit(parse_memory("4GB"), device):
-        network(tile)                       # raises what `is_out_of_memory` knows, instead of taking more
+        network(tile)                       # above the limit raises an error for which `is_out_of_memory` is True
 
-On a GPU the limit is that of PyTorch's allocator. On a CPU it is the resident memory of the process, looked at before
-and after every module (Linux).
+On a GPU the limit is that of PyTorch's allocator. On a CPU it applies to the process's resident memory, read before and
+after every module (Linux).
 """
 
 import ctypes
@@ -21,15 +21,18 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from utils.user_error import UserError
 
+# Bytes of a unit, in upper case: decimal prefixes and IEC's binary ones.
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 SAFE_SHARE = 0.8
-"""Of the free memory, what is used where no limit is given."""
+"""Share of the free memory used without a given limit; the rest is for other processes and fragmentation."""
+# Linux's files of this process: peak and current memory, and the file that resets the peak.
 STATUS, STATM, CLEAR = Path("/proc/self/status"), Path("/proc/self/statm"), Path("/proc/self/clear_refs")
+# In messages of PyTorch's RuntimeErrors for failed allocations: CPU allocator, CUDA, cuBLAS.
 _ALLOCATION_FAILED = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class OverLimit(MemoryError):
-    """More memory is used than `memory_limit` allows."""
+    """The process exceeds the limit of `memory_limit`."""
 
 
 def parse_memory(text: str) -> int:
@@ -45,17 +48,17 @@ def parse_memory(text: str) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that a smaller computation could have succeeded."""
+    """Whether an error means that memory was exhausted, so that a smaller computation could succeed."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still take on a device: a GPU's free memory, or the machine's (or container's).
+    """Bytes that this process can still allocate: a GPU's free memory, or the machine's (or container's).
 
     Raises:
-        UserError: it is not known on this system.
+        UserError: this system does not report it.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -84,7 +87,7 @@ def used_memory(device: torch.device) -> int:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begins a measurement for `peak_memory`."""
+    """Resets the peak that `peak_memory` returns."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -99,7 +102,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def give_back_memory(device: torch.device) -> None:
-    """Returns freed memory to the device, after an error that kept much of it alive."""
+    """Returns freed memory to the device; call it after an error whose traceback kept tensors alive."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -111,7 +114,7 @@ def give_back_memory(device: torch.device) -> None:
 
 @contextmanager
 def memory_limit(limit: int | None, device: torch.device) -> Iterator[None]:
-    """Inside, taking more than `limit` bytes of a device raises an error that `is_out_of_memory` knows; None: no limit.
+    """Inside, using more than `limit` bytes raises an error for which `is_out_of_memory` is True; None: no limit.
 
     Raises:
         UserError: a CPU's memory can't be measured here.

@@ -1,10 +1,10 @@
-"""Options of a run: read, completed, checked, and written back.
+"""Reads, completes, checks and writes the options of a run.
 
     opt = load_options("options/vrt/006_train_vrt_videodeblurring_gopro.json", ["train.total_iter=100"])
     opt.train.total_iter, opt.netG.arguments(), opt.experiment_dir
 
-`docs/options.md` lists all keys. Import `data.select_dataset` and `models.select_network` first: what they register
-decides the keys of `datasets.*` and `netG`.
+`docs/options.md` lists all keys. Import `data.select_dataset` and `models.select_network` first: the parts that they
+register define the keys of `datasets.*` and `netG`.
 """
 
 import json
@@ -70,10 +70,10 @@ def load_options(path: str | Path, overrides: Sequence[str] = (), *, registries:
     Args:
         path: JSON with `//` comments, or YAML (.yml, .yaml).
         overrides: "section.key=value" each; the value is JSON, or else text.
-        registries: where parts are looked up; the project's by default.
+        registries: the registered parts; by default the project's.
 
     Raises:
-        OptionError: everything that is wrong, each fault with its dotted name, place and remedy.
+        OptionError: all faults of the file, each with its dotted name, place and remedy.
     """
     path = Path(path)
     checker = _Checker(load_layers(path, overrides), registries or Registries())
@@ -88,7 +88,7 @@ def load_options(path: str | Path, overrides: Sequence[str] = (), *, registries:
 
 
 def options_to_dict(opt: Options) -> dict[str, Any]:
-    """All options with their defaults, as plain JSON values; there are no secrets among them."""
+    """All options with their defaults, as plain JSON values; options hold no secrets."""
     return opt.model_dump(mode="json")
 
 
@@ -99,7 +99,7 @@ def write_options(opt: Options, path: str | Path) -> None:
 
 
 def option_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Differences of two runs' options (of `options_to_dict`), each as "train.total_iter: 100, now 200"."""
+    """Differences between two runs' options (from `options_to_dict`), as "train.total_iter: 100, now 200"."""
     old, new = dict(_flat(before, "")), dict(_flat(after, ""))
     absent = "not set"
     return [
@@ -122,8 +122,8 @@ class _Checker:
     """Checks a merged document section by section, so that one section's fault does not hide another's.
 
     Attributes:
-        faults: everything found wrong so far.
-        ignored: keys without effect, by the reason.
+        faults: all faults found so far.
+        ignored: keys without effect, by reason.
     """
 
     def __init__(self, document: Document, registries: Registries) -> None:
@@ -140,7 +140,7 @@ class _Checker:
         return [*self.document.faults, *told]
 
     def options(self) -> Options | None:
-        """The checked options, or None where there are faults."""
+        """The checked options, or None if there are faults."""
         tree = dict(self.document.tree)
         raw = {name: tree.pop(name, {}) for name in ("path", "datasets", "netG", "train", "val", "logger")}
         top = self._section((), TopOptions, tree)
@@ -160,17 +160,17 @@ class _Checker:
         return Options(**top.model_dump(), path=path, datasets=datasets, netG=net, train=train, val=val, logger=log)
 
     def _section(self, keys: Keys, model: type[SectionType], raw: Any) -> SectionType | None:
-        """The section as `model`, or None where it has faults."""
+        """The section as `model`, or None if it has faults."""
         raw = self._own(keys, model, raw)
         try:
-            # JSON text and not Python values: in strict mode only that reads a list as a tuple or a name as a path.
+            # Validate JSON text: in strict mode, pydantic converts a list to a tuple or a string to a path only then.
             return model.model_validate_json(json.dumps(raw))
         except ValidationError as error:
             self.faults += faults_of(error, keys, model, raw, self.known)
             return None
 
     def _own(self, keys: Keys, model: type[Section], raw: Any) -> Any:
-        """A section without the keys of the documents' project that have no counterpart here."""
+        """A section without the keys of S-VRT's documents that have no counterpart here."""
         if not isinstance(raw, dict):
             return raw
         found = foreign_keys(keys, model.model_fields, raw)
@@ -184,7 +184,7 @@ class _Checker:
         return {key: value for key, value in raw.items() if key not in found}
 
     def notices(self) -> list[str]:
-        """Notices that are not faults; keys without effect are listed once for each reason."""
+        """Notices that are not faults; keys without effect are listed together for each reason."""
         ignored = [(reason, ", ".join(map(dotted, places))) for reason, places in self.ignored.items()]
         return [
             *dict.fromkeys(self.document.notices),
@@ -211,16 +211,16 @@ class _Checker:
         return train
 
     def _drop_other_losses(self, raw: dict[str, Any], model: type[TrainOptions]) -> None:
-        """Removes the parameters of other losses, which a base file may bring along, with a notice each."""
+        """Removes the parameters of other losses, which a base file may set, with a notice each."""
         losses = self.registries.losses
         for key in raw.keys() - model.model_fields.keys():
             owners = [name for name in losses.names() if key in losses.parameters(name)]
             if owners:
                 del raw[key]
-                self.document.notices.append(f"train.{key} has no effect: it is of the loss {', '.join(owners)}.")
+                self.document.notices.append(f"train.{key} has no effect: it belongs to the loss {', '.join(owners)}.")
 
     def _train_model(self, raw: dict[str, Any]) -> type[TrainOptions]:
-        """`train` with the keys of its loss; an unknown loss is a fault that is found later."""
+        """`train` with the keys of its loss; without them if the loss is unknown, which is reported later."""
         lossfn_type = raw.get("G_lossfn_type", TrainOptions.model_fields["G_lossfn_type"].default)
         known = {name.lower() for name in self.registries.losses.names()}
         if not isinstance(lossfn_type, str) or lossfn_type.lower() not in known:
@@ -250,7 +250,7 @@ class _Checker:
             usual = RepresentationOptions.model_fields["representation"].default
             raw["spike"] = {"representation": usual, **raw["spike"]}
             represent = self._representation((*keys, "spike"), raw["spike"])
-            # Where the representation is unknown, the rest of the section is checked all the same.
+            # If the representation is unknown, still check the rest of the section.
             raw["spike"] = self._own((*keys, "spike"), represent, raw["spike"]) if represent else {}
         model = option_parts.dataset_model(self.registries, dataset_type, represent or RepresentationOptions)
         section = self._section(keys, model, raw)
@@ -262,7 +262,7 @@ class _Checker:
         return None if name is None else option_parts.representation_model(self.registries, name)
 
     def _channels(self, datasets: DatasetsOptions | None, top: TopOptions | None) -> dict[str, dict[str, int]]:
-        """Channels that the datasets deliver, by the network's option and by phase; invalid sections are left out."""
+        """Channels of the data sets' samples, by the network's option and by phase; without invalid sections."""
         channels: dict[str, dict[str, int]] = {"in_chans": {}, "spike_bins": {}}
         for phase, section in datasets or ():
             if section is None or top is None:
@@ -283,7 +283,7 @@ class _Checker:
         raw = dict(raw)
         parameters = self.registries.networks.parameters(net_type)
         if "scale" in raw and "scale" not in parameters and "upscale" in parameters:
-            raw.setdefault("upscale", raw["scale"])  # the documents' name for it
+            raw.setdefault("upscale", raw["scale"])  # its name in S-VRT's documents
         for key in channels.keys() & parameters.keys():
             if raw.get(key) is None:
                 raw.pop(key, None)
@@ -302,10 +302,10 @@ class _Checker:
     def _ask_part(
         self, keys: Keys, name: str, registry: Registry, model: type[Section], section: Section | None, raw: Any
     ) -> None:
-        """Adds what the registered part called `name` finds wrong with its arguments in a section.
+        """Adds the faults that the registered part `name` finds in its arguments in a section.
 
         Args:
-            section: None where it has faults; then the part looks at those arguments that have none.
+            section: None if it has faults; the part then checks the arguments without faults.
         """
         wrong = {fault[0][len(keys)] for fault in self.faults if fault[0][: len(keys)] == keys != fault[0]}
         if section is None:
@@ -319,7 +319,7 @@ class _Checker:
             self.faults.append(((*keys, argument), fault))
 
     def _part_name(self, keys: Keys, raw: Any, key: str, registry: Any) -> str | None:
-        """The name of the registered part that a section chooses, or None where that is at fault."""
+        """The name of the registered part that a section chooses, or None if the name is invalid."""
         faults: Iterator[Fault] | list[Fault]
         if not isinstance(raw, dict):
             faults = [(keys, f"expected a section {{...}} with {key}")]

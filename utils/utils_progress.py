@@ -1,10 +1,10 @@
-"""How far a command is: a bar on a terminal; elsewhere (a file, a pipe, a platform's log) a line every 30 seconds.
+"""Progress of a command: a bar on a terminal; otherwise (a file, a pipe, a platform's log) a line every 30 seconds.
 
     with progress(100, "testing", "frame") as bar:
         bar.update()
     for picture in track(pictures, 100, "simulating", "picture"): ...
 
-Both go to standard error: standard output is the command's result.
+Both are written to standard error, as standard output is for the command's result.
 """
 
 import sys
@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-SECONDS = 30.0  # between lines
+SECONDS = 30.0  # between lines: a log of a day then has 2880 of them
 
 Item = TypeVar("Item")
 
@@ -25,18 +25,18 @@ class Bar(Protocol):
     """The interface of a progress bar."""
 
     def update(self, count: int = 1) -> object:
-        """So many more are done."""
+        """Adds `count` to the finished items."""
 
     def set_description(self, title: str) -> None:
-        """Names what is being done now."""
+        """Sets the title to the current activity."""
 
 
 class ProgressLines:
-    """Lines like "testing: 12 of 24 frames, 1.2 frames/s, ETA 0:10"; none before the first 30 seconds are over.
+    """Prints lines like "testing: 12 of 24 frames, 1.2 frames/s, ETA 0:10", the first one after 30 seconds.
 
     Args:
-        total, done: what there is to do, and what was done before.
-        title: of what is done. unit: what is counted, in the singular.
+        total, done: number of all items, and of those finished before.
+        title: name of the activity. unit: name of an item, in the singular.
     """
 
     def __init__(self, total: int, title: str, unit: str, done: int = 0) -> None:
@@ -45,12 +45,12 @@ class ProgressLines:
         self._told = self._begin
 
     def update(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Adds `count` to the finished items."""
         self.done += count
         now = time.monotonic()
         if now - self._told >= SECONDS:
             self._told = now
-            # What an earlier run has done took none of this run's time.
+            # The rate counts items of this run only, as earlier ones took none of its time.
             rate = (self.done - self._first) / (now - self._begin)
             eta = tqdm.format_interval((self.total - self.done) / rate)
             done = f"{self.done} of {self.total} {self.unit}s"
@@ -58,17 +58,17 @@ class ProgressLines:
             sys.stderr.flush()
 
     def set_description(self, title: str) -> None:
-        """Names what is being done now."""
+        """Sets the title to the current activity."""
         self.title = title
 
 
 @contextmanager
 def progress(total: int, title: str, unit: str, done: int = 0, enabled: bool = True) -> Iterator[Bar]:
-    """Tells how much of `total` is done; log lines stay above the bar.
+    """Shows the progress of a block; log lines appear above the bar.
 
     Args:
-        total, done: what there is to do, and what was done before.
-        title: of what is done. unit: what is counted, in the singular.
+        total, done: number of all items, and of those finished before.
+        title: name of the activity. unit: name of an item, in the singular.
         enabled: False: print nothing, as on ranks other than 0.
     """
     if not enabled or sys.stderr.isatty():
@@ -82,7 +82,7 @@ def progress(total: int, title: str, unit: str, done: int = 0, enabled: bool = T
 
 
 def track(items: Iterable[Item], total: int, title: str, unit: str) -> Iterator[Item]:
-    """The items, each counted once the next one is asked for."""
+    """Yields the items and counts each one as finished when the next one is requested."""
     with progress(total, title, unit) as bar:
         for item in items:
             yield item

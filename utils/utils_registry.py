@@ -1,8 +1,8 @@
-"""Named parts, chosen by an option: networks, models, losses, datasets, spike representations.
+"""Registries of named parts, chosen by an option: networks, models, losses, datasets, fusions, spike representations.
 
-A part registers itself by decorator under one or more names; names are compared without regard to case.
-The keyword parameters of what is registered are the option keys that choose and configure it: their
-annotations and defaults are the schema (`utils/utils_option.py`), so a new part is one new file.
+A decorator registers a class or function under one or more names, which are compared without regard to case. Its
+keyword parameters are its option keys: their annotations and defaults are the schema (`utils/utils_option.py`), so a
+new part is one new file.
 
     @NETWORKS.register("vrt")
     class VRT(nn.Module):
@@ -10,11 +10,11 @@ annotations and defaults are the schema (`utils/utils_option.py`), so a new part
 
     NETWORKS.get("vrt")          # the class
 
-A function that builds something of several parts takes their options by `takes_options_of`.
+A function that combines several parts takes their options by `takes_options_of`.
 
-What makes a part's arguments valid is said by the part: `faults(arguments)` yields (argument, what is wrong). Its
-constructor raises them as one error (`raise_faults`), and the option loader asks before anything is built, so that all
-faults of a file are told at once.
+A part checks its own arguments: `faults(arguments)` yields (argument, fault). Its constructor raises all of them as one
+error (`raise_faults`). The option loader calls it before anything is built, so that all faults of a file are reported
+at once.
 """
 
 import functools
@@ -27,15 +27,15 @@ from utils.user_error import UserError
 
 Part = TypeVar("Part", bound=Callable[..., Any])
 Faults = Iterator[tuple[str, str]]
-"""(argument, what is wrong with it) of a part."""
+"""Pairs (argument, fault) of a part."""
 
 
 class Registry:
     """Maps names to classes or functions.
 
     Args:
-        kind: what is registered, for messages ("network").
-        option: the dotted option that chooses one ("netG.net_type").
+        kind: kind of the registered parts, for messages ("network").
+        option: dotted option that chooses a part ("netG.net_type").
     """
 
     def __init__(self, kind: str, option: str) -> None:
@@ -50,7 +50,7 @@ class Registry:
         """Decorator: registers a class or function under `names`; the first is the documented one.
 
         Args:
-            faults: yields what is wrong with keyword arguments; by default the static method `faults` of a class.
+            faults: yields the faults of keyword arguments; by default the static method `faults` of a class.
         """
 
         def decorate(part: Part) -> Part:
@@ -69,7 +69,7 @@ class Registry:
         """The part called `name`.
 
         Raises:
-            UserError: nothing has this name; the message lists the choices and the nearest one.
+            UserError: no part has this name; the message gives the choices and the most similar one.
         """
         if name.lower() in self._parts:
             return self._parts[name.lower()][1]
@@ -78,7 +78,7 @@ class Registry:
         raise UserError(f"{self.option}: no {self.kind} is called {name!r}.{hint} Choices: {', '.join(self.names())}.")
 
     def name_fault(self, name: str) -> str | None:
-        """The fault of a name under which no part is registered; None for a registered one."""
+        """The fault of a name that is not registered; None for a registered one."""
         try:
             self.get(name)
         except UserError as error:
@@ -101,7 +101,7 @@ class Registry:
 
 
 def check_rules(rules: Iterable[Callable[..., Faults]], arguments: Mapping[str, Any]) -> Faults:
-    """Faults found by the rules. A rule is called if all arguments that its parameters name are given."""
+    """Faults found by the rules. A rule is called only if all arguments that its parameters name are given."""
     for rule in rules:
         names = inspect.signature(rule).parameters
         if names.keys() <= arguments.keys():
@@ -109,7 +109,7 @@ def check_rules(rules: Iterable[Callable[..., Faults]], arguments: Mapping[str, 
 
 
 def raise_faults(option: str, faults: Faults) -> None:
-    """Raises one `UserError` that names every argument at fault, as `option` + its name; nothing without faults."""
+    """Raises one `UserError` with all faults, each under `option` + argument; does nothing without faults."""
     found = [f"{option}{argument}: {fault}" for argument, fault in faults]
     if found:
         raise UserError("Arguments that are not valid or do not fit together:\n- " + "\n- ".join(found) + ".")
@@ -122,13 +122,13 @@ def keyword_parameters(part: Callable[..., Any]) -> dict[str, inspect.Parameter]
 
 
 def takes_options_of(*prefixed: tuple[str, Callable[..., Any]]) -> Callable[[Part], Part]:
-    """Decorator of a function (*, own: ..., **options): its keyword parameters become its own and those of parts.
+    """Decorator of a function (*, own: ..., **options) that adds the keyword parameters of parts to its signature.
 
-    It is called with all of them: those that were not given have their defaults.
+    The function is called with all parameters; those not given have their defaults.
 
     Args:
-        prefixed: prefix and part; a part's `heads` is `fuse_heads` under the prefix "fuse_". Two parts may share a
-            parameter that has the same annotation and default.
+        prefixed: prefix and part; with the prefix "fuse_", a part's `heads` becomes `fuse_heads`. Two parts may share
+            a parameter with the same annotation and default.
     """
 
     def decorate(function: Part) -> Part:
@@ -153,11 +153,12 @@ def takes_options_of(*prefixed: tuple[str, Callable[..., Any]]) -> Callable[[Par
 
 
 def options_of(prefix: str, part: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `options`, those of a part by its own names for them."""
+    """The options of a part, with the prefix removed from their names."""
     names = keyword_parameters(part)
     return {key: options[prefix + key] for key in names if prefix + key in options}
 
 
+# One registry per kind of part; modules fill them when they are imported.
 NETWORKS = Registry("network", "netG.net_type")
 MODELS = Registry("model", "model")
 LOSSES = Registry("loss", "train.G_lossfn_type")

@@ -3,12 +3,11 @@
     with StopRequest() as stop:
         while not any_rank(stop.requested, dist):
             ...                                           # one step
-        scores = stop.interruptible(lambda: test())       # None where a signal came: a test can take an hour
+        scores = stop.interruptible(lambda: test())       # None after a signal, as a test can take an hour
 
-Schedulers and torchrun send SIGTERM before they kill; SLURM usually warns by SIGUSR1; a closed terminal sends SIGHUP,
-which nohup ignores; Ctrl-C sends SIGINT, and a second one ends the process at once. A run that was stopped leaves
-`experiments/<task>/PREEMPTED`, because torchrun's exit code is the same as after a failure; the next start removes the
-marker.
+Schedulers and torchrun send SIGTERM before SIGKILL; SLURM usually warns by SIGUSR1; a closed terminal sends SIGHUP,
+which nohup ignores; Ctrl-C sends SIGINT, and a second one ends the process at once. A stopped run writes
+`experiments/<task>/PREEMPTED`, because torchrun's exit code is the same as after a failure; the next start removes it.
 """
 
 import json
@@ -24,17 +23,17 @@ from typing import Any, TypeVar
 
 from utils.utils_file import atomic_write
 
-# Windows has neither SIGHUP nor SIGUSR1.
+# The signals named above; Windows lacks SIGHUP and SIGUSR1.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
-MARKER = "PREEMPTED"
+MARKER = "PREEMPTED"  # name of the file that tells a stopped run from a failed one
 
 Result = TypeVar("Result")
 
 
 def heeded_signals() -> list[signal.Signals]:
-    """The signals that end a run: all of `SIGNALS`, without SIGHUP where it is ignored, as under nohup.
+    """The signals that stop a run: all of `SIGNALS`, except SIGHUP if it is ignored, as under nohup.
 
-    SIGINT counts even where it is ignored: shell scripts start background jobs so, and nobody sends one by chance.
+    SIGINT stops it even if ignored: shell scripts ignore it in background jobs, but it is only sent on purpose.
     """
     hangup = getattr(signal, "SIGHUP", None)
     return [n for n in SIGNALS if n != hangup or signal.getsignal(n) is not signal.SIG_IGN]
@@ -45,10 +44,10 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """Turns signals into a flag while it is entered; what handled them before is put back afterwards.
+    """Context in which signals set a flag; afterwards the previous handlers are restored.
 
     Attributes:
-        signal_name: "SIGTERM" or the like, the first that came; None before.
+        signal_name: name of the first signal, such as "SIGTERM"; None before.
     """
 
     def __init__(self) -> None:
@@ -62,7 +61,7 @@ class StopRequest:
         return self.signal_name is not None
 
     def __enter__(self) -> "StopRequest":
-        # Python delivers signals to the main thread alone; elsewhere there is nothing to handle.
+        # Python delivers signals to the main thread only, and raises an error for handlers set in another one.
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._handle) for number in heeded_signals()}
         return self
@@ -72,9 +71,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def interruptible(self, action: Callable[[], Result]) -> Result | None:
-        """The action's result, or None: a signal that has come keeps it from starting, one that comes ends it at once.
+        """The action's result, or None if a signal came: before it starts, or while it runs, which ends it at once.
 
-        The action must change nothing that is to be kept, and must not talk to other ranks.
+        The action must not change state that is kept, nor communicate with other ranks.
         """
         try:
             self._interrupting = True
@@ -97,7 +96,7 @@ class StopRequest:
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block by SystemExit(143), so that its `finally`s remove what is half written."""
+    """SIGTERM ends the block by SystemExit(143), so that its `finally` clauses remove unfinished files."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -113,9 +112,13 @@ def exit_on_sigterm() -> Iterator[None]:
 
 
 def stop_with_parent(poll_seconds: float = 1.0, grace_seconds: float = 120.0) -> None:
-    """Has this process end when the one that started it is gone: told by SIGTERM, it saves; later it is ended hard.
+    """Stops this process after its parent has ended: by SIGTERM, on which it saves, and after `grace_seconds` by exit.
 
-    A killed launcher can't tell its ranks, and they would train on unseen, on its GPUs and in its folder.
+    Ranks of a killed launcher would otherwise go on training, and occupy its GPUs and its folder.
+
+    Args:
+        poll_seconds: interval at which the parent is checked.
+        grace_seconds: time to save a checkpoint.
     """
     parent = os.getppid()
 
@@ -130,7 +133,7 @@ def stop_with_parent(poll_seconds: float = 1.0, grace_seconds: float = 120.0) ->
 
 
 def mark_preempted(experiment_dir: Path, step: int, signal_name: str) -> None:
-    """Leaves the marker: a signal stopped the run after `step`."""
+    """Writes the marker that a signal stopped the run after `step`."""
     with atomic_write(experiment_dir / MARKER) as file:
         json.dump({"step": step, "signal": signal_name}, file)
 

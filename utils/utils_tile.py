@@ -1,23 +1,23 @@
-"""Restores a video tile by tile, in time and in space, so that any video fits into memory.
+"""Restores a video in tiles, in time and in space, so that any video fits into memory.
 
-Along each axis neighbouring tiles share overlap = halo + blend + halo: the halo is computed and thrown away, because a
-network sees padding beyond it; over the blend a raised cosine leads from one tile to the next. What the frames at a
-true border get is never reduced, and the weights of all tiles sum to one at every pixel.
+Along each axis neighbouring tiles share overlap = halo + blend + halo. The halo is computed and discarded, because the
+network pads beyond it; over the blend, weights follow a raised cosine from one tile to the next. At the video's true
+border no pixel is discarded, and the weights of all tiles sum to one at every pixel.
 
-    blend = None   no halo: whatever overlaps is averaged       KAIR's official tester in time
+    blend = None   no halo: the overlap is averaged             KAIR's official tester in time
     blend = 0      hard cut in the middle of the overlap        KAIR's official tester in space
     blend = n      cosine ramp over n pixels in the middle of the overlap
 
 `tile` is the largest size and `overlap` the smallest: the fewest tiles that satisfy both are spread evenly over the
 axis, and each is only as large as necessary. KAIR instead moves the last tile back to the picture's end and computes
-most of it twice. Tiles begin at multiples of the attention window, so the network halves and partitions a tile where it
-would without tiles (docs/tiling.md). `batch` tiles go through the network at once. With `published` the tiles are
-exactly those of the official tester (`plan_published`).
+most of it twice. Tiles begin at multiples of the attention window, so the network halves and partitions a tile at the
+same places as the whole picture (docs/tiling.md). `batch` tiles go through the network at once. With `published` the
+tiles are exactly those of the official tester (`plan_published`).
 
-Where the frames do not fill their last attention window, the last frames are appended in reverse: the network would pad
-with zeros, which disturb the last frames. The official tester mirrors where it does not tile, rows and columns too.
+If the frames do not fill their last attention window, the last frames are appended in reverse: the network would pad
+with zeros, which disturb the last frames. The official tester mirrors axes that are not tiled, also rows and columns.
 
-The time axis is cut first: `stream` restores one window of frames after another and holds no more than one window.
+The time axis is divided first: `stream` restores one segment of frames after another and holds no more than one.
 """
 
 import itertools
@@ -32,21 +32,21 @@ from torch import Tensor
 from utils.tile_plan import AXES, Blend, Segment, check_three, plan_axis, plan_published, plan_time, whole_windows
 from utils.user_error import UserError
 
-KAIR_BLEND: Blend = (None, 0, 0)  # averaged in time, cut in space
+KAIR_BLEND: Blend = (None, 0, 0)  # as KAIR's tester: averaged in time, cut in space
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How videos are cut.
+    """Division of videos into tiles.
 
     Attributes:
-        tile: frames, rows, columns of a tile at most; 0 takes the whole axis.
-        overlap: frames, rows, columns that neighbours share at least; less than the tile.
+        tile: largest frames, rows, columns of a tile; 0: the whole axis.
+        overlap: smallest frames, rows, columns that neighbours share; less than the tile.
         blend: per axis None, 0 or a number up to `overlap`, see the module.
         scale: size of the network's output over that of its input.
         window: attention window; tiles are multiples of it, and in rows and columns begin at multiples of it.
         batch: tiles that go through the network at once.
-        published: exactly the official tester's tiles; `blend` has no effect.
+        published: use exactly the official tester's tiles; `blend` has no effect.
     """
 
     tile: tuple[int, int, int] = (0, 0, 0)
@@ -62,7 +62,7 @@ class Tiling:
             check_three(values, name)
 
     def time(self, frames: int) -> list[Segment]:
-        """The windows of a clip."""
+        """The segments of a clip along time."""
         if self.published:
             return plan_published(frames, self.tile[0], self.overlap[0], trims=False)
         return plan_time(frames, self.tile[0], self.overlap[0], blend=self.blend[0], window=self.window[0])
@@ -71,14 +71,15 @@ class Tiling:
         """The segments of rows and of columns.
 
         Args:
-            size: rows and columns of the input. spike_size: of the spikes; tiles begin and end on whole spike pixels.
+            size: rows and columns of the input. spike_size: rows and columns of the spikes; tiles begin and end on
+                whole spike pixels.
         """
         if self.published:
             return tuple(
                 plan_published(size[axis - 1], self.tile[axis], self.overlap[axis], trims=True, scale=self.scale)
                 for axis in (1, 2)
             )
-        # Rows in one whole spike pixel; 9 for 720 rows and 400 of spikes, where 5 spike pixels are the least that fit.
+        # Fewest pixels that are whole spike pixels: 9 for 720 rows of frames and 400 of spikes (5 spike pixels).
         steps = [1, 1] if spike_size is None else [a // math.gcd(a, b) for a, b in zip(size, spike_size, strict=True)]
         return tuple(
             plan_axis(
@@ -95,9 +96,9 @@ class Tiling:
         )
 
     def mirrored(self, size: Sequence[int]) -> tuple[int, ...]:
-        """How many of the last frames, rows and columns are repeated in reverse to fill the last attention window.
+        """Numbers of last frames, rows and columns to repeat in reverse, to fill the last attention window.
 
-        Frames only; with `published`, as in the official tester, every axis that is not tiled.
+        0 for rows and columns; with `published`, as in the official tester, 0 for tiled axes.
 
         Args:
             size: (frames, rows, columns).
@@ -109,7 +110,7 @@ class Tiling:
         )
 
     def computed(self, video: Sequence[int]) -> float:
-        """Pixels that go through the network over those of a video of (frames, rows, columns)."""
+        """Pixels of all tiles over the pixels of a video of (frames, rows, columns)."""
         windows = [part.end - part.begin for part in self.time(video[0])]
         frames = sum(length + self.mirrored((length, *video[1:]))[0] for length in windows)
         sides = [sum(part.end - part.begin for part in plan) for plan in self.space(video[1:])]
@@ -124,25 +125,25 @@ def restore_tiled(
     output_device: torch.device | str = "cpu",
     **tiling: Any,
 ) -> Tensor:
-    """Runs a network over a video in overlapping tiles and puts the results together.
+    """Runs a network on a video in overlapping tiles and blends the results.
 
-    The network is called as the caller's context says (autocast, inference mode), `net(lq_tile)` or
+    The network is called in the caller's context (autocast, inference mode), as `net(lq_tile)` or
     `net(lq_tile, spike_tile)`. With a single tile the result is the network's own, bit for bit.
 
     Args:
-        net: takes (B,t,C,h,w), returns (B,t,C',h*scale,w*scale); may return another number of frames (interpolation)
-            where the time axis is not split.
-        lq: frames (B,T,C,H,W) in any range; left on its device, as are the tiles.
-        spike: spike channels (B,T,K,h,w) at their own resolution, cut by the same box.
-        output_device: where the results are gathered, in float32.
-        tiling: as in `Tiling`.
+        net: maps (B,t,C,h,w) to (B,t,C',h*scale,w*scale); without tiles in time it may return another number of frames
+            (interpolation).
+        lq: frames (B,T,C,H,W) in any range, on any device; tiles stay on that device.
+        spike: spike channels (B,T,K,h,w) at their own resolution; a tile's cover the same area as its frames.
+        output_device: device on which the results are gathered, in float32.
+        tiling: attributes of `Tiling`.
 
     Returns:
         (B,T,C',H*scale,W*scale) float32 on `output_device`, detached.
 
     Raises:
-        UserError: a tile, overlap or blend that can't be had, spikes that don't belong to the frames, or a network
-            whose result has another size.
+        UserError: an invalid tile, overlap or blend, spikes that don't belong to the frames, or a result of another
+            size.
     """
     cut = Tiling(**tiling)
     check_video(lq, spike)
@@ -157,20 +158,20 @@ def restore_tiled(
 def stream(
     window: Callable[[int, int], Tensor], frames: int, tiling: Tiling, is_needed: Callable[[int], bool] = lambda _: True
 ) -> Iterator[tuple[int, Tensor]]:
-    """The frames of a restored clip, in order, as soon as they are complete.
+    """Restores a clip segment by segment, and yields its frames in order, each as soon as it is complete.
 
     Args:
-        window: restores frames [begin, end): (B,end-begin,C,H,W), or another number of frames (interpolation) where
-            that is the whole clip.
+        window: restores frames [begin, end): (B,end-begin,C,H,W), or another number of frames (interpolation) if that
+            is the whole clip.
         frames: length of the clip.
-        tiling: only its time axis counts here.
-        is_needed: whether a frame has to be restored; windows without such a frame are skipped.
+        tiling: only its time axis is used.
+        is_needed: whether a frame must be restored; segments without such a frame are skipped.
 
     Yields:
         Index and (B,C,H,W) of every needed frame.
 
     Raises:
-        UserError: the network makes another number of frames than it is given, of a part of the clip.
+        UserError: for a part of the clip, the network returns another number of frames than it was given.
     """
     plan = tiling.time(frames)
     if len(plan) == 1:
@@ -205,7 +206,7 @@ def restore_window(
     tiling: Tiling,
     output_device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Restores frames that go through the network together, in tiles of rows and columns; as `restore_tiled`."""
+    """Restores one segment of frames in tiles of rows and columns; arguments and result as of `restore_tiled`."""
     given = (lq.shape[1], *lq.shape[3:])
     for axis, count in zip((1, 3, 4), tiling.mirrored(given), strict=True):
         lq = _mirror_end(lq, axis, count)
@@ -216,7 +217,7 @@ def restore_window(
 
 
 def _mirror_end(video: Tensor, axis: int, count: int) -> Tensor:
-    """A video with the last `count` along an axis repeated in reverse, the last one twice."""
+    """A video (B,T,C,H,W) with the last `count` entries of an axis appended in reverse."""
     if not count:
         return video
     return torch.cat([video, video.narrow(axis, video.shape[axis] - count, count).flip(axis)], axis)
@@ -225,7 +226,7 @@ def _mirror_end(video: Tensor, axis: int, count: int) -> Tensor:
 def _restore_boxes(
     net: Callable[..., Tensor], lq: Tensor, spike: Tensor | None, tiling: Tiling, output_device: torch.device | str
 ) -> Tensor:
-    """The tiles of `restore_window`, run and put together."""
+    """Runs the network on the tiles of rows and columns, and blends the results."""
     rows, columns = tiling.space(lq.shape[3:], None if spike is None else spike.shape[3:])
     boxes = list(itertools.product(rows, columns))
     output: Tensor | None = None
@@ -259,9 +260,10 @@ def _size(box: tuple[Segment, Segment]) -> tuple[int, ...]:
 
 
 def check_video(lq: Tensor, spike: Tensor | None) -> None:
-    """
+    """Checks shapes.
+
     Raises:
-        UserError: frames that are not (B,T,C,H,W), or spikes of another clip.
+        UserError: frames that are not (B,T,C,H,W), or spikes that don't have their B and T.
     """
     if lq.ndim != 5:
         raise UserError(f"restore_tiled takes frames (B,T,C,H,W), not {tuple(lq.shape)}")
@@ -273,7 +275,7 @@ def check_video(lq: Tensor, spike: Tensor | None) -> None:
 
 
 def _cut(lq: Tensor, spike: Tensor | None, rows: Segment, columns: Segment) -> list[Tensor]:
-    """The frames of one tile and, where there are spikes, the spikes of the same box."""
+    """The frames of one tile and, if there are spikes, the spikes of the same area."""
     tiles = []
     for video in (lq, spike):
         if video is None:
@@ -287,7 +289,7 @@ def _cut(lq: Tensor, spike: Tensor | None, rows: Segment, columns: Segment) -> l
 
 
 def _check_result(result: Tensor, batch: int, frames: int, box: tuple[Segment, Segment], scale: int) -> None:
-    """The network's result must have the size of its tile."""
+    """Raises UserError if the network's result does not have the size of its tiles."""
     rows, columns = (part.end - part.begin for part in box)
     if result.ndim != 5 or (result.shape[0], *result.shape[3:]) != (batch, rows * scale, columns * scale):
         raise UserError(

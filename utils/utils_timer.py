@@ -1,4 +1,4 @@
-"""Where a training step's time goes: moving averages per section, samples per second, time left; a profiler's trace.
+"""Times the sections of a training step: moving averages, samples per second, time left; records a profiler's trace.
 
     timer = Timer(device)
     with timer.step():
@@ -8,8 +8,8 @@
             ...
     timer.seconds()                     # {"data": 0.01, "forward": 0.2, "step": 0.55}
 
-On a GPU sections are timed by CUDA events, which cost no synchronisation until they are read. "data" always goes by
-the host's clock: it is the host that waits for the loader.
+On a GPU sections are timed by CUDA events, which need no synchronisation until they are read. "data" is always timed by
+the host's clock, because the host waits for the loader.
 """
 
 import logging
@@ -24,10 +24,10 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 logger = logging.getLogger(__name__)
 
-WHOLE = "step_total"
-HOST_SECTIONS = ("data",)
+WHOLE = "step_total"  # name of the whole step; "step" is the section of the optimizer
+HOST_SECTIONS = ("data",)  # sections in which the host waits, which CUDA events would not measure
 
-# Seconds, or a pair of CUDA events that will tell them.
+# Seconds, or the CUDA events at beginning and end.
 Span = float | tuple[torch.cuda.Event, torch.cuda.Event]
 
 
@@ -35,8 +35,8 @@ class Timer:
     """Times the sections of the last steps.
 
     Args:
-        device: what the sections compute on.
-        window: number of steps that averages go over.
+        device: device of the sections' computation.
+        window: number of last steps that are averaged.
     """
 
     def __init__(self, device: torch.device, window: int = 100) -> None:
@@ -46,7 +46,7 @@ class Timer:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around one optimizer step, its data included; what lies between steps (tests, saves) is not counted."""
+        """Times one optimizer step, its data included; time between steps (tests, saves) is not counted."""
         self._current = {}
         begin = time.perf_counter()
         yield
@@ -55,7 +55,7 @@ class Timer:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Around a part of a step; a name that comes again within a step (micro-batches) is added up."""
+        """Times a part of a step; times of the same name within a step (micro-batches) are summed."""
         assert name != WHOLE, f"the name {WHOLE!r} is taken"
         span: Span
         if self.device.type == "cuda" and name not in HOST_SECTIONS:
@@ -73,7 +73,7 @@ class Timer:
     def seconds(self) -> dict[str, float]:
         """Mean seconds per step of every section and of the whole step (`step_total`); waits for the GPU.
 
-        Empty before the first step is over.
+        Empty before the end of the first step.
         """
         steps = [
             {name: sum(_length(span) for span in spans) for name, spans in step.items()} for step in list(self._steps)
@@ -82,7 +82,7 @@ class Timer:
         return {name: sum(step.get(name, 0.0) for step in steps) / len(steps) for name in names}
 
     def step_seconds(self) -> float:
-        """Mean seconds of a whole step by the host's clock; not a number before the first step is over."""
+        """Mean seconds of a whole step by the host's clock; NaN before the end of the first step."""
         spans = [step[WHOLE][0] for step in self._steps]
         return sum(map(_length, spans)) / len(spans) if spans else float("nan")
 
@@ -91,22 +91,22 @@ class Timer:
         return batch_size / self.step_seconds()
 
     def share(self, name: str) -> float:
-        """Part of a step, 0 to 1, that a section takes; 0 for one that was not timed."""
+        """Share of a section in the time of a step, 0 to 1; 0 for one that was not timed."""
         seconds = self.seconds()
         return seconds.get(name, 0.0) / seconds[WHOLE] if seconds.get(WHOLE) else 0.0
 
     def eta(self, steps_left: int) -> str:
-        """Time that the given number of steps will take, tests and saves not counted; "?" before the first is over."""
+        """Estimated time of `steps_left` steps, without tests and saves; "?" before the end of the first step."""
         return duration(self.step_seconds() * steps_left) if self._steps else "?"
 
 
 class StepProfiler:
-    """Records some steps of a run for chrome://tracing or https://ui.perfetto.dev; does nothing for 0 steps.
+    """Records steps of a run for chrome://tracing or https://ui.perfetto.dev; does nothing for 0 steps.
 
-    The first step (allocation, compilation) is passed over and the second warms the profiler up.
+    The first step (allocation, compilation) is skipped, and the second one warms up the profiler.
 
     Args:
-        steps: how many to record. folder: gets `trace_rank<rank>.json`.
+        steps: number of steps to record. folder: the folder for `trace_rank<rank>.json`.
     """
 
     def __init__(self, steps: int, folder: Path, rank: int, device: torch.device) -> None:
@@ -126,12 +126,12 @@ class StepProfiler:
         self._profile.start()
 
     def step(self) -> None:
-        """After every step of the run."""
+        """Advances the profiler; call it after every step of the run."""
         if self._profile is not None:
             self._profile.step()
 
     def close(self) -> None:
-        """Writes what is recorded where the run ends before all steps are."""
+        """Writes the trace if the run ends before all steps are recorded."""
         if self._profile is not None:
             self._profile.stop()
 
@@ -145,12 +145,12 @@ def duration(seconds: float) -> str:
 
 
 def peak_gpu_gigabytes(device: torch.device) -> float | None:
-    """Most GPU memory that tensors took so far, in GB (1e9 bytes); None on a CPU."""
+    """Peak GPU memory of tensors so far, in GB (1e9 bytes); None on a CPU."""
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
 
 
 def _length(span: Span) -> float:
-    """Seconds of a span; waits until the GPU has passed its end."""
+    """Seconds of a span; waits until the GPU has reached its end."""
     if isinstance(span, tuple):
         span[1].synchronize()
         result: float = span[0].elapsed_time(span[1]) / 1000

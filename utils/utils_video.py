@@ -1,9 +1,9 @@
-"""Writes pictures as a video that browsers play: H.264 in an .mp4, whole or not at all.
+"""Writes pictures as a video that browsers play: H.264 in an .mp4, completely or not at all.
 
     with VideoWriter(path, fps=25) as video:
         video.write(picture)
 
-OpenCV's packages carry no H.264 encoder, PyAV's carry x264.
+PyAV's packages include the encoder x264; OpenCV's include no H.264 encoder.
 """
 
 import os
@@ -18,19 +18,19 @@ import numpy as np
 
 from utils.utils_image import as_rgb
 
-MOST_COLUMNS = 7680  # wider pictures are made smaller: levels of H.264 end at 8192 columns
-QUALITY = "18"  # x264's constant rate factor; 18 is taken for visually lossless
-COPIED_SOUND = ("aac", "mp3", "mp3float", "ac3", "opus")  # what an .mp4 holds and players know; other sound becomes AAC
-RATE_DENOMINATOR = 1001  # of the frame rates of television, 30000/1001 and the like
+MOST_COLUMNS = 7680  # wider pictures are reduced, as H.264's levels end at 8192 columns
+QUALITY = "18"  # x264's constant rate factor; 18 is considered visually lossless
+COPIED_SOUND = ("aac", "mp3", "mp3float", "ac3", "opus")  # codecs that players support in an .mp4; others become AAC
+RATE_DENOMINATOR = 1001  # largest denominator of frame rates: that of television's, such as 30000/1001
 
 
 class VideoWriter:
-    """A video being written; it takes its name when the block ends without an error.
+    """Writes a video, which gets its name when the block ends without an error.
 
     Args:
-        path: the .mp4 file; its folder is made.
+        path: the .mp4 file; its folder is created.
         fps: frames per second.
-        sound: a video whose first sound track is taken over; None, or a video without one: no sound.
+        sound: a video whose first sound track is copied; None, or a video without one: no sound.
     """
 
     def __init__(self, path: Path, fps: float, sound: Path | None = None) -> None:
@@ -42,7 +42,7 @@ class VideoWriter:
         self._sound: _Sound | None = None
 
     def write(self, picture: np.ndarray) -> None:
-        """Adds a picture, uint8 (H,W,3) RGB or (H,W); all are brought to the size of the first.
+        """Adds a picture, uint8 (H,W,3) RGB or (H,W), resized to the size of the first one.
 
         Raises:
             OSError: the file can't be written.
@@ -53,7 +53,7 @@ class VideoWriter:
         if (rgb.shape[1], rgb.shape[0]) != (self._stream.width, self._stream.height):
             rgb = cv2.resize(rgb, (self._stream.width, self._stream.height), interpolation=cv2.INTER_AREA)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        # Browsers take BT.709, which large pictures have by convention, only where the file says so.
+        # Convert by BT.709, the convention for large pictures; `_open` tags the file with it, as browsers need.
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
         self._container.mux(self._stream.encode(frame))
         self.count += 1
@@ -66,15 +66,15 @@ class VideoWriter:
     def _open(self, height: int, width: int) -> None:
         factor = min(1.0, MOST_COLUMNS / width)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # faststart: the index comes first, so that a browser plays before it has read all.
+        # faststart puts the index first, so that a browser can play before it has read the whole file.
         self._container = av.open(str(self._temporary), "w", options={"movflags": "+faststart"})
         rate = Fraction(self.fps).limit_denominator(RATE_DENOMINATOR)
         self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": QUALITY})
-        # Colours at half the size need even numbers.
+        # yuv420p has colours at half the resolution, so both sides must be even.
         self._stream.width = max(2, round(width * factor) // 2 * 2)
         self._stream.height = max(2, round(height * factor) // 2 * 2)
         self._size = self._stream.height, self._stream.width
-        self._stream.pix_fmt = "yuv420p"  # what every player decodes
+        self._stream.pix_fmt = "yuv420p"  # the format that every player decodes
         bt709 = 1  # of ITU-T H.273
         codec = self._stream.codec_context
         codec.color_primaries = codec.color_trc = codec.colorspace = bt709
@@ -82,10 +82,10 @@ class VideoWriter:
             self._sound = _Sound.of(self.sound, self._container)
 
     def close(self) -> None:
-        """Ends the video and gives the file its name.
+        """Finishes the video and gives the file its name.
 
         Raises:
-            OSError: it can't be written, as when the disk is full; nothing is left behind.
+            OSError: the file can't be written, for example on a full disk; no partial file remains.
         """
         if self._container is None:
             return
@@ -101,11 +101,11 @@ class VideoWriter:
         os.replace(self._temporary, self.path)
 
     def discard(self) -> None:
-        """Removes what was written."""
+        """Removes the unfinished file."""
         if self._container is not None:
             try:
                 self._container.close()
-            except OSError:  # the disk is full; the error that brought us here says so
+            except OSError:  # the disk is full, which the caller's exception reports already
                 pass
             self._container = None
         self._temporary.unlink(missing_ok=True)
@@ -123,7 +123,7 @@ class VideoWriter:
 
 
 class _Sound:
-    """The first sound track of a file on its way into another container."""
+    """Copies the first sound track of a file into another container."""
 
     def __init__(self, path: Path, container: Any) -> None:
         self._path, self._container = path, container
@@ -138,7 +138,7 @@ class _Sound:
 
     @classmethod
     def of(cls, path: Path, container: Any) -> "_Sound | None":
-        """The sound of a video; None where it has none."""
+        """The sound of a video; None without a sound track."""
         with av.open(str(path)) as source:
             if not source.streams.audio:
                 return None

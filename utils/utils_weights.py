@@ -1,4 +1,4 @@
-"""A network's weights: out of any checkpoint file or folder, into a network, by name."""
+"""Reads a network's weights from checkpoint files and folders, checks them, and loads them by name."""
 
 import logging
 import math
@@ -14,8 +14,8 @@ from utils.utils_checkpoint import STATE, CheckpointFolder, load_plain, read_che
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 10  # keys named in a message
-DDP_PREFIX = "module."
+SHOWN = 10  # keys listed in a message, which then fits a screen
+DDP_PREFIX = "module."  # DistributedDataParallel's prefix of parameter names
 
 
 def load_network_weights(path: Path | str, prefer_ema: bool = False, only: bool = False) -> dict[str, Tensor]:
@@ -23,13 +23,13 @@ def load_network_weights(path: Path | str, prefer_ema: bool = False, only: bool 
 
     Args:
         path: a file with a bare state_dict (KAIR's `<iter>_G.pth`), with {'params': ...} and / or {'params_ema': ...}
-            (published models); or a folder: an experiment (its newest checkpoint is taken), its `checkpoints`, or one
-            `step_...` of them.
-        prefer_ema: take the moving average where there is one (`params_ema`, `netE`).
-        only: take nothing else than what is preferred; a bare state_dict counts as no average.
+            (published models); or a folder: an experiment or its `checkpoints`, of which the newest checkpoint is read,
+            or one `step_...`.
+        prefer_ema: read the moving average (`params_ema`, `netE`) if there is one.
+        only: accept the preferred weights only; a bare state_dict is not a moving average.
 
     Returns:
-        Names and tensors; the prefix that DDP puts before the names is removed.
+        Names and tensors, without DDP's prefix of the names.
 
     Raises:
         UserError: missing, damaged, or without a network's weights; the message names the file and a remedy.
@@ -51,14 +51,15 @@ def load_network_weights(path: Path | str, prefer_ema: bool = False, only: bool 
 
 
 def check_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> None:
-    """
+    """Checks that tensors are plain and finite.
+
     Args:
         tensors: weights or moments by name.
-        path: where they are from, for messages.
+        path: their file, for messages.
 
     Raises:
-        UserError: a tensor that is sparse, quantized, complex or without content, or has values that are not finite
-            in float32.
+        UserError: a tensor is sparse, quantized, complex or without content, or has values that are not finite in
+            float32.
     """
     for name, tensor in tensors.items():
         fault = _fault(tensor)
@@ -69,14 +70,15 @@ def check_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> None:
 
 
 def check_optimizer_state(saved: Any, optimizer: torch.optim.Optimizer, source: Path | str) -> None:
-    """
+    """Checks that a saved state fits an optimizer.
+
     Args:
         saved: `state_dict` of an Adam or AdamW.
-        optimizer: what it is to be loaded into.
-        source: where it is from, for messages.
+        optimizer: the optimizer that will load it.
+        source: its file or folder, for messages.
 
     Raises:
-        UserError: other groups of parameters, moments of other shapes, or values that no such optimizer has.
+        UserError: other groups of parameters, moments of other shapes, or values that Adam can't produce.
     """
     fault = next(_optimizer_faults(saved, optimizer), None)
     if fault is not None:
@@ -87,7 +89,7 @@ def check_optimizer_state(saved: Any, optimizer: torch.optim.Optimizer, source: 
 
 
 def _fault(tensor: Tensor) -> str:
-    """Why a tensor can't be a network's, or ""."""
+    """Why a tensor can't be a network's weight; "" if it can."""
     if tensor.is_meta:
         return "has a shape but no values (device meta)"
     if tensor.layout != torch.strided or tensor.is_nested:
@@ -96,7 +98,7 @@ def _fault(tensor: Tensor) -> str:
         return f"holds {tensor.dtype}, which no network here has"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return f"claims {tensor.numel()} values and stores fewer"
-    # In float32, as the networks compute: a float64 beyond its range would become infinite.
+    # Check in float32, the networks' type: a float64 beyond its range would become infinite.
     if tensor.is_floating_point() and not tensor.float().isfinite().all():
         return "has values that are not finite numbers (NaN or infinite)"
     return ""
@@ -108,15 +110,15 @@ def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | s
     Args:
         net: the network.
         state_dict: names and tensors.
-        path: where they are from, for messages.
-        strict: every name and shape must match. Otherwise what matches is loaded, and the log says what was not.
+        path: their file, for messages.
+        strict: every name and shape must match. Otherwise matching tensors are loaded, and the others are logged.
 
     Returns:
         Names that were not loaded: empty with `strict`.
 
     Raises:
-        UserError: with `strict`, a checkpoint of another architecture, listing the keys that differ; without it,
-            one where nothing matches. The network is unchanged.
+        UserError: with `strict`, a checkpoint of another architecture (the message lists the keys that differ);
+            without it, one in which no tensor matches. The network is unchanged.
     """
     if not isinstance(state_dict, Mapping) or not all(isinstance(value, Tensor) for value in state_dict.values()):
         raise UserError(f"{path}: holds no network's weights; give a <iter>_G.pth or an experiment's folder")
@@ -156,7 +158,7 @@ def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | s
 
 
 def _optimizer_faults(saved: Any, optimizer: torch.optim.Optimizer) -> Iterator[str]:
-    """Why a saved state of Adam or AdamW can't be this optimizer's: the rest of "the saved optimizer ..."."""
+    """Faults of a saved state of Adam or AdamW, as predicates of "the saved optimizer ..."."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
         numbers = [[int(number) for number in group["params"]] for group in saved["param_groups"] if group["params"]]
@@ -185,7 +187,7 @@ def _moment_faults(moments: dict[str, Any], parameter: Tensor) -> Iterator[str]:
     step = moments["step"]
     if isinstance(step, Tensor):
         step = float(step) if step.numel() == 1 and not step.is_complex() else None
-    # Adam counts from 1, and divides by 1 - beta ** step.
+    # Adam counts steps from 1 and divides by 1 - beta ** step, which is 0 at step 0.
     if not isinstance(step, (int, float)) or not (math.isfinite(step) and step >= 1 and step == int(step)):
         yield f"a step that is no count: {moments['step']}"
     for name in ("exp_avg", "exp_avg_sq"):
@@ -213,7 +215,7 @@ def _load_folder(path: Path) -> Any:
 
 
 def _choose(content: Any, path: Path, prefer_ema: bool, only: bool) -> Mapping[str, Any]:
-    """The state_dict in a checkpoint's content: under a known name, or the content itself."""
+    """The state_dict in a checkpoint: the value of a known key, or the content itself."""
     if not isinstance(content, Mapping):
         return {}
     for plain, average in (("params", "params_ema"), ("netG", "netE")):
@@ -232,7 +234,7 @@ def _choose(content: Any, path: Path, prefer_ema: bool, only: bool) -> Mapping[s
 
 
 def _listed(title: str, entries: list[str]) -> str:
-    """A title with the first entries below it; empty without entries."""
+    """A title followed by the first entries; "" without entries."""
     if not entries:
         return ""
     more = [f"... and {len(entries) - SHOWN} more"] if len(entries) > SHOWN else []

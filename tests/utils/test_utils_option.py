@@ -220,7 +220,7 @@ def test_parameters_of_the_chosen_loss_are_options(tmp_path: Path) -> None:
 def test_parameters_of_another_loss_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     opt = load(tmp_path, base(), "train.G_huber_delta=2")
     assert not hasattr(opt.train, "G_huber_delta")
-    assert "train.G_huber_delta has no effect: it is of the loss huber." in caplog.messages
+    assert "train.G_huber_delta has no effect: it belongs to the loss huber." in caplog.messages
 
 
 # Several options together
