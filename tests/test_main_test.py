@@ -258,7 +258,7 @@ def test_a_denoiser_is_given_its_noise(trained: TinyRun, tmp_path: Path, capsys:
     flags[flags.index("--sigma") + 1] = 0
     capsys.readouterr()
     assert run_test(*flags) == 2
-    assert f"--sigma: {task} has to be told the noise level" in capsys.readouterr().err
+    assert f"--sigma: {task} needs the noise level" in capsys.readouterr().err
     others = ["--task", "006_VRT_videodeblurring_GoPro", "--folder_lq", trained.test_data.lq, "--sigma", 30]
     assert run_test(*others) == 2
     assert "--sigma: 006_VRT_videodeblurring_GoPro takes no noise level" in capsys.readouterr().err

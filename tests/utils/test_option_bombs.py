@@ -55,5 +55,5 @@ def test_set_with_a_deep_key() -> None:
 def test_endless_bases(tmp_path: Path) -> None:
     for number in range(1500):
         (tmp_path / f"{number}.json").write_text(f'{{"base": "{number + 1}.json"}}')
-    with pytest.raises(OptionError, match=f"more than {MOST_BASES} files lead from base to base"):
+    with pytest.raises(OptionError, match=f"a chain of more than {MOST_BASES} base files"):
         load_layers(tmp_path / "0.json")

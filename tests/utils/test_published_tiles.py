@@ -113,7 +113,7 @@ GOPRO = Path(__file__).resolve().parents[2] / "options/vrt/test/006_VRT_videodeb
     ("changes", "told"),
     [
         (['val.tile="auto"'], "name a tile"),
-        (["val.tile=[12,128,192]"], "as many rows as columns"),
+        (["val.tile=[12,128,192]"], "its tiles are square"),
         (["val.blend=[0,8,8]"], "leave blend out"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Scores of restored clips and the report that shows them."""
+"""Scores of restored clips, and the report of them."""

@@ -1,4 +1,4 @@
-"""Line charts: as pictures for `scripts/inspect_run.py`, and as SVG for the report page.
+"""Draws line charts: as pictures for `scripts/inspect_run.py`, and as SVG for the report page.
 
 picture = chart("loss", {"G_loss": (steps, losses)}, logarithmic=True)      # uint8 (H,W,3) RGB, by OpenCV alone
 svg = line_chart({"network": psnr}, labels)          # no script, no font, coloured by the page's style sheet
@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 
 SIZE = (320, 960)  # height and width of a picture, in pixels
-MARGIN = (28, 16, 34, 92)  # of the axes: top, right, bottom, left
-COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189))
-INK, GRID = (60, 60, 60), (225, 225, 225)
+MARGIN = (28, 16, 34, 92)  # of the axes: top, right, bottom, left; with room for title, legend and labels
+COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189))  # RGB, matplotlib's cycle
+INK, GRID = (60, 60, 60), (225, 225, 225)  # RGB of text and of grid lines
 FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 SVG_WIDTH, SVG_HEIGHT = 520, 190  # in SVG's units; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 34, 6, 8, 20  # margins of the SVG's axes, with room for labels at the left and bottom
-HOVER_LIMIT = 400  # points that have a text when pointed at
-MARKER_LIMIT = 40  # points that are marked
+HOVER_LIMIT = 400  # points up to which each has a tooltip: more would be narrower than a pixel and enlarge the page
+MARKER_LIMIT = 40  # points up to which each has a marker: more would overlap
 
 Series = tuple[Sequence[float], Sequence[float]]
 
@@ -37,11 +37,11 @@ def chart(
     Args:
         series: name -> (x, y), of equal length; points that are not finite, or not positive on a logarithmic axis, are
             left out.
-        logarithmic: the y axis. dots: mark the points, for series of few.
-        x_range: of the x axis; None: as the points need it.
+        logarithmic: use a logarithmic y axis. dots: mark the points, for short series.
+        x_range: range of the x axis; None: that of the points.
 
     Returns:
-        uint8 (320,960,3) RGB; without any points it says so.
+        uint8 (320,960,3) RGB; without points, with the text "no data".
     """
     picture = np.full((*SIZE, 3), 255, np.uint8)
     top, right, bottom, left = MARGIN
@@ -83,7 +83,7 @@ def chart(
 
 
 def _usable(points: Series, logarithmic: bool) -> np.ndarray:
-    """(N, 2) points that can be drawn, y as its logarithm where asked for."""
+    """(N, 2) points that can be drawn; y is its logarithm if `logarithmic`."""
     x, y = (np.asarray(values, np.float64) for values in points)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = np.log10(y) if logarithmic else y
@@ -92,7 +92,7 @@ def _usable(points: Series, logarithmic: bool) -> np.ndarray:
 
 
 def _widened(low: float, high: float, share: float) -> tuple[float, float]:
-    """A range that is not empty, with some space on both sides."""
+    """A range extended by `share` on both sides, and never empty."""
     space = (high - low) * share or (0.0 if high > low else abs(high) * 0.1 or 1.0)
     return low - space, high + space
 
@@ -106,7 +106,7 @@ def _ticks(low: float, high: float, integers: bool = False) -> list[float]:
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[float]:
-    """Logarithms of round numbers: powers of ten, or finer where the range has few of them."""
+    """Logarithms of round numbers: powers of ten if the range has more than two, else finer ones."""
     powers = [float(k) for k in range(math.ceil(low), math.floor(high) + 1)]
     return powers if len(powers) > 2 else [math.log10(value) for value in _ticks(10**low, 10**high) if value > 0]
 
@@ -121,12 +121,12 @@ def _write(
 
 
 def line_chart(series: Mapping[str, Sequence[float | None]], labels: Sequence[str], unit: str = "dB") -> str:
-    """Lines over equidistant labels, an SVG element.
+    """An SVG element with lines over equidistant labels.
 
     Args:
-        series: by the CSS name of its colour, a value per label; None leaves a gap, infinity lies on the upper edge.
-        labels: of the places; the first, the last and some between are written.
-        unit: of the values, for the texts shown when pointed at.
+        series: CSS name of the colour -> a value per label; None leaves a gap, infinity is drawn at the upper edge.
+        labels: labels of the x axis; the first, the last and some in between are written.
+        unit: unit of the values, for tooltips.
     """
     known = [value for values in series.values() for value in values if value is not None and math.isfinite(value)]
     low, high, step = axis(min(known, default=0.0), max(known, default=1.0))
@@ -149,7 +149,7 @@ def line_chart(series: Mapping[str, Sequence[float | None]], labels: Sequence[st
 
 
 def axis(low: float, high: float) -> tuple[float, float, float]:
-    """Ends and step of an axis that holds [low, high] between round numbers, in 2 to 6 steps."""
+    """Ends and step of an axis from one round number to another that includes [low, high], in 2 to 6 steps."""
     span = max(high - low, 0.1)
     step = _round_step(span, 5)
     begin, end = math.floor(low / step) * step, math.ceil(high / step) * step
@@ -157,19 +157,19 @@ def axis(low: float, high: float) -> tuple[float, float, float]:
 
 
 def _round_step(span: float, most: int) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that goes into a span at most `most` times."""
+    """The smallest step, 1, 2 or 5 times a power of ten, that divides a span into at most `most` parts."""
     power = math.floor(math.log10(span / most))
     for exponent in (power, power + 1):
         for factor in (1, 2, 5):
-            # 2 / 10 is the number 0.2; 2 * 0.1 need not be.
+            # Divide by 10**n instead of multiplying by 10**-n, so that steps are the floats nearest to 0.2, 0.5, ...
             step = float(factor * 10**exponent) if exponent >= 0 else factor / 10**-exponent
-            if span <= most * step * (1 + 1e-9):  # rounding of the span is no reason for a larger step
+            if span <= most * step * (1 + 1e-9):  # tolerates the span's rounding
                 return step
     raise AssertionError((span, most))
 
 
 def label_places(count: int) -> list[int]:
-    """Which of `count` labels are written: all of up to 8, else five evenly apart."""
+    """Indices of the labels to write: all of up to 8, else five at equal distances."""
     return list(range(count)) if count <= 8 else sorted({round(part * (count - 1) / 4) for part in range(5)})
 
 
@@ -183,7 +183,7 @@ def _y(value: float, low: float, high: float) -> float:
 
 
 def _line(name: str, values: Sequence[float | None], low: float, high: float) -> list[str]:
-    """The pieces of a line between gaps, and its points where they are few."""
+    """The pieces of a line between gaps, and markers of up to `MARKER_LIMIT` points."""
     pieces: list[list[str]] = [[]]
     for index, value in enumerate(values):
         if value is None:
@@ -197,7 +197,7 @@ def _line(name: str, values: Sequence[float | None], low: float, high: float) ->
 
 
 def _hover(series: Mapping[str, Sequence[float | None]], labels: Sequence[str], unit: str) -> list[str]:
-    """A strip per place that shows the numbers when pointed at."""
+    """A strip per label with the values as tooltip."""
     width = (SVG_WIDTH - LEFT - RIGHT) / max(1, len(labels) - 1)
     strips = []
     for index, label in enumerate(labels):

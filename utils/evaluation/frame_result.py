@@ -1,4 +1,4 @@
-"""A restored frame with its neighbours in a comparison: what the tester hands to logs, results and report."""
+"""A restored frame with the pictures to compare it with; the tester passes it to logs, results and report."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,12 @@ class FrameResult:
 
     Attributes:
         clip, frame: names.
-        index, length: place among the frames that the clip gives, and how many there are: frames come in order, the
-            last one has index length - 1.
-        blurred: the input frame. restored: the network's. sharp: the ground truth, None where there is none.
+        index, length: index of the frame, and number of frames restored of the clip; frames come in order of index.
+        blurred: the input frame. restored: the network's result. sharp: the ground truth, None without one.
         spikes: a view of the frame's spikes (h,w) gray, None without spikes.
-        times: instants that each blurred frame is restored at, shares of its exposure; () at its centre alone. The
-            frames are then those instants, exposure after exposure.
-        restored_deep: the restored frame as uint16 where the input has 16 bits per channel, else None.
+        times: instants at which each blurred frame is restored, as shares of its exposure; frames are then these
+            instants, exposure after exposure. (): the centre only.
+        restored_deep: the restored frame as uint16 if the input has 16 bits per channel, else None.
     """
 
     clip: str
@@ -33,7 +32,7 @@ class FrameResult:
 
     @property
     def time(self) -> float | None:
-        """The instant of the exposure, None where frames are restored at its centre alone."""
+        """The instant as share of the exposure; None if frames are restored at its centre only."""
         return self.times[self.index % len(self.times)] if self.times else None
 
     @property
@@ -44,7 +43,7 @@ class FrameResult:
 
     @property
     def is_middle(self) -> bool:
-        """Whether this is the clip's middle frame, the one shown of a clip; of instants the middle one of it."""
+        """Whether this is the clip's middle frame (with instants, its middle one), which represents the clip in logs."""
         instants = max(1, len(self.times))
         return self.is_of_middle and self.index % instants == instants // 2
 

@@ -1,10 +1,10 @@
-"""LPIPS 0.1: distance of pictures as a network trained on people's judgements sees it; lower is better.
+"""LPIPS 0.1: distance of pictures by a network's features, weighted to match human judgements; lower is better.
 
     LPIPS(a, b) = sum over layers l of  mean over pixels of  w_l . (f_l(a) / |f_l(a)| - f_l(b) / |f_l(b)|)^2
 
 f_l are the ReLU outputs of an ImageNet network's five blocks, w_l the published linear weights, |.| the length over
 channels. Zhang, Isola, Efros, Shechtman and Wang, "The unreasonable effectiveness of deep features as a perceptual
-metric", 2018; tables that name no network mean AlexNet. Two files are needed, both loaded from one folder:
+metric", 2018; tables without a network's name use AlexNet. Two files in one folder are needed:
 
     alexnet-owt-7be5be79.pth   torchvision's weights (VGG: vgg16-397923af.pth)
     alex.pth                   `lpips/weights/v0.1/alex.pth` of the package `lpips` (VGG: vgg.pth)
@@ -25,12 +25,12 @@ from utils.utils_weights import load_network_weights
 
 @dataclass(frozen=True)
 class _Backbone:
-    """A network LPIPS looks through.
+    """A network whose features LPIPS compares.
 
     Attributes:
         architecture: torchvision's name.
-        file: of its weights. linear_file: of the linear weights.
-        taps: places in `features` after which its output counts, and the channels there.
+        file: file of its weights. linear_file: file of the linear weights.
+        taps: index in `features` -> channels, of the layers whose outputs are compared.
     """
 
     architecture: str
@@ -39,17 +39,18 @@ class _Backbone:
     taps: dict[int, int]
 
 
+# The ReLUs after the last convolution of each block, as in the published code.
 BACKBONES = {
     "alex": _Backbone("alexnet", "alexnet-owt-7be5be79.pth", "alex.pth", {1: 64, 4: 192, 7: 384, 9: 256, 11: 256}),
     "vgg": _Backbone("vgg16", "vgg16-397923af.pth", "vgg.pth", {3: 64, 8: 128, 15: 256, 22: 512, 29: 512}),
 }
-# Of the pictures in [-1, 1]: ImageNet's mean and deviation, rounded, as the published weights were trained with.
+# ImageNet's mean and deviation of pictures in [-1, 1], rounded as in the training of the published weights.
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-MINIMUM = 64  # pixels; below, AlexNet's last layers have nothing left to look at
+MINIMUM = 64  # pixels of a side, so that AlexNet's last features still have several pixels
 
 
 def missing_files(folder: Path, net: str = "alex") -> list[Path]:
-    """The files that LPIPS would need in `folder` and that are not there."""
+    """The files of LPIPS that are missing in `folder`."""
     backbone = BACKBONES[net]
     return [path for path in (folder / backbone.file, folder / backbone.linear_file) if not path.is_file()]
 
@@ -58,7 +59,7 @@ class LPIPS(nn.Module):
     """The distance, with weights from files.
 
     Args:
-        folder: where both files are.
+        folder: folder of both files.
         net: "alex" or "vgg".
 
     Raises:
@@ -69,17 +70,17 @@ class LPIPS(nn.Module):
     scale: Tensor
 
     def __init__(self, folder: Path | str, net: Literal["alex", "vgg"] = "alex") -> None:
-        from torchvision import models  # here only: torchvision is slow to import
+        from torchvision import models  # imported on demand, as it is slow
 
         super().__init__()
         if net not in BACKBONES:
-            raise UserError(f"LPIPS looks through {' or '.join(BACKBONES)}, not {net!r}")
+            raise UserError(f"LPIPS uses {' or '.join(BACKBONES)}, not {net!r}")
         backbone, folder = BACKBONES[net], Path(folder)
         missing = missing_files(folder, net)
         if missing:
             raise UserError(f"LPIPS needs {' and '.join(map(str, missing))}; docs/evaluation.md says where from")
         self.taps = backbone.taps
-        with torch.device("meta"):  # the layers alone: drawing weights that are replaced costs a second
+        with torch.device("meta"):  # without values: initialising weights that are replaced takes a second
             network = models.get_model(backbone.architecture, weights=None)
         self.features = network.features[: max(self.taps) + 1]
         weights = load_network_weights(folder / backbone.file)
@@ -101,17 +102,17 @@ class LPIPS(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Distances (N,) of pictures (N,3,H,W) in [0,1], RGB, each side at least 64 pixels."""
-        features = (torch.cat([a, b]) * 2 - 1 - self.shift) / self.scale
-        distance = features.new_zeros(len(a))
+        features = (torch.cat([a, b]) * 2 - 1 - self.shift) / self.scale  # (2N,3,H,W)
+        distance = features.new_zeros(len(a))  # (N,)
         tap = 0
         for index, layer in enumerate(self.features):
-            features = layer(features)
+            features = layer(features)  # (2N,C,H/s,W/s), s the layer's stride
             if index in self.taps:
-                # The published code adds to the length, not to its square.
-                unit = features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10)
-                difference = (unit[: len(a)] - unit[len(a) :]).square()
-                weight: Tensor = self.get_buffer(f"linear{tap}")
-                distance = distance + (difference * weight).sum(1).mean((1, 2))
+                # As in the published code, add 1e-10 to the length, not to its square.
+                unit = features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10)  # (2N,C,H/s,W/s)
+                difference = (unit[: len(a)] - unit[len(a) :]).square()  # (N,C,H/s,W/s)
+                weight: Tensor = self.get_buffer(f"linear{tap}")  # (1,C,1,1)
+                distance = distance + (difference * weight).sum(1).mean((1, 2))  # (N,)
                 tap += 1
         return distance
 
@@ -132,7 +133,7 @@ class LPIPS(nn.Module):
 
 
 def _linear_weights(path: Path, channels: Iterable[int]) -> list[Tensor]:
-    """The five linear layers, (1,C,1,1) each, of the published file."""
+    """Weights of the five linear layers, (1,C,1,1) each, from the published file."""
     weights = load_network_weights(path)
     layers = []
     for index, count in enumerate(channels):

@@ -2,20 +2,20 @@
 
     PSNR = 20 log10(255 / sqrt(mean((a - b)^2)))                          over all pixels and channels, border 0
     SSIM = mean of (2 ma mb + c1)(2 sab + c2) / ((ma^2 + mb^2 + c1)(saa + sbb + c2))     per channel, then the mean
-           local moments under an 11 x 11 Gaussian of sigma 1.5, inside the picture only;
+           local moments by an 11 x 11 Gaussian of sigma 1.5, where it lies inside the picture;
            c1 = (0.01 * 255)^2, c2 = (0.03 * 255)^2
     Y    = 16 + (65.481 R + 128.553 G + 24.966 B) / 255                                   BT.601, not rounded
 
 SSIM: Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
-2004. Everything is float64; KAIR rounds its luma to float32, which moves PSNR_Y by less than 1e-5 dB (tested).
-The paper's deblurring tables come from MATLAB's `ssim`, which counts the borders too: they are not reproduced exactly.
+2004. Computed in float64; KAIR rounds its luma to float32, which changes PSNR_Y by less than 1e-5 dB (tested).
+The paper's deblurring tables use MATLAB's `ssim`, which includes the borders, so they are not reproduced exactly.
 
     tOF(t) = mean over pixels of | flow(restored[t-1], restored[t]) - flow(sharp[t-1], sharp[t]) |        in pixels
 
 with |.| the length of the difference of the two flow vectors, and flow Farnebäck's on BT.601 gray ("Two-frame motion
-estimation based on polynomial expansion", 2003). Chu et al. ("Learning temporal coherence via self-supervision for
-GAN-based video generation", 2020) brought it up; flow settings and vector length are those of their evaluation. They
-leave out the borders and the clip's first and last two frames; here every pixel and every pair of frames counts.
+estimation based on polynomial expansion", 2003). Introduced by Chu et al. ("Learning temporal coherence via
+self-supervision for GAN-based video generation", 2020), whose flow settings and vector length are used. They leave out
+the borders and a clip's first and last two frames; here every pixel and every pair of frames counts.
 """
 
 import cv2
@@ -23,11 +23,10 @@ import numpy as np
 
 from utils.user_error import UserError
 
-# SSIM's Gaussian window as in its paper (Wang et al., 2004) and in KAIR.
-WINDOW = 11
-SIGMA = 1.5
-PEAK = 255.0  # of 8-bit pictures
-LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966])  # of R, G, B
+# Pixels and standard deviation of SSIM's Gaussian filter, as in its paper (Wang et al., 2004) and in KAIR.
+WINDOW, SIGMA = 11, 1.5
+PEAK = 255.0  # largest value of 8-bit pictures
+LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966])  # BT.601's, of R, G, B
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -37,7 +36,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
         UserError: not uint8, or not of one shape.
     """
     _check_pair(a, b)
-    # A sum of whole numbers, exact, and many times as fast as a mean of float64 differences.
+    # The sum of squared integers is exact, and many times as fast as a mean of float64 differences.
     return _psnr(cv2.norm(a, b, cv2.NORM_L2SQR) / a.size)
 
 
@@ -45,24 +44,24 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Structural similarity, at most 1, of two uint8 pictures (H,W,3) RGB or (H,W); the mean over channels.
 
     Raises:
-        UserError: not uint8, not of one shape, or smaller than the 11 x 11 window.
+        UserError: not uint8, not of one shape, or smaller than the 11 x 11 filter.
     """
     _check_pair(a, b)
     if a.ndim == 2:
         return _ssim(a.astype(np.float64), b.astype(np.float64))
-    # A channel at a time stays in the processor's cache.
+    # One channel at a time, so that the intermediate results stay in the processor's cache.
     channels = [(a[..., c].astype(np.float64), b[..., c].astype(np.float64)) for c in range(a.shape[2])]
     return float(np.mean([_ssim(*pair) for pair in channels]))
 
 
 def psnr_y(a: np.ndarray, b: np.ndarray) -> float:
-    """PSNR in dB of the luma of two uint8 RGB pictures (H,W,3); gray (H,W) is its own luma. Errors as `psnr`."""
+    """PSNR in dB of the luma of two uint8 RGB pictures (H,W,3) or gray ones (H,W). Raises the errors of `psnr`."""
     _check_pair(a, b)
     return _psnr(float(np.mean((luma(a) - luma(b)) ** 2)))
 
 
 def ssim_y(a: np.ndarray, b: np.ndarray) -> float:
-    """SSIM of the luma of two uint8 RGB pictures (H,W,3); a gray picture (H,W) is its own luma. Errors as `ssim`."""
+    """SSIM of the luma of two uint8 RGB pictures (H,W,3) or gray ones (H,W). Raises the errors of `ssim`."""
     _check_pair(a, b)
     return _ssim(luma(a), luma(b))
 
@@ -76,7 +75,7 @@ def luma(picture: np.ndarray) -> np.ndarray:
 
 
 def _check_pair(a: np.ndarray, b: np.ndarray) -> None:
-    """Both must be 8-bit pictures of one shape."""
+    """Raises UserError unless both are 8-bit pictures of one shape."""
     for picture in (a, b):
         if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
             raise UserError(
@@ -103,19 +102,19 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
     mean_a, mean_b = _local_mean(a), _local_mean(b)
     product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
     covariance = _local_mean(a * b) - product
-    # Only the sum of the two variances is needed: four filters instead of five.
+    # Filter the sum of squares, as only the sum of the variances is needed: four filters instead of five.
     variances = _local_mean(a**2 + b**2) - squares
     return float(np.mean((2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))))
 
 
 def _local_mean(plane: np.ndarray) -> np.ndarray:
-    """Gaussian mean of float64 (H,W) at every place where the window lies inside: (H-10,W-10)."""
+    """Gaussian mean of float64 (H,W) where the filter lies inside the picture: (H-10,W-10)."""
     window = cv2.getGaussianKernel(WINDOW, SIGMA)
     border = WINDOW // 2
     return cv2.sepFilter2D(plane, -1, window, window)[border:-border, border:-border]
 
 
-# Their arguments: pyramid scale, levels, window, iterations, neighbourhood, its sigma.
+# Farnebäck's arguments in the evaluation of Chu et al.
 FARNEBACK = {
     "pyr_scale": 0.5,
     "levels": 3,

@@ -21,19 +21,20 @@ from utils.utils_lock import NAME as LOCK
 
 logger = logging.getLogger(__name__)
 
-ABOUT = "about.json"
+ABOUT = "about.json"  # name of the file with the origin
 IDENTITY = ("task", "weights", "data", "tile")
-"""Results that agree in these are the same test again, whose files are replaced."""
+"""Results that agree in these are of the same test; its files are replaced."""
 ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, whose commit is recorded."""
 
 
 def describe(checkpoint: Path, network: nn.Module, command: str, **identity: Any) -> dict[str, str]:
     """The origin of a test's results.
 
     Args:
-        checkpoint: as named. network: with its weights loaded.
-        command: that was typed.
-        identity: `task`, `data`, `tile`.
+        checkpoint: path of the weights. network: the network with its weights loaded.
+        command: the command line.
+        identity: values of `task`, `data`, `tile`.
     """
     return {
         **{name: str(value) for name, value in identity.items()},
@@ -46,7 +47,7 @@ def describe(checkpoint: Path, network: nn.Module, command: str, **identity: Any
 
 
 def start_results(folder: Path, about: Mapping[str, str]) -> None:
-    """Leaves `about` in the folder; what another test left there is moved to `<folder>_<date of its last change>`."""
+    """Writes `about` into the folder; files of another test are moved to `<folder>_<date of its last change>`."""
     found = [path for path in folder.iterdir() if path.name != LOCK] if folder.is_dir() else []
     if found and not _is_same(folder / ABOUT, about):
         date, number = f"{datetime.fromtimestamp(folder.stat().st_mtime):%Y%m%d_%H%M%S}", 1
@@ -78,7 +79,7 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, "(changed)" after it where tracked files differ; says so where git does not know."""
+    """The checkout's commit, followed by "(changed)" if tracked files differ; "not a git checkout" outside of git."""
     git = ["git", "-C", str(ROOT)]
     try:
         name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True)

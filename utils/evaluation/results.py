@@ -6,8 +6,8 @@ with ResultWriter(folder, save_result=True) as writer:
 <folder>/<clip>/<frame>.png      every restored frame                     with save_result
 <folder>/<clip>.mp4              input | spikes | restored | sharp        with save_video
 <folder>/<clip>_restored.mp4     the restored frames, with the sound      with save_video
-<folder>/panels/<clip>_<frame>.png   the same of the middle frame
-<folder>/run.json                the frames, and what they are restored with: weights, options, input files
+<folder>/panels/<clip>_<frame>.png   input | spikes | restored | sharp of the middle frame
+<folder>/run.json                the frames, and the weights, options and input files they are restored from
 """
 
 import hashlib
@@ -31,10 +31,10 @@ from utils.utils_image import imwrite_rgb, panel
 from utils.utils_option import Options, option_changes, options_to_dict
 from utils.utils_video import VideoWriter
 
-RUN = "run.json"
+RUN = "run.json"  # name of the file with weights, options and inputs of the frames
 logger = logging.getLogger(__name__)
 WITHOUT_EFFECT = ("save_img", "tile_batch", "max_memory", "cuda_graphs")
-"""Keys of `val` that may change between the parts of a run."""
+"""Keys of `val` that don't change restored frames, so they may differ when a run is resumed."""
 
 
 class TestSet(Protocol):
@@ -42,22 +42,22 @@ class TestSet(Protocol):
 
     @property
     def clips(self) -> Sequence[Any]:
-        """Per clip `name`, `frames`, and `target`, as in `models.testing.evaluate.ClipSet`."""
+        """The clips, with `name`, `frames` and `target` as in `models.testing.evaluate.ClipSet`."""
 
     def content(self, index: int) -> Iterator[bytes]:
-        """All bytes that clip `index` is read from."""
+        """All bytes of the files of clip `index`."""
 
 
 class ResultWriter:
-    """Writes restored frames as they come.
+    """Writes restored frames one by one.
 
     Args:
-        folder: of the results.
+        folder: folder of the results.
         save_result: write every frame.
-        save_video: write two videos of each clip: of what is restored, and of input, spikes, restored, sharp.
-        fps: of the videos.
-        sound: a video whose sound the restored one takes over; None: no sound.
-        resume: keep the frames that an interrupted run has written.
+        save_video: write two videos of each clip: the restored frames; and input, spikes, restored, sharp.
+        fps: frames per second of the videos.
+        sound: a video whose sound is copied to the restored one; None: no sound.
+        resume: keep the frames written by an interrupted run.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ResultWriter:
         self._videos: dict[Path, VideoWriter] = {}
 
     def finished(self, clip: str, frame: str) -> Path | None:
-        """The file of a frame that an interrupted run has restored; None, and the file removed, if it is damaged."""
+        """The file of a frame restored by an interrupted run; None if there is none. A damaged one is removed."""
         path = frame_path(self.folder, clip, frame)
         if not self.resume or not path.is_file():
             return None
@@ -90,10 +90,10 @@ class ResultWriter:
         return path
 
     def add(self, result: FrameResult) -> None:
-        """Writes a frame, a clip's frames in order.
+        """Writes a frame; a clip's frames must be added in order.
 
         Raises:
-            OSError: the disk is full or can't be written; the frames before are there.
+            OSError: the disk is full or can't be written; earlier frames remain.
         """
         if self.save_result and self.finished(result.clip, result.frame) is None:
             deep = result.restored_deep  # as many bits as the input
@@ -110,7 +110,7 @@ class ResultWriter:
             self._video(restored, self.sound).write(result.restored)
 
     def _close_all_but(self, *paths: Path) -> None:
-        """The videos of the clip before are complete."""
+        """Closes the videos of the previous clip, which are complete."""
         for path in [path for path in self._videos if path not in paths]:
             self._videos.pop(path).close()
 
@@ -125,7 +125,7 @@ class ResultWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with ExitStack() as stack:  # all are ended, also where one can't be
+        with ExitStack() as stack:  # ends all videos, even if ending one raises an error
             for video in self._videos.values():
                 stack.callback(video.__exit__, kind, error, trace)
 
@@ -133,10 +133,10 @@ class ResultWriter:
 def check_same_run(
     folder: Path, opt: Options, network: nn.Module, test_set: TestSet, amp_dtype: torch.dtype | None, resume: bool
 ) -> None:
-    """Sees to it that all frames in `folder` come from one run: the same weights, options and input files.
+    """Ensures that all frames in `folder` are of one run: with the same weights, options and input files.
 
-    Resuming, what the run.json there says is held against this run. Otherwise its frames are removed. Then run.json
-    says what this run restores with.
+    With `resume`, compares this run with the folder's run.json; otherwise removes the frames of the earlier run. Then
+    writes this run's run.json.
 
     Raises:
         UserError: `resume` would mix frames of two runs.
@@ -147,7 +147,7 @@ def check_same_run(
         _check_resumed(path, now, own)
     else:
         before = _names_before(path)
-        # First the file: frames without it are not resumed, so a crash in between mixes nothing.
+        # Remove run.json first: frames without it are never resumed, so a crash in between mixes no runs.
         path.unlink(missing_ok=True)
         for clip, frames in [*before.items(), *own.items()]:
             for frame in frames:
@@ -166,12 +166,12 @@ def frame_path(folder: Path, clip: str, frame: str) -> Path:
 
 
 def _check_resumed(path: Path, now: Mapping[str, Any], own: Mapping[str, list[str]]) -> None:
-    """Raises UserError where the frames beside `path` are not those of a run with `now`."""
+    """Raises UserError if the frames beside `path` are of a run with other weights, options or inputs than `now`."""
     remedy = "leave --resume out to restore all of them, or choose another --output"
     if not path.is_file():
         if any(frame_path(path.parent, clip, frame).exists() for clip, frames in own.items() for frame in frames):
             raise UserError(
-                f"--resume: nothing says what the frames in {path.parent} come from ({RUN} is missing); {remedy}"
+                f"--resume: the origin of the frames in {path.parent} is unknown ({RUN} is missing); {remedy}"
             )
         return
     try:
@@ -181,7 +181,7 @@ def _check_resumed(path: Path, now: Mapping[str, Any], own: Mapping[str, list[st
         raise UserError(f"--resume: {path} is damaged, or of another version; {remedy}") from error
     if changes:
         shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
-        raise UserError(f"--resume: the frames in {path.parent} were restored otherwise ({shown}); {remedy}")
+        raise UserError(f"--resume: the frames in {path.parent} are of another run ({shown}); {remedy}")
 
 
 def _names(test_set: TestSet) -> dict[str, list[str]]:
@@ -193,7 +193,7 @@ def _names(test_set: TestSet) -> dict[str, list[str]]:
 
 
 def _names_before(path: Path) -> dict[str, list[str]]:
-    """The same of an earlier run in this folder; {} if its run.json can't be read."""
+    """Names of the frames restored by an earlier run, by clip; {} if its run.json can't be read."""
     try:
         names = {clip: list(frames) for clip, frames in read_json(path)["frames"].items()}
         for clip, frames in names.items():
@@ -205,9 +205,9 @@ def _names_before(path: Path) -> dict[str, list[str]]:
 
 
 def _run(opt: Options, network: nn.Module, test_set: TestSet, amp_dtype: torch.dtype | None) -> dict[str, Any]:
-    """Weights, options and input files that decide what a restored frame is."""
+    """Weights, options and input files on which restored frames depend."""
     tree: Mapping[str, Any] = options_to_dict(opt)
-    # With tile "auto" the memory decides the tiles.
+    # With tile "auto", tiles depend on max_memory.
     kept_in_val = ("max_memory",) if tree["val"].get("tile") == "auto" else ()
     val = {key: value for key, value in tree["val"].items() if key not in WITHOUT_EFFECT or key in kept_in_val}
     kept = {key: tree[key] for key in ("task", "scale", "netG")}

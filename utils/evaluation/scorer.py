@@ -1,12 +1,12 @@
-"""Scores restored frames in the background, while the network restores the next ones.
+"""Scores restored frames in background threads, while the network restores the next ones.
 
     with Scorer(lpips) as scorer:
         for ...:
             scorer.add(clip, frame, sharp, {"": restored, "input": blurred})
     scorer.scores.table()
 
-Threads suffice: OpenCV, numpy and torch compute without Python's lock. At most a few frames wait at a time, so memory
-does not grow with a clip. `scripts/benchmark/bench_metrics.py` measures what scoring costs beside the restoration.
+Threads suffice, as OpenCV, numpy and torch release Python's lock. The number of unfinished frames is limited, so memory
+does not grow with a clip. `scripts/benchmark/bench_metrics.py` measures the time of scoring beside the restoration.
 """
 
 import logging
@@ -32,8 +32,8 @@ OnScored = Callable[[str, str, np.ndarray, Pictures, Mapping[str, float]], None]
 def score_frame(restored: np.ndarray, sharp: np.ndarray) -> dict[str, float]:
     """PSNR and SSIM, in RGB and in Y, of two uint8 RGB pictures (H,W,3) or two gray ones (H,W).
 
-    Of a gray picture against a sharp one in RGB only those in Y. SSIM is left out where a side is smaller than its
-    window of 11 pixels.
+    A gray picture against a sharp one in RGB has only the scores in Y. SSIM is left out if a side is smaller than its
+    filter of 11 pixels.
     """
     compared = as_rgb(restored) if sharp.ndim == 3 else restored
     measured = {psnr: "psnr", ssim: "ssim", psnr_y: "psnr_y", ssim_y: "ssim_y"}
@@ -46,16 +46,16 @@ def score_frame(restored: np.ndarray, sharp: np.ndarray) -> dict[str, float]:
 
 
 class Scorer:
-    """Collects the scores of frames handed to it one by one, clip after clip.
+    """Scores frames that are added one by one, clip after clip.
 
     Args:
-        lpips: also measure LPIPS with it, of pictures of at least 64 x 64 pixels. None: not.
-        temporal: also measure tOF, of all but a clip's first frame.
-        workers: threads; 0 scores at once in the caller's. None: one per processor, at most 8.
-        on_scored: called in the caller's thread with clip, frame, sharp, pictures and scores, frames in order.
+        lpips: also measure LPIPS, of pictures of at least 64 x 64 pixels. None: without LPIPS.
+        temporal: also measure tOF, of all frames but a clip's first.
+        workers: number of threads; 0: score in the caller's thread. None: one per processor, at most 8.
+        on_scored: called in the caller's thread with clip, frame, sharp, pictures and scores, in order of frames.
 
     Attributes:
-        scores: of the frames finished so far; all of them after `close`.
+        scores: scores of the frames finished so far; of all frames after `close`.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Scorer:
         more: Callable[[], Pictures] | None = None,
         time: float | None = None,
     ) -> None:
-        """Hands over a frame; waits where too many are unfinished.
+        """Adds a frame; waits if too many are unfinished.
 
         Args:
             sharp: uint8 (H,W,3) RGB.
-            pictures: by method ("": the network, "input", ...), uint8 (H,W,3), or (H,W) where only Y can be scored.
-            more: makes further pictures, called in the background.
-            time: instant of the exposure, None where frames are restored at its centre alone.
+            pictures: method ("": the network, "input", ...) -> uint8 (H,W,3), or (H,W) if only Y can be scored.
+            more: computes further pictures; called in a background thread.
+            time: instant as share of the exposure; None if frames are restored at its centre only.
 
         Raises:
-            Exception: what scoring an earlier frame raised.
+            Exception: an exception of scoring an earlier frame.
         """
         self._warn_of_small(sharp)
         all_pictures = self._run(lambda: {**pictures, **(more() if more else {})})
@@ -127,7 +127,7 @@ class Scorer:
             self._pool.shutdown(cancel_futures=True)
 
     def _warn_of_small(self, sharp: np.ndarray) -> None:
-        """Says once which numbers small pictures lack."""
+        """Warns once about each score that is left out of small pictures."""
         lacking = {"SSIM": WINDOW} if self._lpips is None else {"SSIM": WINDOW, "LPIPS": MINIMUM}
         for name, side in lacking.items():
             if min(sharp.shape[:2]) < side and name not in self._warned:
@@ -151,7 +151,7 @@ class Scorer:
     def _score(
         self, sharp: np.ndarray, pictures: Pictures, before: "tuple[str, np.ndarray, Future[Pictures]] | None"
     ) -> dict[str, float]:
-        """The row of a frame. Frames are begun in order, so the one before is finished or on its way."""
+        """Scores of a frame. Frames are started in order, so waiting for the previous one can't deadlock."""
         row: dict[str, float] = {}
         earlier = before[2].result() if before is not None and self._temporal else {}
         sharp_flow = optical_flow(before[1], sharp) if before is not None and self._temporal else None

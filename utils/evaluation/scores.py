@@ -1,6 +1,6 @@
 """Scores of a test run: a row per frame, means per clip, over frames and over clips; as tables, CSV and JSON.
 
-The paper's deblurring tables weigh every frame alike, KAIR's log every clip: both means are kept, by these names.
+In the paper's deblurring tables every frame has the same weight, in KAIR's log every clip: both means are reported.
 """
 
 import csv
@@ -16,7 +16,7 @@ import numpy as np
 from utils.utils_file import atomic_write
 
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "psnr_y": "PSNR_Y", "ssim_y": "SSIM_Y", "lpips": "LPIPS", "tof": "tOF"}
-"""Names of the numbers and their titles. PSNR is in dB, tOF in pixels; lower is better for LPIPS and tOF."""
+"""Names and titles of the metrics. PSNR is in dB, tOF in pixels; lower is better for LPIPS and tOF."""
 
 METHODS = {
     "input": "input",
@@ -25,27 +25,26 @@ METHODS = {
     "interval": "spikes alone, interval",
     "": "network",
 }
-"""Scored methods and their titles. A method's numbers have its name as prefix: `input_psnr`; the network's none.
-
-Results of other tests (`--compare`) are methods too, whose name is their title.
-"""
+"""Names and titles of the scored methods. A method's scores have its name as prefix (`input_psnr`); the network's have
+none. Results of other tests (`--compare`) are methods too, whose name is their title."""
 
 LABELS = ("clip", "frame", "time")
-"""Of a row, beside its numbers."""
+"""Keys of a row that are not scores."""
 
+# Explanations in metrics.json of missing values.
 NOTES = {
-    "null": "a PSNR that is infinite, because the pictures are equal, or a mean over one",
-    "absent": "not measured: tOF needs a frame before, spikes alone have no colour",
+    "null": "a PSNR that is infinite, because the pictures are equal, or a mean that includes one",
+    "absent": "not measured: tOF needs a previous frame, spikes alone have no colour",
 }
 
 
 def key_of(method: str, metric: str) -> str:
-    """The name of a number in a row."""
+    """The name of a method's metric in a row."""
     return f"{method}_{metric}" if method else metric
 
 
 def format_value(metric: str, value: float | None) -> str:
-    """A number as tables show it; "" where there is none, "inf" for equal pictures."""
+    """A score as text for tables; "" for None, "inf" for equal pictures."""
     return "" if value is None else f"{value:.2f}" if metric.startswith("psnr") else f"{value:.4f}"
 
 
@@ -65,16 +64,16 @@ class Scores:
     network: str = METHODS[""]
 
     def add(self, clip: str, frame: str, scores: Mapping[str, float], time: float | None = None) -> None:
-        """Adds the scores of one frame, at an instant of its exposure."""
+        """Adds the scores of one frame, or of one instant of its exposure."""
         instant = {} if time is None else {"time": f"{time:.4g}"}
         self.rows.append({"clip": clip, "frame": frame, **instant, **scores})
 
     def metrics(self) -> list[str]:
-        """Names of the numbers in the rows, of all that occur."""
+        """Names of all scores that occur in the rows."""
         return [name for name in dict.fromkeys(key for row in self.rows for key in row) if name not in LABELS]
 
     def methods(self) -> list[str]:
-        """Names of what was scored: in the order of `METHODS`, compared results before the network."""
+        """Names of the scored methods, in the order of `METHODS`, with compared results before the network."""
         scored = self.metrics()
         known = [method for method in METHODS if any(key_of(method, metric) in scored for metric in METRICS)]
         compared = [name.removesuffix("_psnr") for name in scored if name.endswith("_psnr")]
@@ -82,18 +81,18 @@ class Scores:
         return [*filter(None, known), *others, *(method for method in known if not method)]
 
     def title(self, method: str) -> str:
-        """What tables call a method."""
+        """Title of a method in tables."""
         return METHODS.get(method, method) if method else self.network
 
     def clips(self) -> dict[str, dict[str, float]]:
-        """Mean over the frames of every clip, clips in their order of arrival."""
+        """Mean over the frames of every clip, in the order of the rows."""
         rows: dict[str, list[Mapping[str, str | float]]] = {}
         for row in self.rows:
             rows.setdefault(str(row["clip"]), []).append(row)
         return {name: mean(of_clip) for name, of_clip in rows.items()}
 
     def instants(self) -> dict[str, dict[str, float]]:
-        """Mean over the frames at every instant that was scored, in their order; {} without instants."""
+        """Mean over frames for each scored instant, in ascending order; {} without instants."""
         rows: dict[str, list[Mapping[str, str | float]]] = {}
         for row in self.rows:
             if "time" in row:
@@ -101,7 +100,7 @@ class Scores:
         return {time: mean(rows[time]) for time in sorted(rows, key=float)}
 
     def instants_table(self) -> str:
-        """PSNR by instant as aligned text, of all methods in colour; "" without instants."""
+        """PSNR by instant of all methods in colour, as aligned text; "" without instants."""
         instants = self.instants()
         methods = [method for method in self.methods() if key_of(method, "psnr") in self.metrics()]
         if not instants:
@@ -112,15 +111,15 @@ class Scores:
         return aligned(lines)
 
     def mean_over_clips(self) -> dict[str, float]:
-        """Mean of the clips' means: every clip weighs the same (KAIR's log)."""
+        """Mean of the clips' means, with equal weights of clips (KAIR's log)."""
         return mean(self.clips().values())
 
     def mean_over_frames(self) -> dict[str, float]:
-        """Mean of all frames: every frame weighs the same (the paper's deblurring tables)."""
+        """Mean of all frames, with equal weights of frames (the paper's deblurring tables)."""
         return mean(self.rows)
 
     def table(self) -> str:
-        """PSNR and SSIM of the clips and both means, as aligned text; the gain over the input where that was scored."""
+        """PSNR and SSIM of the clips and both means, with the gain over the input if scored, as aligned text."""
         rows = {**self.clips(), **self._means()}
         columns = [("input PSNR", "input_psnr"), ("input SSIM", "input_ssim")]
         columns += [(METRICS[metric], metric) for metric in ("psnr", "ssim", "psnr_y", "ssim_y")]
@@ -132,7 +131,7 @@ class Scores:
         return aligned(lines)
 
     def _means(self) -> dict[str, dict[str, float]]:
-        """Both means, or one where tables would show the same twice, as where all clips are of the same length."""
+        """Both means; or one if tables would show equal values, for example for clips of equal length."""
         clips, frames = self.mean_over_clips(), self.mean_over_frames()
         if all(format_value(name, clips[name]) == format_value(name, frames.get(name)) for name in clips):
             return {"mean over clips and frames": clips}
@@ -154,7 +153,7 @@ class Scores:
         return "\n\n".join(parts)
 
     def summary(self) -> dict[str, Any]:
-        """Content of `metrics.json`: both means, clips, frames; None for infinite numbers, which JSON does not have."""
+        """Content of `metrics.json`: both means, clips, frames; None for infinite values, which JSON lacks."""
         tree = {
             "mean_over_clips": self.mean_over_clips(),
             "mean_over_frames": self.mean_over_frames(),
@@ -176,13 +175,13 @@ class Scores:
 
 
 def gain(values: Mapping[str, float]) -> str:
-    """The network's gain over the input in dB, as tables show it; "" if it is not a number."""
+    """The network's gain over the input in dB, as text for tables; "" if it is NaN."""
     difference = values.get("psnr", math.nan) - values.get("input_psnr", math.nan)
     return "" if math.isnan(difference) else f"{difference:+5.2f} dB"
 
 
 def strict(tree: Any) -> Any:
-    """A tree of dicts, lists and numbers with None in place of infinite ones."""
+    """A tree of dicts, lists and numbers with infinite numbers replaced by None."""
     if isinstance(tree, Mapping):
         return {key: strict(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -191,7 +190,7 @@ def strict(tree: Any) -> Any:
 
 
 def aligned(lines: list[list[str]]) -> str:
-    """Rows of cells as text: the first column to the left, the others to the right, at least 10 wide."""
+    """Rows of cells as text: the first column aligned left, the others right, at least 10 characters wide."""
     width = max(len(cells[0]) for cells in lines)
     columns = zip(*lines, strict=True)
     widths = [0 if column[-1].endswith("dB") else max(10, *map(len, column)) for column in columns]
@@ -203,7 +202,7 @@ def aligned(lines: list[list[str]]) -> str:
 
 
 def mean(rows: Iterable[Mapping[str, str | float]]) -> dict[str, float]:
-    """Mean of every number in the rows, over the rows that have it, in float64."""
+    """Mean of every score over the rows that have it, in float64."""
     values: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():

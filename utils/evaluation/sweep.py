@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Condition:
-    """Spikes to test on.
+    """Degraded spikes to test on.
 
     Attributes:
-        kind, value: what is swept, and its value.
+        kind, value: the swept quantity ("threshold", "shift", "drop" or "noise"), and its value.
         told: the network's input is scaled by the swept threshold.
-        origin: how the spikes come about, in words.
-        changes: keys of `datasets.test` and their values; empty for the spikes as recorded.
+        origin: description of the spikes' origin.
+        changes: keys of `datasets.test` and their values; empty for the recorded spikes.
     """
 
     kind: str
@@ -34,14 +34,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One condition.
+    """Result of one condition.
 
     Attributes:
-        kind: what was swept: "threshold", "shift", "drop" or "noise".
-        value: of it.
-        told: the network's input was scaled by the swept threshold (`spike_threshold`), not by the set's own.
-        origin: how the spikes came about, in words.
-        means: over all frames, as in metrics.json.
+        kind, value, origin: as of `Condition`.
+        told: the network's input was scaled by the swept threshold (`spike_threshold`), not by the set's.
+        means: means over all frames, as in metrics.json.
     """
 
     kind: str
@@ -53,20 +51,20 @@ class SweepRow:
 
 @dataclass
 class Sweep:
-    """All conditions, in the order they were tested."""
+    """Results of all conditions, in the order of testing."""
 
     rows: list[SweepRow] = field(default_factory=list)
 
     def kinds(self) -> list[str]:
-        """The kinds of conditions, in their order."""
+        """The kinds of conditions, in the order of testing."""
         return list(dict.fromkeys(row.kind for row in self.rows))
 
     def of(self, kind: str) -> list[SweepRow]:
-        """The conditions of a kind."""
+        """The results of a kind."""
         return [row for row in self.rows if row.kind == kind]
 
     def lines(self, kind: str) -> list[str]:
-        """Names of what has a PSNR for every value of a kind: "network", "told", "sdm"."""
+        """Names of the curves with a PSNR at every value of a kind: "network", "told", "sdm"."""
         rows = self.of(kind)
         available = {
             "network": True,
@@ -76,7 +74,7 @@ class Sweep:
         return [name for name, is_available in available.items() if is_available]
 
     def line(self, kind: str, name: str) -> list[float]:
-        """PSNR at each value of a kind, of one of `lines`."""
+        """The curve `name` of `lines`: PSNR at each value of a kind."""
         rows = [row for row in self.of(kind) if row.told == (name == "told")]
         return [row.means["sdm_psnr" if name == "sdm" else "psnr"] for row in rows]
 
@@ -109,11 +107,11 @@ class Sweep:
 def run_sweep(
     conditions: Sequence[Condition], recorded: Scores, test: Callable[[Mapping[str, Any]], Scores]
 ) -> Sweep | None:
-    """Tests every condition; None where there are none.
+    """Tests every condition; returns None without conditions.
 
     Args:
-        recorded: scores with the spikes as recorded, which are not tested again.
-        test: from the changes of the test set's options to the scores with them.
+        recorded: scores with the recorded spikes, which are not tested again.
+        test: maps changes of the test set's options to the scores with them.
     """
     rows = []
     for condition in conditions:

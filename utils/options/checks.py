@@ -1,4 +1,4 @@
-"""Checks that need more than one option, and the options that are accepted but have no effect."""
+"""Checks of options against each other, and the options that are accepted but have no effect."""
 
 from collections.abc import Iterator
 
@@ -28,14 +28,14 @@ NO_EFFECT = {
     "train.G_regularizer_orthstep": "KAIR's weight regularizers are made for 2-D convolutions",
     "train.G_regularizer_clipstep": "KAIR's weight regularizers are made for 2-D convolutions",
 }
-"""Options that nothing reads, and why; a test holds this against the code. `gpu_ids` and `dist` depend on the start."""
+"""Options without effect, and why; a test checks that the code does not read them. `gpu_ids` and `dist`: `unused`."""
 
 
 def input_channels(section: DatasetOptions, n_channels: int, registries: Registries) -> int:
-    """Channels of the `L` that a dataset delivers: the frame's, and the spikes' where it appends them; or spikes alone.
+    """Channels of a data set's `L`: the frame's, plus the spikes' if they are concatenated; or spike frames alone.
 
     Raises:
-        UserError: the representation refuses its parameters.
+        UserError: invalid parameters of the representation.
     """
     packs_spikes = _packing(section, registries)
     if packs_spikes == "window":
@@ -46,16 +46,17 @@ def input_channels(section: DatasetOptions, n_channels: int, registries: Registr
 
 
 def spike_bins(section: DatasetOptions, registries: Registries) -> int | None:
-    """Channels per frame of the `L_spike` that a dataset delivers; None where it delivers none.
+    """Channels per frame of a data set's `L_spike`; None if its samples have none.
 
     Raises:
-        UserError: the representation refuses its parameters.
+        UserError: invalid parameters of the representation.
     """
     return _spike_channels(section, registries) if _packing(section, registries) == "dual" else None
 
 
 def _packing(section: DatasetOptions, registries: Registries) -> str | None:
-    """How a dataset delivers spikes: "concat", "dual", "window", or None; an option where it can do more than one."""
+    """How a data set's samples hold spikes: "concat", "dual", "window", or None; from `input_pack_mode` if there is
+    such an option."""
     dataset = registries.datasets.get(section.dataset_type)
     packing: str | None = getattr(section, "input_pack_mode", getattr(dataset, "packs_spikes", None))
     return packing
@@ -70,7 +71,7 @@ def _spike_channels(section: DatasetOptions, registries: Registries) -> int:
 def packing_faults(
     datasets: DatasetsOptions, net_type: str, takes_spikes: bool, registries: Registries
 ) -> Iterator[Fault]:
-    """A network that takes spikes beside the frames needs datasets that deliver them, and no other can use them."""
+    """Faults of data sets without `L_spike` for a network that takes it, or with `L_spike` for one that does not."""
     for phase, section in datasets:
         if section is None or (_packing(section, registries) == "dual") == takes_spikes:
             continue
@@ -83,7 +84,8 @@ def packing_faults(
 
 
 def channel_faults(channels: dict[str, int], key: str, value: int | None) -> Iterator[Fault]:
-    """Training set, test set and an explicit `netG.in_chans` or `netG.spike_bins` have to agree on the channels."""
+    """Faults where training set, test set and an explicit `netG.in_chans` or `netG.spike_bins` have different numbers
+    of channels."""
     said = " and ".join(f"datasets.{phase} delivers {count}" for phase, count in channels.items())
     kind = "input" if key == "in_chans" else "spike"
     if len(set(channels.values())) > 1:
@@ -92,11 +94,11 @@ def channel_faults(channels: dict[str, int], key: str, value: int | None) -> Ite
             f"{said} {kind} channels; give both the same spike representation and dataset types that pack it alike",
         )
     elif channels and value is not None and value not in channels.values():
-        yield (("netG", key), f"is {value}, but {said} channels; leave {key} out and it follows the data")
+        yield (("netG", key), f"is {value}, but {said} channels; leave {key} out to take it from the data")
 
 
 def dataset_faults(phase: str, section: DatasetOptions, top: TopOptions | None) -> Iterator[Fault]:
-    """A dataset against the top level."""
+    """Faults of a data set's `scale` and `gt_size` against the top level's `scale`."""
     if top is None:
         return
     if section.scale is not None and section.scale != top.scale:
@@ -107,14 +109,14 @@ def dataset_faults(phase: str, section: DatasetOptions, top: TopOptions | None) 
 
 
 def scale_faults(net: NetworkOptions, top: TopOptions | None) -> Iterator[Fault]:
-    """The network's scale against the top level's."""
+    """Fault of the network's `upscale` against the top level's `scale`."""
     upscale = getattr(net, "upscale", None)
     if top is not None and isinstance(upscale, int) and upscale != top.scale:
-        yield (("netG", "upscale"), f"is {upscale}, but scale is {top.scale}; they have to agree")
+        yield (("netG", "upscale"), f"is {upscale}, but scale is {top.scale}; they must be equal")
 
 
 def train_faults(train: TrainOptions, registries: Registries) -> Iterator[Fault]:
-    """The loss's name, and keys of `train` that belong together."""
+    """Faults of the loss's name, and of keys of `train` that depend on each other."""
     if registries.losses.names():
         yield from name_fault(("train", "G_lossfn_type"), train.G_lossfn_type, registries.losses)
     if train.G_scheduler_type == "MultiStepLR" and not train.G_scheduler_milestones:
@@ -130,7 +132,7 @@ def train_faults(train: TrainOptions, registries: Registries) -> Iterator[Fault]
 
 
 def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
-    """Tiles against their overlap and the attention window."""
+    """Faults of tiles against their overlap and the attention window."""
     if val.max_memory is not None:
         try:
             parse_memory(val.max_memory)
@@ -158,36 +160,36 @@ def val_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
 
 
 def _official_faults(val: ValOptions, net: NetworkOptions | None) -> Iterator[Fault]:
-    """Faults of options that the published tester does not support, so that its tiles are undefined for them."""
-    only = '"official" are the published tester\'s tiles:'
+    """Faults of options that the published tester, and so its tiling, does not support."""
+    only = '"official" is the published tester\'s tiling:'
     if val.tile == "auto":
-        yield (("val", "tiling"), f'{only} "auto" chooses others; name a tile')
+        yield (("val", "tiling"), f'{only} it has no tile "auto"; name a tile')
     elif len(set(val.tile_size[1:])) > 1 or len(set(val.tile_overlap_size[1:])) > 1:
-        yield (("val", "tiling"), f"{only} they have as many rows as columns, as has their overlap")
+        yield (("val", "tiling"), f"{only} its tiles are square, and their overlap is the same for rows and columns")
     if val.blend is not None:
-        yield (("val", "tiling"), f"{only} they meet in one way only; leave blend out")
+        yield (("val", "tiling"), f"{only} its blend is fixed; leave blend out")
     if hasattr(net, "spike_bins"):
-        yield (("val", "tiling"), f'{only} they know no spikes beside the frames; leave it at "even"')
+        yield (("val", "tiling"), f'{only} it does not support spikes beside the frames; leave it at "even"')
 
 
 def name_fault(keys: tuple[str, ...], name: str, registry: Registry) -> Iterator[Fault]:
-    """A fault where nothing is registered as `name`."""
+    """The fault of a name that is not registered."""
     unknown = registry.name_fault(name)
     if unknown is not None:
         yield keys, unknown
 
 
 def _values(section: NetworkOptions | None, key: str) -> list[int]:
-    """An option that is a list, or nothing where the part has no such option."""
+    """The values of an option that is a list; [] if the section has no such option."""
     value = getattr(section, key, None)
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def unused(opt: Options, world_size: int | None) -> Iterator[str]:
-    """Names each option that was asked for and has no effect.
+    """A notice for each option that was set but has no effect.
 
     Args:
-        world_size: number of processes that torchrun or the platform started; None where neither did.
+        world_size: number of processes started by torchrun or the platform; None if started directly.
     """
     if opt.gpu_ids is not None and (world_size is not None or len(opt.gpu_ids) > 1):
         yield (

@@ -1,4 +1,4 @@
-"""From pydantic's errors to sentences: dotted name, what was expected, what was given, what was probably meant."""
+"""Turns pydantic's errors into sentences: the option's dotted name, the expected and the given value, a suggestion."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +15,9 @@ from utils.spelling import nearest
 from utils.utils_cli import may_be_secret
 
 Fault = tuple[Keys, str]
-"""Which option, and what is wrong with it."""
+"""An option's keys, and the fault as a sentence."""
 
+# By pydantic's type of error, the expected value; the fields in braces are those of the error's context.
 EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -53,18 +54,18 @@ CHOOSERS = {
     "netG": "net_type",
     "train": "G_lossfn_type",
 }
-"""The key that chooses the part whose parameters a section has."""
+"""By section, the key that chooses the part whose parameters the section holds."""
 
 
 class KnownKeys:
-    """All option keys, from which the nearest one is suggested for an unknown key."""
+    """All option keys, of which the most similar one is suggested for an unknown key."""
 
     def __init__(self, registries: Registries) -> None:
         self.registries = registries
 
     @cached_property
     def homes(self) -> dict[str, list[tuple[str, str]]]:
-        """(section, part) by key: where each key belongs."""
+        """By key, the (section, part) pairs that have it."""
         homes: dict[str, list[tuple[str, str]]] = {}
         for section, part, model in all_sections(self.registries):
             for key in model.model_fields:
@@ -72,7 +73,7 @@ class KnownKeys:
         return homes
 
     def explain_unknown(self, keys: Keys, choices: Iterable[str]) -> str:
-        """Suggests a replacement for the last of `keys`, which is unknown, in a section with the keys `choices`."""
+        """Suggests a replacement for the unknown last one of `keys`, in a section with the keys `choices`."""
         key = str(keys[-1])
         section = ".".join("*" if i == 1 and keys[0] == "datasets" else str(k) for i, k in enumerate(keys[:-1]))
         choices = sorted(choices)
@@ -96,13 +97,13 @@ def faults_of(error: ValidationError, keys: Keys, model: type[Section], tree: An
     grouped: dict[Keys, list[ErrorDetails]] = {}
     for detail in error.errors():
         grouped.setdefault(_written_keys(detail, tree), []).append(detail)
-    # A union reports a fault inside a list both there and, for its other branch, at the list itself.
+    # For a fault in an item of a list, a union also reports its other branch's fault of the list itself; drop that.
     inner = [local for local in grouped if not any(local == other[: len(local)] for other in grouped if other != local)]
     return [((*keys, *local), _sentence((*keys, *local), grouped[local], model, known)) for local in inner]
 
 
 def _written_keys(detail: ErrorDetails, tree: Any) -> Keys:
-    """Where the error is in the file: pydantic's location without the names of union branches."""
+    """The error's keys in the file: pydantic's location without the names of union branches."""
     keys: list[str | int] = []
     for part in detail["loc"]:
         inside = part in tree if isinstance(tree, Mapping) else isinstance(part, int) and isinstance(tree, list)
@@ -152,7 +153,7 @@ def _expectation(detail: ErrorDetails) -> str:
 
 
 def _shown(keys: Keys, value: Any) -> str:
-    """A value as the file has it, shortened; what may be a key of an account is not shown."""
+    """A value as JSON, shortened; a value that may be an account's key is not shown."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     if may_be_secret(dotted(keys), text):
         return "a value that is not shown here, as it may be a secret"
@@ -160,7 +161,7 @@ def _shown(keys: Keys, value: Any) -> str:
 
 
 def _hint(given: str, types: set[str]) -> str:
-    """How to write what was probably meant by text where something else is expected."""
+    """Suggests how to write a value that was given as text."""
     try:
         json.loads(given)
         return "; write it without quotes"

@@ -1,6 +1,6 @@
 """The flags of `main_train_vrt.py` and `main_test_vrt.py`, KAIR's and our own.
 
-Nothing slow is imported here, so that `svrt train --help` answers at once.
+This module imports no slow module, so that `svrt train --help` answers at once.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from utils.utils_download import RELEASE
 logger = logging.getLogger(__name__)
 
 VIMEO_LIST = "data/meta_info/meta_info_Vimeo90K_test_GT.txt"
-"""The test clips that published scores of Vimeo-90K are means over: KAIR's file, at KAIR's place."""
+"""KAIR's list, at KAIR's path, of the Vimeo-90K test clips over which published scores are means."""
 
 
 def trainer_parser(description: str) -> argparse.ArgumentParser:
@@ -44,18 +44,18 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         nargs="?",
         const=RELEASE,
         metavar="URL",
-        help="fetch the weights of --task where they are missing, from the VRT release or another folder of the web",
+        help="download missing weights of --task, from the VRT release or from URL",
     )
     parser.add_argument(
         "--weights",
         choices=("params", "params_ema"),
-        help="of a checkpoint with both [--task: params, as the published tester; --opt: params_ema]",
+        help="which weights of a checkpoint with both [--task: params, as the published tester; --opt: params_ema]",
     )
     parser.add_argument("--sigma", type=int, help="noise level of denoising out of 255 (10, 20, 30, 40, 50)")
-    parser.add_argument("--folder_lq", help="what to restore: a folder of clips, one clip's folder, or a video file")
-    parser.add_argument("--folder_gt", help="the sharp clips, likewise; without them nothing is scored")
+    parser.add_argument("--folder_lq", help="input: a folder of clips, one clip's folder, or a video file")
+    parser.add_argument("--folder_gt", help="the sharp clips, in the same form; without them, no scores")
     parser.add_argument(
-        "--pair_by", choices=("name", "order"), help="how blurred and sharp clips and frames belong together [name]"
+        "--pair_by", choices=("name", "order"), help="how to pair blurred with sharp clips and frames [name]"
     )
     parser.add_argument(
         "--all_clips", action="store_true", help="Vimeo-90K: score all septuplets, not those of the published list"
@@ -74,28 +74,28 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--folder_instants", help="sharp pictures of instants, as simulate_dataset --instants writes")
     parser.add_argument(
-        "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0 takes all; or auto"
+        "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0: the whole axis; or auto"
     )
     parser.add_argument(
-        "--tile_overlap", type=int, nargs=3, metavar=("T", "H", "W"), help="what neighbouring tiles share"
+        "--tile_overlap", type=int, nargs=3, metavar=("T", "H", "W"), help="overlap of neighbouring tiles"
     )
     parser.add_argument(
         "--tiling",
         choices=("even", "official"),
-        help="how tiles lie: ours [even], or exactly the published tester's",
+        help="placement of tiles: ours [even], or exactly the published tester's",
     )
-    parser.add_argument("--max_memory", metavar="10GB", help="the most to use: GPU memory, or the process's on a CPU")
-    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="where to compute [a GPU where there is one]")
-    parser.add_argument("--num_workers", type=int, default=0, help="threads that read frames ahead")
+    parser.add_argument("--max_memory", metavar="10GB", help="limit of GPU memory, or of the process's on a CPU")
+    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="device to compute on [a GPU if there is one]")
+    parser.add_argument("--num_workers", type=int, default=0, help="threads that read frames in advance")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
     parser.add_argument("--save_result", action="store_true", help="write every restored frame")
     parser.add_argument(
         "--save_video", action="store_true", help="write two videos of each clip: restored, side by side"
     )
-    parser.add_argument("--fps", type=positive_float, help="of these videos [the input's, or 25]")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of --save_result")
+    parser.add_argument("--fps", type=positive_float, help="frames per second of these videos [the input's, or 25]")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run with --save_result")
     parser.add_argument(
-        "--sweep", nargs="+", metavar="KIND=V,V", help="test on other spikes too: threshold=1,2,4 drop=0.5"
+        "--sweep", nargs="+", metavar="KIND=V,V", help="also test on degraded spikes: threshold=1,2,4 drop=0.5"
     )
     parser.add_argument(
         "--compare",
@@ -144,7 +144,7 @@ def add_option_arguments(parser: argparse.ArgumentParser, default: str | None = 
     """Adds --opt, --set and --dry-run, and KAIR's --launcher, --local_rank and --dist, which have no effect.
 
     Args:
-        default: the option file where --opt is not given; None: it has to be.
+        default: the option file without --opt; None: --opt is required.
     """
     parser.add_argument(
         "--opt", default=default, required=default is None, metavar="FILE", help="option file, JSON or YAML"
@@ -177,9 +177,9 @@ class _Ignored(argparse.Action):
 
 
 def positive_int(text: str) -> int:
-    """The type of a flag that is a whole number from 1 on: a 0 is a mistake and not "the default"."""
+    """The type of a flag that is a whole number of at least 1."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1, not {text!r}")
     return int(text)
 
 

@@ -1,8 +1,8 @@
-"""Options of the project that the documents come from, in this repository's terms.
+"""Translates the options of the project that S-VRT's documents describe.
 
-Its JSON files (`options/*.json` there) and the template of its documents load as they are: what has a counterpart is
-translated, what has no effect here is said once, and parts that do not exist here are refused by their names unless
-they are switched off. Its YAML template has other sections; `scripts/convert_options.py` converts it.
+Its JSON files (`options/*.json` there) and the template in its documents load unchanged: keys with a counterpart are
+translated, keys without effect are reported once, and parts that do not exist here are refused by name unless they are
+switched off. Its YAML template has other sections; `scripts/convert_options.py` converts it.
 
     "netG": {"optical_flow": {"module": "spynet", "checkpoint": "a.pth"}}  ->  "netG": {"spynet_path": "a.pth"}
     "train": {"amp": {"enable": true, "dtype": "bf16"}}                    ->  "train": {"amp_dtype": "bf16"}
@@ -21,10 +21,10 @@ class Foreign(NamedTuple):
     """A key, or all keys of a pattern, that this repository does not have.
 
     Attributes:
-        reason: why it has no effect, or what there is instead.
-        usual: values that ask for nothing, beside null, false, empty ones and {"enable": false, ...}.
-        refused: any other value is a fault, since another network or training would come of it.
-        silent: the key belongs to another one, which tells.
+        reason: why it has no effect, or what to use instead.
+        usual: values that change nothing here, besides null, false, empty ones and {"enable": false, ...}.
+        refused: any other value is a fault, as the network or the training would differ.
+        silent: no message, as the key depends on another one that has a message.
     """
 
     reason: str
@@ -33,7 +33,7 @@ class Foreign(NamedTuple):
     silent: bool = False
 
     def asks_for_nothing(self, value: Any) -> bool:
-        """Whether a value leaves everything as it is here."""
+        """Whether a value switches the part off, or is what this repository does anyway."""
         if self.silent:
             return True
         if isinstance(value, dict) and value.keys() & set(SWITCHES):
@@ -42,20 +42,21 @@ class Foreign(NamedTuple):
 
 
 SWITCHES = {"enable": (False, None), "representation": ("", None), "strategy": ("concat", None)}
-"""Keys that switch a foreign section, and the values at which it is off."""
+"""Keys that switch a foreign section on, and the values with which it is off."""
 
 
 def _absent(part: str, instead: str, *usual: Any) -> Foreign:
     return Foreign(f"{part} is not part of this repository; {instead}", usual, refused=True)
 
 
-BINS = "bins divide the exposure into equal times (spike.bins), without half windows or a centre of their own"
+# Reasons that several keys share.
+BINS = "bins divide the exposure into equal times (spike.bins), without half windows or a separate centre"
 ON_DEMAND = "spikes are encoded when they are read, from the .dat files"
 FUSION = 'spikes are fused by cross-attention (net_type "vrt_spike") or concatenated (net_type "vrt")'
 PHASES = "training has one phase; start a second run from the first one's weights with path.pretrained_netG"
 TRACKER = "curves go to TensorBoard and W&B (logger.tensorboard, logger.wandb)"
 
-WITH_ANOTHER = Foreign("", silent=True)
+WITH_ANOTHER = Foreign("", silent=True)  # keys that only matter together with another foreign key
 
 FOREIGN = {
     "runtime": Foreign("threads follow OMP_NUM_THREADS"),
@@ -70,9 +71,9 @@ FOREIGN = {
     "datasets.*.keep_legacy_l": Foreign("samples hold L, and L_spike where input_pack_mode is dual"),
     "datasets.*.compat": Foreign("samples hold L, and L_spike where input_pack_mode is dual"),
     "datasets.*.in_memory_*": Foreign("datasets.*.cache_data keeps the decoded frames in memory"),
-    "datasets.*.dataloader_epoch_repeat": Foreign("training goes by steps and not by epochs", (1,)),
+    "datasets.*.dataloader_epoch_repeat": Foreign("the length of training is counted in steps, not epochs", (1,)),
     "datasets.*.spike.precomputed": Foreign(ON_DEMAND),
-    "netG.task": Foreign("net_type and upscale say what the network does"),
+    "netG.task": Foreign("net_type and upscale define the network's task"),
     "netG.scale": Foreign("netG.upscale is the network's scale", (1,)),
     "netG.recal_all_flows": Foreign("KAIR's network never read it"),
     "netG.out_chans": _absent("another number of output channels than RGB's 3", "leave it out", 3),
@@ -110,21 +111,23 @@ FOREIGN = {
     "logger.use_logfire": Foreign(TRACKER),
     "logger.logfire_*": WITH_ANOTHER,
 }
-"""By the key's dotted name, in which `*` stands for anything."""
+"""By the key's dotted name, in which `*` matches any text."""
 
+# Foreign keys that have a counterpart under another name.
 MOVED = {
     ("path", "strict_load"): ("train", "G_param_strict"),
     ("netG", "optical_flow", "checkpoint"): ("netG", "spynet_path"),
     ("val", "patch_batch_size"): ("val", "tile_batch"),
 }
 
-DTYPES = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16"}
+DTYPES = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16"}  # names of `train.amp_dtype`
 
 OPEN_TYPES = ("vrt_video", "vrt_video_rgbspike", "traindataset", "testdataset")
-"""Names of data sets that are one for training and another for testing, or one with spikes and another without."""
+"""Foreign names whose class depends on the phase, and on whether there are spikes."""
 
-OTHER = {"train": "test", "test": "train"}
+OTHER = {"train": "test", "test": "train"}  # the phase from which missing options of spikes are copied
 
+# Options of spikes that both phases share.
 SPIKE_KEYS = ("spike", "spike_h", "spike_w", "spike_flipud", "spike_normalize", "spike_threshold", "input_pack_mode")
 
 
@@ -141,7 +144,7 @@ def translate(document: Document) -> None:
 
 
 def foreign_keys(keys: Keys, known: Container[str], section: dict[str, Any]) -> dict[str, Foreign]:
-    """The foreign keys of the section at `keys`; a key that the section's part knows is its own."""
+    """The foreign keys of the section at `keys`, without those in `known`, the section's own keys."""
     parents = [str(key) for key in keys]
     names = {key: ".".join([*parents, key]) for key in section if key not in known}
     return {
@@ -153,7 +156,7 @@ def foreign_keys(keys: Keys, known: Container[str], section: dict[str, Any]) -> 
 
 
 def complete(document: Document) -> None:
-    """Fills in what depends on several sections once all layers are merged: class and spikes of `OPEN_TYPES`."""
+    """Fills in, after all layers are merged, what depends on several sections: class and spikes of `OPEN_TYPES`."""
     sections = {phase: document.find(("datasets", phase)) for phase in ("train", "test")}
     sections = {phase: section for phase, section in sections.items() if isinstance(section, dict)}
     open_phases = [phase for phase, section in sections.items() if _type(section) in OPEN_TYPES]
@@ -176,7 +179,7 @@ def complete(document: Document) -> None:
 
 
 def _complete_spikes(document: Document, phase: str, section: dict[str, Any], other: dict[str, Any]) -> None:
-    """Options of spikes that a data set leaves to the other phase's, and the folder of its spikes."""
+    """Copies missing options of spikes from the other phase, and sets the folder of the spikes."""
     keys = ("datasets", phase)
     for key in SPIKE_KEYS:
         if key in other and key not in section:
@@ -195,7 +198,7 @@ def _type(section: dict[str, Any]) -> str:
 
 
 def _flow(document: Document) -> None:
-    """`netG.optical_flow`, whose weights are `spynet_path` by now."""
+    """Removes `netG.optical_flow`, whose checkpoint was moved to `spynet_path` by `MOVED`."""
     flow = document.find(("netG", "optical_flow"))
     if not isinstance(flow, dict):
         return
@@ -208,7 +211,7 @@ def _flow(document: Document) -> None:
 
 
 def _precision(document: Document) -> None:
-    """`train.amp` and `train.compile`, which are sections there."""
+    """Translates `train.amp` and `train.compile`, which are sections in foreign files."""
     amp = document.find(("train", "amp"))
     if isinstance(amp, dict):
         document.pop(("train", "amp"))
@@ -222,17 +225,17 @@ def _precision(document: Document) -> None:
 
 
 def _sides(document: Document, keys: Keys) -> None:
-    """A crop of [256, 256] is 256."""
+    """Translates a crop of [256, 256] to 256."""
     size = document.find((*keys, "gt_size"))
     if isinstance(size, list) and len(size) == 2:
         if size[0] == size[1]:
             document.put((*keys, "gt_size"), size[0], (*keys, "gt_size"))
         else:
-            _fault(document, (*keys, "gt_size"), f"{size}: crops are square and one size; give one number")
+            _fault(document, (*keys, "gt_size"), f"{size}: crops are square; give one number")
 
 
 def _spikes(document: Document, keys: Keys) -> None:
-    """The spikes' representation and what it is made of."""
+    """Translates the spikes' representation and reconstruction."""
     keys = (*keys, "spike")
     flat = (*keys[:-1], "spike_reconstruction")
     if _has(document, flat):
@@ -256,7 +259,7 @@ def _spikes(document: Document, keys: Keys) -> None:
         _fault(
             document,
             (*keys, "reconstruction", "type"),
-            f"{kind!r} is not part of this repository; spike.representation chooses among what is",
+            f"{kind!r} is not part of this repository; choose one of spike.representation",
         )
     elif kind is not None:
         spike.setdefault("representation", "tfp")

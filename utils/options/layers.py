@@ -1,4 +1,4 @@
-"""Layers of options: aliases resolved, `base` files and `--set` merged into one tree.
+"""Resolves aliases, and merges `base` files, the option file and `--set` into one tree.
 
 Precedence: defaults of the schema < base < file < `--set`. Sections merge key by key; lists and plain values replace.
 """
@@ -11,7 +11,8 @@ from typing import Any
 from utils.options.foreign import complete, translate
 from utils.options.text import Document, Keys, OptionError, dotted, parse_overrides, read_document
 
-MOST_BASES = 50  # below Python's limit of recursion
+MOST_BASES = 50  # far more than a recipe needs, and below Python's recursion limit
+# Names in KAIR's and S-VRT's files, and our keys.
 DATASET_ALIASES = {
     "dataroot_GT": "dataroot_gt",
     "dataroot_H": "dataroot_gt",
@@ -27,7 +28,7 @@ DATASET_ALIASES = {
     "spike_channels": "spike.bins",
     "S": "spike.bins",
 }
-NETWORK_ALIASES = {"attention_backend": "compute_backend"}
+NETWORK_ALIASES = {"attention_backend": "compute_backend"}  # our own earlier name
 LOGGER_ALIASES = {
     "use_tensorboard": "tensorboard",
     "use_wandb": "wandb",
@@ -41,15 +42,15 @@ SECRETS = {
     "swanlab_api_key": "SwanLab is not used here",
     "logfire_token": "Logfire is not used here",
 }
-"""Keys that are never stored, and what to do with their values instead."""
+"""Keys that are never stored, and the remedy for each."""
 
 
 def load_layers(path: Path, overrides: Sequence[str] = ()) -> Document:
-    """The tree of an option file over its bases and under the command line's overrides, with canonical key names.
+    """An option file merged with its bases and the command line's overrides, with canonical key names.
 
     Raises:
-        OptionError: a file that is missing or no JSON/YAML, bases that go in circles. What else is wrong (a key given
-            twice, a key and its alias with different values) is in the document's `faults`.
+        OptionError: a file is missing or no JSON/YAML, or bases form a circle. Other faults (a key given twice, a key
+            and its alias with different values) are in the document's `faults`.
     """
     document = _read_with_bases(path, ())
     _merge(document, _canonical(parse_overrides(overrides)))
@@ -58,13 +59,13 @@ def load_layers(path: Path, overrides: Sequence[str] = ()) -> Document:
 
 
 def _read_with_bases(path: Path, readers: tuple[Path, ...]) -> Document:
-    """A file merged over its `base`; `readers` are the files that led here."""
+    """A file merged over its `base`; `readers` are the files whose chain of bases led to it."""
     resolved = Path(os.path.realpath(path))
     if resolved in readers:
         circle = [*readers[readers.index(resolved) :], resolved]
         raise OptionError(path, [f"base goes in a circle: {' -> '.join(p.name for p in circle)}"])
     if len(readers) > MOST_BASES:
-        raise OptionError(readers[0], [f"more than {MOST_BASES} files lead from base to base"])
+        raise OptionError(readers[0], [f"a chain of more than {MOST_BASES} base files"])
     document = _canonical(read_document(path))
     if "base" not in document.tree:
         return document
@@ -81,7 +82,7 @@ def _read_with_bases(path: Path, readers: tuple[Path, ...]) -> Document:
 
 
 def _merge(under: Document, over: Document) -> None:
-    """Puts `over` on top of `under`, in place."""
+    """Merges `over` into `under`, in place; values of `over` take precedence."""
     _merge_sections(under.tree, over.tree)
     under.places.update(over.places)
     under.notices += over.notices
@@ -98,7 +99,7 @@ def _merge_sections(under: dict[str, Any], over: dict[str, Any]) -> None:
 
 
 def _chooses_another(known: dict[str, Any], value: dict[str, Any]) -> bool:
-    """Whether `value` names another spike representation: the parameters of the one below don't belong to it."""
+    """Whether `value` names another spike representation than `known`, whose parameters are then dropped."""
     return "representation" in value and value["representation"] != known.get("representation")
 
 
@@ -120,13 +121,13 @@ def _canonical(document: Document) -> Document:
 
 
 def _renamings(document: Document) -> Iterator[tuple[Keys, Keys]]:
-    """Pairs of (where a key is, where it belongs) for all aliases in use, in the order in which to move them."""
+    """Pairs (old keys, new keys) for all aliases in use, in the order of moving."""
     if "logging" in document.tree:
         yield ("logging",), ("logger",)
     for parents in [("logging",), ("logger",), ("train",), ()]:
         section = document.find(parents)
         for old, new in LOGGER_ALIASES.items():
-            # Keys of a `logging` section are in `logger` by the time they are moved.
+            # `logging` was renamed to `logger` above, before its keys are moved.
             here = ("logger",) if parents == ("logging",) else parents
             if isinstance(section, dict) and old in section and (*here, old) != ("logger", new):
                 yield (*here, old), ("logger", new)

@@ -1,8 +1,8 @@
-"""Sections completed by registered parts: the keyword-only parameters of a part are the keys of its section.
+"""Builds the schema of sections with a registered part, whose keyword-only parameters are keys of the section.
 
-A constructor `VRT(*, depths: list[int] = [...])` makes `netG.depths` an option of that type with that default, so a new
-network, dataset or representation needs no change here. Parameters of a dataset that other options decide (`seed`,
-`scale`, `n_channels`) are not keys of its section.
+A constructor `VRT(*, depths: list[int] = [...])` defines the option `netG.depths` of that type and default, so a new
+network, data set or representation needs no change here. Parameters of a data set that are filled from other options
+(`seed`, `scale`, `n_channels`) are not keys of its section.
 """
 
 import inspect
@@ -30,14 +30,14 @@ from utils.options.schema import (
 from utils.utils_registry import DATASETS, LOSSES, MODELS, NETWORKS, REPRESENTATIONS, Registry
 
 INJECTED = frozenset({"seed", "scale", "n_channels"})
-"""Parameters of datasets that `data/select_dataset.py` fills from other sections."""
+"""Parameters of data sets that `data/select_dataset.py` fills from other sections."""
 
 SectionType = TypeVar("SectionType", bound=Section)
 
 
 @dataclass(frozen=True)
 class Registries:
-    """Where parts are looked up; tests bring their own."""
+    """The registries of all parts; tests pass their own."""
 
     networks: Registry = NETWORKS
     models: Registry = MODELS
@@ -59,7 +59,7 @@ def representation_model(registries: Registries, representation: str) -> type[Re
 def dataset_model(
     registries: Registries, dataset_type: str, spike: type[RepresentationOptions] = RepresentationOptions
 ) -> type[DatasetOptions]:
-    """The section `datasets.*` for a dataset whose spikes are represented as `spike` says."""
+    """The section `datasets.*` for a data set, with `spike` as its section `spike`."""
     return _part_model(DatasetOptions, registries.datasets, dataset_type, spike)
 
 
@@ -86,7 +86,7 @@ def all_sections(registries: Registries) -> list[tuple[str, str, type[Section]]]
 
 
 def _one_name_each(registry: Registry) -> list[str]:
-    """A name of every part: its class's where it is registered under that, else the first."""
+    """One name of every part: its class's name if registered, else the first."""
     names: dict[Any, str] = {}
     for name in registry.names():
         part = registry.get(name)
@@ -94,7 +94,7 @@ def _one_name_each(registry: Registry) -> list[str]:
     return sorted(names.values())
 
 
-@cache  # equal options compare equal only if their classes are the same
+@cache  # pydantic's models compare equal only if they have the same class
 def _part_model(
     base: type[SectionType], registry: Registry, name: str, spike: type[RepresentationOptions] | None = None
 ) -> type[SectionType]:
@@ -120,12 +120,12 @@ def _part_model(
 
 
 def _same_as_read(kind: Any, default: Any) -> Any:
-    """The default as it would be read from a file: a tuple default of a list option becomes a list."""
+    """The default in the type that a file's value has: a tuple default of a list option becomes a list."""
     return TypeAdapter(kind, config={"strict": True}).validate_json(json.dumps(default))
 
 
 def option_type(annotation: Any) -> Any:
-    """A parameter's annotation with every int also reading `3e5`."""
+    """A parameter's annotation in which every int also accepts `3e5`."""
     if annotation is int:
         return Whole
     origin, arguments = get_origin(annotation), get_args(annotation)

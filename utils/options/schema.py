@@ -1,8 +1,7 @@
 """The sections of an option file: names, types, ranges and defaults of all keys that don't depend on a registered part.
 
-What each key means is in `docs/options.md`, which a test holds against this file. Keys are KAIR's where KAIR has them.
-Sections that a registered part completes (`netG`, `datasets.*`, and `train` by its loss) are finished in
-`utils/options/parts.py`.
+`docs/options.md` describes each key; a test compares it with this file. Keys have KAIR's names where KAIR has them.
+`utils/options/parts.py` adds the keys of registered parts to `netG`, `datasets.*` and, for the loss, `train`.
 """
 
 from pathlib import Path
@@ -14,7 +13,7 @@ from utils.tile_plan import default_blend
 
 
 def _whole(value: Any) -> Any:
-    """An integer written as 3e5 is a float to JSON."""
+    """Converts an integer that JSON reads as a float, such as 3e5."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -30,13 +29,13 @@ Rate = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A section of the options: unknown keys and wrong types are faults, and nothing changes after loading."""
+    """A section of the options: unknown keys and wrong types are faults, and values can't be changed after loading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class PathOptions(Section):
-    """`path`: where results go and where weights come from."""
+    """`path`: the folder of results and the files of initial weights."""
 
     root: str = "experiments"
     pretrained_netG: str | None = None
@@ -49,13 +48,13 @@ class PartOptions(Section):
     argument_names: ClassVar[tuple[str, ...]] = ()
 
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments for the registered part, as plain values of their own."""
+        """The keyword arguments of the registered part, as copies in plain types."""
         return self.model_dump(include=set(self.argument_names))
 
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Keys that only the registered part knows, for mypy."""
+            """Declares the registered part's keys for mypy."""
 
 
 class RepresentationOptions(PartOptions):
@@ -78,7 +77,7 @@ class DatasetOptions(PartOptions):
 
 
 class DatasetsOptions(Section):
-    """`datasets`: what to train on, and what to test on during training."""
+    """`datasets`: the training set, and the test set used during training."""
 
     train: SerializeAsAny[DatasetOptions] | None = None
     test: SerializeAsAny[DatasetOptions] | None = None
@@ -142,7 +141,7 @@ class TrainOptions(Section):
     checkpoint_print: Positive = 200
     checkpoint_keep: Positive = 3
 
-    # NumPy's and PyTorch's generators take seeds of 32 bits on all platforms.
+    # NumPy's and PyTorch's generators accept seeds of 32 bits on all platforms.
     manual_seed: Annotated[int, BeforeValidator(_seed), Field(ge=0, lt=2**32)] = 0
     deterministic: bool = False
     amp_dtype: Literal["auto", "bf16", "fp16"] | None = "auto"
@@ -172,7 +171,7 @@ class ValOptions(Section):
 
     @property
     def tile_size(self) -> tuple[int, int, int] | Literal["auto"]:
-        """Frames, height and width of a tile: `tile` where given, else KAIR's keys; 0 is the whole length."""
+        """Frames, height and width of a tile: `tile` if given, else KAIR's keys; 0: the whole axis."""
         if self.tile == "auto":
             return "auto"
         frames, height, width = self.tile or [self.num_frame_testing, self.size_patch_testing, self.size_patch_testing]
@@ -180,20 +179,20 @@ class ValOptions(Section):
 
     @property
     def tile_overlap_size(self) -> tuple[int, int, int]:
-        """Overlap of neighbouring tiles in frames, rows and columns: `tile_overlap` where given, else KAIR's keys."""
+        """Overlap of neighbouring tiles in frames, rows and columns: `tile_overlap` if given, else KAIR's keys."""
         side = self.size_patch_overlapping
         frames, height, width = self.tile_overlap or [self.num_frame_overlapping, side, side]
         return frames, height, width
 
     @property
     def blend_size(self) -> tuple[int | None, int | None, int | None]:
-        """Blend in frames, rows and columns: `blend` where given, else the measured best (docs/tiling.md)."""
+        """Blend in frames, rows and columns: `blend` if given, else the best one measured (docs/tiling.md)."""
         frames, rows, columns = self.blend or default_blend(self.tile_overlap_size)
         return frames, rows, columns
 
 
 class LoggerOptions(Section):
-    """`logger`: where curves and pictures go."""
+    """`logger`: the services for curves and pictures."""
 
     tensorboard: bool = True
     wandb: bool = False
@@ -204,7 +203,7 @@ class LoggerOptions(Section):
 
 
 FOLDER_NAME = r"^(?:[^./\\\x00-\x1f]|\.[^./\\\x00-\x1f]|\.\.[^/\\\x00-\x1f])[^/\\\x00-\x1f]*$"
-"""A name without slashes and control characters that is neither "." nor "..": results stay inside their root."""
+"""A name without slashes and control characters, other than "." and "..", so that results stay inside their root."""
 
 
 class TopOptions(Section):
@@ -223,7 +222,7 @@ class TopOptions(Section):
 
 
 class Options(TopOptions):
-    """All options of a run, checked; `load_options` makes them."""
+    """All options of a run, checked; created by `load_options`."""
 
     path: PathOptions = PathOptions()
     datasets: DatasetsOptions = DatasetsOptions()

@@ -1,4 +1,4 @@
-"""The flags of main_test_vrt.py, KAIR's and our own, and what they make of an option file."""
+"""Parses the flags of main_test_vrt.py, KAIR's and our own, and applies them to an option file."""
 
 import argparse
 import json
@@ -18,9 +18,10 @@ from utils.utils_option import Options, load_options
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, so that shipped files are found from any working directory."""
 OWN_TASKS, VRT_TASKS = ROOT / "options" / "svrt" / "test", ROOT / "options" / "vrt" / "test"
 MODEL_ZOO = Path("model_zoo/vrt")
-"""Of VRT's published models; our own come with the code, at `path.pretrained_netG` of their option file."""
+"""Folder of VRT's published weights, as in VRT. Our own are shipped: `path.pretrained_netG` of their option files."""
 
 INSTANTS = "VideoInstantsTestDataset"
 """The data set of `--times`."""
@@ -29,10 +30,11 @@ TRUST_TIMES = "0:1:1/8"
 """Of `--trust`: motion between neighbours has to be small enough to be taken as a change of light."""
 
 LAYOUT_FOLDERS = ("sequences", "gt", "bix4", "bdx4")
+"""Folders inside published sets that hold the clips, in lower case; they do not name the set."""
 
 
 def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """The flags of the command line."""
+    """Parses the command line."""
     parser = tester_parser(description)
     arguments = parser.parse_args(argv)
     if arguments.tile is not None and arguments.tile != ["auto"]:
@@ -43,7 +45,7 @@ def parse(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
 
 
 def options(arguments: argparse.Namespace) -> Options:
-    """The option file of --opt or --task with the flags put in its place.
+    """The options of --opt or --task, with those that the flags set.
 
     Raises:
         UserError: no such file or task, or faults of the options.
@@ -84,7 +86,7 @@ def options(arguments: argparse.Namespace) -> Options:
     opt = load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
     if getattr(opt.netG, "spynet_path", None) is None:
         return opt
-    # The checkpoint holds the flow network too.
+    # The checkpoint includes SpyNet's weights, so its file is not needed.
     return opt.model_copy(update={"netG": opt.netG.model_copy(update={"spynet_path": None})})
 
 
@@ -92,7 +94,7 @@ def task_file(task: str) -> Path:
     """The option file of a published model, ours or VRT's.
 
     Raises:
-        UserError: there is none; the message lists those there are.
+        UserError: unknown task; the message lists the choices.
     """
     files = {file.stem: file for folder in (VRT_TASKS, OWN_TASKS) for file in folder.glob("*.json")}
     if task not in files:
@@ -116,17 +118,17 @@ def check_instants(tree: Mapping[str, Any]) -> None:
 
 
 def _names_noise(path: Path) -> bool:
-    """Whether an option file says a noise level, which `--sigma 0` takes back; elsewhere that is KAIR's default."""
+    """Whether an option file sets a noise level. Only then does `--sigma 0`, KAIR's default, override it."""
     datasets = load_layers(path).tree.get("datasets")
     test = datasets.get("test") if isinstance(datasets, dict) else None
     return isinstance(test, dict) and "sigma" in test
 
 
 def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Options for clips named on the command line; for --task with the published tester's rules, by the folder's name.
+    """Options for clips named on the command line; with --task, by the folder's name as in the published tester.
 
-    vimeo: the middle frame of the septuplets of the published list is scored. Frame interpolation: davis, vid4 and
-    ucf101 make the frames that are left out, of any other folder new frames between all are made.
+    vimeo: scores the middle frame of the septuplets of the published list. Frame interpolation: for davis, vid4 and
+    ucf101 restores the frames left out of the input; for any other folder interpolates new frames between all frames.
     """
     roots = {"lq": arguments.folder_lq, "gt": arguments.folder_gt, "spike": arguments.folder_spike}
     flags: dict[str, Any] = {f"datasets.test.dataroot_{name}": root for name, root in roots.items() if root is not None}
@@ -137,7 +139,7 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
         if interpolates:
             flags["datasets.test.temporal_scale"] = 2
         else:
-            flags["val.pad_seq"] = True  # seven frames are to be eight
+            flags["val.pad_seq"] = True  # pads the seven frames to eight, as the published tester
         if interpolates or arguments.folder_gt is not None:
             flags["datasets.test.meta_info_file"] = VIMEO_LIST
     elif interpolates:
@@ -154,19 +156,19 @@ def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def set_name(folder: str) -> str:
-    """Name of a data set's folder, in lower case: its own, never that of a folder above it.
+    """Name of a data set's folder, in lower case.
 
-    Of the folders inside the published sets, such as vimeo_septuplet/sequences and Vid4/GT, it is the one above.
+    For a folder inside a published set, such as vimeo_septuplet/sequences or Vid4/GT, the name of the folder above.
     """
     path = Path(folder).expanduser().absolute()
     return (path.parent if path.name.lower() in LAYOUT_FOLDERS else path).name.lower()
 
 
 def shipped_weights(opt: Options) -> Path:
-    """The weights of one of our own models, which come with the code.
+    """Path of the weights of one of our own models, which are shipped with the code.
 
     Raises:
-        UserError: they are missing, or a byte of them has changed.
+        UserError: the file is missing or was changed.
     """
     assert opt.path.pretrained_netG is not None, opt.task
     path = ROOT / opt.path.pretrained_netG
@@ -177,21 +179,21 @@ def shipped_weights(opt: Options) -> Path:
 
 
 def _as_trained(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of the training set that the test set inherits if the options have no test set: class, spikes and so on."""
+    """Flags for a test set like the training set (class, spikes and so on), if the options have no test set."""
     registry, datasets = Registries().datasets, tree.get("datasets")
     train = datasets.get("train") if isinstance(datasets, Mapping) and datasets.get("test") is None else None
     named = str(train.get("dataset_type")) if isinstance(train, Mapping) else ""
     tested_by = getattr(registry.get(named), "tested_by", None) if named in registry.names() else None
     if train is None or tested_by is None:
         return {}
-    own = ("dataset_type", "num_frame", "meta_info_file")  # of training, or chosen by the command line
+    own = ("dataset_type", "num_frame", "meta_info_file")  # valid for training only, or set by the command line
     kept = {key: value for key, value in train.items() if key in registry.parameters(tested_by) and key not in own}
     kept = {key: value for key, value in kept.items() if not key.startswith("dataroot")}
     return {f"datasets.test.{key}": value for key, value in {"dataset_type": tested_by, **kept}.items()}
 
 
 def _without_unknown(flags: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves out what a flag switches off (null) and the test set of the options does not have."""
+    """Removes flags that set null for an option that the test set does not have."""
     registry, datasets = Registries().datasets, tree.get("datasets")
     section = datasets.get("test") if isinstance(datasets, Mapping) else None
     named = section.get("dataset_type") if isinstance(section, Mapping) else None
@@ -201,19 +203,20 @@ def _without_unknown(flags: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[
 
 
 def check_noise(opt: Options) -> None:
-    """
+    """Checks that a noise level is given exactly if the network takes one.
+
     Raises:
-        UserError: a noise level without a network that takes one, or such a network without it.
+        UserError: a noise level for a network that takes none, or none for one that takes it.
     """
     takes, given = getattr(opt.netG, "nonblind_denoising", False), getattr(opt.datasets.test, "sigma", 0) > 0
     if takes and not given:
-        raise UserError(f"--sigma: {opt.task} has to be told the noise level out of 255; it knows 10, 20, 30, 40, 50")
+        raise UserError(f"--sigma: {opt.task} needs the noise level out of 255; it was trained on 10, 20, 30, 40, 50")
     if given and not takes:
         raise UserError(f"--sigma: {opt.task} takes no noise level (netG.nonblind_denoising is false); leave it out")
 
 
 def checkpoint_of(opt: Options, arguments: argparse.Namespace) -> Path:
-    """Where the weights are: as --checkpoint says, else the experiment's folder or the published model's place.
+    """Path of the weights: --checkpoint, else the experiment's folder or the published model's file.
 
     Raises:
         UserError: there are none; the message says where to put them.

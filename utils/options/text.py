@@ -1,8 +1,8 @@
-"""Option files as text: JSON with `//` comments, or YAML, to nested dictionaries that remember their lines.
+"""Parses option files, JSON with `//` comments or YAML, into nested dictionaries with the line of each key.
 
-Comments start with `//` outside strings only, so URLs stay whole. One comma too many at either end of a list or section
-is accepted: it stays behind when the first or last line is commented out. YAML is read by the rules of YAML 1.2 (`4e-4`
-is a number, `no` is text), so that both formats mean the same.
+Comments start with `//` outside strings only, so that URLs are intact. A leading or trailing comma of a list or section
+is accepted, as it remains when the first or last line is commented out. YAML follows version 1.2 (`4e-4` is a number,
+`no` is text), so that both formats mean the same.
 """
 
 import json
@@ -18,18 +18,18 @@ from utils.user_error import UserError
 from utils.utils_cli import may_be_secret, without_secrets
 from utils.utils_file import read_text
 
-# Of option files, which have a few thousand characters and five levels; YAML's aliases multiply without a bound.
-MOST_CHARACTERS = 300_000
-MOST_LEVELS = 50  # below the limits of recursion of json and yaml
+# Limits far above option files, which have a few thousand characters and five levels.
+MOST_CHARACTERS = 300_000  # so that a wrong file, such as data, is refused at once
+MOST_LEVELS = 50  # below the recursion limits of json and yaml
 MOST_VALUES = 100_000  # YAML's aliases can multiply a short text to billions of values
-TOO_DEEP = f"nested deeper than {MOST_LEVELS} levels"
+TOO_DEEP = f"nested deeper than {MOST_LEVELS} levels"  # message of all three readers
 
 Keys = tuple[str | int, ...]
-"""Where a value is in an option tree: section names, keys, list indices."""
+"""Path of a value in an option tree: section names, keys, list indices."""
 
 
 class OptionError(UserError):
-    """An option file that can't be used; the message lists every fault found.
+    """An invalid option file; the message lists every fault found.
 
     Attributes:
         faults: one line for each fault.
@@ -42,7 +42,7 @@ class OptionError(UserError):
         self._arguments = (source, self.faults)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._arguments  # rank 0 sends its error to the others
+        return type(self), self._arguments  # picklable, as rank 0 sends its error to the other ranks
 
 
 @dataclass
@@ -51,9 +51,9 @@ class Document:
 
     Attributes:
         tree: the options as nested dictionaries.
-        places: where each key was written ("file:line"), for messages.
-        notices: what the user should know although it is no fault.
-        faults: what is wrong with it so far, with its place; the rest is checked all the same.
+        places: place ("file:line") of each key, for messages.
+        notices: notices for the user that are not faults.
+        faults: faults found so far, with their places; checking goes on after a fault.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Document:
     faults: list[str] = field(default_factory=list)
 
     def place(self, keys: Keys) -> str:
-        """Where `keys`, or the section that should hold it, was written; empty where nobody wrote it."""
+        """Place of `keys`, or of the nearest section above it that has one; "" if there is none."""
         while keys and keys not in self.places:
             keys = keys[:-1]
         return self.places.get(keys, "")
@@ -75,7 +75,7 @@ class Document:
         return value
 
     def put(self, keys: Keys, value: Any, because: Keys) -> None:
-        """Sets a value that follows from the key `because`, whose place becomes its own."""
+        """Sets a value that follows from the key `because`, and gives it that key's place."""
         section = self.tree
         for key in keys[:-1]:
             section = section.setdefault(str(key), {})
@@ -87,7 +87,7 @@ class Document:
         return self.find(keys[:-1]).pop(keys[-1])
 
     def move(self, old: Keys, new: Keys) -> None:
-        """Moves a value (with what is under it) to another key; a fault where that has another value already."""
+        """Moves a value or section to another key; a fault if that key has another value already."""
         section = self.tree
         for key in new[:-1]:
             section = section.setdefault(str(key), {})
@@ -106,7 +106,8 @@ class Document:
             self.places[(*new, *keys[len(old) :])] = self.places.pop(keys)
 
     def check(self, source: str | Path) -> None:
-        """
+        """Raises the faults, if any.
+
         Raises:
             OptionError: there are faults.
         """
@@ -120,11 +121,11 @@ def dotted(keys: Keys) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Reads an option file; YAML where its name ends in .yml or .yaml, else JSON.
+    """Reads an option file: YAML if its name ends in .yml or .yaml, else JSON.
 
     Raises:
         OptionError: no such file, not text, or a syntax error (with line and column). A key given twice is a fault of
-            the document, which keeps the first.
+            the document; its first value is kept.
     """
     if not path.exists():
         near = sorted(p.name for p in path.parent.glob("*") if p.suffix in {".json", ".yml", ".yaml"})
@@ -140,7 +141,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_json(text: str, name: str | Path) -> Document:
-    """Parses JSON with `//` comments; `name` stands for the file in messages.
+    """Parses JSON with `//` comments; `name` is the file's name in messages.
 
     Raises:
         OptionError: a syntax error, with line and column. Keys given twice are faults of the document.
@@ -183,12 +184,12 @@ def parse_overrides(overrides: Sequence[str]) -> Document:
 
 
 def _short(text: str) -> str:
-    """A text for a message."""
+    """A text, cut for a message."""
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _plain_value(text: str) -> Any:
-    """The JSON value that `text` is, or else the text itself.
+    """The value of `text` as JSON, or the text itself if it is not JSON.
 
     Raises:
         RecursionError: it is nested deeper than `MOST_LEVELS`.
@@ -202,7 +203,7 @@ def _plain_value(text: str) -> Any:
 
 
 def _check_depth(value: Any, levels: int) -> None:
-    """Raises RecursionError where a value is nested deeper than that many levels."""
+    """Raises RecursionError if a value is nested deeper than `levels`."""
     if levels == 0:
         raise RecursionError(TOO_DEEP)
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -214,7 +215,7 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 class _JsonReader:
-    """Recursive-descent reader that knows the line of every key; Python's json module doesn't tell."""
+    """Recursive-descent parser that records the line of every key, which Python's json module does not."""
 
     TOKEN = re.compile(
         r"""(?P<blank>[ \t\r\n]+|//[^\n]*)
@@ -307,7 +308,7 @@ class _JsonReader:
             self._fail(f"{_short(text)} is neither a number nor true, false or null; {hint}")
 
     def _items(self, closing: str, read_one: Callable[[], None]) -> None:
-        """Comma-separated items up to `closing`; one comma too many at either end is accepted."""
+        """Comma-separated items up to `closing`; accepts a leading and a trailing comma."""
         self._accept(",")
         while not self._accept(closing):
             read_one()
@@ -339,17 +340,18 @@ def _twice(keys: Keys, first: str, second: str) -> str:
 
 
 class _CoreLoader(yaml.SafeLoader):
-    """Plain scalars by the core schema of YAML 1.2, where 1.1 reads `4e-4` as text and `no` as false."""
+    """Reads plain scalars by YAML 1.2's core schema; by 1.1, `4e-4` would be text and `no` false."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012
 
     def fetch_flow_collection_start(self, TokenClass: type) -> None:
-        """The scanner's time grows with the square of the levels."""
+        """Limits the levels, as the scanner's time grows with their square."""
         if self.flow_level > MOST_LEVELS:
             raise yaml.YAMLError(TOO_DEEP)
         super().fetch_flow_collection_start(TokenClass)
 
 
+# The core schema of YAML 1.2 (section 10.3.2), without octal and hexadecimal numbers, which JSON lacks too.
 _CORE = {
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
@@ -361,7 +363,7 @@ for _tag, _pattern in _CORE.items():
 
 
 def parse_yaml(text: str, name: str | Path) -> Document:
-    """Parses YAML; `name` stands for the file in messages.
+    """Parses YAML; `name` is the file's name in messages.
 
     Raises:
         OptionError: a syntax error, with line and column. Keys given twice are faults of the document.
@@ -380,7 +382,7 @@ def parse_yaml(text: str, name: str | Path) -> Document:
 
 
 class _YamlReader:
-    """Plain values of YAML's nodes, and the lines of keys; aliases are written out, up to `MOST_VALUES` values."""
+    """Converts YAML's nodes to plain values and records the lines of keys; expands aliases, up to `MOST_VALUES`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
