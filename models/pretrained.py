@@ -84,8 +84,8 @@ class SpikeRestorer:
                 frame and 1 at its last. None: `instants`.
 
         Returns:
-            The restored frames at the instants, of the kind, shape and type of `frames`. With `times` N pictures replace
-            each frame: (T,N,H,W,3) or (T,N,3,H,W), without T if `frames` has none.
+            The restored frames at the instants, of the kind, shape and type of `frames`. With `times`, N pictures
+            replace each frame: (T,N,H,W,3) or (T,N,3,H,W), without T if `frames` has none.
 
         Raises:
             UserError: arrays of another shape or kind, exposures outside the stream, or times out of order.

@@ -43,7 +43,7 @@ class FrameResult:
 
     @property
     def is_middle(self) -> bool:
-        """Whether this is the clip's middle frame (with instants, its middle one), which represents the clip in logs."""
+        """Whether this is the clip's middle frame (or its middle instant), which represents the clip in logs."""
         instants = max(1, len(self.times))
         return self.is_of_middle and self.index % instants == instants // 2
 
