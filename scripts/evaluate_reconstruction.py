@@ -26,7 +26,7 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
     answer_first(evaluate_reconstruction_parser(__doc__ or ""))
 
 from data.spike.reconstruction.methods import GaussianRate
-from data.spike.registration import gray_at_size
+from data.spike.registration import gray_of_stream
 from data.spike.simulation.simulate import to_uint8
 from scripts.benchmark.reconstruction_table import METHODS, Sample, by_method, by_network, measure, table
 from utils.spike_loader import SpikeStream
@@ -88,15 +88,10 @@ def sample_of(path: Path, arguments: argparse.Namespace) -> Sample:
     if picture is None:
         raise UserError(f"{path}: there is no sharp picture {path.stem}.png in {' or '.join(map(str, folders))}")
     rgb = imread_rgb(picture)
-    if rgb.shape[0] * stream.spike_w != rgb.shape[1] * stream.spike_h:
-        raise UserError(
-            f"{picture}: {rgb.shape[0]}x{rgb.shape[1]} pixels have another shape than the spikes' "
-            f"{stream.spike_h}x{stream.spike_w}; give --spike_h and --spike_w"
-        )
+    sharp = to_uint8(gray_of_stream(picture, rgb, stream))
     center = len(stream) // 2 if arguments.center is None else arguments.center
     if not 0 <= center < len(stream):
         raise UserError(f"--center {center}: {path} has spike frames [0, {len(stream)})")
-    sharp = to_uint8(gray_at_size(rgb, (stream.spike_h, stream.spike_w)))
     return Sample(path.stem, stream, center, arguments.threshold, sharp)
 
 

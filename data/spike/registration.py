@@ -15,6 +15,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from data.spike.reconstruction.reconstruct import reconstruct_frames
 from data.spike.stream_report import reversed_bits
 from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
+from utils.user_error import UserError
 
 SIGMA = 6.0  # of that Gaussian, in spike frames
 SIGMAS_PER_EXPOSURE = 8  # at least, so that the Gaussian is whole around the middle of short exposures
@@ -100,6 +102,22 @@ def gray_at_size(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A picture, (H,W,3) RGB or (H,W) uint8, as gray in [0,1] of (h, w), each pixel the mean of what it covers."""
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
     return cv2.resize(gray, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def gray_of_stream(path: Path, picture: np.ndarray, stream: SpikeStream) -> np.ndarray:
+    """`gray_at_size` of a stream's sharp picture (H,W,3) RGB, whose file is `path`.
+
+    Raises:
+        UserError: the picture's sides have another ratio than the stream's: it shows something else, or the stream is
+            read with a wrong geometry.
+    """
+    height, width = picture.shape[:2]
+    if height * stream.spike_w != width * stream.spike_h:
+        raise UserError(
+            f"{path}: {height}x{width} pixels have another shape than the spikes' {stream.spike_h}x{stream.spike_w}: "
+            f"give the picture of this stream, not cropped, or the stream's true --spike_h and --spike_w"
+        )
+    return gray_at_size(picture, (stream.spike_h, stream.spike_w))
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -42,11 +42,14 @@ def run(args: argparse.Namespace) -> None:
     stream = source.stream
     if not isinstance(stream, SpikeStream):
         raise UserError(f"{source.path}: only .dat files have an orientation to check")
-    picture = imread_rgb(args.picture)
+    # Here, so that --help does not wait for torch.
+    from data.spike.registration import gray_of_stream
+
+    gray = gray_of_stream(args.picture, imread_rgb(args.picture), stream)
     center = assumed_center(source, args) if args.center is None else args.center
     if not 0 <= center < len(stream) or args.reach < 0:
         raise UserError(f"--center {center}, --reach {args.reach}: the stream has frames 0 to {len(stream) - 1}")
-    content = compare(source, stream, picture, center, args.reach)
+    content = compare(source, stream, gray, center, args.reach)
     print(json.dumps(content, indent=1) if args.json else text(content))
     if not content["right"]:
         sys.exit(1)
@@ -62,12 +65,11 @@ def assumed_center(source: Source, args: argparse.Namespace) -> int:
     return default_window(clip, len(source)).center
 
 
-def compare(source: Source, stream: SpikeStream, picture: np.ndarray, center: int, reach: int) -> dict[str, Any]:
+def compare(source: Source, stream: SpikeStream, gray: np.ndarray, center: int, reach: int) -> dict[str, Any]:
     """Orientations around the assumed spike frame, and the best spike frame if the stream is read in the best one."""
-    # Here, so that --help does not wait for torch.
-    from data.spike.registration import center_scores, gray_at_size, orientation_scores
+    # As above.
+    from data.spike.registration import center_scores, orientation_scores
 
-    gray = gray_at_size(picture, (stream.spike_h, stream.spike_w))
     times = range(max(0, center - reach), min(len(stream), center + reach + 1))
     coarse = times[:: max(1, min(COARSE, len(times) // 2))]
     rows = orientation_scores(stream, gray, coarse)

@@ -2,12 +2,13 @@
 
 convert a.npy a.dat                                an array as a .dat, with its size in config.yaml beside it
 convert a.dat b.dat --head_columns 16              without the columns after the picture
+convert a.dat b.dat --spike_h 1000 --spike_w 1024 --drop_columns 500:512 1012:1024     raw lines of a 1000x1000 camera
 convert a.dat b.dat --upside_down                  the picture turned over
 convert a.dat pair.npz --end 32 --picture p.png    spikling's pair of 32 frames and the picture at their middle
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("out", type=Path, help="what to write: .dat, .npy or .npz")
     add("--begin", type=int, default=0, help="first frame (default 0)")
     add("--end", type=int, help="frame after the last one (default: all)")
+    add("--drop_columns", nargs="+", default=[], metavar="BEGIN:END", help="leave out columns [BEGIN, END)")
     add("--upside_down", action="store_true", help="turn the picture over")
     add("--mirror", action="store_true", help="exchange left and right")
     add("--reverse_bits", action="store_true", help="the .dat has the most significant bit first")
@@ -53,8 +55,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--config and --no_config exclude each other: give one of them")
     if (suffix == ".npz") != (args.picture is not None):
         raise UserError("spikling's .npz needs --picture, the one at the middle of the frames; others have none")
-    blocks = (turned(block, args) for block in as_displayed(source, frames, args.reverse_bits))
-    _, height, width = source.shape
+    _, height, recorded = source.shape
+    columns = kept_columns(recorded, args.drop_columns)
+    width = len(columns)
+    blocks = (turned(block[:, :, columns], args) for block in as_displayed(source, frames, args.reverse_bits))
     if suffix == ".dat":
         config = args.out.parent / "config.yaml"
         if not args.no_config:
@@ -87,6 +91,23 @@ def as_displayed(source: Source, frames: range, reverse_bits: bool) -> Iterator[
     for block in source.blocks(frames.start, frames.stop, "converting", as_stored=True):
         block = reversed_bits(block)
         yield block[:, ::-1] if stream.flipud else block
+
+
+def kept_columns(width: int, dropped: Sequence[str]) -> np.ndarray:
+    """Columns of `width` that are in none of the ranges BEGIN:END.
+
+    Raises:
+        UserError: not a range of these columns, or none is left.
+    """
+    kept = np.ones(width, bool)
+    for text in dropped:
+        begin, colon, end = text.partition(":")
+        if not (colon and begin.isdecimal() and end.isdecimal() and int(begin) < int(end) <= width):
+            raise UserError(f"--drop_columns {text}: BEGIN:END within the stream's columns 0:{width} is needed")
+        kept[int(begin) : int(end)] = False
+    if not kept.any():
+        raise UserError(f"--drop_columns {' '.join(dropped)}: none of {width} columns is left")
+    return np.flatnonzero(kept)
 
 
 def turned(block: np.ndarray, args: argparse.Namespace) -> np.ndarray:
