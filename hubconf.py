@@ -10,3 +10,10 @@ def guided(**options: Any) -> Any:
     from models.pretrained import load  # torch.hub reads this file before it knows the packages
 
     return load("guided", **options)
+
+
+def spike_refine(**options: Any) -> Any:
+    """Pictures of spikes alone with shipped weights: `pictures(spikes)`, see `models.pretrained.SpikeReconstructor`."""
+    from models.pretrained import load  # as above
+
+    return load("spike_refine", **options)

@@ -6,6 +6,7 @@ Importing this module registers every data set and spike representation, which `
 from typing import Any, Protocol
 
 import data.dataset_guided_synthetic
+import data.dataset_spike_synthetic
 import data.dataset_spikling
 import data.dataset_video_denoise
 import data.dataset_video_instants

@@ -1,6 +1,6 @@
 """Networks that turn a window of spikes into the picture at its middle, and running them over a stream.
 
-    network = define_G(opt.netG)                          # "semi_unet" or "spike_refine"
+    network = define_G(opt.netG)                          # "semi_unet", or "spike_refine" of network_spike_refine.py
     picture = generate(network, seq, start)               # (T,H,W) spikes -> (H,W) uint8
     for picture in generate_stream(network, stream, range(0, len(stream) - 32, 2)): ...
     python main_train_vrt.py --opt options/spikling/train_spikling.json
@@ -9,7 +9,7 @@ A network takes `L` (B,T,W,H,W'): for each of T pictures a window of W spike fra
 camera's threshold, the light that it stands for. Sums over frames are then the scene's intensity for any camera, and
 one network serves all thresholds. The result is (B,T,1,H,W') in about [0,1]: the scene at frame W // 2 of the window.
 
-Legend: B batch, T pictures, N = B*T, W spike frames of a window, H height, W' width, M mixed rates.
+Legend: B batch, T pictures, N = B*T, W spike frames of a window, H height, W' width.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,15 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers.spike import small_unet
-from models.layers.spike.rates import gaussian_weights, interval_rates, weighted_rates
-from models.layers.spike.small_unet import SmallUNet
 from utils.spike_loader import SpikeStream
+from utils.spike_windows import light_window
 from utils.user_error import UserError
 from utils.utils_image import tensor2uint
 from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
 
-MULTIPLE = 4  # both networks halve height and width twice
+BATCH_VALUES = 2**27  # of the windows of a batch, 0.5 GB; a picture may have more
+MULTIPLE = 4  # the Semi-UNet halves height and width twice
 
 
 @NETWORKS.register("semi_unet")
@@ -85,89 +84,9 @@ class SemiUNet(nn.Module):
         return (picture.unflatten(0, L.shape[:2]) + 1) / 2  # (B,T,1,H,W')
 
 
-@NETWORKS.register("spike_refine")
-class SpikeRefine(nn.Module):
-    """Mixes firing rates pixel by pixel and corrects the mixture: a small U-Net decides how, from the rates themselves.
-
-    What is mixed are Gaussian rates around the window's middle, from sharp to quiet, and the intervals between spikes
-    (`models/layers/spike/rates.py`). The U-Net also sees rates beside the middle, which show motion, and some whose
-    weights are learned. It starts as the Gaussian of 6 frames, and nothing in it depends on the camera's threshold.
-
-    Args:
-        in_chans: W, spike frames in a window.
-        channels: features at full, half and quarter size.
-        blocks: residual blocks at each size.
-    """
-
-    SIGMAS = (1.5, 2.5, 4.0, 6.0, 9.0, 14.0)  # frames; each about 1.5 times the one before
-    START = 3  # of SIGMAS: the best single one on the GoPro and REDS samples
-    ORDERS = (1, 2, 3)  # k of the intervals: a small k is sharp, a large one quiet
-    BESIDE = (-20, -13, -7, -3, 3, 7, 13, 20)  # frames from the middle, closer together near it
-    LEARNED = 8  # further rates with learned weights; they start around the middle
-
-    centered: Tensor
-
-    def __init__(
-        self,
-        *,
-        in_chans: int = 61,
-        channels: list[int] = [24, 48, 64],  # noqa: B006 (only read)
-        blocks: list[int] = [1, 2, 2],  # noqa: B006 (only read)
-    ) -> None:
-        raise_faults("netG.", self.faults(locals()))
-        super().__init__()
-        self.in_chans = in_chans
-        mixed = len(self.SIGMAS) + len(self.ORDERS)
-        centered = gaussian_weights(in_chans, self.SIGMAS, [0.0] * len(self.SIGMAS))
-        self.register_buffer("centered", centered, persistent=False)
-        beside = gaussian_weights(in_chans, [3.0] * len(self.BESIDE), self.BESIDE)
-        free = gaussian_weights(in_chans, [4.0] * self.LEARNED, [0.0] * self.LEARNED)
-        free += 0.02 * torch.randn_like(free)
-        self.learned = nn.Parameter(torch.cat([beside, free]))
-        self.unet = SmallUNet(mixed + len(self.learned), channels, blocks)
-        self.conv_last = nn.Conv2d(channels[0], mixed + 1, 3, padding=1)
-        nn.init.zeros_(self.conv_last.weight)
-        nn.init.zeros_(self.conv_last.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            self.conv_last.bias[self.START] = 3.0  # type: ignore[index]
-
-    @staticmethod
-    def faults(arguments: Mapping[str, Any]) -> Faults:
-        """Faults of constructor arguments, as (argument, sentence); absent arguments are not checked."""
-        return check_rules((_window_of_refine, small_unet.channel_faults, small_unet.block_faults), arguments)
-
-    def forward(self, L: Tensor) -> Tensor:
-        """(B,T,W,H,W') spikes worth their threshold -> (B,T,1,H,W'); any height and width.
-
-        Raises:
-            UserError: another number of spike frames.
-        """
-        check_window(L, self.in_chans)
-        with torch.autocast(L.device.type, enabled=False):
-            # Half precision would leave a sum over frames with 8 bits, less than the picture has.
-            light = L.float().flatten(0, 1)  # (N,W,H,W')
-            # (N,M,H,W'): what is mixed, six Gaussian rates and three of intervals
-            rates = torch.cat([weighted_rates(light, self.centered), interval_rates(light, self.ORDERS)], 1)
-            seen = torch.cat([rates, weighted_rates(light, self.learned)], 1)  # (N,M+16,H,W')
-        height, width = L.shape[-2:]
-        border = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
-        features = self.unet(F.pad(seen, border, mode="replicate"))  # (N,channels[0],H,W'), padded
-        # (N,M,H,W'), (N,1,H,W')
-        shares, correction = self.conv_last(features)[..., :height, :width].float().split([rates.shape[1], 1], 1)
-        picture = (shares.softmax(1) * rates).sum(1, keepdim=True) + correction  # (N,1,H,W')
-        return picture.unflatten(0, L.shape[:2])  # (B,T,1,H,W')
-
-
 def _window_from_one(in_chans: int) -> Faults:
     if in_chans < 1:
         yield "in_chans", f"spike frames in a window, at least 1; got {in_chans}"
-
-
-def _window_of_refine(in_chans: int) -> Faults:
-    # The rates beside the middle need their frames, and spikes are counted in bytes.
-    shortest = 2 * max(SpikeRefine.BESIDE) + 1
-    if not shortest <= in_chans <= 255:
-        yield "in_chans", f"spike frames in a window (datasets.*.window), from {shortest} to 255; got {in_chans}"
 
 
 def check_window(L: Tensor, in_chans: int) -> None:
@@ -183,9 +102,10 @@ def generate(network: nn.Module, seq: np.ndarray | SpikeStream, start: int, thre
     """The picture at the middle of the window that begins at frame `start`.
 
     Args:
-        network: one of this module; its device is used, its mode is not changed.
+        network: with `in_chans`; its device is used, its mode is not changed.
         seq: (T,H,W) spikes, 0 or 1, or an open file of them, of which only the window is read.
-        start: first frame of the window.
+        start: first frame of the window; a network with `partial_windows` takes windows of which a part lies outside
+            the stream, as long as their middle does not.
         threshold: of the camera: intensity = rate x threshold; 1 for spikling's simulator, 2 for Spk-GoPro.
 
     Returns:
@@ -204,15 +124,17 @@ def generate_stream(
     threshold: float = 1.0,
     batch_size: int = 4,
 ) -> Iterator[np.ndarray]:
-    """`generate` for many windows, `batch_size` at a time; only the windows of one batch are in memory.
+    """`generate` for many windows, at most `batch_size` at a time; only the windows of one batch are in memory.
 
     Raises:
         UserError: as `generate`, when the batch with that window comes.
     """
+    pixels = seq.shape[1] * seq.shape[2]
+    size = max(1, min(batch_size, BATCH_VALUES // (int(network.in_chans) * pixels)))  # type: ignore[arg-type]
     batch: list[int] = []
     for start in starts:
         batch.append(int(start))
-        if len(batch) == batch_size:
+        if len(batch) == size:
             yield from _generate_batch(network, seq, batch, threshold)
             batch = []
     if batch:
@@ -222,24 +144,31 @@ def generate_stream(
 def _generate_batch(
     network: nn.Module, seq: np.ndarray | SpikeStream, starts: list[int], threshold: float
 ) -> Iterator[np.ndarray]:
-    length = int(network.in_chans)  # type: ignore[arg-type]
-    windows = torch.from_numpy(np.stack([_window(seq, start, length) for start in starts]))
+    windows = torch.from_numpy(np.stack([_window(network, seq, start, threshold) for start in starts]))
     device = next(network.parameters()).device
     with torch.inference_mode():
-        pictures = network(windows.to(device).float().mul_(threshold).unsqueeze(1))
+        pictures = network(windows.to(device).unsqueeze(1))
     return (tensor2uint(picture) for picture in pictures[:, 0])
 
 
-def _window(seq: np.ndarray | SpikeStream, start: int, length: int) -> np.ndarray:
-    """Frames [start, start + length) of the stream, (length,H,W) uint8."""
-    if start < 0 or start + length > len(seq):
+def _window(network: nn.Module, seq: np.ndarray | SpikeStream, start: int, threshold: float) -> np.ndarray:
+    """Frames [start, start + W) of the stream as light, (W,H,W') float32."""
+    length = int(network.in_chans)  # type: ignore[arg-type]
+    first, last = possible_starts(network, len(seq))
+    if not first <= start <= last:
         raise UserError(
             f"the window [{start}, {start + length}) reaches outside the stream's [0, {len(seq)}); "
-            f"a network of {length} frames can begin from 0 to {len(seq) - length}"
+            f"a network of {length} frames can begin from {first} to {last}"
         )
-    if isinstance(seq, SpikeStream):
-        return seq.get_block_spikes(start, length)
-    return np.ascontiguousarray(seq[start : start + length], dtype=np.uint8)
+    return light_window(seq, start, length, threshold)
+
+
+def possible_starts(network: nn.Module, length: int) -> tuple[int, int]:
+    """First and last frame that a window of the network may begin at, in a stream of `length` frames."""
+    window = int(network.in_chans)  # type: ignore[arg-type]
+    if getattr(network, "partial_windows", False):
+        return -(window // 2), length - 1 - window // 2
+    return 0, length - window
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

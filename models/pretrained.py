@@ -1,15 +1,16 @@
-"""Restoration in one line of Python, with weights shipped with the code.
+"""Restoration and reconstruction in one line of Python, with weights shipped with the code.
 
     from models.pretrained import load
     restorer = load("guided")
     sharp = restorer(frames, spikes)                    # numpy or torch in, the same out
     sharp = restorer(frames, spikes, threshold=2.0, exposures=[(0, 49), (56, 105)])
+    pictures = load("spike_refine")(spikes, instants=[40, 48])          # of spikes alone
 
 Like the entry scripts, this module connects options, spike encoding and network, so it imports `data` too.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,36 +18,92 @@ from torch import Tensor, nn
 
 import data.select_dataset  # noqa: F401  registers what option files name
 from data.spike.encoding import SpikeEncoding, build_encoding
+from data.spike.reconstruction.automatic import automatic_threshold
 from data.spike.sync import ExposureWindow
+from models.network_spikling import generate_stream
 from models.select_network import define_G, load_weights
 from utils.exposure_times import times_faults
 from utils.options.tester_flags import OWN_TASKS, shipped_weights, task_file
 from utils.user_error import UserError
-from utils.utils_option import load_options
+from utils.utils_option import Options, load_options
 from utils.utils_registry import raise_faults
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 Frames = Sequence[tuple[int, int]]
 
 
-def load(name: str = "guided", device: str | torch.device = "cpu") -> "SpikeRestorer":
-    """A restorer with shipped weights.
+@overload
+def load(name: Literal["guided"] = "guided", device: str | torch.device = "cpu") -> "SpikeRestorer": ...
+@overload
+def load(name: Literal["spike_refine"], device: str | torch.device = "cpu") -> "SpikeReconstructor": ...
+@overload
+def load(name: str, device: str | torch.device = "cpu") -> "SpikeRestorer | SpikeReconstructor": ...
+
+
+def load(name: str = "guided", device: str | torch.device = "cpu") -> "SpikeRestorer | SpikeReconstructor":
+    """A network with shipped weights, as a function of arrays.
 
     Args:
-        name: a model whose weights are shipped with the code; "guided" is the light network.
+        name: a model whose weights are shipped with the code: "guided" restores blurred frames with spikes,
+            "spike_refine" reconstructs pictures from spikes alone.
         device: device of the network.
 
     Raises:
         UserError: no such model, or its weights are missing or changed.
     """
+    opt, network = shipped_network(name)
+    network = network.to(device)
+    if opt.model == "spikling":
+        return SpikeReconstructor(network)
+    assert opt.datasets.test is not None, name
+    return SpikeRestorer(network, opt.datasets.test.arguments()["spike"])
+
+
+def shipped_network(name: str) -> tuple[Options, nn.Module]:
+    """Options and network, for inference, of a model whose weights come with the code; as `load` raises."""
     path = task_file(name)
     if path.parent != OWN_TASKS:
         raise UserError(f"{name}: its weights do not come with the code; use main_test_vrt.py --task {name} --download")
     opt = load_options(path)
-    assert opt.datasets.test is not None, path
     network = define_G(opt.netG)
     load_weights(network, shipped_weights(opt), prefer_ema=True)
-    return SpikeRestorer(network.to(device).eval(), opt.datasets.test.arguments()["spike"])
+    return opt, network.eval()
+
+
+class SpikeReconstructor:
+    """A network that reconstructs pictures from spikes, as a function of arrays.
+
+    Args:
+        network: takes (B,T,W,H,W') windows of spikes, including windows that reach outside the stream.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def __call__(
+        self, spikes: Array, *, threshold: float | None = None, instants: Sequence[int] | None = None
+    ) -> Array:
+        """Reconstructs pictures at instants of a stream.
+
+        Args:
+            spikes: (S,h,w) of 0 and 1, numpy or torch: the whole stream, upright.
+            threshold: of the camera: intensity = firing rate x threshold. None: chosen so that the brightest percent
+                has intensity 0.9.
+            instants: spike frames of the pictures. None: the middle one.
+
+        Returns:
+            (T,h,w) uint8, numpy or torch as `spikes`.
+
+        Raises:
+            UserError: an array of another shape or kind, or instants outside the stream.
+        """
+        events = _as_spikes(spikes)  # (S,h,w) uint8
+        if threshold is None:
+            threshold = automatic_threshold(lambda begin, end: events[begin:end], len(events))
+        before = int(self.network.in_chans) // 2  # type: ignore[arg-type]
+        starts = [instant - before for instant in ([len(events) // 2] if instants is None else instants)]
+        pictures = np.stack(list(generate_stream(self.network, events, starts, threshold)))
+        return torch.from_numpy(pictures).to(spikes.device) if isinstance(spikes, Tensor) else pictures
 
 
 class SpikeRestorer:

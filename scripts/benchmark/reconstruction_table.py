@@ -2,7 +2,7 @@
 
     python scripts/benchmark/reconstruction_table.py --data ../shared/data
     python scripts/benchmark/reconstruction_table.py --data ../shared/data \\
-        --network "Semi-UNet" options/spikling/train_spikling.json semi_unet.pth
+        --network refine options/spikling/train_spike_refine.json experiments/train_spike_refine
 
 Streams, below --data: gopro_spike_sample/000226.dat of Spk-GoPro (360x640; its sharp picture lies at spike frame 40;
 intensity = rate x 2), and all of reds_base/ (Spike-Zoo, 250x400; frame 150; intensity = rate / 0.6). The picture is
@@ -61,7 +61,7 @@ class Sample(NamedTuple):
     """A stream, the spike frame of its sharp picture, its threshold, and that picture (h, w) uint8."""
 
     name: str
-    stream: SpikeStream
+    stream: SpikeStream | np.ndarray
     center: int
     threshold: float
     sharp: np.ndarray
@@ -98,7 +98,8 @@ def by_method(method: RateMethod) -> Reconstruct:
     return lambda sample: to_uint8(reconstruct(sample.stream, method, sample.center, sample.threshold))
 
 
-def by_network(recipe: Path, checkpoint: Path) -> Reconstruct:
+def by_network(recipe: Path | None = None, checkpoint: Path | None = None) -> Reconstruct:
+    """By the network of a recipe with a checkpoint's weights; without both, the one that comes with weights."""
     # Here, since importing networks takes longer than the methods do.
     from models.network_spikling import generate
     from scripts.spikes.networks import load_generator

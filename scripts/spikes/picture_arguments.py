@@ -5,7 +5,9 @@ from pathlib import Path
 
 from data.spike.reconstruction import METHOD_NAMES
 
-DEFAULT_RECIPE = Path("options/spikling/train_spikling.json")
+NETWORK = ("network", "gen")
+"""Methods that mean a network; the second is spikling's name."""
+
 PARAMETERS = {"length": int, "reach": int, "order": int, "sigma": float}
 HELP = {
     "length": "window: frames (default: chosen from the stream's noise and motion)",
@@ -18,11 +20,11 @@ HELP = {
 def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     """Which moments, by which method, in what light."""
     add = parser.add_argument
-    add("--method", choices=(*METHOD_NAMES, "raw", "gen"), default="k_interval", help="(default k_interval)")
+    add("--method", choices=(*METHOD_NAMES, "raw", *NETWORK), default="k_interval", help="(default k_interval)")
     for name, kind in PARAMETERS.items():
         add(f"--{name}", type=kind, help=HELP[name])
-    add("--opt", type=Path, help=f"gen: recipe of the network (default {DEFAULT_RECIPE})")
-    add("--checkpoint", type=Path, help="gen: weights")
+    add("--opt", type=Path, help="network: its recipe (default options/spikling/train_spike_refine.json)")
+    add("--checkpoint", type=Path, help="network: its weights (default: those that come with the code)")
     add_light_argument(parser)
     add("--begin", type=int, default=0, help="first spike frame (default 0)")
     add("--end", type=int, help="spike frame after the last one (default: all)")

@@ -19,7 +19,7 @@ from data.spike.reconstruction.methods import (
 )
 from data.spike.reconstruction.reconstruct import METHODS, reconstruct_frames
 from data.spike.simulation.simulate import linear_to_srgb, to_uint8
-from scripts.spikes.picture_arguments import DEFAULT_RECIPE, PARAMETERS
+from scripts.spikes.picture_arguments import NETWORK, PARAMETERS
 from scripts.spikes.sources import Source, frame_range
 from utils.user_error import UserError
 from utils.utils_image import panel
@@ -40,15 +40,15 @@ def moments(source: Source, args: argparse.Namespace, frames: Sequence[int] | No
         UserError: frames that are not there, or an argument that has no effect or is out of range.
     """
     given = {name: getattr(args, name) for name in PARAMETERS if getattr(args, name) is not None}
-    known = [] if args.method in ("raw", "gen") else _parameters(args.method)
+    known = [] if args.method in ("raw", *NETWORK) else _parameters(args.method)
     for name in given:
         if name not in known:
             fitting = ", ".join(f"--{name}" for name in known)
             raise UserError(f"--{name} has no effect with --method {args.method}, which has: {fitting or 'none'}")
-    if args.method != "gen" and (args.opt or args.checkpoint):
-        raise UserError("--opt and --checkpoint are for --method gen")
-    if args.method == "gen":
+    if args.method in NETWORK:
         return _generated(source, args, frames)
+    if args.opt or args.checkpoint:
+        raise UserError("--opt and --checkpoint are for --method network")
     times = frame_range(source, args.begin, args.end, args.stride) if frames is None else frames
     if args.method == "raw":
         return Moments(times, raw_pictures(source, times))
@@ -72,20 +72,17 @@ def _parameters(method: str) -> list[str]:
 
 
 def _generated(source: Source, args: argparse.Namespace, frames: Sequence[int] | None) -> Moments:
-    """By a network, whose window lies around each moment; without --end up to the last one with a whole window."""
-    if args.checkpoint is None:
-        raise UserError("--method gen needs --checkpoint, the network's weights")
+    """By a network; moments are those whose window it takes, by default all of them."""
     # Here, since importing networks takes longer than most pictures.
-    from models.network_spikling import generate_stream
+    from models.network_spikling import generate_stream, possible_starts
     from scripts.spikes.networks import load_generator
 
-    network = load_generator(args.opt or DEFAULT_RECIPE, args.checkpoint)
-    window = int(network.in_chans)  # type: ignore[arg-type]
-    before, after = window // 2, window - window // 2
+    network = load_generator(args.opt, args.checkpoint)
+    before = int(network.in_chans) // 2  # type: ignore[arg-type]
     if frames is None:
-        begin = max(args.begin, before)
-        end = len(source) - after + 1 if args.end is None else args.end
-        frames = frame_range(source, begin, end, args.stride)
+        first, last = (start + before for start in possible_starts(network, len(source)))
+        end = last + 1 if args.end is None else args.end
+        frames = frame_range(source, max(args.begin, first), end, args.stride)
     pictures = generate_stream(network, source.stream, [time - before for time in frames], source.threshold)
     return Moments(frames, (shades(picture / np.float32(255), args.light) for picture in pictures))
 

@@ -14,7 +14,8 @@ import torchvision
 import main_train_vrt
 from data.spike.simulation.simulate import integrate_and_fire
 from data.spike.spikling_npz import dump_spike_numpy
-from models.network_spikling import SemiUNet, SpikeRefine
+from models.network_spike_refine import SpikeRefine
+from models.network_spikling import SemiUNet
 from scripts import evaluate_reconstruction
 from tests.docs.test_readme import ROOT, commands
 from tests.tiny import alone
@@ -39,8 +40,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "options").symlink_to(ROOT / "options")
     rng = np.random.default_rng(0)
     (root / "trainsets/videos").mkdir(parents=True)
-    video = cv2.VideoWriter(str(root / "trainsets/videos/clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 20, (160, 144))
-    for frame in rng.integers(0, 255, (9, 144, 160, 3), np.uint8):
+    video = cv2.VideoWriter(str(root / "trainsets/videos/clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 20, (208, 200))
+    for frame in rng.integers(0, 255, (9, 200, 208, 3), np.uint8):
         video.write(cv2.GaussianBlur(frame, (9, 9), 3))
     video.release()
     tag = rng.integers(0, 256, (16, 16), np.uint8)
@@ -63,13 +64,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_and_python_run(clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """In the page's order: what is trained is then used and scored."""
     monkeypatch.chdir(clone)
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
     for command in COMMANDS:
         words = shlex.split(command)
         assert words[0] == "python"
         with alone():
             if words[1] == "main_train_vrt.py":
-                assert main_train_vrt.main([*words[2:], *SHRINK]) == 0
+                shrink = SHRINK if "--set" in words else ["--set", *SHRINK]
+                assert main_train_vrt.main([*words[2:], *shrink]) == 0
             else:
                 assert words[1:3] == ["-m", "scripts.evaluate_reconstruction"]
                 assert evaluate_reconstruction.main(words[3:]) == 0

@@ -127,9 +127,10 @@ def test_spike_zoos_layout_trains_and_is_tested(tmp_path: Path):
     (tmp_path / "config.yaml").write_text("spike_h: 16\nspike_w: 20\n")
     kind = {"layout": "base", "window": 61, "spike_threshold": 1 / 0.6}
     test_set = {"dataset_type": "SpiklingTestDataset", "dataroot": str(tmp_path / "test"), **kind}
+    train_set = {"dataset_type": "SpiklingDataset", "dataroot": str(tmp_path / "train"), "gt_size": 16, **kind}
     options = {
         "base": str(RECIPE.with_name("train_spike_refine.json")),
-        "datasets": {"train": {"dataroot": str(tmp_path / "train"), "gt_size": 16, **kind}, "test": test_set},
+        "datasets": {"train": train_set, "test": test_set},
     }
     (tmp_path / "base.json").write_text(json.dumps(options))
     assert train(tmp_path, "train.total_iter=2", recipe=tmp_path / "base.json") == 0

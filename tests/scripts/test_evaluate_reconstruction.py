@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data.spike.simulation.simulate import integrate_and_fire
-from models.network_spikling import SpikeRefine
+from models.network_spike_refine import SpikeRefine
 from scripts.evaluate_reconstruction import FREE, main
 from utils.spike_loader import write_spikes
 
@@ -33,9 +33,10 @@ def base_root(tmp_path: Path) -> Path:
 
 def test_table_has_every_method_and_stream(base_root: Path, capsys: pytest.CaptureFixture[str]):
     torch.manual_seed(0)
-    small = {"net_type": "spike_refine", "in_chans": 61, "channels": [4, 4, 4], "blocks": [0, 0, 0]}
-    (base_root / "opt.json").write_text(json.dumps({"task": "refine", "model": "spikling", "netG": small}))
-    torch.save(SpikeRefine(channels=[4, 4, 4], blocks=[0, 0, 0]).state_dict(), base_root / "net.pth")
+    small = {"in_chans": 61, "channels": 4, "blocks": [0, 0, 0], "flow_channels": 4, "flow_blocks": [0, 0, 0]}
+    recipe = {"task": "refine", "model": "spikling", "netG": {"net_type": "spike_refine", **small}}
+    (base_root / "opt.json").write_text(json.dumps(recipe))
+    torch.save(SpikeRefine(**small).state_dict(), base_root / "net.pth")
     command = ["--data", str(base_root / "spike"), "--threshold", "2", "--json", str(base_root / "scores.json")]
     command += ["--network", "start", str(base_root / "opt.json"), str(base_root / "net.pth")]
     assert main([*command, "--save", str(base_root / "out")]) == 0

@@ -7,6 +7,7 @@ gives all frames. Light above the threshold is cut there: a pixel fires at most 
 Pictures between rendered ones are linear in time: rendered ones are at most `STEP` pixels of motion apart.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -98,8 +99,13 @@ def interpolation(times: np.ndarray, frames: int) -> np.ndarray:
     return weights
 
 
-def fire(light: np.ndarray, threshold: float, noise: SensorNoise, rng: np.random.Generator) -> np.ndarray:
-    """Spikes (T,h,w) uint8 of light (T,h,w) float32 in [0,1]; the charge at the start is random."""
+def fire(
+    light: np.ndarray, threshold: float, noise: SensorNoise, rng: np.random.Generator, charged: float = 1.0
+) -> np.ndarray:
+    """Spikes (T,h,w) uint8 of light (T,h,w) float32 in [0,1].
+
+    The charge at the start is random, up to `charged` of the threshold: after a reset, 0, all pixels begin alike.
+    """
     shape = light.shape[1:]
     if noise.dark_current or noise.hot_pixels:
         light = light + np.float32(noise.dark_current)
@@ -113,16 +119,25 @@ def fire(light: np.ndarray, threshold: float, noise: SensorNoise, rng: np.random
         gain *= _spread(noise.gain_spread, shape, rng)
     if noise.threshold_spread:
         gain /= _spread(noise.threshold_spread, shape, rng)
-    charge = np.minimum(light * gain, 1).cumsum(0, dtype=np.float32)
-    charge += rng.random(shape, np.float32)
+    charge = np.minimum(light * gain, 1)
+    _accumulate(np.add, charge)
+    charge += np.float32(charged) * rng.random(shape, np.float32)
     # Shot noise can make the light of a frame negative; a count never falls.
-    count = np.maximum.accumulate(np.floor(charge), 0) if noise.photons is not None else np.floor(charge)
+    count = np.floor(charge, out=charge)
+    if noise.photons is not None:
+        _accumulate(np.maximum, count)
     spikes = np.diff(count, axis=0, prepend=np.float32(0)).astype(bool)
     if noise.spurious:
         spikes |= rng.random(spikes.shape, np.float32) < noise.spurious
     if noise.dead_pixels:
         spikes[:, rng.random(shape) < noise.dead_pixels] = False
     return spikes.view(np.uint8)
+
+
+def _accumulate(ufunc: np.ufunc, frames: np.ndarray) -> None:
+    """`ufunc.accumulate(frames, 0)` in place; frame by frame, which takes a tenth of numpy's time."""
+    for last, frame in itertools.pairwise(frames):
+        ufunc(frame, last, out=frame)
 
 
 def _spread(deviation: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from models.layers.backends.triton.backend import TritonBackend, TritonFusedBackend
 from models.layers.ops.chunks import laid_out_for
-from models.network_spikling import SemiUNet, SpikeRefine
+from models.network_spike_refine import SpikeRefine
+from models.network_spikling import SemiUNet
 from models.testing import cuda_graphs
 from models.testing.cuda_graphs import GraphedNetwork
 from tests.models.test_network_vrt_spike import BINS
@@ -189,7 +190,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, ...]]]] = {
     "spikes": (lambda: spike_vrt(fuse_window=3), [(1, 3, 3, 36, 20), (1, 3, BINS, 18, 10)]),
     "resized spikes": (spike_vrt, [(1, 2, 3, 16, 16), (1, 2, BINS, 11, 7)]),
     "spikling": (lambda: SemiUNet().eval(), [(1, 2, 32, 10, 12)]),
-    "refine": (lambda: SpikeRefine(channels=[4, 4, 4], blocks=[0, 0, 0]).eval(), [(1, 2, 61, 10, 12)]),
+    "refine": (lambda: SpikeRefine(in_chans=61, channels=4, blocks=[0, 0, 0]).eval(), [(1, 2, 61, 10, 12)]),
 }
 
 

@@ -187,6 +187,35 @@ def test_convert_round_trips(simulated: Path, spikes: np.ndarray, tmp_path: Path
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), spikes[:17])
 
 
+def test_raw_lines_of_the_large_camera_are_refused_with_the_command_that_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    spikes, raw = rng.integers(0, 2, (2, 1000, 1000), np.uint8), np.ones((2, 1000, 1024), np.uint8)
+    raw[:, :, :500], raw[:, :, 512:1012] = spikes[:, :, :500], spikes[:, :, 500:]
+    source, out = tmp_path / "raw.dat", tmp_path / "new" / "good.npy"
+    source.write_bytes(np.packbits(raw, bitorder="little").tobytes())
+    assert main(["info", str(source)]) == 2
+    command = capsys.readouterr().err.split("scripts.spikes ")[1].split(" makes a stream")[0]
+    assert main([*command.replace("IN", str(source)).replace("OUT", str(out)).split(), "--top_down"]) == 0
+    np.testing.assert_array_equal(np.load(out), spikes)
+
+
+@pytest.mark.parametrize("columns", ["5", "b:7", "7:5", "40:49", "0:48"])
+def test_columns_that_can_not_be_dropped(simulated: Path, tmp_path: Path, columns: str) -> None:
+    command = ["convert", str(simulated / "demo.dat"), str(tmp_path / "a.dat"), "--drop_columns", columns]
+    assert main(command) == 2 and not list(tmp_path.iterdir())
+
+
+def test_a_picture_of_another_shape_is_told(
+    simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    imwrite_rgb(tmp_path / "p.png", np.zeros((48, 90, 3), np.uint8))
+    center = ["--center", "8"]
+    assert main(["check", str(simulated / "demo.dat"), "--picture", str(tmp_path / "p.png"), *center]) == 2
+    assert "48x90 pixels have another shape than the spikes' 40x48" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.int8, np.bool_])
 def test_convert_takes_any_numbers_that_are_spikes_and_the_result_opens(
     spikes: np.ndarray, tmp_path: Path, kind: type
@@ -311,8 +340,8 @@ def test_dark_and_bright_streams(tmp_path: Path, value: int) -> None:
         ("render {dat} a.gif --method raw --sigma 3", "--sigma has no effect with --method raw"),
         ("render {dat} a.gif --method window --order 3", "which has: --length"),
         ("render {dat} a.gif --method window --length 0", "at least 1"),
-        ("render {dat} a.gif --method gen", "needs --checkpoint"),
-        ("render {dat} a.gif --checkpoint a.pth", "are for --method gen"),
+        ("render {dat} a.gif --method gen --opt a.json", "needs --checkpoint"),
+        ("render {dat} a.gif --checkpoint a.pth", "are for --method network"),
         ("reconstruct {dat} out --frame 3 --stride 2", "no effect with --frame"),
         ("reconstruct {dat} out --frame 3 72", "frame 72 was asked for"),
         ("convert {dat} a.png", "written as .dat, .npy or .npz"),

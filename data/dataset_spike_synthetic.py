@@ -1,0 +1,152 @@
+"""Endless generated training samples for networks that turn a window of spikes into the picture at its middle.
+
+    "dataset_type": "SpikeSyntheticDataset", "window": 241, "num_frame": 2, "gt_size": 96
+
+Each sample is a scene of its own (`data/spike/simulation/`): nothing is on disk, nothing is downloaded, and all of it
+may be redistributed. Its `num_frame` pictures are instants of one stream, which may be shorter than the window: frames
+of the window outside the stream hold MISSING (`utils/spike_windows.py`).
+Test: `python -m pytest tests/data/test_dataset_spike_synthetic.py`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.sampler import SampleIndex, sample_rng
+from data.spike.simulation.canvas import Canvases
+from data.spike.simulation.exposures import LUMA, STEP, fire, interpolation
+from data.spike.simulation.layered_scene import LayeredScene
+from data.spike.simulation.noise import SensorNoise
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME
+from utils.spike_windows import light_window
+from utils.utils_registry import DATASETS, Faults, raise_faults
+
+CANVAS_SIDE = 256  # pixels; larger than the default gt_size, so that the camera has room to move
+SHORTEST = 48  # spike frames of a stream
+MEMORY = 90  # spike frames that are worth looking at for threshold 1; more for fewer spikes, by the square root
+LEAST_CHARGE = 1 / 16  # of the threshold: the spread of charges at a start; every k-th spike kept is a spread of 1 / k
+LINEAR_GAMMA = 2.2  # of stored values to light, nearly
+
+
+@DATASETS.register("SpikeSyntheticDataset")
+@dataclass(kw_only=True, eq=False, repr=False)
+class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
+    """{"L": (T,W,S,S), "H": (T,1,S,S), "key": name}, float32: spikes worth the threshold, intensity in [0,1].
+
+    Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0); a sample depends on nothing but that and the
+    seed.
+
+    Raises:
+        UserError: an option out of range, or scikit-image's photographs are missing.
+    """
+
+    packs_spikes: ClassVar[str | None] = "window"
+
+    window: int = 241
+    """Spike frames around an instant, W."""
+    num_frame: int = 2
+    """Instants per stream, T."""
+    gt_size: int = 96
+    """Side of the pictures."""
+    length: int = 100000
+    """Samples per epoch; every epoch draws new ones."""
+    sim_photographs: float = 0.6
+    """Share of the canvases that show photographs; the others show dead leaves."""
+    sim_speed: Sequence[float] = (0.15, 4.0)
+    """Range of the camera's speed in pixels per 8 spike frames, drawn log-uniformly."""
+    sim_threshold: Sequence[float] = (0.7, 16.0)
+    """Range of the sensor's threshold, drawn log-uniformly."""
+    sim_low_light: float = 0.2
+    """Share of samples with 0.1 to 1 of the light: rates down to 0.01. In half of them the threshold that the spikes
+    are worth is raised as much, which shows them at full brightness, as an automatic threshold does."""
+    sim_linear: float = 0.2
+    """Share of samples in linear light."""
+    sim_noise: float = 0.4
+    """Share of samples with noise of the sensor."""
+    sim_reset: float = 0.4
+    """Share of samples whose pixels begin with similar charges, as after a reset, and fire in step for a while."""
+    seed: int = 0
+    """train.manual_seed."""
+
+    @staticmethod
+    def faults(arguments: Mapping[str, Any]) -> Faults:
+        """Faults of the options, as (option, sentence); absent options are not checked."""
+        for key in ("window", "num_frame", "gt_size", "length"):
+            if arguments.get(key, 1) < 1:
+                yield key, f"1 or more; got {arguments[key]}"
+        for key in ("sim_speed", "sim_threshold"):
+            values = arguments.get(key, (1, 1))
+            if len(values) != 2 or not 0 < values[0] <= values[1]:
+                yield key, f"a range is [least, greatest], above 0; got {list(values)}"
+
+    def __post_init__(self) -> None:
+        raise_faults("", self.faults(vars(self)))
+        self.canvases = Canvases(CANVAS_SIDE, self.sim_photographs)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
+        sample = index if isinstance(index, SampleIndex) else SampleIndex(0, index)
+        rng = sample_rng(self.seed, sample)
+        threshold = _log_uniform(rng, self.sim_threshold)
+        light, told = 1.0, 1.0
+        if rng.random() < self.sim_low_light:
+            light = rng.uniform(0.1, 1)
+            told = 1 / light if rng.random() < 0.5 else 1.0
+        frames = round(MEMORY * math.sqrt(threshold / light) * _log_uniform(rng, (0.35, 1.4)))
+        frames = min(max(frames, SHORTEST), self.window + 40)
+        speed = _log_uniform(rng, self.sim_speed) / GOPRO_SPIKES_PER_FRAME
+        scene = LayeredScene(self.canvases, self.gt_size, frames, speed, rng)
+        instants = self._instants(frames, rng)
+        seen, sharp = self._light(scene, frames, instants, light, rng)
+        charged = _log_uniform(rng, (LEAST_CHARGE, 1.0)) if rng.random() < self.sim_reset else 1.0
+        spikes = fire(seen, threshold, self._noise(rng), rng, charged)
+        begins = instants - self.window // 2
+        windows = [light_window(spikes, int(begin), self.window, threshold * told) for begin in begins]
+        return {
+            "L": torch.from_numpy(np.stack(windows)),
+            "H": torch.from_numpy(sharp * np.float32(told))[:, None],
+            "key": f"generated/{sample.epoch}-{sample.index}",
+        }
+
+    def _instants(self, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Spike frames (T,) int: most of them near the middle, some near the stream's ends."""
+        middle = np.clip(0.5 + 0.15 * rng.standard_normal(self.num_frame), 0, 1)
+        shares = np.where(rng.random(self.num_frame) < 0.8, middle, rng.random(self.num_frame))
+        return np.minimum((shares * frames).astype(int), frames - 1)
+
+    def _light(
+        self, scene: LayeredScene, frames: int, instants: np.ndarray, light: float, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Light (frames,S,S) of every spike frame and (T,S,S) of the instants, float32 in [0,1]."""
+        number = int(np.clip(np.ceil(scene.travel / STEP), 4, frames))
+        times = np.unique(np.concatenate([np.linspace(0, frames - 1, number), instants]))
+        gray = (scene.render(times) @ LUMA) / np.float32(255)  # (N,S,S)
+        if rng.random() < self.sim_linear:
+            gray **= np.float32(LINEAR_GAMMA)
+        gray *= np.float32(light)
+        seen = interpolation(times, frames) @ gray.reshape(len(times), -1)  # (frames,S*S)
+        return seen.reshape(frames, self.gt_size, self.gt_size), gray[np.searchsorted(times, instants)]
+
+    def _noise(self, rng: np.random.Generator) -> SensorNoise:
+        if rng.random() >= self.sim_noise:
+            return SensorNoise()
+        return SensorNoise(
+            photons=float(np.exp(rng.uniform(math.log(20), math.log(1000)))) if rng.random() < 0.5 else None,
+            dark_current=rng.uniform(0, 0.02),
+            gain_spread=rng.uniform(0, 0.03),
+            threshold_spread=rng.uniform(0, 0.03),
+            hot_pixels=rng.uniform(0, 5e-4),
+            dead_pixels=rng.uniform(0, 5e-4),
+            spurious=rng.uniform(0, 1e-3),
+        )
+
+
+def _log_uniform(rng: np.random.Generator, bounds: Sequence[float]) -> float:
+    return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
