@@ -38,6 +38,7 @@ class Guided(nn.Module):
         start: what the first mixture is made of: 0 to S - 1 the ratio of a width, 2 S the blurred frame.
         channels: C at half the frame's size; doubled at a quarter and again at an eighth.
         blocks: NAF blocks at these three sizes.
+        noise_channel: whether the expected noise of the mean rate is an input; False shows what it is worth.
 
     Raises:
         UserError: arguments that are not valid or do not fit together.
@@ -54,10 +55,11 @@ class Guided(nn.Module):
         start: int = 2,
         channels: int = 32,
         blocks: Sequence[int] = (2, 2, 6),
+        noise_channel: bool = True,
     ) -> None:
         raise_faults("netG.", self.faults(locals()))
         super().__init__()
-        self.widths, self.start = widths, start
+        self.widths, self.start, self.noise_channel = widths, start, noise_channel
         self.mixed = 2 * widths + 1
         inputs = HALF**2 * (3 + widths) + spike_bins
         self.conv_first = nn.Conv2d(inputs, channels, 3, padding=1)
@@ -82,7 +84,7 @@ class Guided(nn.Module):
         """(N,3,H,W) and (N,K,h,w) to (N,3,H,W)."""
         height, width = blurred.shape[-2:]
         border = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
-        log_ratios, features = spike_features(spikes, self.widths)  # (N,S,h,w), (N,K,h,w)
+        log_ratios, features = spike_features(spikes, self.widths, self.noise_channel)  # (N,S,h,w), (N,K,h,w)
         log_ratios = F.pad(resized(log_ratios, (height, width)), border, mode="replicate")  # (N,S,H,W)
         padded = F.pad(blurred, border, mode="replicate")  # (N,3,H,W)
         features = at_half(features, (height, width), border)  # (N,K,H/2,W/2)

@@ -57,6 +57,7 @@ VARIANTS = (
     Variant("starts as the blurred frame", ("netG.start=10",)),
     Variant("one width", ONE_WIDTH),
     Variant("no bins beside the instant", ("datasets.train.spike.bins=1",)),
+    Variant("no noise channel", ("netG.noise_channel=false",)),
     Variant("no loss of spectra", ("train.G_fft_weight=0",)),
     Variant("dead leaves alone", ("datasets.train.sim_photographs=0",)),
     Variant("photographs alone", ("datasets.train.sim_photographs=1",)),

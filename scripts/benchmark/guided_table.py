@@ -14,7 +14,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,19 @@ class Blur:
 
 @dataclass(frozen=True)
 class Sensor:
-    """One row: what the spikes are seen with."""
+    """One row: what the spikes are seen with.
+
+    Attributes:
+        name: of the table.
+        threshold, ratio, light: of the sensor.
+        alone: each clip is one frame, and its stream holds no spike from before or after the exposure.
+    """
 
     name: str
     threshold: float = 2.0
     ratio: int = 2
     light: Light = "srgb"
+    alone: bool = False
 
 
 BLURS = (Blur("light, n=7 of 4x", 7, 4), Blur("strong, n=13 of 4x", 13, 4), Blur("extreme, n=7 of 1x", 7, 1))
@@ -86,6 +93,7 @@ SENSORS = (
     Sensor("ratio 1", ratio=1),
     Sensor("ratio 4", ratio=4),
     Sensor("linear light", light="linear"),
+    Sensor("clips of one frame", alone=True),
 )
 
 
@@ -178,6 +186,8 @@ def score_clip(
         spike_ratio=sensor.ratio,
         light=sensor.light,
     )
+    if sensor.alone:
+        shown = (replace(frame, spikes=frame.spikes[: exposure.end]) for frame in islice(shown, 1))
     encoding = build_encoding(spike, sensor.threshold)
     rows = [list(psnrs(network, frame, window, encoding)) for frame in shown]
     blurred, restored, *ratios = np.mean(rows, axis=0).tolist()

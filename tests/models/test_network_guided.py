@@ -43,6 +43,14 @@ def test_at_the_start_it_is_mostly_the_ratio_of_one_width() -> None:
     torch.testing.assert_close(net(frames, spikes), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_without_the_noise_channel_zeros_stand_in_its_place() -> None:
+    spikes = clip()[1][0]
+    with_noise, without = spike_features(spikes, 2).features, spike_features(spikes, 2, noise_channel=False).features
+    differs = [index for index in range(BINS) if not torch.equal(with_noise[:, index], without[:, index])]
+    assert differs == [BINS - 4] and not without[:, BINS - 4].any()
+    assert Guided(spike_bins=BINS, widths=2, start=1, channels=4, blocks=[0, 0, 0], noise_channel=False)(*clip()).any()
+
+
 @pytest.mark.parametrize(("height", "width", "ratio"), [(24, 32, 2), (22, 34, 1), (28, 20, 4), (15, 27, 3), (2, 2, 2)])
 def test_any_size_and_ratio(height: int, width: int, ratio: int) -> None:
     frames, spikes = clip(height, width, ratio)

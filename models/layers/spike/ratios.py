@@ -31,12 +31,13 @@ class SpikeFeatures(NamedTuple):
     features: Tensor
 
 
-def spike_features(channels: Tensor, widths: int) -> SpikeFeatures:
+def spike_features(channels: Tensor, widths: int, noise_channel: bool = True) -> SpikeFeatures:
     """Log-ratios and further features from spike channels.
 
     Args:
         channels: (N,K,h,w): S rates, mean, further rates, one spike, place, length.
         widths: S.
+        noise_channel: False puts zeros where the noise of the mean is.
     """
     rates, mean, further = channels[:, :widths], channels[:, widths : widths + 1], channels[:, widths + 1 : -CONSTANTS]
     one_spike, constants = channels[:, -CONSTANTS : 1 - CONSTANTS], channels[:, 1 - CONSTANTS :]
@@ -44,7 +45,7 @@ def spike_features(channels: Tensor, widths: int) -> SpikeFeatures:
     log_ratios = ((rates + one_spike) / floor).log()
     further = ((further + one_spike) / floor).log()
     # The logarithm of a count of n = mean / one_spike has a standard deviation of at most about 1 / sqrt(n).
-    noise = (one_spike / floor).sqrt()
+    noise = (one_spike / floor).sqrt() if noise_channel else torch.zeros_like(floor)
     return SpikeFeatures(log_ratios, torch.cat([log_ratios, further, noise, mean, constants], 1))
 
 

@@ -159,9 +159,9 @@ def test_report_tells_wrong_bits_and_a_wrong_width(walk: tuple[np.ndarray, np.nd
         stream_report([])
 
 
-@pytest.mark.parametrize("photons", [0, 50, 3])
+@pytest.mark.parametrize("photons", [None, 50, 3])
 @pytest.mark.parametrize("light", [1.0, 0.1])
-def test_report_doubts_a_wrong_size(photons: float, light: float) -> None:
+def test_report_doubts_a_wrong_size(photons: float | None, light: float) -> None:
     """The same bits cut into frames of another height; noisy and dark ones too."""
     scene = np.broadcast_to(np.linspace(0.1, 0.9, 80, dtype=np.float32), (200, 60, 80)) * np.float32(light)
     sensor = PRESETS["v2s"].sensor((60, 80), np.random.default_rng(0), SensorNoise(photons=photons))
