@@ -91,4 +91,9 @@ else
     command=("$PYTHON" -m scripts.run_ranks "${meeting[@]}" --nproc_per_node="$gpus" --shutdown-timeout=120 ${TORCHRUN_ARGS:-}
         "${train[@]}")
 fi
+if ! $dry_run && [ "${RANK:-0}" = 0 ]; then
+    of=("$options")
+    [ "${arguments[0]:-}" != --set ] || of+=("${arguments[@]}")
+    echo "To watch it: ./svrt inspect $(printf '%q ' "${of[@]}")--serve, then http://127.0.0.1:8008 in a browser here"
+fi
 exec "${command[@]}" # in the shell's place, so that signals reach it

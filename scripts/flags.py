@@ -104,6 +104,8 @@ def inspect_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--preempted", action="store_true", help="say nothing; exit code 0 if the run was told to stop early, else 3"
     )
+    parser.add_argument("--serve", action="store_true", help="show it as a page on this machine that refreshes itself")
+    parser.add_argument("--port", type=int, default=8008, help="of --serve; 0: any that is free (default 8008)")
     return parser
 
 

@@ -2,6 +2,7 @@
 
     python -m scripts.inspect_run experiments/demo_quickstart
     python -m scripts.inspect_run options/demo/quickstart.json                  # the same, by its option file
+    python -m scripts.inspect_run options/demo/quickstart.json --serve          # a page that refreshes itself
     python -m scripts.inspect_run options/demo/quickstart.json --preempted      # for scripts: an exit code
 
 Prints the last step, throughput and time left, test scores, bad steps, warnings and the state of the checkpoints, the
@@ -12,7 +13,7 @@ It reads `train.log`, so it works while the run goes on, on any machine that see
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 if not __package__:  # started by path, not by -m
@@ -25,6 +26,7 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
     answer_first(inspect_parser(__doc__ or ""))
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,14 @@ from torch import Tensor
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_model  # noqa: F401  (registers models, networks and losses)
+from scripts.inspect_server import View, Watch
 from utils.evaluation.chart import chart
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, DamagedFile, read_checkpoint
 from utils.utils_cli import run_command
-from utils.utils_file import read_json, read_text
+from utils.utils_file import list_folder, read_json, read_text
 from utils.utils_image import imwrite_rgb
+from utils.utils_logger import PANEL_FOLDER
 from utils.utils_option import load_options
 from utils.utils_signal import MARKER
 
@@ -103,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         nonlocal preempted
         folder = experiment_folder(arguments.experiment, arguments.set)
         preempted = (folder / MARKER).exists()
-        if not arguments.preempted:
+        if arguments.serve:
+            serve(folder, arguments.port)
+        elif not arguments.preempted:
             inspect(folder, arguments.output or folder / "inspect.png")
 
     code = run_command(run)
@@ -133,16 +139,72 @@ def inspect(folder: Path, picture: Path) -> None:
     options = read_json(resolved) if resolved.is_file() else {}
     for line in [*progress(log, folder, options), *troubles(log, folder), *checkpoints(folder)]:
         print(line)
-    tests = sorted(log.tests.items())
-    x_range = (min(log.steps, default=0), max([*log.steps, *log.tests], default=1))
-    psnr = ([step for step, _ in tests], [values[0] for _, values in tests])
-    pictures = [
-        chart("loss", {name: log.curve(name) for name in log.losses()}, logarithmic=True, x_range=x_range),
-        chart("learning rate", {"lr": log.curve("lr")}, x_range=x_range),
-        chart("test PSNR in dB, mean over clips", {"PSNR": psnr}, dots=True, x_range=x_range),
-    ]
-    imwrite_rgb(picture, np.concatenate(pictures))
+    drawn = curves(log)
+    imwrite_rgb(picture, np.concatenate([drawn[name]() for name in ("loss", "learning rate", "test PSNR")]))
     print(f"curves: {picture}")
+
+
+def serve(folder: Path, port: int) -> None:
+    """Shows a run, which need not have begun, as a page on this machine until Ctrl-C.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    with Watch(lambda: look(folder), port) as watch:
+        print(f"{folder}: {watch.address} (Ctrl-C ends it)", flush=True)
+        watch.serve_forever()
+
+
+def look(folder: Path) -> View:
+    """What the page shows of a run now."""
+    path, resolved = folder / "train.log", folder / "options" / "resolved.json"
+    log = Log.read(path) if path.is_file() else Log()
+    total = read_json(resolved).get("train", {}).get("total_iter") if resolved.is_file() else None
+    lines = list(progress(log, folder, {"train": {"total_iter": total}}))
+    last = log.steps[max(log.steps)] if log.steps else {}
+    bad = folder / "bad_steps.jsonl"
+    bad_steps = len(read_text(bad).splitlines()) if bad.is_file() else 0
+    newest = f"{log.tests[max(log.tests)][0]:.2f} dB" if log.tests else "–"
+    step = max(log.steps, default=0)
+    kept = CheckpointFolder(folder)
+    facts = {
+        "name": folder.name,
+        "status": lines[0].removeprefix(f"{folder.name}: "),
+        "share": min(1.0, step / total) if total else None,
+        "figures": [
+            ["step", f"{step:,}{f' of {total:,}' if total else ''}"],
+            ["samples per second", last.get("samples/s", "–")],
+            ["waits for data", last.get("data wait", "–")],
+            ["time left", last.get("ETA", "–")],
+            ["test PSNR, newest", newest],
+            ["bad steps", str(bad_steps), bad_steps > 0],
+        ],
+        "troubles": list(troubles(log, folder)),
+        "checkpoints": f"{', '.join(f'{step:,}' for step in kept.steps()) or 'none'}; best {kept.best_step() or '–'}",
+    }
+    version = str(path.stat().st_mtime_ns) if path.is_file() else "0"
+    return View(facts, curves(log) if log.steps else {}, version, panels_of(folder))
+
+
+def panels_of(folder: Path) -> dict[str, Path]:
+    """Panels of the newest test, by clip."""
+    return {path.stem: path for path in list_folder(folder / PANEL_FOLDER)} if (folder / PANEL_FOLDER).is_dir() else {}
+
+
+def curves(log: Log) -> dict[str, Callable[[], np.ndarray]]:
+    """What draws each chart, by name."""
+    tests = sorted(log.tests.items())
+    psnr = ([step for step, _ in tests], [values[0] for _, values in tests])
+    x_range = (min(log.steps, default=0), max([*log.steps, *log.tests], default=1))
+    drawn = partial(chart, x_range=x_range)
+    losses = {name: log.curve(name) for name in log.losses()}
+    return {
+        "loss": partial(drawn, "loss", losses, logarithmic=True),
+        "test PSNR": partial(drawn, "test PSNR in dB, mean over clips", {"PSNR": psnr}, dots=True),
+        "throughput": partial(drawn, "samples per second", {"samples/s": log.curve("samples/s")}),
+        "gradient norm": partial(drawn, "gradient norm", {"grad_norm": log.curve("grad_norm")}, logarithmic=True),
+        "learning rate": partial(drawn, "learning rate", {"lr": log.curve("lr")}),
+    }
 
 
 def progress(log: Log, folder: Path, options: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
     experiments/<task>/train.log              rank 0, which also writes to the terminal
     experiments/<task>/train_rank3.log        the other ranks
     experiments/<task>/tb_logger              tensorboard --logdir experiments
+    experiments/<task>/panels/<clip>.png      of the newest test: what scripts.inspect_run --serve shows
 
 W&B runs offline unless the environment has WANDB_API_KEY; a key is read from no other place.
 """
@@ -31,7 +32,8 @@ from utils.utils_timer import Timer, peak_gpu_gigabytes
 logger = logging.getLogger("svrt")
 
 HANDLER = "svrt"  # name of our handlers, by which a later call finds and replaces them
-PANELS = 4  # clips per test whose pictures go to TensorBoard: enough to judge a run, and small event files
+PANELS = 4  # clips per test whose pictures are logged: enough to judge a run, and small event files
+PANEL_FOLDER = "panels"  # of the newest test's
 PANEL_WIDTH = 2048  # pixels; four 720p pictures side by side would be 8 MB each time
 
 
@@ -113,7 +115,7 @@ class Writer:
         config: Mapping[str, Any] | None = None,
         resumed_step: int = 0,
     ) -> None:
-        self.folder = Path(experiment_dir)
+        self.folder, self._logs = Path(experiment_dir), rank == 0
         self._tensorboard: Any = None
         self._wandb: ModuleType | None = None
         # Start W&B first: it may raise UserError, before any file is written.
@@ -147,9 +149,11 @@ class Writer:
         shown: list[str] = []
 
         def show(result: FrameResult) -> None:
-            if result.is_middle and len(shown) < PANELS and (self._tensorboard is not None or self._wandb is not None):
+            if result.is_middle and len(shown) < PANELS and self._logs:
                 shown.append(result.clip)
-                self.image(f"test/{result.clip}", _fitted(panel(result.views())), step)
+                picture = _fitted(panel(result.views()))
+                self.image(f"test/{result.clip}", picture, step)
+                imwrite_rgb(self.folder / PANEL_FOLDER / f"{result.clip.replace('/', '_')}.png", picture)
             if images is not None:
                 imwrite_rgb(images / result.clip / f"{result.frame}_{step}.png", result.restored)
 

@@ -25,7 +25,8 @@ class Result:
         name: of its row. origin: where its numbers come from.
         scores: a row per frame; a clip's name is <group>/<clip>.
         speeds: its errors by the speed of motion.
-        seconds: per frame, reading and turning spikes into channels included; None where nothing was computed.
+        seconds: per frame, of the processor or on a GPU, reading and turning spikes into channels included; None where
+            nothing was computed.
         memory: bytes that it took at most beyond what the process had before; None where that is not known.
     """
 

@@ -133,6 +133,8 @@ def test_curves_and_panels_reach_tensorboard(tmp_path: Path, caplog: pytest.LogC
     assert found.Scalars("test_over_frames/psnr")[0].value == pytest.approx(30.126 + 1 / 3)
     assert {"train/learning_rate", "time/data", "time/samples_per_second"} <= set(found.Tags()["scalars"])
     assert sorted(found.Tags()["images"]) == [f"test/clip{index}" for index in range(PANELS)]
+    panels = sorted(path.name for path in (tmp_path / "panels").iterdir())
+    assert panels == [f"clip{index}.png" for index in range(PANELS)]
     assert found.Images("test/clip0")[0].width == PANEL_WIDTH and found.Images("test/clip1")[0].width == 36
     np.testing.assert_array_equal(imread_rgb(tmp_path / "images" / "clip4" / "001_200.png"), clip()[1].restored)
     lines = [record.getMessage() for record in caplog.records]
