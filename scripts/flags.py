@@ -143,7 +143,8 @@ def compare_branches_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="train.total_iter of all three [the option files']")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", help="change options of all")
     parser.add_argument("--name", default="demo", help="of the section and the experiments [demo]")
-    parser.add_argument("--output", type=Path, default=Path("docs/results.md"), help="Markdown file [docs/results.md]")
+    output = Path("results/comparison.md")
+    parser.add_argument("--output", type=Path, default=output, metavar="FILE", help=f"Markdown file [{output}]")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of scores [results]")
     parser.add_argument("--timed_steps", type=int, default=9, help="steps of each that are timed [9]")
     return parser

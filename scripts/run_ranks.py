@@ -7,11 +7,13 @@ SIGUSR1 while they run on. Here SIGTERM, SIGINT, SIGHUP and SIGUSR1 reach every 
 ranks tell those of other machines. The time to save is what the sender of the signal gives; a second signal ends the
 ranks as torchrun does. Without /proc (outside Linux) the first one does.
 
-The last line tells which rank failed first, and of what. Exit code: 0 where all ranks ended well, told to stop or not;
-else that of the rank that failed first, and for one that a signal ended, as in a shell, 128 plus its number.
+The last line tells which rank failed first, and of what where no message of its own has said it. Exit code: 0 where all
+ranks ended well, told to stop or not; else that of the rank that failed first, and for one that a signal ended, as in a
+shell, 128 plus its number.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -29,6 +31,11 @@ if not __package__:  # started by path, not by -m
 from utils.utils_signal import heeded_signals
 
 PASSED_ON = heeded_signals()
+MISTAKE = 2  # exit code of a mistake in options or data
+QUIET = {  # loggers of torchrun, and from which level on they are heard
+    "torch.distributed.elastic.multiprocessing.api": logging.ERROR,  # a line for each rank that it ends
+    "torch.distributed.elastic.multiprocessing.errors.error_handler": logging.CRITICAL,  # the error again, as JSON
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,13 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ[variable] = "SIGQUIT"
     for number in PASSED_ON:
         signal.signal(number, _pass_on)
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
     try:
         torchrun(argv)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         code = failure.exitcode
-        # Last, below what the other ranks and torchrun have to say of the same.
-        sys.stderr.write(f"Rank {rank} failed first: {failure.message}\n")
+        # Last, below what the other ranks and torchrun have to say of the same. A user's mistake is told once
+        # (`utils.utils_cli.run_command`), by whichever rank finds it first.
+        message = "the error above is its message" if code == MISTAKE else failure.message
+        sys.stderr.write(f"Rank {rank} failed first: {message}\n")
         return code if code > 0 else 128 - code
     except SignalException as error:
         return 128 + error.sigval

@@ -341,8 +341,9 @@ def test_a_mistake_under_torchrun_has_its_code_and_message(tmp_path: Path, real:
     run = TinyRun.make(tmp_path)
     result = launch(real, 2, run.options, "--", "--set", "datasets.train.dataloader_batch_size=3")
     assert result.returncode == 2
-    assert "3 samples per step can't be shared equally by 2 processes" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert result.stderr.count("3 samples per step can't be shared equally by 2 processes") == 1
+    assert re.search(r"Rank \d failed first: the error above is its message\n$", result.stderr)
+    assert "Traceback" not in result.stderr and "error.json" not in result.stderr
     assert not run.folder.exists()
 
 

@@ -4,6 +4,7 @@ A command is run as it stands there, but for what would take a machine: networks
 GPUs become two processes, and `tensorboard` and the tests' runner are started for something that ends.
 """
 
+import itertools
 import json
 import os
 import re
@@ -67,15 +68,20 @@ def runnable(command: str) -> list[str]:
     return [*words, *shrink] if "--opt" in words else words
 
 
+def listed_files() -> list[str]:
+    """The repository's files, those not yet committed included."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    return [name for name in names if name and (ROOT / name).is_file()]
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository's files with small data sets and checkpoints where the page expects them."""
     root = tmp_path_factory.mktemp("readme") / "S-VRT"
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0"):
-        if name and (ROOT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, root / name)
+    for name in listed_files():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
     raw_gopro(root / "trainsets")
     write_spikes(root / "000226.dat", np.random.default_rng(0).integers(0, 2, (88, 360, 640), np.uint8))
     frames = np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3), np.uint8)
@@ -133,6 +139,21 @@ def test_what_the_page_says_is_written(clone: Path):
     folder = clone / "experiments/demo_quickstart"
     assert {path.name for path in folder.iterdir()} >= {"train.log", "tb_logger", "checkpoints", "models"}
     assert {path.name for path in (folder / "models").glob("*.pth")} == {"1_G.pth", "1_E.pth", "1_optimizerG.pth"}
+
+
+@pytest.mark.slow
+def test_commands_change_no_file_of_the_repository(clone: Path) -> None:
+    changed = [name for name in listed_files() if (clone / name).read_bytes() != (ROOT / name).read_bytes()]
+    assert changed == []
+
+
+def test_no_command_of_a_document_writes_into_the_repository() -> None:
+    for page in [*READMES, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]:
+        for command in commands(page):
+            words = shlex.split(command)
+            written = [value for flag, value in itertools.pairwise(words) if flag in ("--out", "--output", "-o")]
+            tracked = {Path(name).parts[0] for name in listed_files()}
+            assert not {Path(value).parts[0] for value in written} & tracked, command
 
 
 @pytest.mark.parametrize("name", READMES)
