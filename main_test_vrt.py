@@ -48,6 +48,7 @@ from utils.utils_cli import run_command, without_secrets
 from utils.utils_dist import attempt, close_dist, device_called, init_dist, on_main, raise_on_any
 from utils.utils_file import remove_stale
 from utils.utils_lock import FolderLock
+from utils.utils_memory import keep_freed_memory
 from utils.utils_option import Options
 from utils.utils_progress import progress
 from utils.utils_signal import exit_on_sigterm
@@ -73,6 +74,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     if opt.datasets.test is None:
         raise UserError("datasets.test: missing; name the clips in the option file or by --folder_lq")
     dist = init_dist()
+    keep_freed_memory()
     device = dist.device if arguments.device is None else device_called(arguments.device)
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
     check_noise(opt)

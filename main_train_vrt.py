@@ -38,6 +38,7 @@ from utils.utils_cli import run_command
 from utils.utils_dist import Dist, all_gather_object, any_rank, attempt, close_dist, init_dist, on_main, raise_on_any
 from utils.utils_lock import FolderLock
 from utils.utils_logger import Writer, check_logger, log_train, setup_logger
+from utils.utils_memory import keep_freed_memory
 from utils.utils_option import Options, load_options, option_changes, options_to_dict, write_options
 from utils.utils_progress import progress
 from utils.utils_signal import StopRequest, clear_preempted, mark_preempted
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Checks options and data before anything is built or written, then trains."""
     dist = init_dist()
+    keep_freed_memory()
     if not arguments.dry_run:
         setup_logger(None, dist.rank)
     opt = load_options(arguments.opt, arguments.set)

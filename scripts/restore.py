@@ -39,6 +39,7 @@ from utils.options.tester_flags import checkpoint_of, options
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_image import panel
+from utils.utils_memory import keep_freed_memory
 from utils.utils_option import Options
 from utils.utils_progress import progress
 from utils.utils_video import VideoWriter
@@ -58,6 +59,7 @@ def restore(arguments: argparse.Namespace) -> None:
     for path in filter(None, (arguments.output, arguments.side_by_side)):
         if path.suffix.lower() != ".mp4":
             raise UserError(f"{path}: films are written as .mp4")
+    keep_freed_memory()
     tester = as_tester(arguments)
     opt = options(tester)
     clips = test_set(opt)

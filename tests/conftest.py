@@ -5,8 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.browser import browser  # noqa: F401  (a fixture for every test)
+from utils.utils_memory import keep_freed_memory
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def pytest_configure() -> None:
+    """A quarter of the processor time of tests that compute networks would go into page faults."""
+    keep_freed_memory()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,14 @@ SAFE_SHARE = 0.8
 """Share of the free memory used without a given limit; the rest is for other processes and fragmentation."""
 # Linux's files of this process: peak and current memory, and the file that resets the peak.
 STATUS, STATM, CLEAR = Path("/proc/self/status"), Path("/proc/self/statm"), Path("/proc/self/clear_refs")
+MALLOC = "S_VRT_MALLOC"
+"""Environment variable: "tuned" (the default) or "stock", see `keep_freed_memory`."""
+# Options of glibc's mallopt (malloc.h) and their values: the largest that its int takes, but for the padding.
+_MALLOC_OPTIONS = {
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+    "M_TOP_PAD": (-2, 64 << 20),
+    "M_MMAP_THRESHOLD": (-3, 2**31 - 1),
+}
 # In messages of PyTorch's RuntimeErrors for failed allocations: CPU allocator, CUDA, cuBLAS.
 _ALLOCATION_FAILED = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -112,6 +121,29 @@ def give_back_memory(device: torch.device) -> None:
             trim(0)
 
 
+def keep_freed_memory() -> bool:
+    """Lets glibc keep up to 2 GiB of freed memory for the next tensors, instead of returning each large block.
+
+    By default every block above 32 MiB goes back to the system when it is freed, and each page of the next is a page
+    fault: up to half of the time on a CPU (docs/performance.md). To be called before large tensors are made.
+
+    Returns:
+        Whether it does: not where S_VRT_MALLOC is "stock", the user has set MALLOC_* variables or GLIBC_TUNABLES, or
+        the system's C library is another one.
+
+    Raises:
+        UserError: S_VRT_MALLOC is something else.
+    """
+    chosen = os.environ.get(MALLOC, "tuned")
+    if chosen not in ("tuned", "stock"):
+        raise UserError(f"{MALLOC}: tuned or stock, not {chosen!r}")
+    own = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if chosen == "stock" or own or not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all([mallopt(option, value) for option, value in _MALLOC_OPTIONS.values()])
+
+
 @contextmanager
 def memory_limit(limit: int | None, device: torch.device) -> Iterator[None]:
     """Inside, using more than `limit` bytes raises an error for which `is_out_of_memory` is True; None: no limit.
@@ -132,6 +164,8 @@ def memory_limit(limit: int | None, device: torch.device) -> Iterator[None]:
         most = limit
 
         def check(*_: Any) -> None:
+            if used_memory(device) > most:
+                give_back_memory(device)  # freed memory that malloc keeps counts as used
             if used_memory(device) > most:
                 raise OverLimit(f"{used_memory(device) / 1e9:.2f} GB are used, {most / 1e9:.2f} GB are allowed")
 

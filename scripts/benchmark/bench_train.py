@@ -39,6 +39,7 @@ from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_dist import Dist, any_rank, init_dist
 from utils.utils_logger import Writer, log_train
+from utils.utils_memory import keep_freed_memory
 from utils.utils_option import Options, load_options
 from utils.utils_timer import Timer, peak_gpu_gigabytes
 
@@ -91,6 +92,7 @@ def measure(opt: Options, synthetic: bool, steps: int, warmup: int) -> dict[str,
     """Medians of both trainings, in seconds per step, and what follows from them."""
     assert opt.datasets.train is not None
     dist = init_dist()
+    keep_freed_memory()
     source = batches(opt, dist, synthetic)
     model, bare = (define_Model(opt, dist, pretrained=False) for _ in range(2))
     bare.prepare(1)

@@ -50,12 +50,6 @@ RECIPES = {
 }
 # The recipe's checkpointing is a choice of its own.
 NO_CHECKPOINTS = ("netG.use_checkpoint_attn=false", "netG.use_checkpoint_ffn=false")
-# glibc gives blocks from 32 MiB on back to the system each time, and every page of the next one is a fault.
-TUNED_MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "67108864",
-}
 
 
 class Process:
@@ -199,13 +193,11 @@ def run(arguments: argparse.Namespace) -> None:
     for compared in arguments.compare.split(","):
         if "+" in compared.removesuffix(GRAPHS) or (compared.endswith(GRAPHS) and arguments.step):
             raise UserError(f"--compare {compared}: BACKEND or, for a forward pass, BACKEND{GRAPHS}")
-    if arguments.malloc == "tuned":
-        os.environ.update(TUNED_MALLOC)
     overrides = (*(() if arguments.checkpoint else NO_CHECKPOINTS), *arguments.set)
     variants = [
         Variant(
             str(ROOT / RECIPES[recipe]) if recipe in RECIPES else recipe, overrides, backend, (frames, height, width),
-            arguments.batch, arguments.step, arguments.device, arguments.precision, arguments.compile,
+            arguments.batch, arguments.step, arguments.device, arguments.precision, arguments.compile, arguments.malloc,
         )
         for recipe in arguments.recipe.split(",")
         for backend in arguments.compare.split(",")

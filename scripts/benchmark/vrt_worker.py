@@ -24,6 +24,7 @@ from models.training.execution import compile_blocks
 from scripts.benchmark.vrt_counters import count
 from scripts.estimate_memory import NO_FILES
 from utils.user_error import UserError
+from utils.utils_memory import keep_freed_memory
 from utils.utils_option import load_options
 
 GRAPHS = "+graphs"
@@ -40,6 +41,7 @@ class Variant:
             `GRAPHS` behind it, passes are replayed from a CUDA graph, as `val.cuda_graphs` does it.
         size: (frames, height, width). batch: clips. step: forward and backward pass and optimizer instead of forward.
         device: "cpu" or "cuda". precision: "fp32", "tf32" or "bf16" (autocast). compile: as `train.compile`.
+        malloc: "stock", or "tuned" by `keep_freed_memory`.
     """
 
     recipe: str
@@ -51,6 +53,7 @@ class Variant:
     device: str = "cpu"
     precision: str = "fp32"
     compile: bool = False
+    malloc: str = "stock"
 
 
 class Workload:
@@ -157,6 +160,8 @@ class Workload:
 
 def serve(variant: Variant, connection: Connection) -> None:
     """Body of the process: calls the methods of a `Workload` that are sent, and sends back results or the error."""
+    if variant.malloc == "tuned":
+        keep_freed_memory()
     workload: Workload | None = None
     while True:
         name, arguments = connection.recv()

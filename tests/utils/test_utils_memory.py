@@ -1,14 +1,23 @@
 """Amounts of memory, errors that mean too much, and a CPU's limit."""
 
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.fresh_memory import fresh_ones
+from tests.tiny import environment
+from utils.user_error import UserError
 from utils.utils_memory import (
+    MALLOC,
     OverLimit,
     free_memory,
     is_out_of_memory,
+    keep_freed_memory,
     memory_limit,
     parse_memory,
     peak_memory,
@@ -70,3 +79,36 @@ def test_a_cpus_limit() -> None:
         network(torch.zeros(1))
     # Outside nothing is left of it.
     network(torch.zeros(1))
+
+
+TEMPORARIES = """
+import resource, sys, torch
+from utils.utils_memory import keep_freed_memory
+print(keep_freed_memory())
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    (torch.ones(16 << 20) + 1).sum()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(min(faults() for _ in range(10)))  # the first ones find no freed block that is large enough
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize(
+    ("variables", "kept"), [({}, True), ({MALLOC: "stock"}, False), ({"MALLOC_ARENA_MAX": 2}, False)]
+)
+def test_freed_memory_is_kept_unless_told_otherwise(variables: dict[str, object], kept: bool, repository: Path) -> None:
+    """Two temporaries of 64 MiB have 32768 pages of 4 KiB, and 64 where the system has huge ones."""
+    done = subprocess.run(
+        [sys.executable, "-c", TEMPORARIES], cwd=repository, capture_output=True, text=True, check=True,
+        env=environment(**variables),
+    )  # fmt: skip
+    said, faults = done.stdout.split()
+    assert said == str(kept)
+    assert (int(faults) < 30) == kept
+
+
+def test_another_choice_of_allocator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MALLOC, "jemalloc")
+    with pytest.raises(UserError, match="S_VRT_MALLOC: tuned or stock, not 'jemalloc'"):
+        keep_freed_memory()
