@@ -53,6 +53,9 @@ VERBS = {
     "inspect": Verb(
         "scripts.inspect_run", "how a run is doing: curves, scores, troubles", "scripts.flags:inspect_parser"
     ),
+    "gpu-check": Verb(
+        "scripts.gpu_check", "check and measure a graphics card in minutes", "scripts.flags:gpu_check_parser"
+    ),
     "spikes": Verb("scripts.spikes.__main__", "look at spike streams, render, simulate, convert, check them"),
 }
 

@@ -114,7 +114,7 @@ class VRT(nn.Module):
         self.pa_frames, self.nonblind_denoising = pa_frames, nonblind_denoising
         self.clip_frames = img_size[0]
         self.compute_backend = compute_backend
-        self._automatic = AutomaticBackend()
+        self.automatic = AutomaticBackend()
         dim, body_dim = embed_dims[0], embed_dims[-1]
 
         self.conv_first = FrameConv(in_chans * (WARPED_COPIES if pa_frames else 1) + nonblind_denoising, dim)
@@ -248,7 +248,7 @@ class VRT(nn.Module):
         """For frames (B, T, C, H, W) whose sides are padded."""
         if self.compute_backend == AUTO:
             full_size = (self.stage1, self.stage7, *self.stage8[1:])
-            return self._automatic.choose(x, lambda: sum(p.numel() for p in self.parameters()), full_size)
+            return self.automatic.choose(x, lambda: sum(p.numel() for p in self.parameters()), full_size)
         return choose_backend(self.compute_backend, x.device, compute_dtype(x))
 
     def _body(self, shallow: Tensor, flows: Sequence[Tensor | None], fuse: Fuse | None, executor: Executor) -> Tensor:

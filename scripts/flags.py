@@ -222,3 +222,15 @@ def stress_resume_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the ranks")
     parser.add_argument("--folder", type=Path, help="where to train (default: a temporary folder)")
     return parser
+
+
+def gpu_check_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.gpu_check`."""
+    parser = argparse.ArgumentParser(prog=program("scripts.gpu_check"), description=description, formatter_class=RAW)
+    add = parser.add_argument
+    add("--minutes", type=float, default=8.0, help="of the whole check, at most (default 8)")
+    add("--out", type=Path, default=Path("gpu_check"), metavar="DIR", help="for figures and logs (default gpu_check)")
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="(default cuda)")
+    add("--tiny", action="store_true", help="the smallest sizes, to try the steps themselves")
+    add("--docs", type=Path, metavar="FILE", help="page whose tables are replaced (default, on a GPU, performance.md)")
+    return parser

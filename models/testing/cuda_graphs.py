@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.layers.backends.automatic import LIMITS
 from models.layers.backends.choices import Choice, environment
 from models.layers.backends.measure import NOISE, Candidate, compare, relative_error
+from models.layers.backends.problem import LIMITS
 from models.layers.ops.chunks import processor
 from utils.utils_memory import give_back_memory
 

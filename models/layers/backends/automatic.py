@@ -32,8 +32,8 @@ from models.layers.backends.backend import (
     preferred,
 )
 from models.layers.backends.choices import RETUNE, Choice, environment
-from models.layers.backends.measure import SECONDS, Candidate, Measured, compare, fastest, relative_error
-from models.layers.backends.problem import Part, Problem, parts_of
+from models.layers.backends.measure import SECONDS, Candidate, Measured, compare, fastest
+from models.layers.backends.problem import LIMITS, Part, Problem, parts_of, worst_error
 from models.layers.ops.chunks import processor
 from models.layers.vrt.window_layout import Size3
 from utils.utils_memory import give_back_memory, is_out_of_memory
@@ -48,10 +48,6 @@ MEASURED_TOKENS = {"cpu": 6 * 16 * 16, "cuda": 6 * 256 * 256}
 # Rows, columns and frames of a check: two windows of 8 with padding, and an odd number of frames.
 CHECKED_SIDE, CHECKED_FRAMES = 12, 7
 SMALLEST_SIDE = 8  # of what is measured: a window
-# Largest relative error of a result or gradient. TF32 keeps 10 bits, bfloat16 7, float16 10.
-LIMITS = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
-# What the plain formula itself is off by in that type is allowed threefold: gradients of offsets are sums that cancel.
-_OWN_ERRORS = 3.0
 
 
 @dataclass
@@ -89,6 +85,10 @@ class AutomaticBackend:
             parts = parts_of(modules, aligned=frames > 1 and device.type != "cpu")
             self._chosen[key] = self._choose(parts, _Circumstances(batch, (frames, height, width), device, dtype, step))
         return backend_called(self._chosen[key])
+
+    def names(self) -> list[str]:
+        """What was chosen so far."""
+        return sorted(set(self._chosen.values()))
 
     def _choose(self, parts: Sequence[Part], how: "_Circumstances") -> str:
         """The name of the fastest that is right: as the cache says, or as is measured now."""
@@ -182,15 +182,10 @@ class _Circumstances:
         worst = (0.0, LIMITS[self.dtype])
         for part in parts:
             problem = part.problem(min(self.batch, 2), size, generator, self.device)
-            exact = problem.exact(self.step)
-            plain = problem.run(backend_called("eager"), self.step, amp_dtype)
-            got = problem.run(backend, self.step, amp_dtype)
-            for value, own, right in zip(got, plain, exact, strict=True):
-                error = relative_error(value, right)
-                limit = max(LIMITS[self.dtype], _OWN_ERRORS * relative_error(own, right))
-                if not error <= limit:
-                    return error, limit
-                worst = max(worst, (error, limit), key=lambda pair: pair[0] / pair[1])
+            found = worst_error(problem, backend, self.step, amp_dtype)
+            if not found[0] <= found[1]:
+                return found
+            worst = max(worst, found, key=lambda pair: pair[0] / pair[1])
         return worst
 
 

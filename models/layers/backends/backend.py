@@ -53,6 +53,10 @@ class Backend(Executor):
         """Why it can't run on tensors of this device and type (autocast's, where that is on); None where it can."""
         return None
 
+    def alignment_refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why alignment is left to another way where the rest runs; None where it isn't."""
+        return None
+
     def run(self, block: TMSA, tokens: Tensor, layout: WindowLayout, overwrite: bool = False) -> Tensor:
         """See `Executor.run`."""
         factors = block.draw_factors(layout.batch, tokens)

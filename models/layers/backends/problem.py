@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.backends.backend import COMPUTE_BACKENDS, Backend
+from models.layers.backends.measure import relative_error
 from models.layers.vrt.alignment import DeformableAlignment
 from models.layers.vrt.blocks import TMSA, BranchFactors, GatedMlp
 from models.layers.vrt.stage import Stage
@@ -24,6 +25,10 @@ from models.layers.vrt.window_layout import Size3, window_layout
 
 # Of the last offset convolution's weights: its offsets stay below a tenth of a pixel.
 _SMALL = 0.01
+# Largest relative error of a result or gradient. TF32 keeps 10 bits, bfloat16 7, float16 10.
+LIMITS = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+# What the plain formula itself is off by in that type is allowed threefold: gradients of offsets are sums that cancel.
+_OWN_ERRORS = 3.0
 
 
 class Problem(ABC):
@@ -122,6 +127,25 @@ class AlignmentProblem(Problem):
         """See `Problem.apply`."""
         x, flows = self.inputs
         return backend.align(self.alignment, self.fuse, x, flows, self.recompute)  # (B, T, H, W, C)
+
+
+def worst_error(problem: Problem, backend: Backend, step: bool, amp_dtype: torch.dtype | None) -> tuple[float, float]:
+    """The relative error, of the result and of a step's gradients, that is nearest to what is allowed or beyond it, and
+    what is allowed; NaN as soon as there is one.
+
+    Args:
+        amp_dtype: type of autocast, or None.
+    """
+    base = LIMITS[amp_dtype or torch.float32]
+    exact = problem.exact(step)
+    plain = problem.run(COMPUTE_BACKENDS.get("eager")(), step, amp_dtype)
+    worst = (0.0, base)
+    for got, own, right in zip(problem.run(backend, step, amp_dtype), plain, exact, strict=True):
+        error, limit = relative_error(got, right), max(base, _OWN_ERRORS * relative_error(own, right))
+        if not error <= limit:  # a comparison with NaN is never true
+            return error, limit
+        worst = max(worst, (error, limit), key=lambda pair: pair[0] / pair[1])
+    return worst
 
 
 def drawn(*shape: int, generator: torch.Generator) -> Tensor:

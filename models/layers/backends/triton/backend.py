@@ -55,13 +55,24 @@ class TritonBackend(TokenBackend):
                 return f"its kernels need compute capability 8.0; this is a {torch.cuda.get_device_name(device)}"
         return _trial(_attention_difference, device, dtype)
 
+    def alignment_refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """See `Backend.alignment_refusal`."""
+        return _trial(alignment_difference, device, dtype)
+
+    def _aligns(self, x: Tensor) -> bool:
+        """Whether the alignment kernels run on features like x; if not, warns once, with the reason."""
+        reason = self.alignment_refusal(x.device, compute_dtype(x))
+        if reason is not None:
+            _warn_once(reason)
+        return reason is None
+
     def align_clip(self, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
         """See `Backend.align_clip`."""
-        return align(alignment, x, flows) if _aligns(x) else super().align_clip(alignment, x, flows)
+        return align(alignment, x, flows) if self._aligns(x) else super().align_clip(alignment, x, flows)
 
     def align_chunks(self, alignment: DeformableAlignment, x: Tensor, flows: Tensor) -> Iterator[Aligned]:
         """See `Backend.align_chunks`. One chunk of all frames: `align` itself divides the pairs into chunks."""
-        if not _aligns(x):
+        if not self._aligns(x):
             yield from super().align_chunks(alignment, x, flows)
             return
         yield (slice(None), slice(None)), *align(alignment, x, flows)
@@ -149,14 +160,6 @@ def _trial(
     if not found <= _TOLERANCES[dtype]:
         return f"a trial of its kernels gave {found:.2g} beside the plain formula's result"
     return None
-
-
-def _aligns(x: Tensor) -> bool:
-    """Whether the alignment kernels run on features like x; if not, warns once, with the reason."""
-    reason = _trial(alignment_difference, x.device, compute_dtype(x))
-    if reason is not None:
-        _warn_once(reason)
-    return reason is None
 
 
 @cache

@@ -88,7 +88,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def automatic_vrt(*fakes: type[Counting], worth: float = 0.0) -> VRT:
     """A small network whose "auto" chooses among back ends."""
     network = small_vrt()
-    network._automatic = AutomaticBackend([fake.__name__ for fake in fakes], {"cpu": worth}, seconds=0.05)
+    network.automatic = AutomaticBackend([fake.__name__ for fake in fakes], {"cpu": worth}, seconds=0.05)
     return network
 
 
