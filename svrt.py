@@ -99,13 +99,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             importlib.import_module("utils.options.flags").answer_first(parser, rest)
         return importlib.import_module(verb.module).main(rest)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in PACKAGES or package in sys.modules:
+        line = importlib.import_module("utils.utils_cli").missing_package(error)
+        if line is None:
             raise  # a fault of ours or of an installed package
-        sys.stderr.write(
-            f"Error: the package {package} is not installed here; start by {ROOT / 'svrt'}, which installs what "
-            f"{ROOT / 'requirement.txt'} lists, or pip install -r that file\n"
-        )
+        sys.stderr.write(line)
         return 2
 
 

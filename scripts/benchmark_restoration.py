@@ -23,11 +23,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.utils_cli import tell_missing_packages
+
+if __name__ == "__main__":  # before what is installed is imported
+    tell_missing_packages()
+
+import numpy as np
+import torch
 
 from data.spike.simulation.benchmark_set import Protocol
 from scripts.benchmark.benchmark_clips import audit, check_frozen, digests, freeze, frozen_clips, named_clips, read_list

@@ -21,12 +21,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.utils_cli import tell_missing_packages
+
+if __name__ == "__main__":  # before what is installed is imported
+    tell_missing_packages()
+
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
-
-if not __package__:  # started by path, not by -m
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.utils_signal import heeded_signals
 

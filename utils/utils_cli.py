@@ -13,14 +13,45 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 
 from utils.user_error import UserError
 
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("data", "models", "scripts", "utils")  # of this project
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left, quota exceeded, file larger than allowed
 # Messages of gloo and NCCL on a rank whose peer has ended; torch has no exception type for it.
 LOST_RANK = re.compile(r"Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|NCCL communicator was aborted")
 # Beginning of the text that PyTorch puts before an error raised in a loader's worker.
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """A line that names the package that is not installed; None for a fault of ours or of an installed package."""
+    package = (error.name or "").partition(".")[0]
+    if package in PACKAGES or package in sys.modules:
+        return None
+    return (
+        f"Error: the package {package} is not installed here; start by {ROOT / 'svrt'}, which installs what "
+        f"{ROOT / 'requirement.txt'} lists, or pip install -r that file\n"
+    )
+
+
+def tell_missing_packages() -> None:
+    """Has this program end with `missing_package`'s line and exit code 2 in place of a traceback.
+
+    To be called where a script is started, before it imports what is installed.
+    """
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        line = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        if line is None:
+            sys.__excepthook__(kind, error, trace)
+            return
+        sys.stderr.write(line)
+        raise SystemExit(2)
+
+    sys.excepthook = tell
 
 
 def program(module: str) -> str:

@@ -17,10 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from utils.utils_cli import tell_missing_packages
+
+if __name__ == "__main__":  # before what is installed is imported
+    tell_missing_packages()
+
+import numpy as np
 
 from data.spike.encoding import build_encoding
 from data.spike.sync import ExposureWindow

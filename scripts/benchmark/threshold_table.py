@@ -15,10 +15,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from utils.utils_cli import tell_missing_packages
+
+if __name__ == "__main__":  # before what is installed is imported
+    tell_missing_packages()
+
+import numpy as np
 
 from data.spike.reconstruction.methods import GaussianRate, RateMethod
 from data.spike.simulation.exposures import LUMA, fire

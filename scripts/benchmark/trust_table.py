@@ -16,13 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+if not __package__:  # started by path, not by -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from utils.utils_cli import tell_missing_packages
+
+if __name__ == "__main__":  # before what is installed is imported
+    tell_missing_packages()
+
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
-
-if not __package__:  # started by path, not by -m
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.spike.encoding import build_encoding
 from data.spike.simulation.simulate import ExposedFrame, Exposure, expose

@@ -14,11 +14,16 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from utils.utils_cli import tell_missing_packages
+
+if __name__ == "__main__":  # before what is installed is imported
+    tell_missing_packages()
+
+import cv2
+import numpy as np
 
 from data.frame_io import FolderFrames, Frames
 from data.picture_crop import encode_tiles

@@ -17,7 +17,7 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utils.utils_cli import program, run_command
+from utils.utils_cli import program, run_command, tell_missing_packages
 
 VERBS = {
     "info": "size, firing rates, order of bits, hot and dead pixels of a stream",
@@ -50,4 +50,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    tell_missing_packages()
     sys.exit(main())

@@ -51,6 +51,29 @@ print(json.dumps(wrong))
 """
 
 
+def test_a_missing_package_is_told_in_a_line(tmp_path: Path) -> None:
+    """-S hides installed packages; without flags a command may first say which it needs."""
+    options = ["--opt", str(ROOT / "options/demo/quickstart.json")]
+    entries = [[str(ROOT / f"main_{name}_vrt.py"), *options] for name in ("train", "test")]
+    spikes = [[str(ROOT / "scripts/spikes"), "info", "a.dat"], ["-m", "scripts.spikes", "info", "a.dat"]]
+    paths = [[str(path)] for path in COMMANDS]
+    modules = [["-m", ".".join(path.relative_to(ROOT).with_suffix("").parts)] for path in COMMANDS[::8]]
+    said = set()
+    for words in [*entries, *spikes, *paths, *modules]:
+        run = subprocess.run(
+            [sys.executable, "-S", *words],
+            cwd=ROOT if words[0] == "-m" else tmp_path,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        assert run.returncode in (0, 2) and "Traceback" not in run.stderr, (words, run.stderr)
+        if "is not installed here" in run.stderr:
+            assert len(run.stderr.splitlines()) == 1, (words, run.stderr)
+            said.add(words[-1])
+    assert len(said) > 10 and options[1] in said and "a.dat" in said
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is missing on this system")
 def test_help_by_path_and_as_modules_imports_nothing_slow(tmp_path: Path) -> None:
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in COMMANDS if path != TORCHRUN]

@@ -12,7 +12,7 @@ from typing import Any
 
 from utils.exposure_times import parse_times
 from utils.user_error import UserError
-from utils.utils_cli import run_command
+from utils.utils_cli import run_command, tell_missing_packages
 from utils.utils_download import RELEASE
 
 logger = logging.getLogger(__name__)
@@ -119,6 +119,8 @@ def answer_first(parser: argparse.ArgumentParser, argv: Sequence[str] | None = N
     Raises:
         SystemExit: --help (0), or a mistake (2), as `main` would end.
     """
+    if argv is None:
+        tell_missing_packages()
     logging.disable()  # `main` gives the warnings
     try:
         arguments, _ = parser.parse_known_args(argv)
