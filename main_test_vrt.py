@@ -42,6 +42,7 @@ from utils.evaluation.results import ResultWriter, check_same_run
 from utils.evaluation.scores import Scores
 from utils.evaluation.sweep import run_sweep
 from utils.evaluation.trust_meter import TrustMeter
+from utils.evaluation.video_metric import CVVDP
 from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
 from utils.user_error import UserError
 from utils.utils_cli import run_command, without_secrets
@@ -83,6 +84,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     compared = ComparedResults(arguments.compare, clips.clips)
     swept = conditions(arguments.sweep, opt.datasets.test) if arguments.sweep else []
     lpips, left_out = find_lpips(arguments.lpips)
+    video = CVVDP(device) if arguments.cvvdp else None
     folder = arguments.output / opt.task
     writer = ResultWriter(
         folder,
@@ -138,7 +140,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     own = clips.clips[dist.rank :: dist.world_size]
     total = sum(1 if single or clip.target else len(clip.frames) for clip in own)
     with writer, progress(total, "restoring", "frame", enabled=dist.is_main) as bar:
-        scorer = report.scorer(lpips and lpips.to(device))
+        scorer = report.scorer(lpips and lpips.to(device), video)
         scores = scores_of(
             clips, on_frame=on_frame, finished=writer.finished, scorer=scorer, baselines=report.baselines
         )

@@ -50,6 +50,7 @@ from scripts.comparison_report import machine, put_section
 from utils.evaluation.origin import commit
 from utils.evaluation.report import find_lpips
 from utils.evaluation.scorer import Scorer
+from utils.evaluation.video_metric import CVVDP
 from utils.user_error import UserError
 from utils.utils_cli import run_command, without_secrets
 from utils.utils_dist import device_called
@@ -107,6 +108,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--section", metavar="NAME", help="write the tables as this section of --output")
     add("--output", type=Path, default=Path("docs/results.md"), help="[docs/results.md]")
     add("--device", help="where to compute [a GPU where there is one]")
+    add("--cvvdp", action="store_true", help="measure ColorVideoVDP (pip install cvvdp)")
     add("--lpips", type=Path, metavar="FOLDER", help="measure LPIPS with the files there (docs/evaluation.md)")
     arguments = parser.parse_args(argv)
     arguments.competitors = getattr(arguments, "competitors", None) or []
@@ -136,7 +138,8 @@ def benchmark(arguments: argparse.Namespace) -> None:
     device = device_called(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     competitors = competitors_of(arguments.competitors, device)
     lpips, _ = find_lpips(arguments.lpips) if arguments.lpips else (None, "")
-    results = [run(build, folders, protocol, device, lpips and lpips.to(device)) for build in competitors]
+    video = CVVDP(device) if arguments.cvvdp else None
+    results = [run(build, folders, protocol, device, lpips and lpips.to(device), video) for build in competitors]
     clips = clips_of(folders)
     settings = {
         "command": arguments.command,
@@ -186,7 +189,14 @@ def default_name(kind: str, words: Any) -> str:
     return {"opt": lambda: Path(words[0]).stem, "pictures": lambda: str(words.name)}.get(kind, lambda: str(words))()
 
 
-def run(build: Build, folders: Sequence[ClipFolder], protocol: Protocol, device: torch.device, lpips: Any) -> Result:
+def run(
+    build: Build,
+    folders: Sequence[ClipFolder],
+    protocol: Protocol,
+    device: torch.device,
+    lpips: Any,
+    video: CVVDP | None,
+) -> Result:
     """Restores and scores all clips.
 
     Raises:
@@ -203,7 +213,7 @@ def run(build: Build, folders: Sequence[ClipFolder], protocol: Protocol, device:
     seconds, frames = 0.0, 0
     opened = [(folder, folder.reference()) for folder in folders]
     total = sum(len(clip) for _, clips in opened for clip in clips.clips)
-    with Scorer(lpips, workers=0) as scorer, progress(total, competitor.name, "frame") as bar:
+    with Scorer(lpips, workers=0, video=video) as scorer, progress(total, competitor.name, "frame") as bar:
         for folder, reference in opened:
             own = competitor.open(folder)
             for index, clip in enumerate(reference.clips):

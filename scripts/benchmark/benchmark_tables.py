@@ -13,7 +13,7 @@ BASE = "training-free"
 """The competitor that others are set against: what a network has to beat."""
 
 
-SHOWN = ("ssim", "lpips", "tof")
+SHOWN = ("ssim", "lpips", "tof", "cvvdp")
 """Metrics of the table beside PSNR; the JSON file has all."""
 
 

@@ -20,6 +20,7 @@ from utils.evaluation.scorer import Scorer
 from utils.evaluation.scores import Scores
 from utils.evaluation.sweep import Sweep
 from utils.evaluation.trust_meter import TrustMeter
+from utils.evaluation.video_metric import CVVDP
 from utils.utils_dist import Dist, all_gather_object
 
 INSTANTS = 16  # of an exposure
@@ -78,9 +79,9 @@ class Report:
         """Other restorations of a frame, by method: training-free ones, and those of other tests."""
         return {**self._training_free(result), **self._compared.pictures(result)}
 
-    def scorer(self, lpips: LPIPS | None) -> Scorer:
+    def scorer(self, lpips: LPIPS | None, video: CVVDP | None = None) -> Scorer:
         """Measures everything, and tells the gallery."""
-        return Scorer(lpips, on_scored=self.gallery.judge)
+        return Scorer(lpips, video=video, on_scored=self.gallery.judge)
 
     def show(self, result: FrameResult) -> None:
         """Takes a clip's middle frame into the gallery, and the instants of its exposure; judges every exposure."""

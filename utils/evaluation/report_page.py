@@ -52,6 +52,11 @@ DEFINITIONS = [
         "相邻复原帧光流与真值光流之间的平均距离(像素);越低越稳定。",
     ),
     (
+        "CVVDP",
+        "ColorVideoVDP of a clip, in just-objectionable differences; 10 is no visible difference.",
+        "片段的 ColorVideoVDP（JOD）；10 表示没有可见差异。",
+    ),
+    (
         "training-free",
         "The blurred frame times the spikes' rate at the middle of the exposure over their rate during it.",
         "模糊帧乘以曝光中点与整个曝光期间脉冲发放率之比。",
@@ -159,7 +164,13 @@ def _method_tables(scores: Scores) -> str:
 
 def _clip_table(scores: Scores) -> str:
     """The clips, a line each, and both means: metric by metric, what was scored side by side."""
-    columns = [("psnr", ("input", "sdm", "")), ("ssim", ("input", "sdm", "")), ("lpips", ("",)), ("tof", ("",))]
+    columns = [
+        ("psnr", ("input", "sdm", "")),
+        ("ssim", ("input", "sdm", "")),
+        ("lpips", ("",)),
+        ("tof", ("",)),
+        ("cvvdp", ("",)),
+    ]
     groups = [(metric, [m for m in methods if key_of(m, metric) in scores.metrics()]) for metric, methods in columns]
     groups = [(metric, methods) for metric, methods in groups if methods]
     tops, heads = ["<th></th><th></th>"], [said("th", "clip"), said("th", "frames")]

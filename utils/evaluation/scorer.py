@@ -21,7 +21,8 @@ import numpy as np
 
 from utils.evaluation.lpips import LPIPS, MINIMUM
 from utils.evaluation.metrics import WINDOW, optical_flow, psnr, psnr_y, ssim, ssim_y, tof
-from utils.evaluation.scores import Scores
+from utils.evaluation.scores import Scores, key_of
+from utils.evaluation.video_metric import CVVDP
 from utils.utils_image import as_rgb
 
 Pictures = Mapping[str, np.ndarray]
@@ -52,6 +53,8 @@ class Scorer:
         lpips: also measure LPIPS, of pictures of at least 64 x 64 pixels. None: without LPIPS.
         temporal: also measure tOF, of all frames but a clip's first.
         workers: number of threads; 0: score in the caller's thread. None: one per processor, at most 8.
+        video: also measure ColorVideoVDP of each clip, whose pictures are kept until its end; the number is in the row
+            of its last frame. None: without it.
         on_scored: called in the caller's thread with clip, frame, sharp, pictures and scores, in order of frames.
 
     Attributes:
@@ -64,9 +67,12 @@ class Scorer:
         *,
         temporal: bool = True,
         workers: int | None = None,
+        video: CVVDP | None = None,
         on_scored: OnScored | None = None,
     ) -> None:
         self.scores = Scores()
+        self._video = video
+        self._clip: list[tuple[np.ndarray, Pictures]] = []
         self._lpips, self._temporal, self._on_scored = lpips, temporal, on_scored
         workers = min(8, os.cpu_count() or 1) if workers is None else workers
         self._pool = ThreadPoolExecutor(workers, "scorer") if workers else None
@@ -110,6 +116,7 @@ class Scorer:
         try:
             while self._waiting:
                 self._finish_first()
+            self._score_clip()
         finally:
             if self._pool is not None:
                 self._pool.shutdown(cancel_futures=True)
@@ -144,9 +151,24 @@ class Scorer:
     def _finish_first(self) -> None:
         clip, frame, time, sharp, pictures, scored = self._waiting.popleft()
         row = scored.result()
+        if self._video is not None:
+            if self.scores.rows and self.scores.rows[-1]["clip"] != clip:
+                self._score_clip()
+            self._clip.append((sharp, pictures.result()))
         self.scores.add(clip, frame, row, time)
         if self._on_scored is not None:
             self._on_scored(clip, frame, sharp, pictures.result(), row)
+
+    def _score_clip(self) -> None:
+        """Measures the clip that has ended, in the row of its last frame."""
+        if self._video is None or not self._clip:
+            return
+        sharp = np.stack([picture for picture, _ in self._clip])  # (T,H,W,3)
+        for method, first in self._clip[0][1].items():
+            if first.shape == sharp.shape[1:]:
+                restored = np.stack([pictures[method] for _, pictures in self._clip])
+                self.scores.rows[-1][key_of(method, "cvvdp")] = self._video.of_clip(restored, sharp)
+        self._clip = []
 
     def _score(
         self, sharp: np.ndarray, pictures: Pictures, before: "tuple[str, np.ndarray, Future[Pictures]] | None"

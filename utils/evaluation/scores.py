@@ -15,8 +15,16 @@ import numpy as np
 
 from utils.utils_file import atomic_write
 
-METRICS = {"psnr": "PSNR", "ssim": "SSIM", "psnr_y": "PSNR_Y", "ssim_y": "SSIM_Y", "lpips": "LPIPS", "tof": "tOF"}
-"""Names and titles of the metrics. PSNR is in dB, tOF in pixels; lower is better for LPIPS and tOF."""
+METRICS = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "psnr_y": "PSNR_Y",
+    "ssim_y": "SSIM_Y",
+    "lpips": "LPIPS",
+    "tof": "tOF",
+    "cvvdp": "CVVDP",
+}
+"""Names and titles of the metrics. PSNR is in dB, tOF in pixels, CVVDP in JOD; lower is better for LPIPS and tOF."""
 
 METHODS = {
     "input": "input",
@@ -34,7 +42,7 @@ LABELS = ("clip", "frame", "time")
 # Explanations in metrics.json of missing values.
 NOTES = {
     "null": "a PSNR that is infinite, because the pictures are equal, or a mean that includes one",
-    "absent": "not measured: tOF needs a previous frame, spikes alone have no colour",
+    "absent": "not measured: tOF needs a previous frame, spikes alone have no colour; CVVDP of a clip is in its last frame",
 }
 
 

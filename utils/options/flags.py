@@ -104,6 +104,7 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         metavar="[NAME=]FOLDER",
         help="results of other tests (of --save_result): in the table and the report beside this one",
     )
+    parser.add_argument("--cvvdp", action="store_true", help="measure ColorVideoVDP (pip install cvvdp)")
     parser.add_argument("--lpips", type=Path, metavar="FOLDER", help="weights of LPIPS [model_zoo/lpips, if there]")
     return parser
 
