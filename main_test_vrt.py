@@ -34,6 +34,7 @@ from data.select_dataset import define_Dataset
 from data.spike.sweep import conditions
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
+from models.testing.adapt import adapt
 from models.testing.evaluate import FrameResult, Testing, evaluate, merge_scores
 from utils.evaluation.compared import ComparedResults
 from utils.evaluation.origin import describe, start_results
@@ -45,6 +46,7 @@ from utils.evaluation.trust_meter import TrustMeter
 from utils.evaluation.video_metric import CVVDP
 from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
 from utils.user_error import UserError
+from utils.utils_checkpoint import write_plain
 from utils.utils_cli import run_command, without_secrets
 from utils.utils_dist import attempt, close_dist, device_called, init_dist, on_main, raise_on_any
 from utils.utils_file import remove_stale
@@ -76,6 +78,8 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
         raise UserError("datasets.test: missing; name the clips in the option file or by --folder_lq")
     dist = init_dist()
     keep_freed_memory()
+    if arguments.adapt and dist.world_size > 1:
+        raise UserError("--adapt: one process alone adapts; start it without torchrun")
     device = dist.device if arguments.device is None else device_called(arguments.device)
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
     check_noise(opt)
@@ -103,6 +107,9 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     lock = FolderLock(folder)  # frames and report are of one run
     on_main(lock.acquire, dist)
     on_main(lambda: remove_stale(folder), dist)
+    network.to(device)
+    adaptation = adapt(network, clips, arguments.adapt, device, opt.train.manual_seed) if arguments.adapt else None
+    network = network if adaptation is None else adaptation.network
     data = opt.datasets.test.dataroot_lq
     origin = describe(checkpoint, network, arguments.command, task=opt.task, data=data, tile=opt.val.tile_size)
     if not arguments.resume:
@@ -110,7 +117,9 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     if arguments.save_result:
         on_main(lambda: check_same_run(folder, opt, network, clips, testing.amp_dtype, arguments.resume), dist)
 
-    network.to(device)
+    if adaptation is not None:
+        write_plain(folder / "adapted.pth", {"params": network.state_dict()})
+        origin["adaptation"] = str(adaptation)
     origin["data"] += f": {len(clips.clips)} clips, {sum(map(len, clips.clips))} frames"
     notes = [f"{name}: {value}" for name, value in origin.items()]
     notes += clips.assumptions() if hasattr(clips, "assumptions") else []

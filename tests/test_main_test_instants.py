@@ -88,4 +88,17 @@ def test_trust_needs_the_exposures_ends(tested: Path, capsys: pytest.CaptureFixt
     assert (
         run_test("--task", "guided", *folders, "--trust", "--times", "0.5", "--output", tested.parents[1] / "no") == 2
     )
-    assert "--times has to begin at 0 and end at 1" in capsys.readouterr().err
+    assert "--times: has to begin at 0 and end at 1" in capsys.readouterr().err
+
+
+def test_adapting_says_before_and_after(tested: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, spikes = (tested.parents[1] / "set" / name for name in ("GOPRO_Large", "GOPRO_Large_spike_seq"))
+    flags = ["--folder_lq", pictures / "test_GT_blurred", "--folder_spike", spikes / "test", "--times", "0:1:1/2"]
+    output = tested.parents[1] / "adapted"
+    assert run_test("--task", "guided", *flags, "--adapt", "0.5s", "--output", output) == 0
+    assert re.search(r"adaptation: adapted in \d+ steps; held-out frames: re-blur PSNR", capsys.readouterr().out)
+    assert (output / "guided" / "adapted.pth").is_file() and "held-out" in (output / "guided/index.html").read_text()
+    weights = output / "guided" / "adapted.pth"
+    assert run_test("--task", "guided", *flags, "--checkpoint", weights, "--output", output) == 0
+    assert run_test("--task", "guided", *flags, "--adapt", "1s", "--resume", "--save_result", "--output", output) == 2
+    assert "two sets of weights" in capsys.readouterr().err

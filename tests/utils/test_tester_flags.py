@@ -1,5 +1,6 @@
 """What the tester's flags make of an option file."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_network  # noqa: F401  (registers the networks)
+from utils.options.flags import duration
 from utils.options.tester_flags import options, parse, set_name
 from utils.utils_option import OptionError, Options
 
@@ -46,3 +48,10 @@ def test_a_flag_switches_off_only_what_the_network_has(tmp_path: Path) -> None:
 )
 def test_the_folders_own_name(folder: str, name: str) -> None:
     assert set_name(folder) == name
+
+
+def test_durations() -> None:
+    assert [duration(text) for text in ("60s", "90", "1.5min")] == [60, 90, 90]
+    for text in ("0s", "1h", "-5", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="a time such as 60s"):
+            duration(text)

@@ -64,18 +64,14 @@ class TrustMeter:
 
     Args:
         folder: of the results.
-        clips: the test set.
+        clips: the test set, of instants from the beginning of an exposure to its end.
 
     Attributes:
         rows: per exposure `clip`, `frame` and the numbers of `COLUMNS`.
-
-    Raises:
-        UserError: the instants do not reach from an exposure's beginning to its end.
     """
 
     def __init__(self, folder: Path, clips: Exposures) -> None:
-        if clips.times[0] != 0 or clips.times[-1] != 1:
-            raise UserError("--trust: --times has to begin at 0 and end at 1, as 0:1:1/8, to be blurred again")
+        assert clips.times[0] == 0 and clips.times[-1] == 1, clips.times
         self.folder, self.clips = folder, clips
         self.rows: list[dict[str, str | float]] = []
         self._instants: list[FrameResult] = []

@@ -6,6 +6,7 @@ This module imports no slow module, so that `svrt train --help` answers at once.
 import argparse
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,12 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         "--trust",
         action="store_true",
         help="judge what is restored by blurring it again and by the recorded spikes; no sharp frames are needed",
+    )
+    parser.add_argument(
+        "--adapt",
+        type=duration,
+        metavar="60s",
+        help="first fine-tune the network on the clips themselves for so long, by the measurements of --trust",
     )
     parser.add_argument("--folder_instants", help="sharp pictures of instants, as simulate_dataset --instants writes")
     parser.add_argument(
@@ -192,6 +199,14 @@ def exposure_times(text: str) -> list[float]:
         return parse_times(text)
     except UserError as fault:
         raise argparse.ArgumentTypeError(str(fault)) from None
+
+
+def duration(text: str) -> float:
+    """The type of a flag that is a time above 0, in seconds: "60s", "2min", "90"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min)?", text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"a time such as 60s or 2min, not {text!r}")
+    return float(match[1]) * (60 if match[2] == "min" else 1)
 
 
 def positive_float(text: str) -> float:
