@@ -42,7 +42,7 @@ LABELS = ("clip", "frame", "time")
 # Explanations in metrics.json of missing values.
 NOTES = {
     "null": "a PSNR that is infinite, because the pictures are equal, or a mean that includes one",
-    "absent": "not measured: tOF needs a previous frame, spikes alone have no colour; CVVDP of a clip is in its last frame",
+    "absent": "not measured: tOF needs a previous frame, spikes alone have no colour; CVVDP is in a clip's last frame",
 }
 
 
