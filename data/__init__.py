@@ -1,1 +1,1 @@
-"""Everything between files and a batch: datasets, sampler, augmentation, reading."""
+"""From files to batches: reading, data sets, augmentation, sampler."""

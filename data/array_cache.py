@@ -1,8 +1,8 @@
-"""Caches arrays in .npz files under a key that holds everything they depend on; damaged files are computed again.
+"""Caches arrays in .npz files under a key of everything they depend on; damaged files are computed again.
 
 The file stores the key, and reading compares it, so that no outdated array is used. A process verifies a file's CRC-32s
-before its first read and maps the file into memory afterwards, so that it reads only the part it needs. Files of the
-cache may be deleted at any time. Test: `python -m pytest tests/data/test_array_cache.py`.
+before its first read and then maps the file into memory, so that it reads only the parts it needs. Files of the cache
+may be deleted at any time. Test: `python -m pytest tests/data/test_array_cache.py`.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ class ArrayCache:
     """A folder of arrays.
 
     Args:
-        folder: where they are; made when the first one is.
+        folder: folder of the files; created with the first one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,9 +33,9 @@ class ArrayCache:
         """The array of a key, mapped into memory, read-only.
 
         Args:
-            stem: what the file's name begins with.
+            stem: beginning of the file's name.
             key: everything that the array depends on.
-            make: makes it where there is no file, or a damaged one.
+            make: computes the array if the file is missing or damaged.
 
         Raises:
             OSError: the file can't be written.
@@ -44,7 +44,7 @@ class ArrayCache:
         if path.exists():
             try:
                 return self._open(path, key)
-            except Exception as error:  # damaged bytes make zipfile and numpy raise anything
+            except Exception as error:  # zipfile and numpy raise exceptions of any type on damaged bytes
                 logger.warning("%s: damaged (%s); it is recreated", path, error)
                 path.unlink()
         with atomic_write(path, "wb") as file:
@@ -52,7 +52,7 @@ class ArrayCache:
         return self._open(path, key)
 
     def _open(self, path: Path, key: str) -> np.ndarray:
-        """The array in a file, mapped; raises where anything about the file is not as it was written."""
+        """Maps the array of a file into memory; raises an exception if the file is damaged or of another key."""
         status = path.stat()
         state = (path.name, status.st_ino, status.st_size, status.st_mtime_ns)
         with zipfile.ZipFile(path) as archive:
@@ -67,7 +67,7 @@ class ArrayCache:
                 header = member.tell()
         if found != key or fortran_order or entry.compress_type != zipfile.ZIP_STORED:
             raise ValueError("another key or layout than was written")
-        with open(path, "rb") as file:  # the local header's own lengths: its extra field may be padded
+        with open(path, "rb") as file:  # lengths from the local header, whose extra field may be longer by padding
             file.seek(entry.header_offset + 26)
             lengths = np.frombuffer(file.read(4), "<u2")
         offset = entry.header_offset + 30 + int(lengths.sum()) + header

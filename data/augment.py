@@ -1,9 +1,9 @@
-"""Augmentation: one draw per sample, applied alike to blurred frames, sharp frames and (in space and time) spikes.
+"""Augmentation: one draw per sample, applied to blurred frames, sharp frames and (in space and time) spikes alike.
 
-`Augmentation` is the geometry, `Appearance` the light; `spike_augment.py` has what is done to spikes alone.
-The geometry only moves pixels, so it is exact, and it commutes with whatever treats each pixel alone (all spike
-representations). Drawn with the same chances as KAIR: horizontal flip 1/2 (`use_hflip`), vertical flip 1/2 and
-transposition 1/2 (`use_rot`), time reversal 1/2 (`random_reverse`).
+`Augmentation` changes the geometry, `Appearance` the light; `spike_augment.py` changes spikes alone.
+The geometry only moves pixels, so it is exact, and it commutes with operations on single pixels, such as all spike
+representations. Probabilities are KAIR's: horizontal flip 1/2 (`use_hflip`), vertical flip 1/2 and transposition 1/2
+(`use_rot`), time reversal 1/2 (`random_reverse`).
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ import numpy as np
 from torch import Tensor
 
 APPEARANCE, SPIKE_CHANGE, NOISE, RATIO, INSTANT = 1, 2, 3, 4, 5
-"""Purposes of chance that is apart from `sampler.sample_rng`, so that switching one on changes nothing else."""
+"""Purposes with random generators separate from `sampler.sample_rng`, so that one purpose changes no other draw."""
 
 
 def chance(entropy: tuple[int, ...], purpose: int, *further: int) -> np.random.Generator:
-    """A generator of one sample for one purpose; `entropy` is (seed, epoch, index)."""
+    """The random generator of one sample for one purpose; `entropy` is (seed, epoch, index)."""
     return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(purpose, *further)))
 
 
@@ -34,7 +34,7 @@ class Appearance:
         return cls(float(first) * brightness_jitter, 1 + float(second) * contrast_jitter)
 
     def apply(self, frames: Tensor) -> Tensor:
-        """Frames in [0, 1], of any shape."""
+        """Changes frames in [0, 1], of any shape."""
         if self == Appearance():
             return frames
         return ((frames - 0.5) * self.contrast + (0.5 + self.brightness)).clamp_(0, 1)
@@ -51,7 +51,7 @@ class Augmentation:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, *, use_hflip: bool, use_rot: bool, random_reverse: bool) -> "Augmentation":
-        """Draws one; what is switched off is still drawn, so that switches don't change the other choices."""
+        """Draws an augmentation. Disabled changes are drawn too, so that an option changes no other draw."""
         hflip, vflip, transpose, reverse = (bool(choice) for choice in rng.random(4) < 0.5)
         return cls(hflip and use_hflip, vflip and use_rot, transpose and use_rot, reverse and random_reverse)
 
@@ -63,7 +63,7 @@ class Augmentation:
             axes: the axes of height and width.
 
         Returns:
-            A view of `array`; height and width change places where `transpose` is set.
+            A view of `array`; with `transpose`, height and width are swapped.
         """
         height, width = axes
         if self.hflip:
@@ -73,5 +73,5 @@ class Augmentation:
         return np.swapaxes(array, height, width) if self.transpose else array
 
     def time(self, array: np.ndarray, axis: int = 0) -> np.ndarray:
-        """Reverses the time axis where `reverse` is set; a view."""
+        """Reverses the time axis if `reverse` is set; returns a view."""
         return np.flip(array, axis) if self.reverse else array

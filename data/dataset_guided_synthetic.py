@@ -2,9 +2,9 @@
 
     "dataset_type": "GuidedSyntheticDataset", "spike": {"representation": "guided"}, "num_frame": 2, "gt_size": 96
 
-Each sample is a scene of its own (`data/spike/simulation/`): nothing is on disk, nothing is downloaded, and all of it
-may be redistributed. Its `num_frame` frames are instants of one exposure: `L` repeats the blurred frame, `H` has the
-sharp picture of each instant, `L_spike` the spikes as seen from it.
+Every sample is a new scene (`data/spike/simulation/`), generated without files or downloads, and redistributable. Its
+`num_frame` frames are instants of one exposure: `L` repeats the blurred frame, `H` has the sharp picture of each
+instant, `L_spike` the spikes encoded for it.
 Test: `python -m pytest tests/data/test_dataset_guided_synthetic.py`.
 """
 
@@ -35,8 +35,8 @@ CANVAS_SIDE = 256  # pixels; larger than the default gt_size, so that the camera
 class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
     """{"L": (T,3,S,S), "H": (T,3,S,S), "L_spike": (T,K,s,s), "key": name}, float32; RGB in [0,1].
 
-    Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0); a sample depends on nothing but that and the
-    seed.
+    Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0). A sample depends on this index and the seed
+    only.
 
     Raises:
         UserError: an option out of range, or scikit-image's photographs are missing.
@@ -65,13 +65,13 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
     sim_threshold: Sequence[float] = (0.7, 8.0)
     """Range of the sensor's threshold, drawn log-uniformly."""
     sim_low_light: float = 0.15
-    """Share of samples whose threshold is up to four times as high: rates down to 0.02."""
+    """Share of samples whose threshold is multiplied by up to 4, for low firing rates."""
     sim_linear: float = 0.35
     """Share of samples blurred in linear light."""
     sim_noise: float = 0.4
-    """Share of samples with noise of the sensor, and likewise of the frame."""
+    """Share of samples with noise of the sensor, and, drawn separately, with noise of the frame."""
     sim_threshold_error: float = 0.05
-    """Deviation of the threshold that the network is told, as a share."""
+    """Relative standard deviation of the threshold given to the network from the true one."""
     seed: int = 0
     """train.manual_seed."""
 
@@ -89,7 +89,7 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
 
     def __post_init__(self) -> None:
         raise_faults("", self.faults(vars(self)))
-        build_encoding(self.spike, 1.0)  # checks it
+        build_encoding(self.spike, 1.0)  # raises UserError for an invalid `spike`
         self.canvases = Canvases(CANVAS_SIDE, self.sim_photographs)
 
     def __len__(self) -> int:
@@ -116,13 +116,13 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
         }
 
     def _ratio(self, sample: SampleIndex) -> int:
-        """Drawn for the run of samples that this one is in."""
+        """The ratio drawn for the sample's run."""
         run = chance((self.seed, sample.epoch, sample.index // self.sim_run), RATIO)
         return int(run.choice(list(self.sim_ratios)))
 
     def _camera(self, rng: np.random.Generator, ratio: int) -> Camera:
         exposure = int(rng.integers(self.sim_exposure[0], self.sim_exposure[1] + 1))
-        # Half of the streams end soon after the exposure, as files with one block per frame do; the others are longer.
+        # Half of the streams end shortly after the exposure, like files with one block per frame; the others later.
         margins = rng.integers(0, 9, 2) if rng.random() < 0.5 else rng.integers(0, 49, 2)
         threshold = _log_uniform(rng, self.sim_threshold)
         if rng.random() < self.sim_low_light:
@@ -152,7 +152,7 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
         )
 
     def _instants(self, camera: Camera, rng: np.random.Generator) -> np.ndarray:
-        """Spike frames (T,) int: half of the time near the middle of the exposure, which tests ask for."""
+        """Spike frames (T,) int of the instants: half of them near the middle of the exposure, where tests restore."""
         exposure = camera.end - camera.begin
         middle = np.clip(0.5 + 0.05 * rng.standard_normal(self.num_frame), 0, 1)
         shares = np.where(rng.random(self.num_frame) < 0.5, middle, rng.random(self.num_frame))
@@ -166,7 +166,7 @@ def _ratios(gt_size: int, sim_ratios: Sequence[int]) -> Faults:
 
 def _run(length: int, sim_run: int) -> Faults:
     if sim_run > 0 and length % sim_run:
-        yield "sim_run", f"has to divide length {length}; got {sim_run}"
+        yield "sim_run", f"must divide length {length}; got {sim_run}"
 
 
 def _log_uniform(rng: np.random.Generator, bounds: Sequence[float]) -> float:

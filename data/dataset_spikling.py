@@ -1,9 +1,9 @@
-"""Windows of spikes with the sharp picture at their middle, to train and test networks that turn spikes into pictures.
+"""Pairs of a run of spike frames and the sharp picture at its middle, to train and test networks for reconstruction.
 
     python main_train_vrt.py --opt options/spikling/train_spikling.json
 
-`layout` says where they come from (`data/spike_pairs.py`): spikling's .npz pairs, Spike-Zoo's base set, or simulated
-when asked for, from videos or pictures. A spike is worth the camera's threshold, so sums over frames are intensity.
+`layout` chooses the source (`data/spike_pairs.py`): spikling's .npz pairs, Spike-Zoo's base set, or simulation on
+demand, from videos or pictures. A spike has the value of the camera's threshold, so sums over frames are intensity.
 Test: `python -m pytest tests/data/test_dataset_spikling.py`.
 """
 
@@ -27,7 +27,7 @@ from utils.user_error import UserError
 from utils.utils_registry import DATASETS, Faults, check_rules, raise_faults
 
 REDS_THRESHOLD = 1 / 0.6
-"""Of REDS_BASE, Spike-Zoo's set in the layout `base`: firing rate = 0.6 x intensity."""
+"""Threshold of REDS_BASE, Spike-Zoo's set in the layout `base`, where firing rate = 0.6 x intensity."""
 
 
 @DATASETS.register("SpiklingDataset")
@@ -35,21 +35,21 @@ REDS_THRESHOLD = 1 / 0.6
 class SpiklingDataset(Dataset[dict[str, Any]]):
     """Training pairs; an item is {"L": (1,W,h,w), "H": (1,1,h,w), "key": name}, float32.
 
-    `L` holds the spikes of a window of W frames, each worth the threshold; `H`, in [0,1], the scene at frame W // 2.
+    `L` holds W spike frames, with the threshold as the value of a spike; `H`, in [0,1], the scene at frame W // 2.
     Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0).
 
     Raises:
-        UserError: the data can't be used as the options say.
+        UserError: the data can't be used with these options.
     """
 
     packs_spikes: ClassVar[str | None] = "window"
     split: ClassVar[str] = "train"
 
     dataroot: str
-    """As `layout` says: folder of .npz pairs; Spike-Zoo's set, or its train/ or test/; videos or folders of frames;
+    """By `layout`: folder of .npz pairs; Spike-Zoo's set, or its train/ or test/; videos or folders of frames;
     pictures."""
     layout: Literal["npz", "base", "videos", "pictures"] = "npz"
-    """Where pairs come from, see `data/spike_pairs.py`."""
+    """Source of the pairs, see `data/spike_pairs.py`."""
     window: int = 32
     """Spike frames per sample, W."""
     gt_size: int = 0
@@ -59,14 +59,14 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     use_rot: bool = True
     """Flip half of the samples vertically, transpose half of them (square crops only)."""
     spike_threshold: float | None = None
-    """npz, base: intensity = rate x threshold; null: 1 for spikling's pairs; for base config.yaml's, else 1/0.6, that
-    of REDS_BASE."""
+    """npz, base: intensity = rate x threshold; null: 1 for npz; for base that of config.yaml, else that of REDS_BASE,
+    1/0.6."""
     spike_center: int | None = None
     """base: spike frame of the sharp picture; null: the stream's middle."""
     spike_h: int | None = None
     """base: height of the spike picture; null: from the nearest config.yaml, else from the file's size."""
     spike_w: int | None = None
-    """base: its width, likewise."""
+    """base: width of the spike picture; null: as for the height."""
     spike_flipud: bool = True
     """base: the files' rows are stored bottom-up."""
     sim_ratio: int = 2
@@ -78,13 +78,13 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     sim_gain_spread: float = 0.0
     """Simulation: largest standard deviation of the pixels' sensitivity."""
     sim_spurious: float = 0.0
-    """Simulation: largest chance per frame that a pixel fires without reason."""
+    """Simulation: largest probability per frame of a spurious spike in a pixel."""
     sim_ticks: int = 16
     """videos: pictures per video frame, interpolated by optical flow."""
     sim_strides: Sequence[int] = (1, 2)
-    """videos: pictures from one spike frame to the next; one is drawn per sample."""
+    """videos: strides in pictures between spike frames; one is drawn per sample."""
     sim_cache: str | None = None
-    """videos: folder that keeps the interpolated pictures; null: computed in memory."""
+    """videos: folder that caches the interpolated pictures; null: computed in memory."""
     sim_speed: Sequence[float] = (0.0, 0.4)
     """pictures: range of the camera's top speed, in pixels per spike frame."""
     seed: int = 0
@@ -130,7 +130,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
         return {**self._tensors(pair, augmentation), "key": self.source.names[sample.index]}
 
     def _source(self) -> PairSource:
-        """The source that `layout` names."""
+        """The source chosen by `layout`."""
         root, window = Path(self.dataroot).expanduser(), self.window
         if self.layout == "npz":
             return NpzPairs(root, window, 1.0 if self.spike_threshold is None else self.spike_threshold)
@@ -147,7 +147,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
 
     @staticmethod
     def _tensors(pair: SpikePair, augmentation: Augmentation) -> dict[str, Any]:
-        """A pair as the network takes it."""
+        """`L` (1,W,h,w) and `H` (1,1,h,w) of a pair."""
         spikes = torch.from_numpy(np.ascontiguousarray(augmentation.space(pair.spikes)))
         sharp = torch.from_numpy(np.ascontiguousarray(augmentation.space(pair.sharp)))
         return {"L": spikes.float().mul_(pair.threshold)[None], "H": sharp.float().div_(255)[None, None]}
@@ -156,7 +156,7 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
 @DATASETS.register("SpiklingTestDataset")
 @dataclass(kw_only=True, eq=False, repr=False)
 class SpiklingTestDataset(SpiklingDataset):
-    """Whole pairs for testing, always the same: items have "folder" and "lq_path" in place of "key"."""
+    """Whole pairs for testing, the same in every run; items have "folder" and "lq_path" instead of "key"."""
 
     split: ClassVar[str] = "test"
 
@@ -168,7 +168,7 @@ class SpiklingTestDataset(SpiklingDataset):
         return self.load(index.index if isinstance(index, SampleIndex) else index)
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
-        """The pair `index`, a clip of one picture: frames [0, 1) are all that there are."""
+        """The pair `index`, as a clip of one picture: [0, 1) is its only range of frames."""
         assert begin == 0 and end in (1, None), (begin, end)
         box = Box(0, 0, *self.source.size(index))
         pair = self.source.read(index, box, sample_rng(self.seed, SampleIndex(0, index)))
@@ -182,6 +182,6 @@ def _size(spike_h: int | None, spike_w: int | None) -> Faults:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """The two ends of a range given as a list."""
+    """A range given as a list, as a pair."""
     least, greatest = values
     return least, greatest

@@ -2,7 +2,7 @@
 
     "dataset_type": "VideoRecurrentTrainNonblindDenoisingDataset", "sigma_min": 0, "sigma_max": 50
 
-As KAIR has it for the model 008. Noise and level come from (seed, epoch, index) like everything random.
+As in KAIR for the model 008. Noise and level depend on (seed, epoch, index), like all random draws.
 Test: `python -m pytest tests/data/test_dataset_tasks.py`.
 """
 
@@ -21,17 +21,17 @@ from utils.utils_registry import DATASETS, Faults, check_rules
 @DATASETS.register("VideoRecurrentTrainNonblindDenoisingDataset")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoRecurrentTrainNonblindDenoisingDataset(VideoRecurrentTrainDataset):
-    """Windows of sharp frames with noise.
+    """Samples of sharp frames with noise.
 
-    An item is {"L": (T,4,gt_size,gt_size), noisy frames (not cut to [0, 1]) and the noise level / 255, "H": (T,3,...)}.
+    An item is {"L": (T,4,gt_size,gt_size), noisy frames (not clamped) and the noise level / 255, "H": (T,3,...)}.
     """
 
     dataroot_lq: str = ""
-    """No use: noise is added to the sharp frames. KAIR's files name them here again."""
+    """Not used, as noise is added to the sharp frames; KAIR's files repeat their folder here."""
     sigma_min: float = 0.0
-    """Least standard deviation of the noise, in 8-bit steps."""
+    """Smallest standard deviation of the noise, in 8-bit steps."""
     sigma_max: float = 50.0
-    """Greatest one; each sample's is drawn between both."""
+    """Largest standard deviation; a sample's is drawn uniformly between both."""
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:

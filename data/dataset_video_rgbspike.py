@@ -1,8 +1,8 @@
 """Blurred frames with the spikes that were recorded during their exposures, for training and testing.
 
-The data sets are those of `dataset_video_train` and `dataset_video_test` with spikes added, as `input_pack_mode` says:
-"concat" appends the S channels, brought to the frames' resolution, to L: (T, 3+S, H, W); "dual" (the voxel branch)
-keeps them at the spike picture's resolution as "L_spike": (T, K, h, w). Only the crop's spikes are decoded.
+The data sets of `dataset_video_train` and `dataset_video_test` plus spikes. `input_pack_mode` "concat" appends the K
+channels, resampled to the frames' resolution, to L: (T, 3+K, H, W). "dual" (the voxel branch) puts them into "L_spike",
+(T, K, h, w), at the spike picture's resolution. Only the crop's spikes are decoded.
 Test: `python -m pytest tests/data/test_dataset_video_rgbspike.py`.
 """
 
@@ -30,6 +30,7 @@ from data.video_clips import FramePairs
 from utils.user_error import UserError
 from utils.utils_registry import DATASETS, Faults, check_rules, raise_faults
 
+# The options of `SpikeChange.draw`.
 SPIKE_JITTERS = (
     "spike_gain_jitter",
     "spike_threshold_jitter",
@@ -41,7 +42,7 @@ SPIKE_JITTERS = (
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SpikeOptions:
-    """The options of a data set's spikes: fields alone, for training and test."""
+    """The options of a data set's spikes, shared by training and test."""
 
     packs_spikes: ClassVar[str | None] = "concat"
 
@@ -52,19 +53,19 @@ class SpikeOptions:
     spike_h: int | None = None
     """Height of the spike picture; null: from the nearest config.yaml, else from the file's size."""
     spike_w: int | None = None
-    """Its width, likewise."""
+    """Width of the spike picture; null: as for the height."""
     spike_flipud: bool = True
     """The files' rows are stored bottom-up."""
     spike_threshold: float = 2.0
-    """Of the spike camera: intensity = firing rate x threshold."""
+    """Threshold of the spike camera: intensity = firing rate x threshold."""
     spike_normalize: dict[str, float | list[float]] | None = None
     """{"mean", "std"} of the channels, numbers or lists; null: the representation's own values."""
     hot_pixel_filter: bool | float = False
-    """Replace pixels that (nearly) always fire; a number is the rate from which."""
+    """Replace pixels that fire in (nearly) every frame; a number is the firing rate from which."""
     input_pack_mode: Literal["concat", "dual"] = "concat"
     """"concat": spikes are channels of L; "dual": spikes are L_spike."""
     spike_cache: str | None = None
-    """Folder for encoded frames (`spike_cache.py`), for slow representations; null: decode whenever one is read."""
+    """Folder that caches encoded frames (`spike_cache.py`), for slow representations; null: encode on every read."""
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
@@ -73,12 +74,12 @@ class SpikeOptions:
 
 
 class SpikeInput:
-    """The spikes of a data set: found and checked with its frames, and put into its samples.
+    """Finds and checks the spikes of a data set's frames, and adds them to samples.
 
     Args:
-        options: of the data set.
+        options: the data set's options of spikes.
         pairs: its frames.
-        perturbation: what is done to the spikes in tests.
+        perturbation: degradation of the spikes in tests; None: none.
 
     Attributes:
         frames: the spikes by clip and frame.
@@ -120,7 +121,7 @@ class SpikeInput:
         """The sample with its frames' spikes: channels of `L` (T,3+K,H,W), or `L_spike` (T,K,h,w).
 
         Args:
-            windows: exposure of each frame, as if so exposed; None: those of the files.
+            windows: exposure of each frame to encode; None: the files' exposures.
         """
         augmentation = augmentation or Augmentation()
         read = self.frames.read_resampled if self.appended else self.frames.read
@@ -133,7 +134,7 @@ class SpikeInput:
 
 
 def encoding_of(options: SpikeOptions, spike: dict[str, Any] | None = None) -> SpikeEncoding:
-    """The encoding that the options describe, or another representation of the same spikes, not normalised."""
+    """The encoding of the options, or, with `spike`, another representation of the same spikes, not normalised."""
     normalize = options.spike_normalize if spike is None else None
     return build_encoding(spike or options.spike, options.spike_threshold, normalize, options.hot_pixel_filter)
 
@@ -146,22 +147,22 @@ def _input_pack_mode(input_pack_mode: str) -> Faults:
 @DATASETS.register("VideoRecurrentTrainDatasetRGBSpike", "TrainDatasetRGBSpike", "vrt_video_rgbspike")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDataset):
-    """Training windows with spikes; crops lie on whole spike pixels, and reversed windows have reversed spikes."""
+    """Training samples with spikes; crops start at whole spike pixels, and reversed samples have reversed spikes."""
 
     tested_by: ClassVar[str] = "VideoRecurrentTestDatasetRGBSpike"
-    """The data set that tests networks trained on this one, of clips named on the command line."""
+    """The data set for testing networks trained on this one on clips named on the command line."""
 
     spike_gain_jitter: float = 0.0
     """Multiply a sample's channels by a factor from 1 - this to 1 + this; for brightness-true representations."""
     spike_threshold_jitter: float = 0.0
-    """Make a sample's spikes fewer, as with a threshold up to 1 + this times as high."""
+    """Remove spikes of a sample, as with a threshold multiplied by up to 1 + this."""
     spike_photon_noise: float = 0.0
-    """Lose spikes, and add as many, with a probability of up to this."""
+    """Remove spikes, and add as many, with a probability of up to this."""
     spike_hot_pixels: float = 0.0
     """Make up to this share of the pixels fire in every spike frame."""
     dataroot_instants: str | None = None
-    """Sharp pictures of instants (`data/sub_frames.py`): each frame of a sample is one of them, drawn at random, or the
-    centre; null: always the centre."""
+    """Sharp pictures of instants (`data/sub_frames.py`), of which each frame of a sample has one, drawn at random;
+    null: the centre."""
     spike_time_jitter: int = 0
     """Shift a sample's exposures by up to this many spike frames, within the streams."""
 
@@ -173,7 +174,7 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
         for key in SPIKE_JITTERS:
             value, limit = arguments.get(key, 0), 1 if key in ("spike_photon_noise", "spike_hot_pixels") else math.inf
             if not 0 <= value <= limit:
-                yield key, f"0 (off) or more{' up to 1' if limit == 1 else ''}; got {value}"
+                yield key, f"0 (off) or more{', up to 1' if limit == 1 else ''}; got {value}"
 
     def __post_init__(self) -> None:
         raise_faults("", self.faults(vars(self)))
@@ -181,12 +182,12 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
         super().__post_init__()
         if self.spike_gain_jitter and not self.encoding.brightness_true:
             raise UserError(
-                "spike_gain_jitter: only firing rates can be scaled, and these channels are none (spike_normalize, or "
-                "the representation); spike_threshold_jitter changes the spikes themselves."
+                "spike_gain_jitter: only firing rates can be scaled, and these channels are not (because of "
+                "spike_normalize or the representation); spike_threshold_jitter changes the spikes themselves."
             )
 
     def _change(self, sample: Sample) -> SpikeChange | None:
-        """The augmentation of a sample's spikes; None if every kind is switched off."""
+        """The augmentation of a sample's spikes; None if all kinds are off."""
         jitters = {key: getattr(self, key) for key in SPIKE_JITTERS}
         return SpikeChange.draw(sample.entropy, **jitters) if any(jitters.values()) else None
 
@@ -208,7 +209,7 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
             near = [size * self.scale for size in (side // step * step, (side // step + 1) * step) if size]
             faults.append(
                 f"gt_size: a crop of {side} blurred pixels is not a whole number of spike pixels; "
-                f"it has to be a multiple of {step} blurred pixels, nearest: {' or '.join(map(str, near))}"
+                f"it must be a multiple of {step} blurred pixels, nearest: {' or '.join(map(str, near))}"
             )
         return faults
 
@@ -225,7 +226,7 @@ class VideoRecurrentTrainDatasetRGBSpike(SpikeOptions, VideoRecurrentTrainDatase
         return self.sub_frames.read(sample.clip.name, sample.frames, self._windows(sample), sample.box)
 
     def _windows(self, sample: Sample) -> list[ExposureWindow]:
-        """Exposure of each frame, with the instant that is to be restored as centre."""
+        """Exposure of each frame, with the instant to restore as centre."""
         rng, name = chance(sample.entropy, INSTANT), sample.clip.name
         if self.dataroot_instants is None:
             return [self.spikes.exposure(name, frame) for frame in sample.frames]
@@ -239,7 +240,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
     """Test clips with spikes; with `dataroot_gt` null without ground truth."""
 
     spike_perturb: dict[str, Any] | None = None
-    """{"kind": ..., "amount": ...}: spikes made worse on purpose (`data/spike/perturb.py`); null: as recorded."""
+    """{"kind": ..., "amount": ...}: degradation of the spikes (`data/spike/perturb.py`); null: none."""
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
@@ -263,7 +264,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         return self._spikes.faults(super()._faults())
 
     def assumptions(self) -> list[str]:
-        """Assumptions about the spikes and the options that change them, in sentences."""
+        """Sentences on the assumptions about the spikes, and the options that change them."""
         clip = self.pairs.clips[0]
         height, width = self.spikes.sizes[clip.name]
         window = self.spikes.exposure(clip.name, clip.frames[0])
@@ -285,7 +286,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         return self._spikes.added_to(sample, clip.name, list(clip.frames[begin:end]))
 
     def place(self, clip: str, frame: str) -> tuple[str, ExposureWindow]:
-        """The blurred frame that a frame of `clips` is restored from, and its exposure, the instant as centre."""
+        """The blurred frame from which a frame of `clips` is restored, and its exposure, with the instant as centre."""
         return frame, self.spikes.exposure(clip, frame)
 
     def exposed_spikes(self, clip: str, frame: str) -> np.ndarray:
@@ -309,7 +310,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         return training_free(blurred, intensity, floor)
 
     def instants(self, clip: str, frame: str, count: int) -> np.ndarray:
-        """The exposure in at most `count` moments evenly apart, (N,h,w) float32: the Gaussian's view of each."""
+        """Intensities, by the Gaussian, at up to `count` equidistant moments of the exposure, (N,h,w) float32."""
         name, exposure = self.place(clip, frame)
         encoding = encoding_of(self, MOMENT)
         centers = np.unique(np.linspace(exposure.begin, exposure.end - 1, count).round().astype(int)).tolist()

@@ -1,13 +1,14 @@
-"""Test sets where one frame is made from several: the middle one (Vimeo-90K), or one that is left out (interpolation).
+"""Test sets with one target frame per group of input frames: the middle one (Vimeo-90K), or a left-out one
+(interpolation).
 
-    VideoTestVimeo90KDataset       im1 ... im7 make im4; with temporal_scale 2 im1, im3, im5, im7 do
-    VFI_DAVIS                      frames 0, 2, 4, 6 of a clip make frame 3, then 2, 4, 6, 8 make 5, ...; 480x840
-    VFI_Vid4                       frames 0, 0, 2, 4 make 1, then 0, 2, 4, 6 make 3, ...: every odd frame
-    VFI_UCF101                     frame0 ... frame3 make framet; 224x224
-    VideoInterpolationTestDataset  frames k-1 ... k+2 of any clip make a new one between k and k+1; nothing to score
+    VideoTestVimeo90KDataset       im1 ... im7 -> im4; with temporal_scale 2: im1, im3, im5, im7 -> im4
+    VFI_DAVIS                      frames 0, 2, 4, 6 of a clip -> frame 3, then 2, 4, 6, 8 -> 5, ...; 480x840
+    VFI_Vid4                       frames 0, 0, 2, 4 -> 1, then 0, 2, 4, 6 -> 3, ...: every odd frame
+    VFI_UCF101                     frame0 ... frame3 -> framet; 224x224
+    VideoInterpolationTestDataset  frames k-1 ... k+2 of any clip -> a new one between k and k+1; without ground truth
 
-These are the rules of the published tester, the last one excepted, with its crops around the centre. An entry of
-`clips` is one such group of frames; the tester's average weighs every group alike, which is our mean over frames.
+All but the last follow the published tester, with its crops around the centre. An entry of `clips` is one group of
+frames; the tester's average gives every group the same weight, as does our mean over frames.
 Test: `python -m pytest tests/data/test_dataset_video_target.py`.
 """
 
@@ -33,32 +34,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class _TargetDataset(Dataset[dict[str, Any]], ABC):
-    """Groups of frames and the frame to be made of each.
+    """Groups of input frames and their target frames.
 
-    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "bits": 8 or 16 per channel of its
-    files, "folder": the clip's name, "lq_path": [T names of files]}, and
-    where the frame to be made is known "H": (1,3,H*scale,W*scale).
+    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "bits": bits per channel of the files, 8 or 16, "folder": the
+    clip's name, "lq_path": [T names of files]}, and, if the target frame exists, "H": (1,3,H*scale,W*scale).
 
     Raises:
-        UserError: the data can't be used as the options say; one message lists all that was found.
+        UserError: the data can't be used with these options; the message lists all faults found.
     """
 
     dataroot_lq: str
     """Frames, <clip>/<frame>.<ext>."""
     dataroot_gt: str | None = None
-    """Folder of the target frames, under the same names; null: dataroot_lq, where scale is 1."""
+    """Folder of the target frames, under the same names; null: dataroot_lq, if scale is 1."""
     filename_ext: str | None = None
     """The frames' extension; null: any image."""
     io_backend: dict[str, str] | None = None
     """{"type": "disk"} (the default) or {"type": "lmdb"}."""
     scale: int = 1
-    """Sharp frames are this many times as large."""
+    """Size of the target frames over that of the input frames."""
     n_channels: int = 3
     """Only 3."""
     cache_data: bool = False
     """Decode all frames into memory first."""
     crop: Sequence[int] | None = None
-    """Rows and columns around the centre that are used of all frames, black where a frame is smaller; null: all."""
+    """Rows and columns of the crop around the centre of all frames, black beyond a smaller frame; null: no crop."""
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
@@ -74,13 +74,13 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
         self.lq = open_frames("dataroot_lq", self.dataroot_lq, self.io_backend, self.filename_ext)
         self.gt, self.fps = self._open_gt(), self.lq.fps
         self.clips = [group for name, frames in self.lq.clips.items() for group in self._groups(name, frames)]
-        faults = list(self._faults()) if self.clips else [f"no clip has the frames that are needed: {self._needs()}"]
+        faults = list(self._faults()) if self.clips else [f"no clip has the required frames: {self._needs()}"]
         report_faults(faults, f"The test data in {self.dataroot_lq} can't be used")
         if self.cache_data:
             self.lq.preload(dict.fromkeys((clip.name, frame) for clip in self.clips for frame in clip.frames))
             if self.gt is not None:
                 self.gt.preload((clip.name, str(clip.target)) for clip in self.clips)
-        logger.info("%s: %d frames to be made", type(self).__name__, len(self))
+        logger.info("%s: %d target frames", type(self).__name__, len(self))
 
     @abstractmethod
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
@@ -88,23 +88,23 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
 
     @abstractmethod
     def _needs(self) -> str:
-        """The layout of a clip, in words, for messages."""
+        """Description of the required layout of a clip, for messages."""
 
     def _open_gt(self) -> Frames | None:
-        """Where the frames to be made are; None where they are not known."""
+        """The target frames; None if they don't exist."""
         if self.dataroot_gt is None:
             return self.lq if self.scale == 1 else None
         return open_frames("dataroot_gt", self.dataroot_gt, self.io_backend, self.filename_ext, self.lq.single)
 
     def _faults(self) -> Iterator[str]:
-        """Frames that are not there."""
+        """Missing frames."""
         for clip in self.clips:
             lq_frames = self.lq.clips[clip.name]
             yield from (
                 f"{clip.name}: {name} is not in {self.lq.root}" for name in clip.frames if name not in lq_frames
             )
             if self.gt is not None and clip.target not in self.gt.clips.get(clip.name, []):
-                yield f"{clip.name}: {clip.target}, the frame to be made, is not in {self.gt.root}"
+                yield f"{clip.name}: {clip.target}, the target frame, is not in {self.gt.root}"
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -113,12 +113,12 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
         return self.load(index)
 
     def content(self, index: int) -> Iterator[bytes]:
-        """All bytes that the input of group `index` is read from."""
+        """All bytes of the input files of group `index`."""
         clip = self.clips[index]
         return self.lq.content(clip.name, clip.frames)
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
-        """Frames [begin, end) of a group, as an item; "H" comes with the one in the middle."""
+        """Frames [begin, end) of a group, as an item; it has "H" if they include the middle one."""
         clip = self.clips[index]
         numbers = range(len(clip))[begin:end]
         frames = [clip.frames[number] for number in numbers]
@@ -139,9 +139,9 @@ class _TargetDataset(Dataset[dict[str, Any]], ABC):
 
 
 def center_crop(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Frames (T,h,w,3) cropped around their centre to `size` (rows, columns), black where they are smaller.
+    """Frames (T,h,w,3) cropped around their centre to `size` (rows, columns), padded with black if smaller.
 
-    Half pixels are rounded as torchvision's CenterCrop rounds them, to the even one.
+    Half pixels are rounded to even, as in torchvision's CenterCrop.
     """
     for axis, length in enumerate(size, 1):
         lacking = max(length - frames.shape[axis], 0)
@@ -156,26 +156,26 @@ def center_crop(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
 @DATASETS.register("VideoTestVimeo90KDataset")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoTestVimeo90KDataset(_TargetDataset):
-    """Septuplets of Vimeo-90K, <sequence>/<number>/im1.png ... im7.png; im4 is made."""
+    """Septuplets of Vimeo-90K, <sequence>/<number>/im1.png ... im7.png; the target is im4."""
 
     meta_info_file: str | None = None
-    """The septuplets to test, lines that begin with `<sequence>/<number>`; KAIR's list of Vimeo-90K's test clips is
-    data/meta_info/meta_info_Vimeo90K_test_GT.txt."""
+    """List of the septuplets to test, with lines that begin with `<sequence>/<number>`; KAIR's list of Vimeo-90K's test
+    clips is data/meta_info/meta_info_Vimeo90K_test_GT.txt."""
     all_clips: bool = False
-    """Score all septuplets of the folder, whose mean is comparable to no published one."""
+    """Score all septuplets of the folder; their mean is not comparable to published ones."""
     num_frame: int = 7
-    """How many of the seven are given to the network, those in the middle."""
+    """Number of input frames, those in the middle of the seven."""
     temporal_scale: int = 1
-    """Stride between them; 2 interpolates im4 from im1, im3, im5 and im7."""
+    """Stride between input frames; 2 interpolates im4 from im1, im3, im5 and im7."""
     pad_sequence: bool = False
-    """Give the last frame twice, for attention windows of an even length."""
+    """Repeat the last input frame, for attention windows of an even length."""
 
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
         """Faults of the options, as (option, sentence); absent options are not checked."""
         yield from _TargetDataset.faults(arguments)
         if arguments.get("num_frame", 7) not in (1, 3, 5, 7):
-            yield "num_frame", f"1, 3, 5 or 7 frames of seven lie around the middle one; got {arguments['num_frame']}"
+            yield "num_frame", f"choices: 1, 3, 5, 7, centred on the middle frame; got {arguments['num_frame']}"
 
     def __post_init__(self) -> None:
         scored = self.dataroot_gt is not None or self.scale == 1
@@ -204,12 +204,12 @@ class VideoTestVimeo90KDataset(_TargetDataset):
 
 
 def _read_list(meta_info_file: str) -> set[str]:
-    """The names at the beginning of a list's lines."""
+    """The first word of each line of a list: the names of septuplets."""
     path = Path(meta_info_file).expanduser()
     if not path.is_file():
         raise UserError(
             f"meta_info_file: {path} does not exist; KAIR's data/meta_info has the list of Vimeo-90K's test clips, "
-            "prepare_vimeo90k writes it, and all_clips (--all_clips) with meta_info_file null does without."
+            "prepare_vimeo90k writes it; all_clips (--all_clips) with meta_info_file null needs no list."
         )
     return {line.split()[0] for line in read_text(path).splitlines() if line.strip()}
 
@@ -217,10 +217,10 @@ def _read_list(meta_info_file: str) -> set[str]:
 @DATASETS.register("VFI_DAVIS")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VFI_DAVIS(_TargetDataset):
-    """Every other frame of a clip is given, and of those left out every one with two given on either side is made."""
+    """Every other frame of a clip is input; targets are the left-out frames with two input frames on either side."""
 
     crop: Sequence[int] | None = (480, 840)
-    """Rows and columns around the centre that are used of all frames, black where a frame is smaller; null: all."""
+    """Rows and columns of the crop around the centre of all frames, black beyond a smaller frame; null: no crop."""
 
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
         for first in range(0, len(frames) - 6, 2):
@@ -233,8 +233,8 @@ class VFI_DAVIS(_TargetDataset):
 @DATASETS.register("VFI_Vid4")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VFI_Vid4(_TargetDataset):
-    """Every other frame of a clip is given, and all that are left out are made: at its ends the outermost frames are
-    given twice, as is the last one of an even number.
+    """Every other frame of a clip is input; targets are all left-out frames. At a clip's ends the outermost frames are
+    repeated, and so is the last one if the number of frames is even.
     """
 
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
@@ -251,10 +251,10 @@ class VFI_Vid4(_TargetDataset):
 @DATASETS.register("VFI_UCF101")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VFI_UCF101(_TargetDataset):
-    """Four frames are given, the one between the middle two is made."""
+    """Four input frames; the target is the frame between the middle two."""
 
     crop: Sequence[int] | None = (224, 224)
-    """Rows and columns around the centre that are used of all frames, black where a frame is smaller; null: all."""
+    """Rows and columns of the crop around the centre of all frames, black beyond a smaller frame; null: no crop."""
 
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
         yield Clip(clip, tuple(f"frame{number}" for number in range(4)), target="framet")
@@ -266,11 +266,11 @@ class VFI_UCF101(_TargetDataset):
 @DATASETS.register("VideoInterpolationTestDataset")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoInterpolationTestDataset(_TargetDataset):
-    """New frames between all frames of a clip, called `<before>_<after>`; at its ends the outermost is given twice."""
+    """New frames between all frames of a clip, called `<before>_<after>`; at its ends the outermost are repeated."""
 
     def _open_gt(self) -> None:
         if self.dataroot_gt is not None:
-            raise UserError("dataroot_gt: new frames have no ground truth; VFI_DAVIS makes frames that are left out.")
+            raise UserError("dataroot_gt: new frames have no ground truth; VFI_DAVIS restores left-out frames.")
 
     def _groups(self, clip: str, frames: list[str]) -> Iterator[Clip]:
         last = len(frames) - 1

@@ -1,7 +1,7 @@
-"""Test sequences of blurred video, with or without sharp frames: one item is one clip, or a part of it.
+"""Test clips of blurred video, with or without sharp frames: one item is one clip, or a part of it.
 
     dataset = VideoRecurrentTestDataset(dataroot_lq="GoPro11/test_GT_blurred", dataroot_gt="GoPro11/test_GT")
-    dataset.clips[0].name, len(dataset.clips[0])     # known without loading a frame
+    dataset.clips[0].name, len(dataset.clips[0])     # without loading a frame
     sample = dataset[0]                              # the whole clip
     part = dataset.load(0, 20, 40)                   # its frames 20 to 39
 
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     """Clips without ground truth.
 
-    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "bits": 8 or 16 per channel of its
-    files, "folder": the clip's name, "lq_path": [T names of files]}.
-    `clips` lists the clips in the order of the items; `fps` is their speed, None where it is not known.
+    An item is {"L": (T,3,H,W) float32 RGB in [0, 1], "bits": bits per channel of the files, 8 or 16, "folder": the
+    clip's name, "lq_path": [T names of files]}.
+    `clips` lists the clips in the order of the items; `fps` is their frame rate, None if unknown.
 
     Raises:
-        UserError: the data can't be used as the options say; one message lists all that was found.
+        UserError: the data can't be used with these options; the message lists all faults found.
     """
 
     packs_spikes: ClassVar[str | None] = None
@@ -42,9 +42,9 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     dataroot_lq: str
     """Blurred frames: <clip>/<frame>.<ext>, one folder of frames, or an LMDB."""
     meta_info_file: str | None = None
-    """Chooses clips and frames, lines `clip n_frames (h,w,c) first_frame`; null: all in the folders."""
+    """List of clips and frames, lines `clip n_frames (h,w,c) first_frame`; null: all in the folders."""
     filename_tmpl: str = "06d"
-    """How the meta info file's frame numbers become names."""
+    """Format of frame names from the frame numbers in the meta info file."""
     filename_ext: str | None = None
     """The frames' extension; null: any image."""
     io_backend: dict[str, str] | None = None
@@ -54,7 +54,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
     num_frame: int = -1
     """Frames per clip, from its beginning; -1: all."""
     scale: int = 1
-    """Sharp frames are this many times as large."""
+    """Size of the sharp frames over that of the blurred ones."""
     n_channels: int = 3
     """Only 3."""
 
@@ -87,11 +87,11 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
         logger.info("%s: %d clips, %d frames", type(self).__name__, len(self), sum(map(len, self.clips)))
 
     def _roots(self) -> dict[str, str | None]:
-        """Data roots by the options that name them."""
+        """Data roots by their options."""
         return {"dataroot_lq": self.dataroot_lq}
 
     def _pair_by(self) -> str:
-        """How both sides belong together, see `FramePairs`."""
+        """How blurred and sharp frames are paired, see `FramePairs`."""
         return "name"
 
     def _faults(self) -> list[str]:
@@ -105,7 +105,7 @@ class SingleVideoRecurrentTestDataset(Dataset[dict[str, Any]]):
         return self.load(index)
 
     def content(self, index: int) -> Iterator[bytes]:
-        """All bytes that the input of clip `index` is read from."""
+        """All bytes of the input files of clip `index`."""
         clip = self.pairs.clips[index]
         return self.pairs.lq.content(clip.name, clip.frames)
 
@@ -131,13 +131,12 @@ class VideoRecurrentTestDataset(SingleVideoRecurrentTestDataset):
     """Clips with ground truth: items also hold "H", (T,3,H*scale,W*scale)."""
 
     dataroot_gt: str | None
-    """Sharp frames with the same clip and frame names as the blurred ones; null: none, and no "H"."""
+    """Sharp frames with the same clip and frame names as the blurred ones; null: no sharp frames, and no "H"."""
     pair_by: Literal["name", "order"] = "name"
-    """"order": names may differ, and clips and frames belong together by their place in order."""
+    """How blurred and sharp clips and frames are paired: by equal names, or by their positions in natural order."""
     sigma: float = 0.0
-    """Non-blind denoising, above 0: L are the sharp frames with Gaussian noise of sigma/255, the same in every run
-    (where there are none, the frames of dataroot_lq as they are, noisy already), and L gets a fourth channel, the noise
-    level."""
+    """Above 0: non-blind denoising. L are the sharp frames with Gaussian noise of sigma/255, the same in every run
+    (without sharp frames: the frames of dataroot_lq, which are noisy already), and the noise level as fourth channel."""
 
     def __post_init__(self) -> None:
         self._noise: tuple[int, ClipNoise] | None = None
@@ -160,7 +159,7 @@ class VideoRecurrentTestDataset(SingleVideoRecurrentTestDataset):
             return sample
         frames, level = sample.get("H", sample["L"]), self.sigma / 255
         if self.dataroot_gt is not None:
-            # KAIR's numbers: one draw for the whole clip.
+            # As in KAIR, a clip's noise is one draw, of which every part of the clip has its own part.
             count = len(self.clips[index])
             if self._noise is None or self._noise[0] != index:
                 self._noise = index, ClipNoise((count, *frames.shape[1:]))

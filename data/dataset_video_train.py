@@ -1,8 +1,8 @@
-"""Training samples of blurred and sharp video: random runs of frames, cropped and augmented.
+"""Training samples of blurred and sharp video: runs of frames, randomly cropped and augmented.
 
-One item per frame of the data set, as in KAIR: a sample begins at that frame, or at a random one if it would run past
-the clip's end. All random choices come from `sample_rng(seed, epoch, index)`, so workers, ranks and the point of
-resumption never change a sample. Test: `python -m pytest tests/data/test_dataset_video_train.py`.
+One item per frame of the data set, as in KAIR: a sample begins at that frame, or at a random one if it would exceed the
+clip's end. All random draws depend on (seed, epoch, index) only, so that workers, ranks and resuming don't change a
+sample. Test: `python -m pytest tests/data/test_dataset_video_train.py`.
 """
 
 import logging
@@ -30,11 +30,11 @@ class Sample:
 
     Attributes:
         clip: its clip.
-        frames: names of its frames in the order delivered.
+        frames: names of its frames, in the order of the item.
         first: name of its first frame in time.
         box: the crop, in pixels of the blurred frames.
         augmentation: flips, transposition, direction of time.
-        entropy: seed, epoch and index, from which all other chance of the sample comes.
+        entropy: seed, epoch and index, on which all further random draws depend.
     """
 
     clip: Clip
@@ -48,17 +48,17 @@ class Sample:
 @DATASETS.register("VideoRecurrentTrainDataset")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
-    """Windows of blurred frames with their sharp frames.
+    """Samples of blurred frames with their sharp frames.
 
     Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0). An item is
     {"L": (T,3,h,w), "H": (T,3,gt_size,gt_size), "key": "clip/first frame"}: float32 RGB in [0, 1], h = gt_size/scale.
 
     Raises:
-        UserError: the data can't be used as the options say; one message lists all that was found.
+        UserError: the data can't be used with these options; the message lists all faults found.
     """
 
     tested_by: ClassVar[str] = "VideoRecurrentTestDataset"
-    """The data set that tests networks trained on this one, of clips named on the command line."""
+    """The data set for testing networks trained on this one on clips named on the command line."""
 
     packs_spikes: ClassVar[str | None] = None
 
@@ -67,15 +67,15 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     dataroot_lq: str
     """Blurred frames, with the same names."""
     meta_info_file: str | None = None
-    """Chooses clips and frames, lines `clip n_frames (h,w,c) first_frame`; null: all in the folders."""
+    """List of clips and frames, lines `clip n_frames (h,w,c) first_frame`; null: all in the folders."""
     filename_tmpl: str = "06d"
-    """How the meta info file's frame numbers become names."""
+    """Format of frame names from the frame numbers in the meta info file."""
     filename_ext: str = "png"
     """The frames' extension."""
     val_partition: str | list[str] | None = None
-    """Clips not to train on: "REDS4", "official", or a list."""
+    """Clips excluded from training: "REDS4", "official", or a list."""
     test_mode: bool = False
-    """True: only the clips of val_partition."""
+    """True: use only the clips of val_partition."""
     io_backend: dict[str, str] | None = None
     """{"type": "disk"} (the default) or {"type": "lmdb"}."""
     cache_data: bool = False
@@ -93,13 +93,13 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     use_rot: bool = True
     """Flip half of the samples vertically, transpose half of them."""
     brightness_jitter: float = 0.0
-    """Make a sample brighter or darker by up to this much."""
+    """Change a sample's brightness by up to this, in either direction."""
     contrast_jitter: float = 0.0
-    """Change a sample's contrast by up to this share."""
+    """Change a sample's contrast by a factor from 1 - this to 1 + this."""
     seed: int = 0
     """train.manual_seed."""
     scale: int = 1
-    """Sharp frames are this many times as large."""
+    """Size of the sharp frames over that of the blurred ones."""
     n_channels: int = 3
     """Only 3."""
 
@@ -141,7 +141,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         logger.info("%s: %d clips, %d frames", type(self).__name__, len(self.clips), len(self))
 
     def _roots(self) -> dict[str, str | None]:
-        """Data roots by the options that name them."""
+        """Data roots by their options."""
         return {"dataroot_gt": self.dataroot_gt, "dataroot_lq": self.dataroot_lq}
 
     def _faults(self) -> list[str]:
@@ -173,7 +173,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         return len(self._items)
 
     def draw(self, index: SampleIndex) -> Sample:
-        """Draws one sample; the order of draws is fixed, so that switching an option off changes no other draw."""
+        """Draws one sample, always with the same draws in the same order, so that an option changes no other draw."""
         clip, start = self._items[index.index]
         rng = sample_rng(self.seed, index)
         interval = self.interval_list[int(rng.integers(len(self.interval_list)))]
@@ -196,7 +196,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         return Sample(clip, frames, first, Box(top, left, side, side), augmentation, entropy)
 
     def _crop_step(self) -> int:
-        """Crops begin at multiples of this many pixels of the blurred frames."""
+        """Stride of the crops' positions, in pixels of the blurred frames."""
         return 1
 
     def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
@@ -216,7 +216,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
         return self.pairs.read_gt(sample.clip.name, sample.frames, sample.box)
 
     def _augmented(self, frames: np.ndarray, sample: Sample) -> torch.Tensor:
-        """(T, h, w, 3) uint8 as a sample has it: flipped, transposed, in changed light; (T, 3, h, w) in [0, 1]."""
+        """Augmented frames: (T, h, w, 3) to (T, 3, h, w) in [0, 1], flipped, transposed, in changed light."""
         appearance = Appearance.draw(
             sample.entropy, brightness_jitter=self.brightness_jitter, contrast_jitter=self.contrast_jitter
         )

@@ -2,7 +2,7 @@
 
     <root>/00001/0001/im1.png ... im7.png, or an LMDB with keys 00001/0001/im1
 
-One item is one clip. As KAIR has them for the models 003, 004 (`VideoRecurrentTrainVimeoDataset`) and 009
+One item is one clip, as in KAIR for the models 003, 004 (`VideoRecurrentTrainVimeoDataset`) and 009
 (`VideoRecurrentTrainVimeoVFIDataset`). Test: `python -m pytest tests/data/test_dataset_tasks.py`.
 """
 
@@ -19,16 +19,16 @@ from data.video_clips import Clip
 from utils.utils_registry import DATASETS, Faults, check_rules
 
 CLIP_FRAMES = 7  # Vimeo-90K consists of septuplets
-COLOUR_JITTER = 0.05  # of brightness, contrast, saturation and hue
+COLOUR_JITTER = 0.05  # largest change of brightness, contrast, saturation and hue, as in KAIR
 
 
 @DATASETS.register("VideoRecurrentTrainVimeoDataset")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
-    """The middle `num_frame` frames of each clip, as windows of `VideoRecurrentTrainDataset`."""
+    """The middle `num_frame` frames of each clip, as samples of `VideoRecurrentTrainDataset`."""
 
     filename_tmpl: str = "im{}"
-    """How frame numbers become names."""
+    """Format of frame names from frame numbers."""
     num_frame: int = -1
     """Frames per sample, T, from the clip's middle; -1: all seven."""
     pad_sequence: bool = False
@@ -42,7 +42,7 @@ class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
         frames = {"num_frame": CLIP_FRAMES} if arguments.get("num_frame") == -1 else {}
         yield from VideoRecurrentTrainDataset.faults({**arguments, **frames})
         if arguments.get("pad_sequence") and arguments.get("flip_sequence"):
-            yield "pad_sequence", "choose this or flip_sequence"
+            yield "pad_sequence", "choose either this or flip_sequence"
 
     def __post_init__(self) -> None:
         self.num_frame = CLIP_FRAMES if self.num_frame == -1 else self.num_frame
@@ -65,18 +65,18 @@ class VideoRecurrentTrainVimeoDataset(VideoRecurrentTrainDataset):
 @DATASETS.register("VideoRecurrentTrainVimeoVFIDataset")
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
-    """Frame interpolation: every other frame in, the one between the middle two out.
+    """Frame interpolation: every other frame is input, and the frame between the middle two is the target.
 
     An item is {"L": (4,3,gt_size,gt_size), frames 1, 3, 5, 7; "H": (1,3,gt_size,gt_size), frame 4; "key": the clip}.
     """
 
     tested_by: ClassVar[str] = "VideoInterpolationTestDataset"
-    """The data set that tests networks trained on this one, of clips named on the command line."""
+    """The data set for testing networks trained on this one on clips named on the command line."""
 
     dataroot_lq: str = ""
-    """No use: both sides come from the sharp frames. KAIR's files name them here again."""
+    """Not used, as input and target are sharp frames; KAIR's files repeat their folder here."""
     temporal_scale: int = 2
-    """Frames from one input frame to the next; those between the middle two are interpolated."""
+    """Stride between input frames; the frames between the middle two are interpolated."""
     color_jitter: bool = False
     """Change brightness, contrast, saturation and hue of a sample by up to 5 %."""
 
@@ -87,7 +87,7 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
         yield from check_rules((_span,), arguments)
         for key, off in (("scale", 1), ("pad_sequence", False), ("flip_sequence", False)):
             if arguments.get(key) not in (None, off):
-                yield key, f"interpolation takes none; got {arguments[key]}"
+                yield key, f"not supported by interpolation; got {arguments[key]}"
 
     def __post_init__(self) -> None:
         self.dataroot_lq = self.dataroot_gt
@@ -97,7 +97,7 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
         frames = self._augmented(self.pairs.read_gt(sample.clip.name, sample.frames, sample.box), sample)
         if self.color_jitter:
             frames = jitter_colours(frames, chance(sample.entropy, NOISE))
-        before = (self.num_frame - 1 - self.temporal_scale) // 2  # the middle input frame before the new ones
+        before = (self.num_frame - 1 - self.temporal_scale) // 2  # index of the input frame before the target frames
         return {
             "L": frames[:: self.temporal_scale].contiguous(),
             "H": frames[before + 1 : before + self.temporal_scale].contiguous(),
@@ -106,7 +106,7 @@ class VideoRecurrentTrainVimeoVFIDataset(VideoRecurrentTrainVimeoDataset):
 
 
 def jitter_colours(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Brightness, contrast, saturation and hue of frames (T, 3, h, w) in [0, 1], changed alike for all of them."""
+    """Changes brightness, contrast, saturation and hue of frames (T, 3, h, w) in [0, 1], equally for all frames."""
     import torchvision.transforms.functional as colours  # here only: torchvision is slow to import
 
     brightness, contrast, saturation, hue = rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, 4)
@@ -127,6 +127,6 @@ def _span(num_frame: int, temporal_scale: int) -> Faults:
     if temporal_scale < 2 or rest or count % 2 == 0:
         yield (
             "temporal_scale",
-            "an even number of input frames, temporal_scale (2 or more) apart, has to span num_frame frames, such as 4 "
-            f"frames of 7 at 2; got {temporal_scale} for {frames}",
+            "an even number of input frames, temporal_scale (2 or more) apart, must span num_frame frames, such as 4 "
+            f"frames of 7 with temporal_scale 2; got {temporal_scale} for {frames}",
         )

@@ -1,10 +1,10 @@
 """RGB frames by clip and name, from folders of images or from KAIR's LMDB files.
 
-A root holds `<clip>/<frame>.png`; a clip is any folder below the root that holds images, and its name is its path
-below the root. A root that holds images itself is one clip, named like the folder.
+A root holds `<clip>/<frame>.png`; a clip is any folder below the root that contains images, and its name is its path
+below the root. A root that contains images itself is one clip, with the folder's name.
 An LMDB is a folder `X.lmdb` with `data.mdb` and `meta_info.txt` (lines `clip/frame.png (h,w,c) 1`); its keys are
 `clip/frame`, its values encoded images.
-Names that begin with a dot are passed over. Frames stay uint8 here: only what a crop keeps is ever cast to float.
+Hidden files are skipped. Frames keep their integer type here: only crops are converted to float.
 """
 
 import logging
@@ -29,7 +29,7 @@ from utils.utils_file import natural_order as natural_order
 from utils.utils_image import PICTURE_SUFFIXES
 
 LMDB_MAGIC = 0xBEEFC0DE  # MDB_MAGIC of lmdb's mdb.c
-TILED_SUFFIXES = (".tif", ".tiff")  # may be read in parts
+TILED_SUFFIXES = (".tif", ".tiff")  # formats with tiles, of which `picture_crop` reads only those of the crop
 logger = logging.getLogger(__name__)
 
 
@@ -38,9 +38,9 @@ class FolderFrames(Frames):
 
     Args:
         root: the data root.
-        option: the option that names it, for messages.
+        option: the root's option, for messages.
         filename_ext: extension of the frames without dot; None: any image.
-        single_name: name of the clip if the root is a clip itself; None: the folder's.
+        single_name: name of the clip if the root is a clip itself; None: the folder's name.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class FolderFrames(Frames):
 
 
 class LmdbFrames(Frames):
-    """Frames in an LMDB; every process opens it for itself, when it first reads."""
+    """Frames in an LMDB, which every process opens at its first read."""
 
     def __init__(self, root: Path, option: str) -> None:
         super().__init__(root)
@@ -133,12 +133,12 @@ class LmdbFrames(Frames):
 
 
 class FramesByOrder(Frames):
-    """The frames of one root under the clip and frame names of another; both are matched in natural order.
+    """The frames of one root under the clip and frame names of another, matched in natural order.
 
     Args:
-        frames: what is read.
-        names: whose names it gets, clips and frames in natural order.
-        option: the option that names the first root, for messages.
+        frames: the root to read.
+        names: the root with the names.
+        option: the option of the first root, for messages.
 
     Raises:
         UserError: the numbers of clips or of a clip's frames differ.
@@ -191,17 +191,17 @@ def lmdb_module() -> Any:
     try:
         import lmdb
     except ImportError as error:
-        raise UserError('io_backend "lmdb" needs the package lmdb: pip install lmdb') from error
+        raise UserError('io_backend "lmdb" requires the package lmdb: pip install lmdb') from error
     return lmdb
 
 
 def check_lmdb(path: Path) -> None:
-    """Checks the size of a data.mdb by its newest meta page: reading past its end would kill the process (SIGBUS).
+    """Checks the size of a data.mdb against its newest meta page: reading past its end would end the process (SIGBUS).
 
     Layout: the first two pages are meta pages (LMDB 0.9, `MDB_meta` after a page header of 16 bytes).
 
     Raises:
-        UserError: no LMDB, or one that is cut short.
+        UserError: the file is no LMDB, or truncated.
     """
     with open_regular(path) as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(64)
@@ -224,11 +224,11 @@ _environments: dict[str, tuple[int, Any]] = {}
 
 
 def _environment(root: str) -> Any:
-    """The LMDB at `root`, opened once per process, which is all that the library allows."""
+    """The LMDB at `root`, opened once per process, as the library requires."""
     process, environment = _environments.get(root, (0, None))
     if process != os.getpid():
         if environment is not None:
-            environment.close()  # inherited by a fork, which an open one does not survive
+            environment.close()  # an environment opened before a fork must not be used in the child
         check_lmdb(Path(root) / "data.mdb")
         environment = lmdb_module().open(root, readonly=True, lock=False, readahead=False, meminit=False)
         _environments[root] = os.getpid(), environment
@@ -242,10 +242,10 @@ def open_frames(
     filename_ext: str | None = None,
     single_name: str | None = None,
 ) -> Frames:
-    """Opens a data root as the option `io_backend` says; a path that ends with `.lmdb` is an LMDB, a file a video.
+    """Opens a data root: an LMDB if `io_backend` or the suffix `.lmdb` says so, a video if it is a file, else a folder.
 
     Raises:
-        UserError: the root or the backend does not exist.
+        UserError: the root does not exist, or an unknown `io_backend`.
     """
     backend = (io_backend or {}).get("type", "disk")
     if backend not in ("disk", "lmdb"):
@@ -264,7 +264,7 @@ def _in_order(clips: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
 
 
 def _by_stem(files: Iterable[Path]) -> dict[str, str]:
-    """File names by their name without extension."""
+    """File names by stem."""
     by_stem: dict[str, str] = {}
     for file in files:
         other = by_stem.setdefault(file.stem, file.name)

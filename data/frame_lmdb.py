@@ -1,9 +1,9 @@
 """Writes an LMDB in KAIR's layout from folders of frames; `frame_io.LmdbFrames` reads it.
 
-    X.lmdb/data.mdb         key "clip/frame", value the picture file's bytes as they are
+    X.lmdb/data.mdb         key "clip/frame", value the unchanged bytes of the picture file
     X.lmdb/meta_info.txt    a line "clip/frame.png (h,w,c) 1" for each
 
-KAIR encodes JPEGs again as PNG and holds all of them in memory; here bytes are kept, one frame at a time.
+KAIR encodes JPEGs again as PNG and holds all frames in memory; here bytes are copied, one frame at a time.
 """
 
 import os
@@ -16,12 +16,12 @@ from data.picture_header import read_header
 from utils.user_error import UserError
 from utils.utils_progress import track
 
-FRAMES_PER_TRANSACTION = 256  # a transaction's pages stay in memory until it is committed
-ROOM = 1.2  # pages of the database over the bytes put in, at the most
+FRAMES_PER_TRANSACTION = 256  # limits the memory, as a transaction's pages stay in memory until it is committed
+ROOM = 1.2  # upper bound of the database's size over the stored bytes, each value rounded up to a page
 
 
 def lmdb_is_complete(path: Path, frames: FolderFrames) -> bool:
-    """Whether there is an LMDB of exactly these frames."""
+    """Whether `path` is an LMDB of exactly these frames."""
     if not (path / "data.mdb").is_file() or not (path / "meta_info.txt").is_file():
         return False
     return LmdbFrames(path, str(path)).clips == frames.clips

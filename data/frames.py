@@ -1,4 +1,4 @@
-"""The interface of all sources of RGB frames: by clip and name, uint8 or uint16 as stored, read whole or in part.
+"""The interface of all sources of RGB frames, which are read whole or in part, by clip and name, as uint8 or uint16.
 
 The sources are folders and LMDBs (`data/frame_io.py`) and videos (`data/video_frames.py`).
 """
@@ -25,8 +25,8 @@ class Frames(ABC):
     Attributes:
         root: the folder or LMDB.
         clips: frame names (without extension) of every clip in temporal order.
-        single: the name of the only clip where the root is a clip itself, else None.
-        fps: frames per second where the data say it.
+        single: name of the only clip if the root is a clip itself, else None.
+        fps: frames per second, None if unknown.
     """
 
     fps: float | None = None
@@ -40,14 +40,14 @@ class Frames(ABC):
 
     @abstractmethod
     def where(self, clip: str, frame: str) -> str:
-        """Name of a frame's file (or LMDB and key), for people."""
+        """Name of a frame's file (or LMDB and key), for messages."""
 
     @abstractmethod
     def _encoded(self, clip: str, frame: str) -> bytes:
         """The encoded image."""
 
     def _mapped(self, clip: str, frame: str) -> Encoded:
-        """The encoded image where only parts of it may be read."""
+        """The encoded image, mapped into memory if only parts of it may be read."""
         return self._encoded(clip, frame)
 
     @abstractmethod
@@ -55,7 +55,7 @@ class Frames(ABC):
         """Height and width, without decoding the image."""
 
     def size(self, clip: str) -> tuple[int, int]:
-        """Height and width of a clip's first frame, which all its frames must have."""
+        """Height and width of a clip's first frame; all its frames must have this size."""
         if clip not in self._sizes:
             self._sizes[clip] = self._read_size(clip, self.clips[clip][0])
         return self._sizes[clip]
@@ -64,7 +64,7 @@ class Frames(ABC):
         """Decodes a frame or a box of it.
 
         Returns:
-            (h, w, 3) uint8 RGB, or uint16 of a picture of 16 bits per channel.
+            (h, w, 3) RGB: uint8, or uint16 for a picture with 16 bits per channel.
 
         Raises:
             UserError: the file can't be read, or has another size than the clip's first frame.
@@ -90,16 +90,16 @@ class Frames(ABC):
         return io.BytesIO(self._encoded(clip, frame))
 
     def content(self, clip: str, frames: Iterable[str]) -> Iterator[bytes]:
-        """The bytes that frames are read from: what tells other frames of the same names apart."""
+        """Names and bytes of frames, to distinguish them from other frames with the same names."""
         for frame in frames:
             yield frame.encode()
             yield self._encoded(clip, frame)
 
     def stack(self, clip: str, frames: Iterable[str], box: Box | None = None) -> np.ndarray:
-        """Frames by name, or a box of each: (T, h, w, 3) RGB, uint8 or uint16. Errors as `read`.
+        """Frames by name, or a box of each: (T, h, w, 3) RGB, uint8 or uint16.
 
         Raises:
-            UserError: frames of 8 and of 16 bits in one clip.
+            UserError: as `read`, or frames of 8 and of 16 bits in one clip.
         """
         names = list(frames)
         pictures = [self.read(clip, frame, box) for frame in names]
@@ -107,11 +107,13 @@ class Frames(ABC):
             8 * picture.itemsize: self.where(clip, frame) for frame, picture in zip(names, pictures, strict=True)
         }
         if len(by_bits) > 1:
-            raise UserError(f"{by_bits[8]} has 8 bits per channel, {by_bits[16]} 16; a clip's frames have to be alike")
+            raise UserError(
+                f"{by_bits[8]} has 8 bits per channel, {by_bits[16]} 16; a clip's frames must have equal bits"
+            )
         return np.stack(pictures)
 
     def preload(self, frames: Iterable[tuple[str, str]]) -> None:
-        """Decodes (clip, frame) pairs into memory as they are stored, where forked workers share them."""
+        """Decodes (clip, frame) pairs into memory, which forked workers share."""
         for clip, frame in frames:
             self._preloaded[clip, frame] = self.read(clip, frame)
         total = sum(image.nbytes for image in self._preloaded.values())
