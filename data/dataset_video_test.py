@@ -136,7 +136,7 @@ class VideoRecurrentTestDataset(SingleVideoRecurrentTestDataset):
     """How blurred and sharp clips and frames are paired: by equal names, or by their positions in natural order."""
     sigma: float = 0.0
     """Above 0: non-blind denoising. L are the sharp frames with Gaussian noise of sigma/255, the same in every run
-    (without sharp frames: the frames of dataroot_lq, which are noisy already), and the noise level as fourth channel."""
+    (without sharp frames: those of dataroot_lq, which are noisy already), and the noise level as fourth channel."""
 
     def __post_init__(self) -> None:
         self._noise: tuple[int, ClipNoise] | None = None

@@ -1,8 +1,8 @@
-"""Batches of a `DataLoader`, and what can go wrong on their way, each told in one line.
+"""Batches of a `DataLoader`, with one-line messages for unreadable samples and ended workers.
 
-A sample that can't be read comes from its worker as a value: an exception would arrive as the text of a traceback.
-That a worker has died is noticed when its batch is due, never in the middle of a step or a save, where PyTorch's
-handler of SIGCHLD would raise. So the state of a training is whole whenever `next` raises, and can be saved.
+A worker returns an unreadable sample as a value, because an exception would arrive as the text of a traceback. An ended
+worker is reported when its batch is due, not by PyTorch's handler of SIGCHLD, which would raise in the middle of a step
+or a save. So when `next` raises, the state of the training is consistent and can be saved.
 
     batches = Batches(DataLoader(Reported(dataset), collate_fn=collate, ...))
     with closing(batches):
@@ -24,8 +24,8 @@ from torch.utils.data._utils import signal_handling
 from utils.user_error import UserError
 from utils.utils_cli import user_message
 
-SHARED_MEMORY = Path("/dev/shm")
-SHARED_MEMORY_REMEDY = (
+SHARED_MEMORY = Path("/dev/shm")  # Linux's shared memory, through which workers send batches
+SHARED_MEMORY_REMEDY = (  # part of two messages
     "give the container more (docker run --shm-size=8g or --ipc=host), or lower datasets.train.dataloader_num_workers, "
     "dataloader_prefetch_factor or dataloader_batch_size"
 )
@@ -33,13 +33,13 @@ SHARED_MEMORY_REMEDY = (
 
 @dataclass(frozen=True)
 class Unreadable:
-    """In the place of a sample or a batch: what is wrong, for the user."""
+    """Replaces a sample or batch that can't be read; `message` is for the user."""
 
     message: str
 
 
 class Reported(Dataset[Any]):
-    """A data set whose samples are `Unreadable` where the files are at fault; other errors pass."""
+    """A data set that returns `Unreadable` for faults of files; other exceptions are raised."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -65,21 +65,21 @@ def collate(samples: Sequence[Any]) -> Any:
     try:
         return default_collate(list(samples))
     except RuntimeError as error:
-        if "/torch_" not in str(error):  # the name of PyTorch's files of shared memory
+        if "/torch_" not in str(error):  # prefix of PyTorch's files in shared memory
             raise
         return Unreadable(f"{shared_memory()} can't hold a worker's batches ({error}); {SHARED_MEMORY_REMEDY}")
 
 
 def _is_pytorchs(handler: Any) -> bool:
-    """Whether a signal's handler is the one that PyTorch installs with the first loader that has workers."""
+    """Whether a signal's handler is the one that PyTorch installs for the first loader with workers."""
     return getattr(handler, "__module__", None) == signal_handling.__name__
 
 
 class Batches(Iterator[Any]):
-    """One batch after another; to be closed.
+    """An iterator of batches, which must be closed.
 
     Args:
-        loader: over a `Reported` data set, with `collate`.
+        loader: a loader of a `Reported` data set, with `collate`.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -87,14 +87,15 @@ class Batches(Iterator[Any]):
         before = None if heeded is None else signal.getsignal(heeded)
         self._iterator: Iterator[Any] = iter(loader)
         if heeded is not None and _is_pytorchs(signal.getsignal(heeded)):
-            # Of an earlier loader of this process, if it was there before.
+            # If PyTorch's handler was there before, an earlier loader of this process had installed it.
             signal.signal(heeded, signal.SIG_DFL if _is_pytorchs(before) else before)
         self.workers: list[Any] = list(getattr(self._iterator, "_workers", []))
 
     def __next__(self) -> Any:
-        """
+        """The next batch.
+
         Raises:
-            UserError: a sample can't be read, or a worker has died; the message says which.
+            UserError: a sample can't be read, or a worker has ended.
         """
         try:
             batch = next(self._iterator)
@@ -108,7 +109,7 @@ class Batches(Iterator[Any]):
         return batch
 
     def close(self) -> None:
-        """Ends the workers, also those that hang in a read."""
+        """Ends the workers, also those blocked in a read."""
         self._iterator = iter(())
         for worker in self.workers:
             if worker.is_alive():
@@ -117,7 +118,7 @@ class Batches(Iterator[Any]):
 
 
 def shared_memory() -> str:
-    """The place through which workers send batches, and how large it is."""
+    """Description of the shared memory and its size."""
     if not SHARED_MEMORY.is_dir():
         return "the shared memory"
     usage = shutil.disk_usage(SHARED_MEMORY)
@@ -125,9 +126,9 @@ def shared_memory() -> str:
 
 
 def _epitaph(code: int) -> str:
-    """Explains the exit code of a worker that died."""
+    """Explains the exit code of an ended worker."""
     if code >= 0:
-        return f"A worker that reads data ended with code {code}; what it said stands above"
+        return f"A worker that reads data ended with code {code}; its message is above"
     name = signal.Signals(-code).name
     if name == "SIGBUS":
         return (
@@ -135,6 +136,6 @@ def _epitaph(code: int) -> str:
             f"became shorter while it was read; {SHARED_MEMORY_REMEDY}"
         )
     return (
-        f"A worker that reads data was ended by {name}; after SIGKILL look whether memory ran out (dmesg), and lower "
+        f"A worker that reads data was ended by {name}; after SIGKILL check whether memory ran out (dmesg), and lower "
         "datasets.train.dataloader_num_workers or set cache_data to false"
     )

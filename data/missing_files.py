@@ -1,6 +1,6 @@
 """Finds all missing files of an option file before anything is read or built, and reports them in one message.
 
-    check_files(opt)      # UserError: roots of training and test, meta info files, weights, and how to come by them
+    check_files(opt)      # UserError: missing data roots, meta info files and weights, and how to obtain them
 
 Test: `python -m pytest tests/data/test_missing_files.py`.
 """
@@ -19,17 +19,17 @@ WEIGHTS = {
     "path.pretrained_netE": "a checkpoint of a moving average; null starts without",
     "train.vgg_path": "torchvision's weights of VGG; null lets torchvision fetch them",
 }
-"""Options that name weights, and what belongs there."""
+"""Options that name weights, and the file expected there."""
 
 
 def missing_weights(opt: Options) -> list[tuple[str, str]]:
-    """Options that name missing weights, and the files; null asks for none, "" is a missing file."""
+    """Options of weights whose files are missing, and these files; null needs none, "" is a missing file."""
     named = {name: getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS}
     return [(name, path) for name, path in named.items() if path is not None and not (path and Path(path).exists())]
 
 
 def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Iterator[tuple[str, str, str]]:
-    """Options that name missing data roots or meta info files, their paths, and the data root they belong to."""
+    """Options of missing data roots and meta info files, their paths, and the data root they belong to."""
     for phase in phases:
         section = getattr(opt.datasets, phase)
         named = {} if section is None else section.arguments()
@@ -38,20 +38,21 @@ def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Ite
             if not (is_root or key == "meta_info_file") or not isinstance(value, str) or not value:
                 continue
             if not Path(value).expanduser().exists():
-                # A meta info file is written by the preparation of the section's frames.
+                # The preparation of the section's frames also writes the meta info file.
                 frames = [named[side] for side in ("dataroot_gt", "dataroot_lq") if named.get(side)]
                 root = value if is_root else next((root for root in frames if preparation_of(root)), value)
                 yield f"datasets.{phase}.{key}", value, root
 
 
 def check_files(opt: Options, phases: Sequence[str] = ("train", "test"), weights: bool = True) -> None:
-    """
+    """Checks that all files that the options name exist.
+
     Args:
-        phases: the `datasets` sections to look at.
+        phases: the `datasets` sections to check.
         weights: whether weights are needed; a resumed run has them in its checkpoint.
 
     Raises:
-        UserError: files are missing; the message lists all of them and how to come by them.
+        UserError: files are missing; the message lists all of them and how to obtain them.
     """
     data, files = list(missing_data(opt, phases)), missing_weights(opt) if weights else []
     if not data and not files:
@@ -60,5 +61,5 @@ def check_files(opt: Options, phases: Sequence[str] = ("train", "test"), weights
     listed += [f"{option}: {path or repr(path)} does not exist; it is {WEIGHTS[option]}" for option, path in files]
     advice = remedies(root for *_, root in data) if data else []
     if any("all_clips" in getattr(opt.datasets, option.split(".")[1]).arguments() for option, *_ in data):
-        advice.append("KAIR's data/meta_info has Vimeo-90K's list of test clips; --all_clips does without.")
+        advice.append("KAIR's data/meta_info has Vimeo-90K's list of test clips; --all_clips needs no list.")
     raise UserError("".join(["Files that the options name are missing:", *(f"\n  {line}" for line in listed + advice)]))

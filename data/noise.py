@@ -1,7 +1,7 @@
-"""Gaussian noise of a whole clip, drawn in parts: the numbers of one `torch.randn` of (T,C,H,W), without holding it.
+"""Gaussian noise of a clip, drawn in blocks of frames: equal to one `torch.randn` of (T,C,H,W), with less memory.
 
-torch draws 16 numbers at a time, so blocks of frames whose numbers are a multiple of 16 go on where the one before
-ended; the generator's state before each block lets any be drawn again.
+torch draws normal numbers in groups of 16, so blocks whose size is a multiple of 16 continue the sequence; with the
+generator's state before each block, any block can be drawn again.
 Test: `python -m pytest tests/data/test_noise.py`.
 """
 
@@ -25,7 +25,7 @@ class ClipNoise:
         self.frames, self.frame = shape[0], shape[1:]
         numbers = math.prod(self.frame)
         least = LANES // math.gcd(LANES, numbers)
-        # torch draws fewer than 16 numbers in another way, so that no block may be so small.
+        # torch draws fewer than 16 numbers by another method, so blocks must not be smaller.
         self._length = least if numbers >= LANES else self.frames
         self._states = [torch.Generator().manual_seed(0).get_state()]
         self._drawn: tuple[int, Tensor] | None = None

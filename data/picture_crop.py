@@ -1,9 +1,9 @@
-"""Decodes a box of an encoded picture without decoding the rest of it.
+"""Decodes a box of an encoded picture without decoding all of it.
 
-- A tiled TIFF (deflate, horizontal differences, RGB; `encode_tiles` writes it, any viewer opens it): the tiles that the
-  box touches.
-- A PNG (8-bit RGB, not interlaced): the rows down to the box's last one, since rows depend on those above.
-- Anything else is decoded whole.
+- Of a tiled TIFF (deflate, horizontal differences, RGB; written by `encode_tiles`, opened by any viewer) it decodes the
+  tiles that overlap the box.
+- Of a PNG (8-bit RGB, not interlaced) it decodes the rows down to the box's last one, as rows depend on those above.
+- All other pictures are decoded whole.
 
 Measured by `python scripts/benchmark/bench_loader.py`. Test: `python -m pytest tests/data/test_picture_crop.py`.
 """
@@ -22,8 +22,8 @@ from utils.user_error import UserError
 from utils.utils_image import decode_rgb
 
 Encoded = bytes | mmap.mmap
-MOST_BITS = 16  # per channel of frames
-TILE = 64  # pixels; larger ones take a little less room, but reach further beyond the crop
+MOST_BITS = 16  # largest number of bits per channel of frames
+TILE = 64  # pixels; larger tiles compress slightly better, but a crop then needs more pixels outside of it
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Box:
         return plane[self.top : self.top + self.height, self.left : self.left + self.width]
 
     def scaled(self, numerator: int, denominator: int = 1) -> "Box":
-        """The same rectangle on a grid `numerator / denominator` times as fine; has to fall on its pixels."""
+        """The same rectangle on a grid `numerator / denominator` times as fine; its edges must be whole pixels."""
         edges = [edge * numerator for edge in (self.top, self.left, self.height, self.width)]
         assert not any(edge % denominator for edge in edges), (self, numerator, denominator)
         return Box(*(edge // denominator for edge in edges))
@@ -51,14 +51,14 @@ def decode_box(encoded: Encoded, name: str, box: Box) -> tuple[np.ndarray, tuple
 
     Args:
         encoded: the file's bytes, or the file mapped into memory.
-        name: for messages.
-        box: inside the picture; what lies outside of it is left out.
+        name: file name or key, for messages.
+        box: the box; its part outside the picture is left out.
 
     Returns:
         (h, w, 3) RGB, uint8 or uint16, and the whole picture's height and width.
 
     Raises:
-        UserError: damaged (as far as it was read), or not a picture of 8 or 16 bits.
+        UserError: the part that was read is damaged, or the picture does not have 8 or 16 bits per channel.
     """
     view = memoryview(encoded)
     check_picture(view, name, in_part=True, most_bits=MOST_BITS)
@@ -95,23 +95,23 @@ def encode_tiles(picture: np.ndarray, tile: int = TILE) -> bytes:
 
 
 def _is_plain_png(view: memoryview) -> bool:
-    """8-bit RGB, not interlaced."""
+    """Whether this is a PNG with 8-bit RGB, not interlaced."""
     return bytes(view[:8]) == PNG_SIGNATURE and len(view) > 33 and bytes(view[24:26]) == b"\x08\x02" and view[28] == 0
 
 
 def _decode_top_rows(view: memoryview, name: str, bottom: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Rows [0, bottom) of a plain PNG, and the size of all of it."""
+    """Rows [0, bottom) of a plain PNG, and the size of the whole picture."""
     try:
         with Image.open(io.BytesIO(view)) as image:
             width, height = image.size
             if "transparency" in image.info or len(image.tile) != 1:
                 picture = decode_rgb(bytes(view), name, MOST_BITS)
                 return picture[:bottom], (height, width)
-            # Told that the picture ends there, Pillow's decoder stops after the last row wanted.
+            # With a smaller height, Pillow's decoder stops after the last row needed.
             image._size = width, min(bottom, height)
             image.tile = [image.tile[0]._replace(extents=(0, 0, *image._size))]
             return np.asarray(image), (height, width)
-    except ValueError:  # texts larger than Pillow takes, which other decoders pass over
+    except ValueError:  # raised by Pillow for large text chunks, which other decoders skip
         picture = decode_rgb(bytes(view), name, MOST_BITS)
         return picture[:bottom], (picture.shape[0], picture.shape[1])
     except (OSError, SyntaxError, struct.error) as error:
@@ -124,7 +124,7 @@ def _damaged(name: str, error: Exception) -> UserError:
 
 @dataclass(frozen=True)
 class _TileIndex:
-    """Where the tiles of a TIFF are (TIFF 6.0, sections 2, 14 and 15)."""
+    """Offsets and lengths of a TIFF's tiles (TIFF 6.0, sections 2, 14 and 15)."""
 
     height: int
     width: int
@@ -135,7 +135,7 @@ class _TileIndex:
 
     @classmethod
     def read(cls, view: memoryview) -> "_TileIndex | None":
-        """The index of a TIFF as `encode_tiles` writes it; None for any other file."""
+        """The index of a TIFF in the format of `encode_tiles`; None for any other file."""
         if bytes(view[:4]) != b"II*\x00":
             return None
         (directory,) = struct.unpack_from("<I", view, 4)
@@ -148,12 +148,12 @@ class _TileIndex:
             kind, length, value = fields.get(tag, (4, 1, 0))
             if kind not in (3, 4):
                 return np.zeros(1, np.uint32)
-            if length * (2 if kind == 3 else 4) <= 4:  # the value stands in the field itself
+            if length * (2 if kind == 3 else 4) <= 4:  # the field itself holds the value
                 return np.frombuffer(struct.pack("<I", value), f"<u{2 if kind == 3 else 4}", length)
             return np.frombuffer(view, f"<u{2 if kind == 3 else 4}", length, value)
 
         if 324 not in fields:
-            return None  # strips, no tiles
+            return None  # stored in strips
         layout = [int(values(tag)[0]) for tag in (258, 259, 262, 277, 284, 317)]
         if layout != [8, 8, 2, 3, 1, 2]:  # bits, deflate, RGB, 3 samples, interleaved, horizontal differences
             return None
@@ -163,7 +163,7 @@ class _TileIndex:
         return cls(height, width, tile_height, tile_width, values(324), values(325))
 
     def decode(self, view: memoryview, box: Box) -> np.ndarray:
-        """The box, from the tiles that it touches."""
+        """Decodes the box from the tiles that overlap it."""
         bottom, right = min(box.top + box.height, self.height), min(box.left + box.width, self.width)
         first_row, first_column = box.top // self.tile_height, box.left // self.tile_width
         end_row, end_column = -(-bottom // self.tile_height), -(-right // self.tile_width)

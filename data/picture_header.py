@@ -1,7 +1,7 @@
 """Reads a picture file's size, pixel type and completeness from its first and last bytes.
 
-A few dozen bytes of a file are read, so ten thousand files take seconds. What only decoding shows (flipped bits in the
-middle) is not found here. Test: `python -m pytest tests/data/test_picture_header.py`.
+Only the header and the last 4096 bytes are read, so ten thousand files take seconds. Faults that only decoding shows,
+such as flipped bits in the middle, are not found. Test: `python -m pytest tests/data/test_picture_header.py`.
 """
 
 import struct
@@ -12,19 +12,19 @@ from PIL import Image
 
 from utils.picture_checks import MOST_PIXELS, PNG_SIGNATURE
 
-PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-PNG_COLOURS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the last chunk: length 0, name, CRC-32
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"  # the markers SOI and EOI
+PNG_COLOURS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}  # IHDR's colour types
 BITS_PER_SAMPLE = 258  # tag of TIFF 6.0
-TAIL = 4096  # bytes at the end that tell files apart
+TAIL = 4096  # bytes of the fingerprint, at the file's end, where the compressed data of different pictures differ
 
 
 class PictureHeader(NamedTuple):
     """Attributes:
-    height, width: in pixels; 0 where the header can't be read.
-    fingerprint: length and check sum of the file's end; equal for copies of a file, different for different pictures.
-    fault: what is wrong with the file, or "".
-    bits: per channel.
+    height, width: in pixels; 0 if the header can't be read.
+    fingerprint: length of the file and check sum of its end; equal for copies, different for different pictures.
+    fault: the file's fault, or "".
+    bits: bits per channel.
     """
 
     height: int
@@ -52,7 +52,7 @@ def read_header(file: BinaryIO) -> PictureHeader:
         with Image.open(file) as image:
             height, width = image.height, image.width
             bits = max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,)))
-    except Exception as error:  # Pillow's readers raise whatever the bytes lead them to
+    except Exception as error:  # Pillow's readers raise exceptions of any type on damaged bytes
         reason = "empty file" if length == 0 else f"not a readable picture ({type(error).__name__})"
         return PictureHeader(0, 0, fingerprint, reason)
     cut = head.startswith(JPEG_START) and not tail.rstrip(b"\x00").endswith(JPEG_END)
@@ -61,4 +61,4 @@ def read_header(file: BinaryIO) -> PictureHeader:
 
 
 def _size_fault(height: int, width: int) -> str:
-    return "" if 0 < height * width <= MOST_PIXELS else f"{height}x{width} pixels, of {MOST_PIXELS} at the most"
+    return "" if 0 < height * width <= MOST_PIXELS else f"{height}x{width} pixels, more than {MOST_PIXELS} or none"

@@ -1,4 +1,4 @@
-"""Which preparation makes the data set that a folder's name tells, and what to say where a folder is missing.
+"""Finds the preparation script of a data set from its folder's name, and the remedies for missing folders.
 
     preparation_of("trainsets/REDS/train_sharp_with_val.lmdb").command      # "prepare_reds"
 
@@ -15,18 +15,18 @@ from utils.utils_download import RELEASE_PAGE
 
 @dataclass(frozen=True)
 class Preparation:
-    """A data set that a script of `scripts/data_preparation` lays out.
+    """A data set and the script of `scripts/data_preparation` that prepares it.
 
     Attributes:
-        name: for people.
-        command: the script.
+        name: name of the data set, for messages.
+        command: name of the script.
     """
 
     name: str
     command: str
 
 
-GOPRO = Preparation("GoPro", "prepare_gopro_spike_dataset")
+GOPRO = Preparation("GoPro", "prepare_gopro_spike_dataset")  # also assumed for unknown names
 PREPARATIONS = {
     "gopro": GOPRO,
     "dvd": Preparation("DVD", "prepare_dvd"),
@@ -34,13 +34,13 @@ PREPARATIONS = {
     "davis": Preparation("DAVIS", "prepare_davis"),
     "vimeo": Preparation("Vimeo-90K", "prepare_vimeo90k"),
 }
-"""By how the names of their folders begin: GOPRO_Large, DVD10, REDS4, DAVIS-test, vimeo90k."""
+"""By the beginning of their folders' names: GOPRO_Large, DVD10, REDS4, DAVIS-test, vimeo90k."""
 TEST_SETS = ("Set8", "Vid4", "UCF101")
-"""Test sets that are downloaded as they are used: testset_<name>.tar.gz of the VRT release."""
+"""Test sets that need no preparation after the download: testset_<name>.tar.gz of the VRT release."""
 
 
 def preparation_of(root: str | Path) -> Preparation | None:
-    """The preparation of the data set that a path names, by the folder nearest to its end; None where none does."""
+    """The preparation for a path, by its last folder with a known name; None without one."""
     for part in reversed(Path(root).parts):
         match = re.match("|".join(PREPARATIONS), part.lower())
         if match and not part[match.end() : match.end() + 1].isalpha():
@@ -49,9 +49,9 @@ def preparation_of(root: str | Path) -> Preparation | None:
 
 
 def remedies(roots: Iterable[str | Path]) -> list[str]:
-    """How to come by missing data: a sentence for each data set that the roots name.
+    """How to obtain missing data: a sentence for each data set among the roots.
 
-    A root without a known name is taken for GoPro, as `scripts.data_preparation.prepare` does.
+    A root without a known name counts as GoPro, as in `scripts.data_preparation.prepare`.
     """
     sentences: dict[str, None] = {}
     for root in roots:
@@ -62,7 +62,7 @@ def remedies(roots: Iterable[str | Path]) -> list[str]:
             continue
         preparation = preparation_of(root) or GOPRO
         sentences[
-            f"`./launch_train.sh 1 OPTION_FILE --prepare-data` lays out a downloaded {preparation.name} set, as does "
+            f"`./launch_train.sh 1 OPTION_FILE --prepare-data` prepares a downloaded {preparation.name} set, as does "
             f"`python -m scripts.data_preparation.{preparation.command} --opt OPTION_FILE`."
         ] = None
     return [*sentences, "`./launch_train.sh 1 --demo` makes a small data set and trains on it."]

@@ -1,14 +1,14 @@
-"""Which samples make up which batch, as a pure function of the seed and of one number: the samples consumed so far.
+"""Assigns samples to batches, as a pure function of the seed and the number of samples consumed so far.
 
 The stream of samples is endless: epoch e is a permutation of the data set seeded by (seed, e), and the epochs follow
-each other without a gap, so a batch may begin in one epoch and end in the next and no sample is ever dropped.
-Batch n is samples [n * global_batch, (n+1) * global_batch) of the stream, and rank r takes its r-th share of them:
-the number of ranks or workers and the point of resumption never change what a step sees.
+each other without a gap, so a batch may begin in one epoch and end in the next, and no sample is dropped.
+Batch n is samples [n * global_batch, (n+1) * global_batch) of the stream, of which rank r takes the r-th share. So the
+samples of a step don't depend on the number of ranks or workers, nor on resuming.
 
     sampler = GlobalBatchSampler(len(dataset), global_batch=8, rank=rank, world_size=world, seed=seed, consumed=seen)
     loader = DataLoader(dataset, batch_sampler=sampler, num_workers=4, worker_init_fn=init_worker)
 
-`training_batches` does both from the options' `datasets.train`.
+`training_batches` creates both from the options' `datasets.train`.
 """
 
 import signal
@@ -24,33 +24,33 @@ from data.loader import Batches, Reported, collate
 from utils.user_error import UserError
 from utils.utils_signal import SIGNALS
 
-GRACE_SECONDS = 30  # longer than a step, so that the main process can finish one and save
+GRACE_SECONDS = 30  # longer than a step, so that the main process can finish its step
 
 
 class SampleIndex(NamedTuple):
-    """Index of a sample of a training data set: the epoch seeds the sample's random choices."""
+    """Index of a sample of a training set; random draws depend on the epoch too."""
 
     epoch: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing here uses
+    index: int  # type: ignore[assignment]  # hides the method tuple.index, which is not used
 
 
 class GlobalBatchSampler(Sampler[list[SampleIndex]]):
     """Endless batches of one rank, for `DataLoader(batch_sampler=...)`.
 
-    The sampler has no state of its own: workers fetch ahead, so the trainer counts the samples it has used
-    (`global_batch` per step) and passes that number as `consumed` to resume.
+    The sampler has no state to save: as workers fetch in advance, the trainer counts the samples it has used
+    (`global_batch` per step) and passes their number as `consumed` to resume.
 
     Args:
         dataset_len: number of items of the data set.
         global_batch: samples per step, over all ranks.
         rank: this process, 0 <= rank < world_size.
         world_size: number of processes.
-        seed: of the order; not negative.
-        consumed: samples of the stream that earlier steps have used, over all ranks.
-        shuffle: False: every epoch runs through the data set in order.
+        seed: seed of the order; not negative.
+        consumed: number of samples used by earlier steps, over all ranks.
+        shuffle: False: every epoch has the order of the data set.
 
     Raises:
-        UserError: the data set is empty, or the batch is not a multiple of the ranks.
+        UserError: the data set is empty, or the batch is not a multiple of the number of ranks.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class GlobalBatchSampler(Sampler[list[SampleIndex]]):
 
 
 class LoaderSection(Protocol):
-    """The keys of `datasets.train` that are read here."""
+    """The keys of `datasets.train` for the loader."""
 
     dataloader_batch_size: int
     dataloader_shuffle: bool
@@ -112,15 +112,15 @@ class LoaderSection(Protocol):
 def training_batches(
     dataset: Any, section: LoaderSection, *, rank: int, world_size: int, seed: int, consumed: int, pin_memory: bool
 ) -> Batches:
-    """This rank's share of one global batch after another, without an end; to be closed.
+    """Endless iterator of this rank's shares of the global batches; it must be closed.
 
     Args:
-        section: `datasets.train`. As in KAIR, batch size and workers count over all ranks.
-        consumed: samples that the run has used so far, over all ranks.
-        pin_memory: for copies to a GPU.
+        section: `datasets.train`. As in KAIR, batch size and number of workers are totals over all ranks.
+        consumed: number of samples used so far, over all ranks.
+        pin_memory: pin batches in memory, for faster copies to a GPU.
 
     Raises:
-        UserError: the batch is not a multiple of the ranks.
+        UserError: the batch is not a multiple of the number of ranks.
     """
     sampler = GlobalBatchSampler(
         len(dataset),
@@ -147,20 +147,20 @@ def training_batches(
 
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
     """Permutation of range(length) for one epoch, (length,) int64."""
-    # The spawn key keeps this stream apart from `sample_rng(seed, epoch, 0)`: SeedSequence pads with zeros.
+    # Without the spawn key this stream would equal `sample_rng(seed, epoch, 0)`, as SeedSequence pads with zeros.
     return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(0,))).permutation(length)
 
 
 def sample_rng(seed: int, sample: SampleIndex) -> np.random.Generator:
-    """The generator of all random choices of one sample; the same in every process."""
+    """The random generator of one sample; the same in every process."""
     return np.random.default_rng(np.random.SeedSequence([seed, sample.epoch, sample.index]))
 
 
 def init_worker(worker_id: int) -> None:
-    """`worker_init_fn` of every loader: one thread per worker, and signals are the main process's business.
+    """`worker_init_fn` of every loader: limits a worker to one thread, and lets only the main process handle signals.
 
-    torchrun and schedulers signal whole process groups, and the main process may be waiting for a batch. So workers
-    outlive a signal by `GRACE_SECONDS`; normally the main process ends them sooner.
+    torchrun and schedulers signal whole process groups, while the main process may be waiting for a batch. So a worker
+    ends only `GRACE_SECONDS` after SIGTERM, unless the main process ends it before, and ignores other signals.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -169,5 +169,5 @@ def init_worker(worker_id: int) -> None:
             signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "SIGALRM"):  # not on Windows, where a SIGTERM can't be handled either
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        # Not ignored for good: it is also how an exiting main process ends workers whose loader was never closed.
+        # SIGTERM must end workers eventually, as an exiting main process sends it to workers of an unclosed loader.
         signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_SECONDS))

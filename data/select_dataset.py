@@ -1,6 +1,6 @@
-"""From the options' `datasets` sections to data sets: the only place that knows both.
+"""Builds data sets from the options' `datasets` sections: the only module that depends on both.
 
-Importing this module registers every data set and spike representation, which `load_options` needs.
+Importing this module registers all data sets and spike representations, as `load_options` requires.
 """
 
 from typing import Any, Protocol
@@ -32,8 +32,8 @@ def define_Dataset(section: DatasetSection, *, seed: int, scale: int, n_channels
 
     Args:
         section: `datasets.train` or `datasets.test`.
-        seed: train.manual_seed; given, like the rest, to data sets that have the parameter.
-        scale, n_channels: the top-level options.
+        seed: train.manual_seed.
+        scale, n_channels: the top-level options. All three are passed to data sets that have such a parameter.
 
     Returns:
         A `torch.utils.data.Dataset` of samples; one for testing also has `clips` and `load`.

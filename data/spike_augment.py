@@ -1,8 +1,8 @@
 """Augments spikes in training: other thresholds, photon noise, hot pixels, slightly shifted exposures.
 
-Each is an option of the data set, off by default, and drawn per sample from (seed, epoch, index). Spikes are changed as
-they lie in the file, before representation, reversal of time, flips and transposition: where a sample is flipped or
-reversed, so are its changed spikes, bit for bit (as far as the representation itself is symmetric in time).
+Each is an option of the data set, off by default, and drawn per sample from (seed, epoch, index). Spikes are changed in
+the file's order, before representation, time reversal, flips and transposition. So the changed spikes of a flipped or
+reversed sample are flipped or reversed bit for bit (if the representation is symmetric in time).
 Test: `python -m pytest tests/data/test_spike_augment.py`.
 """
 
@@ -18,7 +18,7 @@ from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 
-DRAW, HOT, RAISE, PHOTONS = range(4)  # keys of independent random streams; a new one goes at the end
+DRAW, HOT, RAISE, PHOTONS = range(4)  # keys of independent random streams; append new ones, as others must not change
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class SpikeChange:
     """One sample's changes.
 
     Attributes:
-        gain: the encoded channels are multiplied by it.
-        kept: share of the spikes that a pixel keeps, in even distances: what a threshold 1 / kept times as high does.
-        photon_noise: probability with which each spike is lost, and with which another one of its pixel is added at
-            any time: as many on average, and a variance in proportion to the light.
+        gain: factor of the encoded channels.
+        kept: share of the spikes that a pixel keeps, evenly spaced: the effect of a threshold 1 / kept times as high.
+        photon_noise: probability with which each spike is removed, and with which one is added to its pixel at a
+            random time: the mean is unchanged, and the variance is proportional to the light.
         hot_pixels: share of the pixels that fire in every frame, the same pixels in all frames of the sample.
         time_shift: spike frames by which exposures are delayed, within the stream.
         entropy: seed, epoch and index of the sample.
@@ -53,7 +53,7 @@ class SpikeChange:
         spike_hot_pixels: float,
         spike_time_jitter: int,
     ) -> "SpikeChange":
-        """Draws one; the arguments are the options. What is off is drawn too, so that it changes nothing else."""
+        """Draws the changes; arguments are the options. Disabled ones are drawn too, so that no other draw changes."""
         rng = chance(entropy, SPIKE_CHANGE, DRAW)
         gain, threshold, noise, hot = rng.uniform(-1, 1), *rng.random(3)
         shift = int(rng.integers(-spike_time_jitter, spike_time_jitter + 1))
@@ -68,11 +68,11 @@ class SpikeChange:
 
     @property
     def changes_spikes(self) -> bool:
-        """Whether the bits themselves change."""
+        """Whether the spikes themselves change, not only channels or exposures."""
         return self.kept < 1 or self.photon_noise > 0 or self.hot_pixels > 0
 
     def window(self, window: ExposureWindow, encoding: SpikeEncoding, length: int) -> ExposureWindow:
-        """The shifted exposure; the shift is cut to where the stream of `length` frames still has all that is read."""
+        """The shifted exposure; the shift is limited so that the stream of `length` frames has all frames needed."""
         shift = min(max(self.time_shift, -window.begin), length - window.end)
         while shift:
             moved = window.shifted(shift)
@@ -85,14 +85,14 @@ class SpikeChange:
 
 
 class ChangedStream(SpikeStream):
-    """A spike stream as if its file held changed spikes.
+    """A spike stream that returns changed spikes.
 
-    Chance depends on the sample and on `name`, and is drawn for the box that is read: every frame of a sample is read
-    with the same box.
+    Random draws depend on the sample and on `name`, and are made for the box that is read: every frame of a sample is
+    read with the same box.
 
     Args:
-        change: what is done.
-        name: of the clip and file.
+        change: the changes.
+        name: name of clip and file.
         filepath, spike_h, spike_w, flipud: as in `SpikeStream`.
     """
 
@@ -112,7 +112,7 @@ class ChangedStream(SpikeStream):
     def crop(
         self, begin: int, length: int, top: int, left: int, h: int, w: int, flipud: bool | None = None
     ) -> np.ndarray:
-        """As `SpikeStream.crop`, of the changed spikes."""
+        """Like `SpikeStream.crop`, with changed spikes."""
         spikes = super().crop(begin, length, top, left, h, w, flipud)
         change, entropy = self.change, self.change.entropy
         if change.kept < 1:
@@ -125,7 +125,7 @@ class ChangedStream(SpikeStream):
 
 
 def thin(spikes: np.ndarray, kept: float, rng: np.random.Generator) -> None:
-    """Keeps a share of each pixel's spikes, in place: the n-th where the whole part of n * kept + phase grows.
+    """Keeps a share of each pixel's spikes, in place: the n-th one if floor(n * kept + phase) increases with it.
 
     Args:
         spikes: (T, h, w) uint8 0/1.
@@ -139,7 +139,7 @@ def thin(spikes: np.ndarray, kept: float, rng: np.random.Generator) -> None:
 
 
 def add_photon_noise(spikes: np.ndarray, share: float, rng: np.random.Generator) -> None:
-    """Loses each spike with probability `share`, and adds as many at other times of the same pixels, in place."""
+    """Removes each spike with probability `share`, and adds as many at random times of the same pixels, in place."""
     flat = spikes.reshape(len(spikes), -1)
     times, pixels = np.nonzero(flat)
     lost = rng.random(len(times)) < share

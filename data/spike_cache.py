@@ -1,11 +1,11 @@
-"""Encoded spikes of whole frames kept in .npz files, by a key that holds everything that they depend on.
+"""Caches encoded spikes of whole frames in .npz files, under a key of everything they depend on.
 
     "spike_cache": "/fast/disk/spikes"
 
-Decoding a crop costs little more than reading it from such a file (docs/data.md); the cache is for slow representations
-of whole frames. A file's key names the spike file (path, size, inode, times of change), the exposure,
-the geometry, the encoding with all parameters, and the source code that encodes; it is stored in the file and compared
-when the file is read, so that nothing stale is ever used. Old files may be deleted at any time.
+The cache is for slow representations of whole frames: decoding a crop takes little longer than reading it from a cached
+file (docs/data.md). A key contains the spike file (path, size, inode, times of change), the exposure, the geometry, the
+encoding with all parameters, and the source code of the encoding. It is stored in the file and compared on reading, so
+that no outdated file is used. Files may be deleted at any time.
 Test: `python -m pytest tests/data/test_spike_cache.py`.
 """
 
@@ -21,15 +21,15 @@ import numpy as np
 from data.array_cache import ArrayCache
 from data.picture_crop import Box
 
-SOURCES = ("data/spike/**/*.py", "data/spike_io.py", "data/spike_cache.py", "utils/spike_*.py")
+SOURCES = ("data/spike/**/*.py", "data/spike_io.py", "data/spike_cache.py", "utils/spike_*.py")  # code in the key
 
 
 class SpikeCache:
     """Files of encoded frames.
 
     Args:
-        folder: where they are.
-        shared: what all entries depend on, besides their own part of the key.
+        folder: folder of the files.
+        shared: part of the key that all entries share.
     """
 
     def __init__(self, folder: Path, shared: dict[str, Any]) -> None:
@@ -37,11 +37,12 @@ class SpikeCache:
         self.shared = {**shared, "code": code_version()}
 
     def read(self, path: Path, own: dict[str, Any], box: Box, encode: Callable[[], np.ndarray]) -> np.ndarray:
-        """A box of an encoded frame, (channels, h, w) float32; `encode` makes the whole frame where it is not there.
+        """A box of an encoded frame, (channels, h, w) float32.
 
         Args:
             path: the spike file.
-            own: what this entry depends on besides it: exposure, geometry.
+            own: further parts of this entry's key: exposure, geometry.
+            encode: encodes the whole frame if it is not in the cache.
         """
         state = path.stat()
         file = [str(path.resolve()), state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
@@ -52,7 +53,7 @@ class SpikeCache:
 
 @functools.cache
 def code_version() -> str:
-    """A hash of the code that encodes, and numpy's version."""
+    """A hash of the encoding's code and numpy's version."""
     root = Path(__file__).resolve().parents[1]
     content = hashlib.sha256(np.__version__.encode())
     for pattern in SOURCES:
@@ -62,7 +63,7 @@ def code_version() -> str:
 
 
 def description(part: Any) -> Any:
-    """An object by its class and attributes, as JSON values: two that encode alike have one description."""
+    """An object's class and attributes as JSON values, which are equal for objects that encode equally."""
     if isinstance(part, np.ndarray):
         return part.tolist()
     if isinstance(part, dict):

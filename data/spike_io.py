@@ -1,12 +1,12 @@
-"""The encoded spikes of RGB frames: which file and exposure belong to a frame, and how the pictures register.
+"""Encoded spikes of RGB frames: finds a frame's file and exposure, and the ratio of the pictures' resolutions.
 
 Files, below `dataroot_spike`: <clip>/spike/<frame>.dat, one per RGB frame, with <clip>/sync.json or the rule of
 `sync.default_window`; or one file for the whole clip, <clip>/spike/<any name>.dat or <clip>/<clip>.dat, with
-<clip>/sync.json. Where the RGB root is a single clip, `dataroot_spike` may be that clip's folder, or its one file: with
-sync.json beside it, or, told as an assumption, exposures that share the file evenly.
+<clip>/sync.json. If the RGB root is a single clip, `dataroot_spike` may be that clip's folder, or its only file: with
+sync.json beside it, or else with exposures that divide the file evenly, which is reported as an assumption.
 
-The spike picture covers the same scene as the frames with pixels `ratio` frame pixels wide (2 for GoPro, exactly:
-frame pixel x has its centre at (x + 1/2) / ratio spike pixels). All crops are made on whole spike pixels.
+The spike picture has the frames' field of view; its pixels are `ratio` frame pixels wide (2 for GoPro, exactly: frame
+pixel x has its centre at (x + 1/2) / ratio spike pixels). All crops consist of whole spike pixels.
 """
 
 import os
@@ -31,7 +31,7 @@ from utils.utils_file import list_folder, read_bytes
 
 @dataclass(frozen=True)
 class SpikeFile:
-    """Where an RGB frame's spikes are: a `.dat` and the exposure in it."""
+    """The spikes of an RGB frame: a `.dat` file and the exposure in it."""
 
     path: Path
     window: ExposureWindow
@@ -42,9 +42,9 @@ class ClipFiles:
     """The spike files of a clip.
 
     Attributes:
-        paths: `.dat` by RGB frame, of the frames that have one.
-        whole_clip: it is one file for all of them.
-        missing: what is missing, in a sentence, or "".
+        paths: `.dat` by RGB frame, for frames that have one.
+        whole_clip: one file holds all frames' spikes.
+        missing: a sentence on missing files, or "".
     """
 
     paths: dict[str, Path]
@@ -53,7 +53,7 @@ class ClipFiles:
 
 
 def find_spikes(clip: Clip, folder: Path) -> ClipFiles:
-    """Looks for <folder>/spike/<frame>.dat, or a single `.dat`: in <folder>/spike, in <folder>, or <folder> itself."""
+    """Finds <folder>/spike/<frame>.dat, or a single `.dat`: in <folder>/spike, in <folder>, or `folder` itself."""
     if folder.is_file():
         return ClipFiles(dict.fromkeys(clip.frames, folder), True, "")
     per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
@@ -77,14 +77,14 @@ class SpikeFrames:
         dataroot_spike: the data root.
         clips: the clips and RGB frames that need spikes.
         single: the RGB root is a single clip, so the data root may be its folder.
-        encoding: from spikes to channels.
+        encoding: maps spikes to channels.
         spike_h, spike_w: size of the spike picture; None: from config.yaml or the file's size.
         flipud: rows are stored bottom-up.
-        perturbation: what is done to the spikes before they are encoded.
-        cache: folder of encoded frames (`spike_cache.py`); None: encode whenever one is read.
+        perturbation: degradation of the spikes before encoding; None: none.
+        cache: folder of encoded frames (`spike_cache.py`); None: encode on every read.
 
     Attributes:
-        faults: what is missing or can't be used; the object can be read only where this is empty.
+        faults: missing and invalid files; spikes can be read only if this is empty.
         sizes: height and width of every clip's spike picture.
         ratio: frame pixels per spike pixel, after `register`.
     """
@@ -122,7 +122,7 @@ class SpikeFrames:
     def plain(
         cls, root: Path, clips: list[Clip], size: tuple[int | None, int | None] = (None, None), flipud: bool = True
     ) -> "SpikeFrames":
-        """For looking at streams and exposures alone: encoded as a count; no size: from config.yaml or the files."""
+        """For streams and exposures only, with the encoding "count"; None in `size`: from config.yaml or the files."""
         encoding = build_encoding({"representation": "count"}, 1.0)
         return cls(str(root), clips, single=False, encoding=encoding, spike_h=size[0], spike_w=size[1], flipud=flipud)
 
@@ -133,14 +133,14 @@ class SpikeFrames:
 
     def _add_clip(self, clip: Clip, folder: Path, size: tuple[int | None, int | None]) -> None:
         """Finds and checks the spikes of a clip's frames: files, sizes, exposures."""
-        # A stream that is named itself has no folder that names its clip.
+        # If `dataroot_spike` is a file, no folder name identifies the clip.
         alone = folder.is_file()
         name = None if alone else os.path.basename(os.path.abspath(folder))
         files = find_spikes(clip, folder)
         paths, whole_clip = files.paths, files.whole_clip
         self.faults += [files.missing] if files.missing else []
         sync_path = (folder.parent if alone else folder) / "sync.json"
-        has_sync = sync_path.exists() or sync_path.is_symlink()  # a link that leads nowhere is no missing file
+        has_sync = sync_path.exists() or sync_path.is_symlink()  # a broken link is a fault, which reading reports
         if whole_clip and not has_sync and not alone:
             self.faults.append(
                 f"{sync_path}: no such file, and {next(iter(paths.values()))} holds all frames' spikes; "
@@ -157,7 +157,7 @@ class SpikeFrames:
             try:
                 if path not in lengths:
                     stream = SpikeStream(path, *size, flipud=self.flipud)
-                    # The size found for the first file is that of the clip: config.yaml is read once.
+                    # Use the first file's size for the whole clip, so that config.yaml is read once.
                     size = self.sizes[clip.name] = stream.spike_h, stream.spike_w
                     lengths[path] = len(stream)
                 if sync:
@@ -170,16 +170,16 @@ class SpikeFrames:
             except UserError as error:
                 self.faults.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 if whole_clip and path not in lengths:
-                    return  # the other frames would only say the same
+                    return  # the other frames would repeat the fault
             else:
                 self._files[clip.name, frame] = SpikeFile(path, window)
 
     def register(self, frame_sizes: dict[str, tuple[int, int]], *, resample: bool) -> list[str]:
-        """Finds `ratio` from the blurred frames' sizes; returns what does not fit.
+        """Computes `ratio` from the blurred frames' sizes; returns the faults.
 
         Args:
             frame_sizes: height and width of every clip's blurred frames.
-            resample: the channels will be brought to the frames' resolution, which needs a whole ratio or inverse.
+            resample: channels will be resampled to the frames' resolution, so the ratio or its inverse must be whole.
         """
         faults = []
         for name, (height, width) in frame_sizes.items():
@@ -219,9 +219,9 @@ class SpikeFrames:
         Args:
             clip, frames: RGB frames by name.
             box: part of the picture, in pixels of the blurred frames, on whole spike pixels; None: all.
-            time_reversed: the spikes of each frame run backwards.
-            change: what training does to the spikes first.
-            windows: exposure of each frame, as if so exposed; None: those of the files.
+            time_reversed: reverse the spikes of each frame in time.
+            change: augmentation of the spikes; None: none.
+            windows: exposure of each frame to encode; None: the files' exposures.
 
         Returns:
             (T, channels, h, w) float32.
@@ -240,10 +240,10 @@ class SpikeFrames:
         change: SpikeChange | None = None,
         windows: Sequence[ExposureWindow] | None = None,
     ) -> np.ndarray:
-        """Channels at the blurred frames' resolution: bilinear where frames are finer, averaged where coarser.
+        """Channels at the blurred frames' resolution: interpolated bilinearly if frames are finer, averaged if coarser.
 
-        The crop of the whole picture's result and the result of a crop are equal bit for bit: the interpolation sees
-        the spike pixels around the crop, and only at the picture's border the outermost ones twice.
+        The crop of the whole picture's result equals the result of the crop bit for bit: the interpolation uses the
+        spike pixels around the crop, and repeats pixels at the picture's border only.
 
         Returns:
             (T, channels, H, W) float32.
@@ -269,17 +269,17 @@ class SpikeFrames:
     def read_as(
         self, clip: str, frame: str, encoding: SpikeEncoding, window: ExposureWindow | None = None
     ) -> np.ndarray:
-        """Channels of one whole RGB frame by another encoding, (channels, h, w) float32; `window`: as if so exposed."""
+        """Channels of one whole RGB frame by another encoding, and exposure if given, (channels, h, w) float32."""
         file = self._files[clip, frame]
         return encoding.encode_crop(self._open(clip, file.path), window or file.window, 0, 0, *self.sizes[clip])
 
     def content(self, clip: str, frames: Iterable[str]) -> Iterator[bytes]:
-        """The bytes that frames' spikes are read from, with their size and exposures."""
+        """The bytes of the frames' spike files, with sizes and exposures."""
         read: set[Path] = set()
         for frame in frames:
             file = self._files[clip, frame]
             yield repr((frame, self.sizes[clip], file.window)).encode()
-            if file.path not in read:  # one may hold all frames of the clip
+            if file.path not in read:  # one file may hold all frames of the clip
                 yield read_bytes(file.path)
             read.add(file.path)
 
@@ -288,12 +288,12 @@ class SpikeFrames:
         return self._files[clip, frame].window
 
     def _spike_box(self, clip: str, box: Box | None) -> Box:
-        """A box of the blurred frames in spike pixels."""
+        """A box of the blurred frames, converted to spike pixels; None: the whole picture."""
         assert self.ratio and not self.faults
         return Box(0, 0, *self.sizes[clip]) if box is None else box.scaled(self.ratio.denominator, self.ratio.numerator)
 
     def _exposed(self, clip: str, frames: list[str], windows: Sequence[ExposureWindow] | None) -> list[SpikeFile]:
-        """The files of frames, with other exposures where `windows` gives them."""
+        """The files of frames, with the exposures `windows` if given."""
         files = [self._files[clip, frame] for frame in frames]
         if windows is None:
             return files
@@ -302,7 +302,7 @@ class SpikeFrames:
     def _encode(
         self, clip: str, file: SpikeFile, box: Box, time_reversed: bool, change: SpikeChange | None = None
     ) -> np.ndarray:
-        """(channels, h, w) of one frame's file; decodes the box alone."""
+        """(channels, h, w) of a box of one frame; decodes the box only, or reads it from the cache."""
         if self.cache is not None and change is None:
             window = [file.window.begin, file.window.end, file.window.center]
             own = {"window": window, "size": self.sizes[clip], "clip": clip, "reversed": time_reversed}
@@ -334,13 +334,13 @@ class SpikeFrames:
 
 
 def enlarge(padded: np.ndarray, factor: int) -> np.ndarray:
-    """Bilinear enlargement by a whole factor, with pixel centres at halves.
+    """Bilinear enlargement by a whole factor, with pixel centres at half coordinates.
 
-    Written as products and sums of slices, in an order that is the same from all sides: results of crops, flips and
-    transpositions are equal bit for bit, which a library's vectorised loops do not promise.
+    Computed by products and sums of slices in a symmetric order, so that results of crops, flips and transpositions are
+    equal bit for bit, which a library's vectorised loops do not guarantee.
 
     Args:
-        padded: (..., h + 2, w + 2) float32 with one pixel around what is enlarged.
+        padded: (..., h + 2, w + 2) float32, the image with a border of one pixel.
         factor: 1 or more.
 
     Returns:
@@ -352,8 +352,9 @@ def enlarge(padded: np.ndarray, factor: int) -> np.ndarray:
     def part(top: int, left: int) -> np.ndarray:
         return padded[..., top : top + height, left : left + width]
 
-    # Frame pixel `phase` of a spike pixel lies between it (1 in the padded array) and the one before (0) or after (2).
-    offsets = [2 * phase + 1 - factor for phase in range(factor)]  # from the spike pixel's centre, in half frame pixels
+    # Frame pixel `phase` of a spike pixel lies between it (index 1 in the padded array) and the one before (0) or after
+    # (2). Offsets are measured from the spike pixel's centre, in half frame pixels.
+    offsets = [2 * phase + 1 - factor for phase in range(factor)]
     phases = [(2 if offset > 0 else 0, np.float32(abs(offset) / (2 * factor))) for offset in offsets]
     for row, (far_row, row_weight) in enumerate(phases):
         for column, (far_column, column_weight) in enumerate(phases):
@@ -375,5 +376,5 @@ def shrink(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _number(ratio: Fraction) -> str:
-    """A ratio as people write it: 2, 2.88."""
+    """A ratio as decimal text: 2, 2.88."""
     return f"{float(ratio):g}"

@@ -1,12 +1,12 @@
-"""Where windows of spikes with the picture at their middle come from: pairs on disk, or simulated when asked for.
+"""Sources of pairs of a run of spike frames and the picture at its middle: files, or simulation on demand.
 
     npz        a folder of spikling's .npz pairs
     base       Spike-Zoo's layout, {train,test}/{spike,gt}: spike/<name>.dat and gt/<name>.png, one picture per stream
-    videos     video files or folders of frames, brought to the spike clock by optical flow
-    pictures   photographs, or single frames of videos, seen by a moving camera, an object moving before them
+    videos     video files or folders of frames, interpolated to the spike clock by optical flow
+    pictures   photographs, or single frames of videos, with a moving camera and a moving object in the foreground
 
-Each source has `names`, `size(index)` and `read(index, box, rng)`; simulation draws everything from `rng`, so that a
-sample depends on its seed alone. Test: `python -m pytest tests/data/test_dataset_spikling.py`.
+Each source has `names`, `size(index)` and `read(index, box, rng)`. Simulation makes all draws from `rng`, so that a
+sample depends on its seed only. Test: `python -m pytest tests/data/test_dataset_spikling.py`.
 """
 
 import json
@@ -34,8 +34,8 @@ from utils.user_error import UserError
 from utils.utils_file import find_files, list_folder
 from utils.utils_image import imread_rgb
 
-PATH_LENGTH = 100  # sharp frames; a camera's path has periods up to 60
-VIDEO_STEP = 8  # neighbouring frames of a video show nearly the same
+PATH_LENGTH = 100  # sharp frames; longer than the periods of a camera's path, which are up to 60
+VIDEO_STEP = 8  # stride of the frames of a video that are used, as neighbouring ones are nearly equal
 logger = logging.getLogger(__name__)
 
 
@@ -58,17 +58,17 @@ class PairSource(Protocol):
         ...
 
     def read(self, index: int, box: Box, rng: np.random.Generator) -> SpikePair:
-        """The part of a pair that lies in a box."""
+        """A box of a pair."""
         ...
 
 
 class NpzPairs:
-    """Spikling's pairs; of longer windows the middle is taken.
+    """Spikling's pairs; the middle W frames of longer streams.
 
     Args:
         root: folder of .npz files, searched with its subfolders.
-        window: W, spike frames wanted.
-        threshold: of the simulator that made them.
+        window: W, spike frames per pair.
+        threshold: threshold of their simulator.
 
     Raises:
         UserError: no pairs, or one that is damaged or too short.
@@ -96,15 +96,15 @@ class BasePairs:
     """Streams with one sharp picture each, in Spike-Zoo's layout.
 
     Args:
-        root: `train` or `test` of the data set: holds spike/ and gt/.
-        window: W, spike frames wanted, around the centre.
+        root: `train` or `test` of the data set, with spike/ and gt/.
+        window: W, spike frames per pair, around the centre.
         threshold: intensity = rate x threshold; 1/0.6 for REDS_BASE.
         center: spike frame of the sharp picture; None: the stream's middle, T // 2.
         size: height and width of the streams, or None for config.yaml's or the file's.
         flipud: rows are stored bottom-up.
 
     Raises:
-        UserError: no streams, one without its picture or of another size, or a window that reaches outside.
+        UserError: no streams, a stream without its picture or of another size, or W frames that exceed the stream.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class BasePairs:
         for stream, begin in zip(self.streams, self.begins, strict=True):
             if begin < 0 or begin + window > len(stream):
                 raise UserError(
-                    f"{stream.filepath}: the window [{begin}, {begin + window}) reaches outside its {len(stream)} "
+                    f"{stream.filepath}: frames [{begin}, {begin + window}) exceed its {len(stream)} "
                     f"frames; lower datasets.*.window or set spike_center"
                 )
             found = [root / "gt" / f"{stream.filepath.stem}{suffix}" for suffix in PICTURE_SUFFIXES]
@@ -149,13 +149,13 @@ class BasePairs:
 
 @dataclass(frozen=True)
 class Sensor:
-    """Random parameters of each simulated window, drawn from ranges [least, greatest].
+    """Ranges [least, greatest] of the random parameters of each simulated pair.
 
     Attributes:
-        threshold: of the camera, log-uniform.
-        gain: factor on the light and the sharp picture, uniform: exposure.
-        gain_spread, spurious: standard deviation of the pixels' gain, and chance that a pixel fires without reason
-            (`data/spike/simulation/noise.py`); uniform from 0 to this.
+        threshold: the camera's threshold, drawn log-uniformly.
+        gain: factor of the light and of the sharp picture (exposure), drawn uniformly.
+        gain_spread, spurious: largest standard deviation of the pixels' gain, and largest probability of a spurious
+            spike (`data/spike/simulation/noise.py`); drawn uniformly from 0.
     """
 
     threshold: tuple[float, float] = (1.0, 4.0)
@@ -166,11 +166,11 @@ class Sensor:
     def __post_init__(self) -> None:
         low, high = self.threshold
         if not (0 < low <= high and 0 <= self.gain[0] <= self.gain[1] <= 1):
-            raise UserError(f"sim_threshold {list(self.threshold)} has to be positive and sim_gain in [0, 1], rising")
-        SensorNoise(gain_spread=self.gain_spread, spurious=self.spurious)  # checks them
+            raise UserError(f"sim_threshold {list(self.threshold)} must be positive and sim_gain in [0, 1], ascending")
+        SensorNoise(gain_spread=self.gain_spread, spurious=self.spurious)  # raises UserError for invalid values
 
     def fire(self, light: np.ndarray, rng: np.random.Generator) -> SpikePair:
-        """Spikes of a scene (W,h,w) uint8 gray, one picture per spike frame; the charge at the start is random."""
+        """Spikes of a scene (W,h,w) uint8 gray, one picture per spike frame, with random charges at the start."""
         threshold = float(np.exp(rng.uniform(*np.log(self.threshold))))
         gain = rng.uniform(*self.gain)
         model = SensorNoise(gain_spread=self.gain_spread * rng.random(), spurious=self.spurious * rng.random())
@@ -181,19 +181,19 @@ class Sensor:
 
 
 class VideoPairs:
-    """Windows of spikes simulated from videos; one item per video frame that has enough before and after it.
+    """Pairs simulated from videos; one item per video frame with enough frames before and after it.
 
     Args:
         root: a video, or a folder of videos and folders of frames.
         window: W.
-        sensor: what is simulated.
+        sensor: ranges of the sensor's parameters.
         ratio: video pixels per spike pixel and axis; 2 removes the softness of compression and interpolation.
-        ticks: pictures on the clock per video frame, interpolated by optical flow.
-        strides: one is drawn per sample: ticks from one spike frame to the next, the speed of motion.
-        cache: folder for the interpolated frames, made once and then read by all processes; None: in memory.
+        ticks: pictures per video frame, interpolated by optical flow.
+        strides: strides in ticks between spike frames, which set the speed of motion; one is drawn per sample.
+        cache: folder for the interpolated pictures, computed once and read by all processes; None: in memory.
 
     Raises:
-        UserError: nothing to read, or videos too short for the window.
+        UserError: no videos, or videos that are too short.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class VideoPairs:
     ) -> None:
         self.window, self.sensor, self.strides = window, sensor, list(strides)
         if ticks < 1 or not self.strides or min(self.strides) < 1:
-            raise UserError(f"sim_ticks {ticks} and every one of sim_strides {self.strides} have to be 1 or more")
+            raise UserError(f"sim_ticks {ticks} and each of sim_strides {self.strides} must be 1 or more")
         sources = [FrameSource(path, FrameSize(multiple=ratio)) for path in _video_paths(root)]
         self.frames = [_light_clock(source, ratio, ticks, cache) for source in sources]
         before = window // 2 * max(self.strides)
@@ -221,8 +221,8 @@ class VideoPairs:
         ]
         if not self.items:
             raise UserError(
-                f"{root}: no video is long enough; a window of {window} spike frames, {max(self.strides)} of the "
-                f"{ticks} ticks of a video frame apart, takes {-(-(before + after) // ticks) + 1} video frames"
+                f"{root}: no video is long enough; {window} spike frames, {max(self.strides)} of the {ticks} ticks of "
+                f"a video frame apart, need {-(-(before + after) // ticks) + 1} video frames"
             )
         self.names = [f"{sources[video].path.stem}/{tick // ticks:06d}" for video, tick in self.items]
 
@@ -232,7 +232,7 @@ class VideoPairs:
     def read(self, index: int, box: Box, rng: np.random.Generator) -> SpikePair:
         video, tick = self.items[index]
         stride = int(rng.choice(self.strides))
-        # Time runs either way, around the sharp picture.
+        # Draw the direction of time; the other one is used if there are too few pictures on that side.
         step = stride if rng.random() < 0.5 else -stride
         ticks = tick + step * (np.arange(self.window) - self.window // 2)
         if not 0 <= ticks.min() <= ticks.max() < len(self.frames[video]):
@@ -241,13 +241,13 @@ class VideoPairs:
 
 
 class PicturePairs:
-    """Windows of spikes simulated from photographs before which a camera and an object move; one item per photograph.
+    """Pairs simulated from photographs, with a moving camera and a moving object before them; one per photograph.
 
     Args:
         root: folder of pictures, searched with its subfolders; or a video or a folder of videos, of which every
-            `VIDEO_STEP`-th frame is a photograph.
+            `VIDEO_STEP`-th frame is used.
         window: W.
-        sensor: what is simulated.
+        sensor: ranges of the sensor's parameters.
         ratio: picture pixels per spike pixel and axis.
         speed: range of the camera's top speed, in pixels per spike frame.
 
@@ -259,7 +259,7 @@ class PicturePairs:
         self, root: Path, window: int, sensor: Sensor, ratio: int = 2, speed: tuple[float, float] = (0.0, 0.4)
     ) -> None:
         self.window, self.sensor, self.speed = window, sensor, speed
-        # The scene is rendered from pixels finer than the sensor's.
+        # Scenes are rendered from pictures with `SUPERSAMPLING` pixels per spike pixel.
         size = FrameSize(SUPERSAMPLING / ratio)
         self.names, self.pictures = [], []
         for name, picture in _photographs(root, size):
@@ -285,16 +285,16 @@ def _cut(array: np.ndarray, box: Box) -> np.ndarray:
 
 
 def _find(root: Path, suffixes: Sequence[str], what: str) -> list[Path]:
-    """The files below a folder with one of these endings, by name."""
+    """The files below a folder with one of these suffixes, in natural order."""
     files = find_files(root, suffixes)
     if not files:
-        state = "holds no" if root.is_dir() else "no such folder; it should hold"
+        state = "contains no" if root.is_dir() else "no such folder; it should contain"
         raise UserError(f"datasets.*.dataroot: {root}: {state} {what}")
     return files
 
 
 def _photographs(root: Path, size: FrameSize) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and pictures (h,w,3) uint8 RGB of a folder, or frames of its videos."""
+    """Names and pictures (h,w,3) uint8 RGB of a folder, or of every `VIDEO_STEP`-th frame of its videos."""
     if find_files(root, PICTURE_SUFFIXES):
         for file in _find(root, PICTURE_SUFFIXES, "pictures"):
             yield file.relative_to(root).with_suffix("").as_posix(), size.apply(imread_rgb(file))
@@ -307,7 +307,7 @@ def _photographs(root: Path, size: FrameSize) -> Iterator[tuple[str, np.ndarray]
 
 
 def _video_paths(root: Path) -> list[Path]:
-    """The videos of a root: the root itself, or the videos and folders in it."""
+    """The videos of a root: the videos and folders in it, or the root itself."""
     entries = list_folder(root) if root.is_dir() else []
     inside = [path for path in entries if path.is_dir() or path.suffix.lower() not in PICTURE_SUFFIXES]
     return inside or [root]
@@ -322,6 +322,6 @@ def _light_clock(source: FrameSource, ratio: int, ticks: int, cache: Path | None
 
 
 def _interpolate(source: FrameSource, ratio: int, ticks: int) -> np.ndarray:
-    logger.info("%s: %d frames are brought to a clock of %d ticks each", source.path, source.length, ticks)
+    logger.info("%s: interpolating %d frames to %d ticks each", source.path, source.length, ticks)
     clock = to_spike_clock(source.frames(0, source.length), ticks)
     return np.stack([to_uint8(sensor_light(frame, ratio)) for frame in clock])

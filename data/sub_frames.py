@@ -1,8 +1,8 @@
-"""Sharp pictures of several instants of each exposure, as `simulate_dataset --instants` writes them.
+"""Sharp pictures of several instants of each exposure, as written by `simulate_dataset --instants`.
 
     <dataroot_instants>/<clip>/<frame>_<spike frame>.png
 
-The spike frame, of the file that holds the frame's spikes, is the one that coincides with the picture.
+<spike frame> is the index, in the frame's spike file, of the spike frame at the picture's instant.
 Test: `python -m pytest tests/data/test_sub_frames.py`.
 """
 
@@ -17,11 +17,11 @@ from data.video_clips import FramePairs
 
 
 class SubFrames:
-    """The sharp pictures inside the exposures of a data set, together with those of `dataroot_gt` at their centres.
+    """The sharp pictures of instants of a data set's exposures, including those of `dataroot_gt` at their centres.
 
     Args:
-        root: the data root; None: there are those of the centres alone.
-        pairs, spikes: the data set's frames and spikes, found without faults.
+        root: the data root; None: the centres only.
+        pairs, spikes: the data set's frames and spikes, without faults.
     """
 
     def __init__(self, root: str | None, pairs: FramePairs, spikes: SpikeFrames) -> None:
@@ -44,7 +44,7 @@ class SubFrames:
         return faults
 
     def windows(self, clip: str, frame: str) -> list[ExposureWindow]:
-        """The instants of an exposure that have a picture, in their order."""
+        """The instants of an exposure that have a picture, in order of time, each as centre of the exposure."""
         exposure = self.spikes.exposure(clip, frame)
         centers = range(exposure.begin, exposure.end)
         windows = [ExposureWindow(exposure.begin, exposure.end, center) for center in centers]
@@ -59,7 +59,7 @@ class SubFrames:
     def read(
         self, clip: str, frames: Sequence[str], windows: Sequence[ExposureWindow], box: Box | None = None
     ) -> np.ndarray:
-        """The sharp pictures of frames at the centres of `windows`, which they have: (T,h,w,3) uint8 RGB.
+        """The sharp pictures of frames at the centres of `windows`, which must exist: (T,h,w,3) uint8 RGB.
 
         Args:
             box: part of the pictures, in pixels of the blurred frames; None: all.

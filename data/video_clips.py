@@ -1,8 +1,8 @@
-"""Pairs of blurred and sharp frames: which clips a data set has, and whether both sides agree.
+"""Pairs of blurred and sharp frames: finds the clips of a data set, and checks that both sides match.
 
-Clips come from the folders themselves, or from a meta info file with KAIR's lines `clip n_frames (h,w,c) first_frame`,
-whose frame names are built with `filename_tmpl` ("06d"). A data set makes all cheap checks when it is built and
-reports all faults in one message.
+Clips are those of the folders, or of a meta info file with KAIR's lines `clip n_frames (h,w,c) first_frame`, whose
+frame names have the format `filename_tmpl` ("06d"). A data set makes all cheap checks when it is built, and reports all
+faults in one message.
 """
 
 import logging
@@ -20,11 +20,12 @@ from data.preparations import remedies
 from utils.user_error import UserError
 from utils.utils_file import atomic_write, check_relative, read_text
 
+# Clips of REDS for validation, as in KAIR.
 VAL_PARTITIONS = {
     "REDS4": ["000", "011", "015", "020"],
-    "official": [f"{clip:03d}" for clip in range(240, 270)],  # of REDS
+    "official": [f"{clip:03d}" for clip in range(240, 270)],
 }
-FAULTS_SHOWN = 10  # a message with more would scroll its first lines away
+FAULTS_SHOWN = 10  # so that a message fits a screen
 logger = logging.getLogger(__name__)
 
 
@@ -33,9 +34,9 @@ class Clip:
     """A sequence of frames.
 
     Attributes:
-        name: of the sequence.
-        frames: names of its frames (no extension) in temporal order.
-        target: name of the one frame that is to be made of them (`data/dataset_video_target.py`); None: each.
+        name: name of the clip.
+        frames: names of its frames (without extension) in temporal order.
+        target: name of the only frame to restore from them (`data/dataset_video_target.py`); None: each frame.
     """
 
     name: str
@@ -47,12 +48,12 @@ class Clip:
 
     @property
     def middle(self) -> int:
-        """Place of the frame that `target` is shown beside: the middle one, the first of two."""
+        """Index of the input frame compared with `target`: the middle one, or the first of the middle two."""
         return (len(self.frames) - 1) // 2
 
 
 class DataFaults(UserError):
-    """Data can't be used: the message shows the first ten faults, `faults` holds all of them."""
+    """Faults of the data; the message shows the first ten, `faults` holds all of them."""
 
     def __init__(self, title: str, faults: list[str]) -> None:
         self.faults = faults
@@ -62,11 +63,11 @@ class DataFaults(UserError):
         self._arguments = (title, faults)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._arguments  # rank 0 sends its error to the others
+        return type(self), self._arguments  # picklable, as rank 0 sends its error to the other ranks
 
 
 def report_faults(faults: list[str], title: str) -> None:
-    """Raises one `DataFaults` with all faults; nothing where there are none."""
+    """Raises one `DataFaults` with all faults; does nothing without faults."""
     if faults:
         raise DataFaults(title, faults)
 
@@ -79,25 +80,25 @@ def check_roots(roots: Mapping[str, str | None]) -> None:
 
 
 def _exists(root: str) -> bool:
-    """Whether a data root exists; "" does not, though Path("") would be the current folder."""
+    """Whether a data root exists; "" does not, although Path("") is the current folder."""
     return root != "" and Path(root).expanduser().exists()
 
 
 class FramePairs:
-    """Blurred (low-quality) frames and, where there are any, their sharp (ground-truth) frames.
+    """Blurred (low-quality) frames and, if available, their sharp (ground-truth) frames.
 
     Args:
-        dataroot_lq, dataroot_gt: roots as in `frame_io`; no `dataroot_gt`: no ground truth.
-        scale: sharp frames are `scale` times as large.
-        meta_info_file, filename_tmpl: chooses clips and frames; None: all there are.
+        dataroot_lq, dataroot_gt: roots as in `frame_io`; `dataroot_gt` None: no ground truth.
+        scale: size of the sharp frames over that of the blurred ones.
+        meta_info_file, filename_tmpl: list of clips and frames; None: all clips and frames of the roots.
         filename_ext: extension of the frames; None: any image.
         io_backend: {"type": "disk" | "lmdb"}.
-        pair_by: "name": both sides have the same clip and frame names; "order": clips and frames belong together by
-            their place in natural order, under the blurred ones' names.
-        val_partition, test_mode: clips set aside for validation: left out, or with `test_mode` the only ones taken.
+        pair_by: "name": both sides have the same clip and frame names; "order": clips and frames are paired by their
+            positions in natural order, under the blurred ones' names.
+        val_partition, test_mode: clips for validation: left out, or with `test_mode` the only ones used.
 
     Raises:
-        UserError: a root is missing or holds no frames, the meta info file or the partition can't be used.
+        UserError: a root is missing or contains no frames; the meta info file or the partition is invalid.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class FramePairs:
         return faults
 
     def _size_faults(self, clip: Clip) -> list[str]:
-        """Whether the first frames can be read and fit each other."""
+        """Faults of the first frames: unreadable, or of sizes that don't match."""
         try:
             height, width = self.lq.size(clip.name)
             sharp = self.gt.size(clip.name) if self.gt is not None else (height * self.scale, width * self.scale)
@@ -155,7 +156,7 @@ class FramePairs:
             return []
         return [
             f"{clip.name}: frames of {sharp[0]}x{sharp[1]} in dataroot_gt and {height}x{width} in dataroot_lq; "
-            f"with scale {self.scale} they have to be {height * self.scale}x{width * self.scale}"
+            f"with scale {self.scale} they must be {height * self.scale}x{width * self.scale}"
         ]
 
     def read_lq(self, clip: str, frames: list[str], box: Box | None = None) -> np.ndarray:
@@ -176,10 +177,11 @@ class FramePairs:
 
 
 def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
-    """Clips of a meta info file, lines `clip n_frames (h,w,c) first_frame`; KAIR's Vimeo file leaves out the last, a 1.
+    """Clips of a meta info file, lines `clip n_frames (h,w,c) first_frame`; first_frame defaults to 1, for KAIR's
+    Vimeo file.
 
     Args:
-        filename_tmpl: from numbers to names, "06d" or "im{}".
+        filename_tmpl: format of frame names from numbers, "06d" or "im{}".
 
     Raises:
         UserError: no such file, a line of another form, a bad template.
@@ -204,7 +206,7 @@ def read_meta_info(path: str, filename_tmpl: str) -> list[Clip]:
 
 
 def _frame_namer(filename_tmpl: str) -> Callable[[int], str]:
-    """From a frame's number to its name."""
+    """A function from a frame's number to its name."""
     name = filename_tmpl.format if "{" in filename_tmpl else lambda number: format(number, filename_tmpl)
     try:
         if name(0) == name(1):
@@ -220,7 +222,7 @@ def write_meta_info(path: Path, frames: Frames, clips: Iterable[str]) -> dict[st
     """Writes a meta info file for clips of a root; returns the number of frames of each.
 
     Raises:
-        UserError: a clip's frames are not numbered without gaps, which such a file can't say.
+        UserError: the numbers of a clip's frames have gaps, which such a file can't express.
     """
     counts = {}
     with atomic_write(path) as file:
@@ -239,16 +241,16 @@ def frame_number(frame: str) -> int:
     """The number in a frame's name, the last one of several.
 
     Raises:
-        UserError: it has none.
+        UserError: the name has no number.
     """
     numbers = re.findall(r"\d+", frame)
     if not numbers:
-        raise UserError(f"frame {frame!r} has no number in its name, which its place in the clip comes from")
+        raise UserError(f"frame {frame!r} has no number in its name, from which its position in the clip follows")
     return int(numbers[-1])
 
 
 def select_partition(clips: list[Clip], val_partition: str | list[str] | None, test_mode: bool) -> list[Clip]:
-    """Leaves the clips of `val_partition` out, or with `test_mode` takes only them; None: all.
+    """The clips that are not in `val_partition`, or, with `test_mode`, those that are; None: all clips.
 
     Args:
         val_partition: "REDS4", "official" (REDS clips 240 to 269), or a list of clip names.
@@ -278,7 +280,7 @@ def select_partition(clips: list[Clip], val_partition: str | list[str] | None, t
 def to_tensor(frames: np.ndarray) -> torch.Tensor:
     """(T, h, w, 3) uint8 or uint16 to (T, 3, h, w) float32 in [0, 1]."""
     planes = np.ascontiguousarray(np.moveaxis(frames, -1, 1))
-    # torch knows few operations on uint16, and int32 holds its values.
+    # Convert uint16 to int32, as torch supports few operations on uint16.
     values = torch.from_numpy(planes.astype(np.int32) if planes.dtype == np.uint16 else planes)
     return values.float().div_(np.iinfo(frames.dtype).max)
 
@@ -291,11 +293,11 @@ def bits_of(frames: np.ndarray) -> int:
 def check_channels(n_channels: int) -> None:
     """Raises UserError for anything but RGB."""
     if n_channels != 3:
-        raise UserError(f"n_channels: {n_channels}; the video data sets deliver RGB, 3.")
+        raise UserError(f"n_channels: {n_channels}; the video data sets have RGB frames, 3.")
 
 
 def _missing(name: str, frames: tuple[str, ...] | list[str], side: Frames, option: str) -> Iterator[str]:
-    """A fault for a clip or its frames that one side lacks."""
+    """The fault of a clip, or of its frames, missing on one side."""
     if name not in side.clips:
         yield f"{name}: not in {option} {side.root}"
         return

@@ -1,8 +1,8 @@
-"""Whether a video file is all there, by the sizes that its container states.
+"""Checks that a video file is complete, by the sizes in its container.
 
-Decoders read what is left of a file that was cut short and end without a word. AVI (RIFF), MP4 and MOV (ISO base media)
-and MKV and WebM (EBML) state the sizes of their parts, so a cut shows. Test: `python -m pytest
-tests/data/spike/test_video_source.py`.
+Decoders read truncated files without an error. AVI (RIFF), MP4 and MOV (ISO base media), MKV and WebM (EBML) contain
+the sizes of their parts, from which a truncation follows.
+Test: `python -m pytest tests/data/spike/test_video_source.py`.
 """
 
 import struct
@@ -12,11 +12,11 @@ from typing import BinaryIO
 
 from utils.utils_file import open_regular
 
-EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # IDs of MKV's two top-level elements
 
 
 def container_fault(path: Path) -> str:
-    """The fault of a video file's outermost boxes, or ""; errors as `open_regular`."""
+    """The fault of a video file's top-level parts, or ""; raises the errors of `open_regular`."""
     with open_regular(path) as file:
         size = file.seek(0, 2)
         head = _at(file, 0, 12)
@@ -46,7 +46,7 @@ def _riff(file: BinaryIO) -> Iterator[tuple[int, int]]:
     place = 0
     while (head := _at(file, place, 8))[:4] == b"RIFF" and len(head) == 8:
         (length,) = struct.unpack("<I", head[4:])
-        end = place + 8 + length if length else place  # 0: whoever wrote it was interrupted
+        end = place + 8 + length if length else place  # length 0: the writer was interrupted
         yield place, end
         place = end + end % 2
 
@@ -58,14 +58,14 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[int, int]]:
         (length,) = struct.unpack(">I", head[:4])
         if length == 1 and len(head) == 16:
             (length,) = struct.unpack(">Q", head[8:])
-        elif length == 0:  # to the end of the file
+        elif length == 0:  # the box extends to the end of the file
             return
         yield place, place + length
         place += length
 
 
 def _elements(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Begin and end of the header and the segment, which holds everything; a live stream does not know its size."""
+    """Begin and end of the header and of the segment, which contains all else; none for live streams without sizes."""
     place = 0
     for name in (EBML, SEGMENT):
         head = _at(file, place, 12)

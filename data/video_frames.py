@@ -1,10 +1,10 @@
-"""A video file (mp4, avi, mov, mkv) as a data root of one clip: the file's name, frames 000000, 000001, ...
+"""A video file (mp4, avi, mov, mkv) as a data root with one clip, named like the file; frames 000000, 000001, ...
 
-Reading in order decodes every frame once; a step back decodes from the beginning again, since seeking is inexact in
-many files.
+Reading in order decodes every frame once; reading an earlier frame decodes from the beginning again, because seeking is
+inexact in many files.
 
-Every process decodes with a reader of its own. A decoder that a fork has inherited lacks its threads, and closing it
-would wait for them for ever; so it is never closed there.
+Every process has its own decoder. A decoder inherited by a fork lacks its threads, and closing it would wait for them
+for ever, so it is never closed.
 """
 
 import os
@@ -22,7 +22,7 @@ from data.spike.video_source import FrameSize, FrameSource
 from utils.user_error import UserError
 from utils.utils_file import sha256_of
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")  # containers that OpenCV's FFmpeg reads
 
 
 class VideoFrames(Frames):
@@ -30,11 +30,11 @@ class VideoFrames(Frames):
 
     Args:
         root: the file.
-        option: the option that names it, for messages.
-        single_name: name of the clip; None: the file's, without ending.
+        option: the root's option, for messages.
+        single_name: name of the clip; None: the file's name without suffix.
 
     Attributes:
-        fps: frames per second, as the file says.
+        fps: frames per second stated in the file.
 
     Raises:
         UserError: not a video, or one without frames.
@@ -52,7 +52,7 @@ class VideoFrames(Frames):
         self._begin_process()
 
     def _begin_process(self) -> None:
-        """Starts without a reader, in the process that is to read."""
+        """Resets the reader's state for the current process."""
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._reader: Iterator[np.ndarray] | None = None
@@ -60,7 +60,7 @@ class VideoFrames(Frames):
         self._digest: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """State that is pickled for a spawned worker: everything but this process's reader and lock."""
+        """State to pickle for a spawned worker: without this process's reader and lock."""
         own = ("_lock", "_reader", "_last", "_inherited")
         return {key: value for key, value in self.__dict__.items() if key not in own}
 
@@ -78,13 +78,14 @@ class VideoFrames(Frames):
 
     def content(self, clip: str, frames: Iterable[str]) -> Iterator[bytes]:
         yield " ".join(frames).encode()
-        if self._digest is None:  # read once, however many groups of frames are asked for
+        if self._digest is None:  # computed once for all groups of frames
             self._digest = sha256_of(self.root)
         yield self._digest.encode()
 
     def _frame(self, number: int) -> np.ndarray:
         if self._process != os.getpid():
-            # Kept, so that nothing closes it; its lock may have been held when the process forked.
+            # Keep a reference to the inherited reader, so that it is never closed. The lock is replaced too, as it may
+            # have been held at the fork.
             self._inherited = self._reader
             self._begin_process()
         with self._lock:
@@ -98,7 +99,7 @@ class VideoFrames(Frames):
             return self._last[1]
 
     def _encoded(self, clip: str, frame: str) -> bytes:
-        """As PNG, which loses nothing."""
+        """The frame as PNG, which is lossless."""
         return cv2.imencode(".png", cv2.cvtColor(self.read(clip, frame), cv2.COLOR_RGB2BGR))[1].tobytes()
 
     def _read_size(self, clip: str, frame: str) -> tuple[int, int]:
@@ -107,7 +108,7 @@ class VideoFrames(Frames):
 
 
 def _fps(path: Path) -> float | None:
-    """Frames per second that a file states; None where it states none."""
+    """Frames per second stated in a file; None if there are none."""
     capture = cv2.VideoCapture(str(path.absolute()))
     try:
         return capture.get(cv2.CAP_PROP_FPS) or None

@@ -92,7 +92,7 @@ def test_a_file_without_a_training_set(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_missing_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], root: str) -> None:
     absent = tmp_path / "nowhere"
     fails(TinyRun.make(tmp_path), capsys, f"datasets.train.{root}={absent}").tells(
-        root, absent, "--prepare-data", "lays out a downloaded GoPro set", "--demo", "makes a small data set"
+        root, absent, "--prepare-data", "prepares a downloaded GoPro set", "--demo", "makes a small data set"
     )
 
 

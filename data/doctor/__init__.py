@@ -1,1 +1,1 @@
-"""Inspection of every file of a data set."""
+"""Inspection of all files of a data set."""

@@ -1,9 +1,9 @@
-"""One `datasets.*` section under examination: its files, its pairs, its spikes, and what they look like side by side.
+"""Inspects one `datasets.*` section: its files, its pairs, its spikes; and shows frames and spikes side by side.
 
     inspection = DatasetInspection("train", section, build)
     inspection.findings, inspection.contact_rows()
 
-`build` makes the data set that the section describes; what it refuses is a finding like any other.
+`build` builds the section's data set; the faults that it raises become findings.
 Test: `python -m pytest tests/scripts/test_doctor.py`.
 """
 
@@ -23,15 +23,15 @@ from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
 from utils.user_error import UserError
 from utils.utils_image import panel, to_8_bits
 
-MEASURED_CLIPS = 12  # of each section
+MEASURED_CLIPS = 12  # of each section, for a check that takes seconds
 MEASURED_FRAMES = 2  # of each clip
-SHEET_CLIPS = 4  # rows of the contact sheet: it has to fit a screen
-SHEET_HEIGHT = 240  # pixels that the contact sheet's pictures have, about
-CERTAIN = 0.1  # by which another orientation's correlation has to be better
-LIES = {"up-down": "upside down", "left-right": "mirrored", "both": "turned by 180 degrees"}
-UNRELATED = 0.1  # correlation below which spikes and frames have nothing to do with each other
-OFF = 3  # spike frames
-SHARED = 3  # frames in common that make two clips copies
+SHEET_CLIPS = 4  # rows of the contact sheet, which then fits a screen
+SHEET_HEIGHT = 240  # approximate height in pixels of the contact sheet's pictures
+CERTAIN = 0.1  # another orientation is reported only if its correlation is higher by this: above the noise
+LIES = {"up-down": "upside down", "left-right": "mirrored", "both": "turned by 180 degrees"}  # by `FLIPS`, for messages
+UNRELATED = 0.1  # correlation of edges below which spikes and frames show different scenes
+OFF = 3  # spike frames; smaller offsets are within the precision of the measurement
+SHARED = 3  # frames that two clips must share to count as copies: single pictures, such as black ones, may be equal
 
 
 class Section(Protocol):
@@ -44,18 +44,18 @@ class Section(Protocol):
 
 
 class DatasetInspection:
-    """Examines one section.
+    """Inspects one section.
 
     Args:
         phase: "train" or "test".
-        section: of the options.
-        build: makes the data set of a section.
+        section: the section of the options.
+        build: builds the data set of a section.
         fix_meta: rewrite the section's meta info file first.
 
     Attributes:
-        findings: what is wrong.
-        dataset: the data set, None where it refuses its data.
-        headers: of all pictures, by the option that names their root.
+        findings: the faults and notices.
+        dataset: the data set, None if it could not be built.
+        headers: headers of all pictures, by the option of their root.
     """
 
     def __init__(self, phase: str, section: Section, build: Callable[[Any], Any], *, fix_meta: bool = False) -> None:
@@ -74,13 +74,13 @@ class DatasetInspection:
                 self.findings += self._inspect_registration()
 
     def summary(self) -> str:
-        """One line: what there is."""
+        """One line with the numbers of pictures, items and findings."""
         pictures = sum(map(len, self.headers.values()))
         clips = "not usable" if self.dataset is None else f"{len(self.dataset)} items"
-        return f"datasets.{self.phase}: {pictures} pictures looked at, {clips}, {len(self.findings)} findings"
+        return f"datasets.{self.phase}: {pictures} pictures inspected, {clips}, {len(self.findings)} findings"
 
     def used_headers(self) -> dict[tuple[str, str], PictureHeader]:
-        """Headers of the pictures that show the scene best: the sharp ones where there are any, of the clips in use."""
+        """Headers of the sharp pictures, or else the blurred ones, of the clips in use."""
         option = "dataroot_gt" if "dataroot_gt" in self.headers else next(iter(self.headers), None)
         used = {clip.name for clip in self.dataset.clips} if hasattr(self.dataset, "clips") else None
         headers = self.headers[option] if option else {}
@@ -117,7 +117,7 @@ class DatasetInspection:
             what = f"{path}: rewritten, {len(counts)} clips, {sum(counts.values())} frames"
             yield Finding("meta info", what, "nothing to do", serious=False)
         except UserError as error:
-            yield Finding("meta info", f"{path}: left as it is: {error}", "complete the clip, or remove it")
+            yield Finding("meta info", f"{path}: not changed: {error}", "complete the clip, or remove it")
 
     def _build(self, section: Section, build: Callable[[Any], Any]) -> Iterator[Finding]:
         if any(finding.kind == "missing" for finding in self.findings):
@@ -145,7 +145,7 @@ class DatasetInspection:
         if incomplete:
             count = sum(frame_counts[clip] - listed.get(clip, 0) for clip in incomplete)
             what = f"{path} leaves out {count} frames of {', '.join(incomplete[:5])}"
-            remedy = "--fix-meta lists all that is there, if it is not left out on purpose"
+            remedy = "if they are not left out on purpose, --fix-meta lists all frames"
             yield Finding("meta info", f"datasets.{self.phase}: {what}", remedy, serious=False)
 
     def _sound_clips(self) -> list[Clip]:
@@ -154,7 +154,7 @@ class DatasetInspection:
         return [clip for clip in self.dataset.clips if clip.name not in faulty]
 
     def _inspect_registration(self) -> Iterator[Finding]:
-        """Orientation and moment of the spikes, of some frames of some clips."""
+        """Faults of the spikes' orientation and time, measured on a few frames of several clips."""
         for clip in spread(self._sound_clips(), MEASURED_CLIPS):
             turned: list[dict[str, float]] = []
             moments: list[CenterEstimate] = []
@@ -174,29 +174,29 @@ class DatasetInspection:
         if mean[best] > stated + CERTAIN:
             flag = self.arguments.get("spike_flipud", True)
             remedy = f"set spike_flipud to {str(not flag).lower()}" if best == "up-down" else "turn the frames or files"
-            what = f"{where}: the spikes lie {LIES[best]}: edges correlate {mean[best]:.2f} so, {stated:.2f} as read"
+            what = f"{where}: the spikes are {LIES[best]}: edges correlate {mean[best]:.2f}, {stated:.2f} as read"
             yield Finding("orientation", what, remedy)
         elif stated < UNRELATED:
-            what = f"{where}: the spikes show something else than the frames: their edges correlate {stated:.2f}"
+            what = f"{where}: the spikes show another scene than the frames: their edges correlate {stated:.2f}"
             yield Finding("orientation", what, "correct spike_h and spike_w (config.yaml), or the clip's name")
 
     def _moment(self, clip: Clip, moments: list[CenterEstimate]) -> Iterator[Finding]:
         offset = round(statistics.median(moment.offset for moment in moments))
         if is_off(moments, OFF):
-            when = f"{abs(offset)} spike frames {'after' if offset > 0 else 'before'} the moment that sync says"
-            what = f"datasets.{self.phase}: {clip.name}: the spikes show what the frames show {when}"
+            when = f"{abs(offset)} spike frames {'after' if offset > 0 else 'before'} the time in sync.json"
+            what = f"datasets.{self.phase}: {clip.name}: the spikes match the frames {when}"
             remedy = "correct the clip's sync.json; make_sync.py --check measures all clips"
             yield Finding("sync", what, remedy)
 
     def _grays(self, clip: Clip, frame: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """The blurred and the sharp frame as the spike sensor would see them."""
+        """The blurred and the sharp frame in gray at the spike picture's size."""
         pairs, (height, width) = self.dataset.pairs, self.dataset.spikes.sizes[clip.name]
         blurred = gray_at_size(to_8_bits(pairs.lq.read(clip.name, frame)), (height, width))
         sharp = None if pairs.gt is None else gray_at_size(to_8_bits(pairs.gt.read(clip.name, frame)), (height, width))
         return blurred, sharp
 
     def contact_rows(self) -> list[np.ndarray]:
-        """Pictures (H, W, 3) uint8: of some clips a frame, its spikes and its sharp frame side by side."""
+        """Pictures (H, W, 3) uint8, one per clip: a frame, its spikes and its sharp frame side by side."""
         if not hasattr(self.dataset, "pairs"):
             return []
         rows = []
@@ -213,7 +213,7 @@ class DatasetInspection:
 
 
 def leaks(train: DatasetInspection, test: DatasetInspection) -> Iterator[Finding]:
-    """Test clips that are among the training clips."""
+    """Finds test clips that are copies of training clips, or have the same names."""
     shared = shared_pictures(train.used_headers(), test.used_headers())
     for (test_clip, train_clip), (frame, frames) in shared.items():
         if len(frames) >= SHARED:
@@ -230,7 +230,7 @@ def leaks(train: DatasetInspection, test: DatasetInspection) -> Iterator[Finding
 
 
 def _for_sheet(picture: np.ndarray) -> np.ndarray:
-    """A picture brought to about the contact sheet's height, by leaving out or repeating pixels."""
+    """A picture resized to about `SHEET_HEIGHT`, by skipping or repeating pixels."""
     height = picture.shape[0]
     step, times = max(1, round(height / SHEET_HEIGHT)), max(1, SHEET_HEIGHT // height)
     return picture[::step, ::step].repeat(times, axis=0).repeat(times, axis=1)

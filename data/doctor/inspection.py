@@ -1,8 +1,8 @@
-"""Looks at every file of a data set, cheaply, and says in sentences what is wrong.
+"""Inspects all files of a data set quickly, and reports faults in sentences.
 
 `inspect_frames` reads the header and the end of every picture and decodes a few; `shared_pictures` finds test pictures
-among the training ones. What a data set's own constructor refuses (pairs, spike files, exposures) is not repeated
-here. `dataset_inspection.py` and `scripts/doctor.py` put it together.
+among the training ones. Checks of a data set's constructor (pairs, spike files, exposures) are not repeated here. Used
+by `dataset_inspection.py` and `scripts/doctor.py`.
 Test: `python -m pytest tests/scripts/test_doctor.py`.
 """
 
@@ -16,22 +16,22 @@ from data.frame_io import Frames
 from data.picture_header import PictureHeader, read_header
 from utils.user_error import UserError
 
-DECODED = 24  # pictures of each root that are decoded whole
-COPY_AGAIN = "copy or download the file again"
+DECODED = 24  # pictures of each root that are decoded whole: enough to find a systematic fault, in seconds
+COPY_AGAIN = "copy or download the file again"  # remedy of several findings
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong.
+    """A fault or notice.
 
     Attributes:
-        kind: in two words at most, for a list: "damaged", "size", "leak".
+        kind: one or two words for lists: "damaged", "size", "leak".
         what: a sentence that names the file, clip or option.
-        remedy: what to do.
-        serious: a run would fail or learn the wrong thing; otherwise a notice.
-        clip: the clip that it is about, where its pictures can't be looked at.
+        remedy: the remedy.
+        serious: a run would fail or be trained on wrong data; False: a notice.
+        clip: the clip, if its pictures can't be used.
     """
 
     kind: str
@@ -55,8 +55,8 @@ def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str]
     """Finds faulty pictures of a root: damaged, not RGB, or of another size or depth than the rest of their clip.
 
     Args:
-        option: that names the root, for messages.
-        headers: of `read_headers`.
+        option: the root's option, for messages.
+        headers: from `read_headers`.
     """
     faulty = {key for key, header in headers.items() if header.fault}
     for clip, name in sorted(faulty):
@@ -85,7 +85,7 @@ def inspect_frames(option: str, frames: Frames, headers: Mapping[tuple[str, str]
 
 
 def _kind(header: PictureHeader) -> str:
-    """Size and, where that is not usual, depth in words."""
+    """Size, and depth unless it is 8 bits, as text."""
     return f"{header.height}x{header.width}" + ("" if header.bits == 8 else f" {header.bits}-bit")
 
 
@@ -95,7 +95,7 @@ def shared_pictures(
     """Test clips that contain training pictures.
 
     Returns:
-        (test clip, training clip): the training frame of one such picture and the names of the test frames.
+        (test clip, training clip) -> the training frame of one shared picture, and the names of the test frames.
     """
     known = {header.fingerprint: key for key, header in train.items() if not header.fault}
     shared: dict[tuple[str, str], tuple[str, list[str]]] = {}

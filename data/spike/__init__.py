@@ -1,1 +1,1 @@
-"""Spike streams as arrays: time windows, representations, simulation, reconstruction."""
+"""Spike streams as arrays: exposures, representations, simulation, reconstruction."""

@@ -1,9 +1,9 @@
-"""From a spike stream to the channels a network takes: representation, hot pixels, normalisation.
+"""Encodes a spike stream as input channels of a network: representation, hot-pixel filter, normalisation.
 
     encoding = build_encoding({"representation": "voxel", "bins": 32}, spike_threshold=2.0)
     channels = encoding.encode_crop(stream, window, top=100, left=200, h=96, w=96)        # (32, 96, 96) float32
 
-`encode_crop` decodes only the frames and pixels that the result depends on, and equals the crop of the whole frame's
+`encode_crop` decodes only the frames and pixels on which the result depends; it equals the crop of the whole picture's
 encoding bit for bit, hot pixels included.
 """
 
@@ -19,9 +19,9 @@ from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS, Faults, raise_faults
 
-# Cameras of up to 16 bits fire at a few times their full scale; channels stay far from float32's largest number.
+# Above the thresholds of cameras, which are at most a few times a full scale of 16 bits; far below float32's limit.
 HIGHEST_THRESHOLD = 1e6
-HOT_RATE = 0.95  # firing rate of a hot pixel where `hot_pixel_filter` is true; scenes stay at or below 1/threshold
+HOT_RATE = 0.95  # firing rate of a hot pixel with `hot_pixel_filter` true; scenes fire at up to 1/threshold
 
 
 class SpikeEncoding:
@@ -29,16 +29,16 @@ class SpikeEncoding:
 
     Args:
         representation: from REPRESENTATIONS.
-        threshold: of the stream, > 0: intensity = firing rate x threshold.
-        normalize: {"mean", "std"}, each a number or one per channel; the result is (x - mean) / std. None: as it is.
-        hot_rate: a pixel that fires in at least this share of the decoded frames is hot, and each of its channels
-            becomes the median of its up to 8 neighbours' (of the mean of the middle two where their number is even).
+        threshold: the stream's, > 0: intensity = firing rate x threshold.
+        normalize: {"mean", "std"}, each a number or one per channel; the result is (x - mean) / std. None: x.
+        hot_rate: a pixel that fires in at least this share of the decoded frames is hot; each of its channels is
+            replaced by the median of its up to 8 neighbours' (the mean of the middle two if their number is even).
             None: off.
 
     Attributes:
-        channels: of the result.
-        brightness_true: the result reads as intensity (not normalised, and the representation does).
-        halo: pixels around a crop that the result depends on, 0 or 1.
+        channels: number of channels.
+        brightness_true: the result is intensity: the representation's is, and it is not normalised.
+        halo: width in pixels of the border around a crop on which the result depends, 0 or 1.
 
     Raises:
         UserError: threshold, hot rate or normalisation out of range.
@@ -72,7 +72,7 @@ class SpikeEncoding:
         """Encodes a whole picture, (T, h, w) uint8 or bool 0/1 -> (channels, h, w) float32.
 
         Args:
-            window: the exposure, in frames of `spikes`. The array's borders are taken for the picture's.
+            window: the exposure, in frames of `spikes`. The array's borders count as the picture's.
 
         Raises:
             UserError: the exposure is not inside the block.
@@ -97,12 +97,12 @@ class SpikeEncoding:
         """Encodes a box of a stream, (channels, h, w) float32, equal to that box of the whole picture's encoding.
 
         Args:
-            window: the exposure, in frames of the stream as it lies in the file.
-            top, left, h, w: the box, in displayed orientation.
-            time_reversed: encode the stream played backwards (`window` still as in the file).
+            window: the exposure, in frames of the file.
+            top, left, h, w: the box, in the upright picture.
+            time_reversed: encode the stream in reversed time (`window` still in frames of the file).
 
         Raises:
-            UserError: box or exposure outside the stream; names the file.
+            UserError: box or exposure outside the stream; the message names the file.
         """
         if h < 1 or w < 1:
             raise UserError(f"{stream.filepath}: a crop of {h}x{w} spike pixels was asked for.")
@@ -122,7 +122,7 @@ class SpikeEncoding:
         return np.ascontiguousarray(encoded[:, above : above + h, before : before + w])
 
     def _encode(self, spikes: np.ndarray, window: ExposureWindow) -> np.ndarray:
-        """`spikes` are exactly the supported frames, so that the hot pixels do not depend on who decoded them."""
+        """Encodes spikes (T, h, w), exactly the frames of `support` (hot pixels need all), to (channels, h, w)."""
         encoded = self.representation(spikes, window, self.threshold)
         if self.hot_rate is not None:
             _replace_hot(encoded, spikes, self.hot_rate)
@@ -134,7 +134,7 @@ class SpikeEncoding:
 
 
 def threshold_faults(spike_threshold: float | None) -> Faults:
-    """Faults of a spike camera's threshold; None stands for the one that the data name."""
+    """Faults of a spike camera's threshold; None stands for the data's own."""
     if spike_threshold is not None and not 0 < spike_threshold <= HIGHEST_THRESHOLD:
         limits = f"a number above 0 is needed, and up to {HIGHEST_THRESHOLD:g} (GoPro spike set: 2.0)"
         yield "spike_threshold", f"{limits}; got {spike_threshold}"
@@ -146,15 +146,15 @@ def build_encoding(
     spike_normalize: Mapping[str, Any] | None = None,
     hot_pixel_filter: bool | float = False,
 ) -> SpikeEncoding:
-    """The encoding that the options describe.
+    """The encoding of the options.
 
     Args:
-        spike: {"representation": name, **its parameters}; the parameters left out take their defaults.
+        spike: {"representation": name, **its parameters}; missing parameters have their defaults.
         spike_threshold, spike_normalize: as in SpikeEncoding.
         hot_pixel_filter: False: off; True: from a firing rate of 0.95; a number: from that rate.
 
     Raises:
-        UserError: unknown representation or parameter (lists the choices), or a value out of range.
+        UserError: unknown representation or parameter (the message lists the choices), or a value out of range.
     """
     parameters = dict(spike)
     if "representation" not in parameters:
@@ -191,7 +191,7 @@ def _mean_std(normalize: Mapping[str, Any], channels: int) -> tuple[np.ndarray, 
 def _replace_hot(encoded: np.ndarray, spikes: np.ndarray, hot_rate: float) -> None:
     """Sets the channels of hot pixels to the median of their neighbours', in place.
 
-    The median leaves a saturated area alone (most neighbours are like the pixel) and ignores a second hot pixel nearby.
+    The median preserves saturated areas (most neighbours equal the pixel) and ignores a second hot pixel nearby.
     """
     counts = spikes.sum(axis=0, dtype=np.uint32)
     rows, columns = np.nonzero(counts >= hot_rate * len(spikes))

@@ -1,19 +1,19 @@
-"""Weighted sums of spike frames, exact: every result is an integer, whatever the order of the additions. And the time
-between spikes.
+"""Weighted sums of spike frames, exact in integers and so independent of the order of additions; and firing rates from
+the time between spikes.
 
 Spikes are 0 or 1, so a representation that is a weighted sum over time can be computed in integers and scaled once at
-the end. Then nothing depends on where a crop lies, on which way time or space is flipped, or on the machine: the
-properties that tests/data/spike/test_representations.py asserts bit for bit.
+the end. The result then does not depend on the crop, on flips of time or space, or on the machine, as
+tests/data/spike/test_representations.py asserts bit for bit.
 
 Rate from the time between spikes, the k-interval:
 
     rate = (2 k - 1) / (t of the k-th spike at or after c  -  t of the k-th spike before c)
 
-k = 1 is TFI ("texture from interval"), k = 2 the second-order interval of Spike2Flow's and BSF's DSFT. The window
-adapts to each pixel's brightness, so bright pixels stay sharp and dark ones quiet. Here it is taken at one moment by
-NumPy's byte arithmetic; `KIntervalRate` (data/spike/reconstruction/methods.py) takes it at
-every frame of a stream, with a cost that does not grow with the reach, and `models/layers/spike/rates.py` in a
-network, on its device. Tests hold the three against each other.
+k = 1 is TFI ("texture from interval"), k = 2 the second-order interval of Spike2Flow's and BSF's DSFT. The interval
+adapts to each pixel's brightness, so that bright pixels are sharp and dark ones have little noise. This module computes
+it at one moment, by NumPy's byte arithmetic; `KIntervalRate` (data/spike/reconstruction/methods.py) at every frame of a
+stream, with a cost that does not grow with the reach; `models/layers/spike/rates.py` in a network, on its device. Tests
+compare the three.
 """
 
 import math
@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-EXACT_FLOAT32 = 2**24  # float32 holds every integer up to here
-GAUSSIAN_REACH = 4.0  # in sigmas; beyond, the weights are below 4e-4 of the centre's
+EXACT_FLOAT32 = 2**24  # float32 represents every integer up to this
+GAUSSIAN_REACH = 4.0  # in sigmas; beyond it, weights are below 4e-4 of the centre's
 FRAMES_AT_ONCE = 16  # bounds the float32 copy of the spikes in `weighted_sums`
 
 
@@ -31,8 +31,8 @@ class BinSums(NamedTuple):
 
     Attributes:
         sums: (S, h, w) unsigned integers.
-        frame_units: one whole frame's spike adds this much; sums / frame_units is a number of spikes.
-        bin_units: a spike in all of the bin's time gives this much; sums / bin_units is a firing rate in [0, 1].
+        frame_units: weight of a frame that lies in one bin; sums / frame_units is a number of spikes.
+        bin_units: sum of the frames' weights in a bin; sums / bin_units is a firing rate in [0, 1].
     """
 
     sums: np.ndarray
@@ -43,9 +43,9 @@ class BinSums(NamedTuple):
 def equal_bin_sums(spikes: np.ndarray, bins: int) -> BinSums:
     """Spikes (L, h, w) uint8 in `bins` bins of equal duration.
 
-    Bin i covers the time [i L / S, (i + 1) L / S). A frame on a border counts in both bins by the share of it that lies
-    in each: frame t has integer weight overlap([t S, (t + 1) S), [i L, (i + 1) L)), divided by gcd(L, S). So the bins
-    add up to the total exactly, and reversing the frames reverses the bins.
+    Bin i covers the time [i L / S, (i + 1) L / S). A frame on a border counts in both bins, by its share in each: frame
+    t has integer weight overlap([t S, (t + 1) S), [i L, (i + 1) L)), divided by gcd(L, S). So the bins' sum is exactly
+    the total, and reversing the frames reverses the bins.
     """
     length = len(spikes)
     divisor = math.gcd(length, bins)
@@ -71,16 +71,16 @@ def equal_bin_sums(spikes: np.ndarray, bins: int) -> BinSums:
 
 
 def integer_weights(weights: list[float]) -> np.ndarray:
-    """Non-negative weights (L,) as float32 integers that add up to at most 2^24, proportional within 2^-24 of the sum.
+    """Non-negative weights (L,) as float32 integers with a sum of at most 2^24, proportional within 2^-24 of the sum.
 
-    The exact sum of `math.fsum` makes the result of reversed weights the reverse of the result.
+    The sum is the exact one of `math.fsum`, so that reversed weights give the reversed result.
     """
     scale = (EXACT_FLOAT32 - 1) / math.fsum(weights)
     return np.array([math.floor(weight * scale) for weight in weights], np.float32)
 
 
 def gaussian_support(center: int, sigma: float, length: int) -> tuple[int, int]:
-    """Frames [begin, end) of a stream of `length` that a Gaussian of `sigma` frames around `center` reaches."""
+    """Frames [begin, end), in a stream of `length`, of a Gaussian of `sigma` frames around `center`."""
     reach = math.ceil(GAUSSIAN_REACH * sigma)
     return max(0, center - reach), min(length, center + reach + 1)
 
@@ -91,12 +91,12 @@ def gaussian_weights(center: int, sigma: float, begin: int, end: int) -> np.ndar
 
 
 def weighted_sums(spikes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """sum over t of weights[s, t] * spikes[t], (S, h, w) float32 holding exact integers.
+    """sum over t of weights[s, t] * spikes[t], exact integers as (S, h, w) float32.
 
     Args:
         spikes: (L, h, w) uint8.
-        weights: (S, L) from `integer_weights`; since all partial sums are integers up to 2^24, float32 matrix products
-            are exact and their order does not matter.
+        weights: (S, L) from `integer_weights`; all partial sums are integers up to 2^24, so float32 matrix products are
+            exact in any order.
     """
     length, height, width = spikes.shape
     sums = np.zeros((len(weights), height * width), np.float32)
@@ -109,15 +109,15 @@ def weighted_sums(spikes: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def interval_rate(spikes: np.ndarray, center: int, order: int, reach: int) -> np.ndarray:
     """The k-interval firing rate at the beginning of frame `center`, (h, w) float32 in [0, 1].
 
-    A full side (k spikes within `reach` frames) counts k - 1/2 spikes over the time to the middle of its k-th spike's
-    frame; a side with fewer counts all its spikes over all its frames. The rate is the spikes of both sides over the
-    time of both: the formula above where both are full, 0 where no pixel fired.
+    The rate is the spikes of both sides over the time of both. A side with k spikes within `reach` frames contributes
+    k - 1/2 spikes and the time to the middle of its k-th spike's frame; a side with fewer contributes all its spikes
+    and frames. With k spikes on both sides this is the formula above; a pixel without spikes has rate 0.
 
     Args:
         spikes: (T, h, w) uint8.
-        center: c; frames [c, c + reach) are the one side, [c - reach, c) the other, as far as they exist.
+        center: c; frames [c, c + reach) are one side, [c - reach, c) the other, as far as they exist.
         order: k >= 1.
-        reach: frames looked at on either side, >= 1.
+        reach: largest number of frames on either side, >= 1.
     """
     after = spikes[center : center + reach]
     before = spikes[max(0, center - reach) : center][::-1]
@@ -128,10 +128,10 @@ def interval_rate(spikes: np.ndarray, center: int, order: int, reach: int) -> np
 
 
 def _half_spikes_and_time(walk: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Twice the spikes and twice the time of one side, (h, w) float32 integers; `walk` leads away from the centre."""
+    """Twice the spikes and twice the time of a side, (h, w) float32 integers; `walk` (t, h, w) is from the centre."""
     integer = np.min_scalar_type(max(len(walk), order)).type
     seen = np.zeros(walk.shape[1:], integer)
-    position = np.zeros(walk.shape[1:], integer)  # frames passed before the k-th spike's
+    position = np.zeros(walk.shape[1:], integer)  # number of frames before the k-th spike's
     for frame in walk:
         seen += frame
         position += seen < order

@@ -2,19 +2,19 @@
 
     "spike": {"representation": "guided"}, "input_pack_mode": "dual"
 
-    rates       firing rate under Gaussians of several widths around t: narrow ones sharp, wide ones quiet
-    mean        firing rate over the exposure: what the blurred frame saw
+    rates       firing rates by Gaussians of several widths around t: narrow ones are sharp, wide ones have little noise
+    mean        firing rate over the exposure, which corresponds to the blurred frame
     intervals   rate from the time between spikes around t (`data/spike/frame_sums.py`), which adapts to brightness
-    bins        the exposure in equal Gaussian bins, re-centred on t: where things come from and go to
+    bins        the exposure in equidistant Gaussian bins, centred on t: the direction of motion
     one spike   threshold / exposure length: the intensity of a single spike, and the unit of all noise
-    place       of t in the exposure, 0 at its beginning and 1 at its end
+    place       position of t in the exposure, 0 at its beginning and 1 at its end
     length      log2 of the exposure's spike frames, over 8
 
-All but the last two are rate x threshold. The last three are the same at every pixel, so that a crop, a tile or an
-exported network needs nothing beside the channels. `models/layers/spike/ratios.py` reads them.
+All but the last two are rate x threshold. The last three are constant over the picture; as channels, they make crops,
+tiles and exported networks independent of further inputs. `models/layers/spike/ratios.py` reads them.
 
-Intervals and narrow rates that see one side of t alone are biased: within `EDGE` frames of the stream's first or last
-one they are taken around the nearest frame that has both sides, and `place` still says where t is.
+Intervals and narrow rates from one side of t only are biased. Therefore, within `EDGE` frames of the stream's first or
+last one, they are computed around the nearest frame with both sides; `place` is still that of t.
 """
 
 import math
@@ -38,10 +38,10 @@ class Guided:
         sigmas: widths of the Gaussians around t, in spike frames.
         orders: k of the intervals.
         bins: number of bins, odd, so that the middle one is at t.
-        reach: spike frames that the intervals look at on either side of t.
+        reach: largest number of spike frames of the intervals on either side of t.
     """
 
-    brightness_true = False  # place and length are no intensities
+    brightness_true = False  # as place and length are no intensities
 
     def __init__(
         self,
@@ -87,11 +87,11 @@ class Guided:
         exposed = np.zeros(length, np.float32)
         exposed[window.begin : window.end] = 1
         rows.append(exposed)
-        # Neighbouring bins are two sigmas apart; below one frame a bin would hold a single frame's bits.
+        # Neighbouring bins are two sigmas apart. A sigma below 1 would reduce a bin to a single frame.
         sigma = max(1.0, len(window) / (2 * self.bins))
         for number in range(self.bins):
             offset = (number - self.bins // 2) * len(window) / self.bins
-            # Rounded away from 0: reversed time reverses the bins. Kept inside the stream: no bin is empty.
+            # Round away from 0, so that reversed time reverses the bins; clip to the stream, so that no bin is empty.
             shift = int(math.copysign(math.floor(abs(offset) + 0.5), offset))
             middle = min(max(center + shift, 0), length - 1)
             rows.append(gaussian_weights(middle, sigma, 0, length))

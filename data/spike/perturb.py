@@ -1,18 +1,18 @@
-"""Spikes made worse on purpose: what a restoration owes to them, and how it takes a camera's faults.
+"""Degrades spikes, to measure their effect on a restoration and its robustness to faults of a camera.
 
     {"kind": "zero"}                      no spikes
-    {"kind": "shuffle"}                   the file's spike frames in random order: how often, but no longer when
-    {"kind": "shift", "amount": 8}        everything 8 spike frames late; what leaves the file's end enters at its start
-    {"kind": "drop", "amount": 0.5}       each spike is lost with probability 0.5
-    {"kind": "noise", "amount": 0.01}     each pixel that does not fire does so with probability 0.01
+    {"kind": "shuffle"}                   the file's spike frames in random order: rates remain, times are lost
+    {"kind": "shift", "amount": 8}        all spikes delayed by 8 spike frames, the last 8 moved to the start
+    {"kind": "drop", "amount": 0.5}       each spike is removed with probability 0.5
+    {"kind": "noise", "amount": 0.01}     a spike is added where there is none with probability 0.01
     {"kind": "threshold", "amount": 2}    a camera of twice the threshold: every second spike of each pixel
 
-The option `spike_perturb` of test data sets takes such a section, with "seed" if wanted. Spikes are changed as they
-come from the file, before representation and hot-pixel filter. All chance depends on seed, file and spike frame alone,
-so whole streams, blocks and crops agree.
+The option `spike_perturb` of test data sets takes such a section, with an optional "seed". Spikes are changed before
+representation and hot-pixel filter. Random draws depend on seed, file and spike frame only, so that whole streams,
+blocks and crops are consistent.
 
-"threshold" is exact: a pixel of threshold m fires its n-th spike when its light has added up to n m, and one of
-threshold k m at every k-th of these times. Which of the first k is kept is drawn per pixel, as its charge would be.
+"threshold" is exact: a pixel of threshold m fires its n-th spike when its accumulated light reaches n m, and one of
+threshold k m at every k-th of these times. The first kept spike, one of k, is drawn per pixel like an initial charge.
 Test: `python -m pytest tests/data/spike/test_perturb.py`.
 """
 
@@ -31,20 +31,21 @@ ORDERS: dict[str, Callable[[int, float, np.random.Generator], np.ndarray]] = {
     "shuffle": lambda length, amount, rng: rng.permutation(length),
     "shift": lambda length, amount, rng: (np.arange(length) - int(amount)) % length,
 }
-"""Kinds that move whole spike frames: from the stream's length to the frame shown at each time."""
+"""Kinds that move whole spike frames: functions from the stream's length to the index of the frame at each time."""
 
 CHANGES: dict[str, Callable[[np.ndarray, float, np.ndarray], np.ndarray]] = {
     "zero": lambda spikes, amount, chance: np.zeros_like(spikes),
     "drop": lambda spikes, amount, chance: spikes & (chance >= amount),
     "noise": lambda spikes, amount, chance: spikes | (chance < amount),
 }
-"""Kinds that change spikes in place: from a spike frame (h, w) and as many numbers in [0, 1) to the new spike frame."""
+"""Kinds that change single spikes: functions from a spike frame (h, w) and random numbers in [0, 1), (h, w), to the new
+spike frame."""
 
-THRESHOLD = "threshold"
-KINDS = sorted([*ORDERS, *CHANGES, THRESHOLD])
-SHARES = ("drop", "noise")
-WITHOUT_AMOUNT = ("zero", "shuffle")
-COUNTED = 256  # spike frames counted at a time
+THRESHOLD = "threshold"  # the kind that counts the spikes of each pixel from the file's beginning
+KINDS = sorted([*ORDERS, *CHANGES, THRESHOLD])  # all kinds, for checks and messages
+SHARES = ("drop", "noise")  # kinds whose amount is a probability
+WITHOUT_AMOUNT = ("zero", "shuffle")  # kinds without an amount
+COUNTED = 256  # spike frames counted at a time, to limit the memory
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class Perturbation:
     """A change of spikes.
 
     Attributes:
-        kind: of `KINDS`.
-        amount: spike frames for "shift", a probability for "drop" and "noise", a factor for "threshold"; of no meaning
-            for the others.
-        seed: of all but "zero" and "shift".
+        kind: one of `KINDS`.
+        amount: spike frames for "shift", a probability for "drop" and "noise", a factor for "threshold"; not used by
+            the others.
+        seed: seed of the random draws; not used by "zero" and "shift".
     """
 
     kind: str
@@ -71,20 +72,20 @@ class Perturbation:
             raise UserError(f"spike_perturb: {self.kind} {self.amount}; a probability in [0, 1] is needed.")
         if self.kind == THRESHOLD and not (self.amount >= 1 and int(self.amount) == self.amount):
             raise UserError(
-                f"spike_perturb: threshold times {self.amount:g}; recorded spikes tell those of a camera with a whole "
-                "multiple of the threshold, 2, 3, ..., and of no other."
+                f"spike_perturb: threshold times {self.amount:g}; from recorded spikes, only those of a camera with a "
+                "whole multiple of the threshold, 2, 3, ..., can be computed."
             )
 
     def generator(self, name: str, *key: int) -> np.random.Generator:
-        """The source of chance for a stream called `name`, or for one of its spike frames."""
+        """The random generator of a stream called `name`, or of one of its spike frames."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode()), *key])
 
 
 def build_perturbation(section: Mapping[str, Any] | None) -> Perturbation | None:
-    """The perturbation that the option `spike_perturb` describes; None for none.
+    """The perturbation of the option `spike_perturb`; None for None.
 
     Raises:
-        UserError: unknown kind or key, or an amount that is missing, out of place or out of range.
+        UserError: unknown kind or key, or an amount that is missing, not allowed or out of range.
     """
     if section is None:
         return None
@@ -93,9 +94,9 @@ def build_perturbation(section: Mapping[str, Any] | None) -> Perturbation | None
     if unknown:
         raise UserError(f"spike_perturb: unknown {', '.join(unknown)}; it has kind, amount and seed.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UserError(f"spike_perturb: seed is {seed!r}; a whole number from 0 on is needed.")
+        raise UserError(f"spike_perturb: seed is {seed!r}; a whole number, 0 or more, is needed.")
     if kind not in KINDS:
-        return Perturbation(str(kind))  # which says so
+        return Perturbation(str(kind))  # raises UserError with the choices
     if kind in WITHOUT_AMOUNT:
         if amount is not None:
             raise UserError(f'spike_perturb: {kind} takes no amount; leave out "amount": {amount!r}.')
@@ -106,11 +107,11 @@ def build_perturbation(section: Mapping[str, Any] | None) -> Perturbation | None
 
 
 class PerturbedStream(SpikeStream):
-    """A spike stream as if the file held perturbed spikes; every way of reading it gives the same ones.
+    """A spike stream that returns perturbed spikes, the same ones for whole streams, blocks and crops.
 
     Args:
-        perturbation: what is done.
-        name: what chance depends on besides the seed: the clip and its file, not the place on this machine's disk.
+        perturbation: the change.
+        name: name of clip and file, on which random draws depend; without the path, so that machines agree.
         filepath, spike_h, spike_w, flipud: as in `SpikeStream`.
     """
 
@@ -130,7 +131,7 @@ class PerturbedStream(SpikeStream):
     def crop(
         self, begin: int, length: int, top: int, left: int, h: int, w: int, flipud: bool | None = None
     ) -> np.ndarray:
-        """As `SpikeStream.crop`, of the perturbed spikes."""
+        """Like `SpikeStream.crop`, with perturbed spikes."""
         begin, end = self._checked_range("frames", begin, length, len(self))
         kind, amount = self.perturbation.kind, self.perturbation.amount
         if kind in ORDERS:

@@ -1,13 +1,13 @@
-"""Do spikes and frames show the same thing, the same way up, at the same moment? Measured by correlation.
+"""Measures by correlation whether spikes and frames show the same scene, in the same orientation, at the same time.
 
-    rows = orientation_scores(stream, gray, range(20, 61, 4))    # all ways to read a file, best first
-    scores = orientations(exposure_rate(stream, window), gray)   # a clip's spikes as they are read, and mirrored
+    rows = orientation_scores(stream, gray, range(20, 61, 4))    # all orientations of a file, best first
+    scores = orientations(exposure_rate(stream, window), gray)   # a clip's spikes as read, and flipped
     scores = center_scores(stream, gray, range(88))              # highest at the picture's spike frame
     estimate = measure_center(stream, window, gray, sharp=True)  # the same for a clip's frames, with its certainty
 
-Orientations are told apart by edges (`edges`): the wrong order of bits only shuffles pixels within groups of 8, and
-still has a correlation of 0.92 in brightness. `measure_center` finds the spike frame around which the rate is most like
-the sharp frame (a Gaussian's mean), or the shift of the exposure over which it is most like the blurred one.
+Orientations are compared by edges (`edges`): the wrong order of bits only permutes pixels within groups of 8, and still
+gives a correlation of 0.92 in brightness. `measure_center` finds the spike frame around which the rate (a Gaussian's
+mean) is most similar to the sharp frame, or the shift of the exposure whose mean is most similar to the blurred one.
 Test: `python -m pytest tests/data/spike/test_registration.py`.
 """
 
@@ -28,32 +28,33 @@ from data.spike.sync import ExposureWindow
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 
-SIGMA = 6.0  # of that Gaussian, in spike frames
-SIGMAS_PER_EXPOSURE = 8  # at least, so that the Gaussian is whole around the middle of short exposures
-FINE_SIGMA = 2.0  # pixels; details finer than this tell moments apart
-MEASURED_SIDE = 256  # spike pixels of the middle of the picture that are looked at
+SIGMA = 6.0  # of that Gaussian, in spike frames: little noise, and short against motion
+SIGMAS_PER_EXPOSURE = 8  # limits the sigma, so that the Gaussian lies inside short exposures
+FINE_SIGMA = 2.0  # pixels; finer details move noticeably between moments
+MEASURED_SIDE = 256  # side in spike pixels of the centre crop that is compared
 COARSE_STEP = 4  # spike frames; the correlation is smooth over an exposure's tens of frames
-NOTICEABLE = 0.005  # gain in correlation below which an offset is none
-SURE = 3  # standard errors of a correlation
-EDGE_SIGMA = 1.5  # pixels; smooths the noise of single spikes, and keeps the shuffled pixels of wrong bits apart
+NOTICEABLE = 0.005  # gain in correlation below which an offset is ignored
+SURE = 3  # standard errors of a correlation by which a gain is significant
+EDGE_SIGMA = 1.5  # pixels; smooths the noise of single spikes, but not the permuted pixels of wrong bits
+# The four orientations of a picture.
 FLIPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "none": lambda picture: picture,
     "up-down": lambda picture: picture[::-1],
     "left-right": lambda picture: picture[:, ::-1],
     "both": lambda picture: picture[::-1, ::-1],
 }
-RATE = GaussianRate(SIGMA)
+RATE = GaussianRate(SIGMA)  # the reconstruction that is compared with pictures
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """One way to read a file, and how well it agrees with a picture.
+    """An orientation of a file, and its correlation with a picture.
 
     Attributes:
         bit_order: "little" (least significant bit first, as in every known camera and data set) or "big".
         flip: "none" (rows stored top-down), "up-down" (bottom-up), "left-right" or "both".
-        correlation: of brightness.
-        edge_correlation: of edges.
+        correlation: correlation of brightness.
+        edge_correlation: correlation of edges.
     """
 
     bit_order: str
@@ -64,11 +65,11 @@ class Orientation:
 
 @dataclass(frozen=True)
 class CenterEstimate:
-    """Where the spikes are most like a frame.
+    """The time at which the spikes are most similar to a frame.
 
     Attributes:
-        offset: best spike frame minus the one that sync says.
-        best, stated: correlation there, and where sync says.
+        offset: best spike frame minus that of the exposure's centre.
+        best, stated: correlation at the best spike frame, and at the exposure's centre.
         pixels: number of pixels compared.
     """
 
@@ -84,7 +85,7 @@ class CenterEstimate:
 
 
 def is_off(estimates: Sequence[CenterEstimate], tolerance: int) -> bool:
-    """Whether a clip's frames agree on another moment than sync, and the spikes there are noticeably more like them."""
+    """Whether the median offset of a clip's frames exceeds `tolerance`, with a significant gain in correlation."""
     offset = statistics.median(estimate.offset for estimate in estimates)
     gain = statistics.mean(estimate.best - estimate.stated for estimate in estimates)
     noise = statistics.mean(estimate.noise for estimate in estimates)
@@ -99,7 +100,7 @@ def exposure_rate(stream: SpikeStream, window: ExposureWindow) -> np.ndarray:
 
 
 def gray_at_size(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture, (H,W,3) RGB or (H,W) uint8, as gray in [0,1] of (h, w), each pixel the mean of what it covers."""
+    """A picture, (H,W,3) RGB or (H,W) uint8, as gray (h, w) in [0,1]; each pixel is the mean over its area."""
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
     return cv2.resize(gray, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
@@ -121,7 +122,7 @@ def gray_of_stream(path: Path, picture: np.ndarray, stream: SpikeStream) -> np.n
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's correlation of two pictures; 0 where one is constant."""
+    """Pearson's correlation of two pictures; 0 if one is constant."""
     first, second = (plane.astype(np.float64) - plane.mean(dtype=np.float64) for plane in (first, second))
     scale = np.sqrt((first**2).sum() * (second**2).sum())
     return float((first * second).sum() / scale) if scale > 0 else 0.0
@@ -134,7 +135,7 @@ def edges(picture: np.ndarray) -> np.ndarray:
 
 
 def orientations(picture: np.ndarray, gray: np.ndarray) -> dict[str, float]:
-    """Correlation of the edges of two pictures (h, w), the first one flipped as each of `FLIPS`."""
+    """Correlation of the edges of two pictures (h, w), for each flip of the first one."""
     expected = edges(gray)
     return {flip: correlation(edges(turn(picture)), expected) for flip, turn in FLIPS.items()}
 
@@ -142,12 +143,12 @@ def orientations(picture: np.ndarray, gray: np.ndarray) -> dict[str, float]:
 def orientation_scores(
     stream: SpikeStream, gray: np.ndarray, times: Sequence[int], *, inverted: bool = False
 ) -> list[Orientation]:
-    """All eight ways to read the file, compared with a picture; the best by edges first.
+    """All eight orientations of a file, sorted by the correlation of edges with a picture, best first.
 
-    Where frames are no whole bytes, bits cannot be reversed and only four are left.
+    If frames are not whole bytes, bits can't be reversed, and there are four orientations.
 
     Args:
-        gray: (h, w) float32, the scene at about one of the spike frames `times`; the best of them counts.
+        gray: (h, w) float32, the scene at about one of the spike frames `times`; the best of them is used.
         inverted: exchange zeros and ones.
     """
     begin, end = RATE.support(min(times), len(stream))[0], RATE.support(max(times), len(stream))[1]
@@ -161,12 +162,12 @@ def orientation_scores(
             for flip, likeness in orientations(upright, gray).items():
                 rows.append(Orientation(bit_order, flip, correlation(FLIPS[flip](upright), gray), likeness))
     rows.sort(key=lambda row: -row.edge_correlation)
-    first = {(row.bit_order, row.flip): row for row in reversed(rows)}  # the best moment of each way
+    first = {(row.bit_order, row.flip): row for row in reversed(rows)}  # the best time of each orientation
     return [row for row in rows if first[row.bit_order, row.flip] is row]
 
 
 def center_scores(stream: SpikeStream, gray: np.ndarray, times: Sequence[int]) -> np.ndarray:
-    """Edge correlation of the scene at each of `times` with a picture (h, w) float32; float64."""
+    """Correlation of edges of a picture (h, w) float32 with the scene at each of `times`, (len(times),) float64."""
     expected = edges(gray)
     return np.array([correlation(edges(picture), expected) for picture in reconstruct_frames(stream, RATE, times)])
 
@@ -174,17 +175,17 @@ def center_scores(stream: SpikeStream, gray: np.ndarray, times: Sequence[int]) -
 def measure_center(
     stream: SpikeStream, window: ExposureWindow, gray: np.ndarray, *, sharp: bool, reach: int | None = None
 ) -> CenterEstimate:
-    """Compares the spikes of different moments with a frame.
+    """Compares the spikes at different times with a frame.
 
     Args:
-        stream, window: the spikes of the frame and its exposure.
-        gray: the frame, of `gray_at_size`.
-        sharp: the frame is the sharp one, else the blurred one.
-        reach: offsets looked at, in spike frames; None: half an exposure. The stream's ends limit them further.
+        stream, window: the frame's stream and exposure.
+        gray: the frame, from `gray_at_size`.
+        sharp: the frame is the sharp one; False: the blurred one.
+        reach: largest offset in spike frames, further limited by the stream's ends; None: half an exposure.
     """
     reach = len(window) // 2 if reach is None else reach
     first, last = -min(reach, window.begin), min(reach, len(stream) - window.end)
-    if sharp:  # a moment has no ends that could leave the stream
+    if sharp:  # only the centre must be inside the stream, not a whole exposure
         first, last = -min(reach, window.center), min(reach, len(stream) - 1 - window.center)
     height, width = min(MEASURED_SIDE, stream.spike_h), min(MEASURED_SIDE, stream.spike_w)
     top, left = (stream.spike_h - height) // 2, (stream.spike_w - width) // 2

@@ -1,20 +1,19 @@
-"""Spikes of one RGB frame as a few float32 channels: the representations an option can name.
+"""Representations: the spikes of one RGB frame as a few float32 channels, chosen by name in the options.
 
     "spike": {"representation": "tfp", "bins": 4}, "spike_threshold": 2.0
 
-Each takes the block of spikes that belongs to an RGB frame and its exposure, and gives (channels, h, w) float32. All
-are per-pixel functions of the spikes and exact: the representation of a crop, flip or transpose equals the crop, flip
-or transpose of the representation, bit for bit. In time-reversed spikes (`ExposureWindow.reversed`) the channels of
-tfp, voxel and raw come out in reverse, halves exchanges its first two and negates the difference, centroid is
-negated, count and gaussian stay, interval reads one frame later (it is taken at a frame's beginning), ema changes (it
-is causal).
+A representation maps the block of spikes of an RGB frame and its exposure to (channels, h, w) float32. All are exact
+functions of single pixels: the representation of a crop, flip or transpose equals the crop, flip or transpose of the
+representation, bit for bit. Reversing the spikes in time (`ExposureWindow.reversed`) reverses the order of the channels
+of tfp, voxel and raw, exchanges the first two of halves and negates its difference, negates centroid, leaves count and
+gaussian unchanged, shifts interval by one frame (it is taken at a frame's beginning) and changes ema (it is causal).
 
-"Brightness-true" ones are firing rate x threshold: with the camera's threshold (`spike_threshold`; 2.0 for the GoPro
-set, 1/0.6 for REDS_BASE) they read as the scene's intensity. They are not clipped: a bin can exceed 1 by the rounding
-of spikes to frames.
+Brightness-true representations are firing rate x threshold: with the camera's threshold (`spike_threshold`; 2.0 for the
+GoPro set, 1/0.6 for REDS_BASE) they are the scene's intensity. They are not clipped: a bin can exceed 1, as spikes are
+rounded to frames.
 
-A new one is a class with keyword parameters, `channels`, `brightness_true`, `support` and `__call__`,
-registered under its name; data/spike/encoding.py and the datasets need no change.
+To add a representation, register a class with keyword parameters, `channels`, `brightness_true`, `support` and
+`__call__` under its name; data/spike/encoding.py and the data sets need no change.
 """
 
 import math
@@ -34,15 +33,15 @@ from data.spike.sync import ExposureWindow
 from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS
 
-EMA_REACH = 8.0  # in (the longest) decays; beyond, below 4e-4 of the newest
+EMA_REACH = 8.0  # times the longest decay; older frames weigh less than exp(-8) = 3.4e-4 of the newest
 
 
 class Representation(Protocol):
     """The interface of a registered representation.
 
     Attributes:
-        channels: how many the result has.
-        brightness_true: the channels read as the scene's intensity.
+        channels: number of channels of the result.
+        brightness_true: whether the channels are the scene's intensity.
     """
 
     channels: int
@@ -55,9 +54,9 @@ class Representation(Protocol):
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
         """
         Args:
-            spikes: (T, h, w) uint8 0/1, the frame's block.
-            window: the exposure, in frames of the block.
-            threshold: of the stream: intensity = rate x threshold.
+            spikes: (T, h, w) uint8 0/1, the RGB frame's block.
+            window: the exposure, in spike frames of the block.
+            threshold: the stream's; intensity = rate x threshold.
 
         Returns:
             (channels, h, w) float32.
@@ -66,7 +65,7 @@ class Representation(Protocol):
 
 
 class _OverExposure:
-    """Reads the exposure's frames and no others."""
+    """Reads only the exposure's frames."""
 
     def support(self, window: ExposureWindow, length: int) -> tuple[int, int]:
         return window.begin, window.end
@@ -116,10 +115,10 @@ class Halves(_OverExposure):
 
 @REPRESENTATIONS.register("centroid")
 class Centroid(_OverExposure):
-    """Mean time of the exposure's spikes, from -1 (its first moment) to 1 (its last); 0 where there is none.
+    """Mean time of the exposure's spikes, from -1 (beginning) to 1 (end); 0 in pixels without spikes.
 
-    With frame t of L at the time (2t + 1 - L) / L. It tells how the light was distributed over the exposure and not
-    how much of it there was: 0 at rest, negative where the pixel got darker. The threshold has no effect.
+    Frame t of L is at the time (2t + 1 - L) / L. The result depends on the distribution of the light over the exposure,
+    not on its amount: 0 for constant light, negative in pixels that became darker. The threshold has no effect.
     """
 
     channels = 1
@@ -140,13 +139,13 @@ class Centroid(_OverExposure):
 
 @REPRESENTATIONS.register("voxel")
 class Voxel(_OverExposure):
-    """Spike counts in bins of equal duration over the exposure, log1p: the voxel branch's input.
+    """log(1 + spike count) in bins of equal duration over the exposure: the voxel branch's input.
 
-    Mean and standard deviation are taken off by `spike_normalize`. The threshold has no effect.
+    `spike_normalize` subtracts the mean and divides by the standard deviation. The threshold has no effect.
 
     Args:
         bins: K, the number of channels.
-        log1p: log(1 + count) in place of the count.
+        log1p: False: the count itself.
     """
 
     brightness_true = False
@@ -158,19 +157,18 @@ class Voxel(_OverExposure):
 
     def __call__(self, spikes: np.ndarray, window: ExposureWindow, threshold: float) -> np.ndarray:
         sums, frame_units, bin_units = equal_bin_sums(spikes[window.begin : window.end], self.channels)
-        # Few different sums exist: a table costs less than a logarithm per pixel.
+        # There are few different sums: a table takes less time than a logarithm per pixel.
         counts = np.arange(bin_units + 1) / frame_units
         return np.take((np.log1p(counts) if self.log1p else counts).astype(np.float32), sums)
 
 
 @REPRESENTATIONS.register("raw")
 class Raw:
-    """The bits themselves in an odd window around the exposure's centre, oldest first.
+    """The spikes of an odd number of frames around the exposure's centre, oldest first.
 
     Args:
         length: number of frames and channels, odd.
-        edge: where the window reaches outside the stream: "error", or "shift" it inwards (it is then
-            no longer centred).
+        edge: if the frames extend beyond the stream: "error", or "shift" them inwards (then off the centre).
     """
 
     brightness_true = False
@@ -178,7 +176,7 @@ class Raw:
     def __init__(self, *, length: int = 41, edge: Literal["error", "shift"] = "error") -> None:
         _at_least("raw", "length", length, 1)
         if length % 2 == 0:
-            raise UserError(f"spike representation raw: length is {length}; an odd number has a centre.")
+            raise UserError(f"spike representation raw: length is {length}; an odd number is needed.")
         if edge not in ("error", "shift"):
             raise UserError(f'spike representation raw: edge is {edge!r}; choices: "error", "shift".')
         self.channels = length
@@ -190,8 +188,8 @@ class Raw:
         if shifted < 0 or (shifted != begin and self.edge == "error"):
             remedy = "a smaller length" + (' or edge "shift"' if shifted >= 0 else "")
             raise UserError(
-                f"spike representation raw: the window [{begin}, {begin + self.channels}) around frame {window.center} "
-                f"reaches outside the stream's [0, {length}); choose {remedy}."
+                f"spike representation raw: the frames [{begin}, {begin + self.channels}) around frame {window.center} "
+                f"extend beyond the stream's [0, {length}); choose {remedy}."
             )
         return shifted, shifted + self.channels
 
@@ -205,8 +203,8 @@ class Interval:
     """Firing rate x threshold at the exposure's centre from the time between spikes (`data/spike/frame_sums.py`).
 
     Args:
-        orders: one channel per k; 1 is TFI, 2 is sharper than any fixed window on the GoPro and REDS samples.
-        reach: frames looked at on either side of the centre; pixels without k spikes there use all of them.
+        orders: one channel per k; 1 is TFI; 2 is sharper than any fixed averaging time on the GoPro and REDS samples.
+        reach: frames searched on each side of the centre; a pixel with fewer than k spikes there uses all these frames.
     """
 
     brightness_true = True
@@ -229,7 +227,7 @@ class Interval:
 
 
 class _Weighted:
-    """A mean of frames with smooth weights, normalised over the frames that exist, x threshold."""
+    """Weighted mean of the frames within the stream x threshold; the weights are normalised over these frames."""
 
     brightness_true = True
 
@@ -266,9 +264,9 @@ class Gaussian(_Weighted):
 
 @REPRESENTATIONS.register("ema")
 class EMA(_Weighted):
-    """Exponential moving averages of the spikes at the exposure's last frame, x threshold: what a causal filter holds.
+    """Exponential moving averages of the spikes up to the exposure's last frame, x threshold: a causal filter.
 
-    Frames before the exposure count where the block has them, back to 8 of the longest decay.
+    Frames of the block before the exposure count too, back to 8 times the longest decay.
 
     Args:
         decays: time constants in spike frames, one channel each; a frame's weight is exp(-age / decay).
@@ -295,16 +293,16 @@ class EMA(_Weighted):
 class Contrast:
     """Two channels: `gaussian`, and `gaussian` minus `count`; each rate x threshold.
 
-    The second channel is what the exposure blurred away, as the spikes saw it:
+    The second channel estimates the difference between the sharp and the blurred frame:
 
         sharp - blurred  is about  rate around the centre - rate over the exposure
 
-    This is the additive form of the spike-guided deblurring model (SDM; Chen et al., SpikeReveal, 2024), which takes
-    the quotient. As an input to a network it is nearly the residual to be learned, so short trainings profit most.
-    Scale it to about one with `"spike_normalize": {"mean": [0, 0], "std": [1, 0.1]}`.
+    This is the additive form of the spike-guided deblurring model (SDM; Chen et al., SpikeReveal, 2024), which uses
+    the quotient. It is close to the residual that a network learns, so it helps short trainings most.
+    `"spike_normalize": {"mean": [0, 0], "std": [1, 0.1]}` scales it to about one.
 
     Args:
-        sigma: of the Gaussian around the exposure's centre, in spike frames.
+        sigma: the Gaussian's around the exposure's centre, in spike frames.
     """
 
     channels = 2

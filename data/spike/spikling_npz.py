@@ -1,4 +1,4 @@
-"""Spikling's `.npz` pairs: a window of spikes and the picture at its middle.
+"""Spikling's `.npz` pairs: L spike frames and the picture at their middle.
 
     seq     uint8 (ceil(L/8), H, W)   spikes packed along time: frame i is bit i & 7, least significant first, of
                                       seq[i >> 3]
@@ -19,28 +19,28 @@ from utils.spike_loader import SpikeFormatError
 from utils.user_error import UserError
 from utils.utils_file import atomic_write
 
-MOST_FRAMES = 1 << 31  # of a pair
+MOST_FRAMES = 1 << 31  # of a pair: a count beyond 32 bits is damage
 
 
 def load_spike_numpy(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """The spikes (L, H, W) uint8 0/1 and the picture (H, W) uint8 of a pair.
 
     Raises:
-        SpikeFormatError: no such file, not an .npz, or its arrays do not hold together.
+        SpikeFormatError: no such file, not an .npz, or arrays of inconsistent shapes.
     """
     packed, tag, length = _load(path, "seq", "tag", "length")
     frames = int(length.item())
     fits = packed.ndim == 3 and packed.dtype == tag.dtype == np.uint8 and packed.shape[1:] == tag.shape
     if not fits or packed.size == 0 or len(packed) != -(-frames // 8):
         raise SpikeFormatError(
-            f"{path}: seq {packed.dtype} {packed.shape}, tag {tag.dtype} {tag.shape} and length {frames} do not hold "
-            f"together; they are uint8 (ceil(length/8), H, W) and uint8 (H, W)"
+            f"{path}: seq {packed.dtype} {packed.shape}, tag {tag.dtype} {tag.shape} and length {frames} are "
+            f"inconsistent; seq uint8 (ceil(length/8), H, W) and tag uint8 (H, W) are needed"
         )
     return np.unpackbits(packed, axis=0, count=frames, bitorder="little"), tag
 
 
 def spike_numpy_shape(path: str | Path) -> tuple[int, int, int]:
-    """(L, H, W) of a pair, without reading its spikes; errors as `load_spike_numpy`."""
+    """(L, H, W) of a pair, without reading its spikes; raises as `load_spike_numpy` does."""
     tag, length = _load(path, "tag", "length")
     if tag.ndim != 2 or tag.size == 0:
         raise SpikeFormatError(f"{path}: tag is {tag.dtype} {tag.shape}, not a picture (H, W)")
@@ -48,7 +48,7 @@ def spike_numpy_shape(path: str | Path) -> tuple[int, int, int]:
 
 
 def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None:
-    """Writes a pair, whole or not at all.
+    """Writes a pair, completely or not at all.
 
     Args:
         seq: (L, H, W) spikes, bool or integers 0/1.
@@ -60,8 +60,8 @@ def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None
     seq, tag = np.asarray(seq), np.asarray(tag)
     if seq.ndim != 3 or seq.size == 0 or tag.dtype != np.uint8 or tag.shape != seq.shape[1:]:
         raise SpikeFormatError(
-            f"{path}: seq {seq.dtype} {seq.shape} and tag {tag.dtype} {tag.shape}; spikes (L, H, W) and a uint8 "
-            f"picture (H, W) of their size are needed"
+            f"{path}: seq {seq.dtype} {seq.shape} and tag {tag.dtype} {tag.shape}; spikes (L, H, W) and a picture "
+            f"uint8 (H, W) are needed"
         )
     if not ((seq == 0) | (seq == 1)).all():
         raise SpikeFormatError(f"{path}: spikes must be 0 or 1, found values from {seq.min()} to {seq.max()}.")
@@ -71,7 +71,7 @@ def dump_spike_numpy(path: str | Path, seq: np.ndarray, tag: np.ndarray) -> None
 
 
 def _load(path: str | Path, *names: str) -> list[np.ndarray]:
-    """Arrays of a pair, the last one `length`."""
+    """The arrays `names` of a pair; the last name is `length`."""
     try:
         arrays = read_npz(path, names)
     except UserError as error:

@@ -12,12 +12,14 @@ import numpy as np
 
 from utils.user_error import UserError
 
-NEIGHBOURS = 5  # side of the neighbourhood whose median tells whether a pixel is hot or dead
-HOT_EXCESS = 0.15  # a hot pixel's rate above the median, at least; it also has to be twice the median
-DEAD_SPIKES = 5  # spikes of the median pixel around a dead one, so that the pixel is not merely dark
-DIFFERENCE = 0.02  # of the shares that `irregularity` lies between, below which they can't be told apart
-GEOMETRY_DOUBT = 0.45  # irregularity: at most 0.28 of right sizes (3 photons a spike), at least 0.54 of wrong ones
-WIDTH_DOUBT = 3.0  # how many times rougher down the columns than along the rows
+NEIGHBOURS = 5  # side of the neighbourhood whose median a hot or dead pixel is compared with: 25 pixels, mostly intact
+HOT_EXCESS = 0.15  # least excess of a hot pixel's rate over the median, beyond noise; its rate is also twice the median
+DEAD_SPIKES = 5  # least median spikes around a dead pixel: a dark pixel there would most likely have fired
+DIFFERENCE = 0.02  # regular and independent pixels whose shares differ by less can't be distinguished
+GEOMETRY_DOUBT = (
+    0.45  # irregularity: at most 0.28 with the right size (3 photons a spike), at least 0.54 with a wrong one
+)
+WIDTH_DOUBT = 3.0  # roughness down the columns over that along the rows: about 1 in pictures of the right width
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class StreamReport:
     frames: T.
     rate: (h, w) float32, spikes per frame.
     mean_rate, lowest_rate, highest_rate: over pixels.
-    consecutive: share of spikes that another follows in the next frame; near 0 for integrating pixels.
-    hot, dead: (N, 2) row and column of pixels that fire far more often than those around, or never.
-    roughness: mean difference of the rate between neighbours (along rows; down columns; along rows if the most
-        significant bit came first, NaN where frames are no whole bytes).
+    consecutive: share of spikes followed by another in the next frame; near 0 for integrating pixels.
+    hot, dead: (N, 2) row and column of pixels that fire far more often than their neighbours, or never.
+    roughness: mean difference of the rate between neighbours: along rows; down columns; along rows with the most
+        significant bit first (NaN if a frame isn't a whole number of bytes).
     """
 
     frames: int
@@ -44,7 +46,7 @@ class StreamReport:
 
     @property
     def bit_order(self) -> str:
-        """The order of bits in which the picture is smoother along its rows: "little", "big" or "unknown"."""
+        """The bit order with which the picture is smoother along its rows: "little", "big" or "unknown"."""
         along, _, reordered = self.roughness
         if not (along > 0 and reordered > 0):
             return "unknown"
@@ -52,11 +54,11 @@ class StreamReport:
 
     @property
     def irregularity(self) -> float:
-        """How far the spikes of a pixel are from regular: about 0 of pixels that integrate, 1 of independent spikes, as
-        of frames that are cut at the wrong places; NaN where the rates are such that both look alike.
+        """How irregular the pixels' spikes are: about 0 for integrating pixels, 1 for independent spikes, as in frames
+        cut at the wrong places; NaN if the rates don't distinguish the two.
 
-        An integrating pixel of rate r fires in consecutive frames only above r = 1/2, with a share of (2r - 1) / r of
-        its spikes; an independent one with a share of r.
+        In an integrating pixel of rate r, the share of spikes followed by another in the next frame is (2r - 1) / r
+        above r = 1/2, else 0; of independent spikes it is r.
         """
         rate = self.rate.astype(np.float64)
         spikes = max(float(rate.sum()), 1e-9)
@@ -68,12 +70,12 @@ class StreamReport:
 
     @property
     def geometry_in_doubt(self) -> bool:
-        """The spikes follow one another as those of unrelated pixels do: height or width is probably another."""
+        """Whether height or width is probably wrong: a pixel's spikes are as irregular as those of unrelated pixels."""
         return self.irregularity > GEOMETRY_DOUBT
 
     @property
     def width_in_doubt(self) -> bool:
-        """The picture is so much rougher down its columns that its width is probably another."""
+        """Whether the width is probably wrong: the picture is far rougher down its columns than along its rows."""
         along, down, _ = self.roughness
         return down > WIDTH_DOUBT * along
 
@@ -82,10 +84,10 @@ def stream_report(blocks: Iterable[np.ndarray]) -> StreamReport:
     """Reads a stream once, block by block.
 
     Args:
-        blocks: (t, h, w) uint8 0/1 as stored, not flipped; of all frames or of those of interest.
+        blocks: (t, h, w) uint8 0/1 as stored, not flipped; all frames or some.
 
     Returns:
-        The report; rows count as stored.
+        The report; rows are numbered as stored.
 
     Raises:
         ValueError: no blocks.
@@ -130,8 +132,10 @@ def reversed_bits(stored: np.ndarray) -> np.ndarray:
     """Spikes (T, h, w) as stored, read with the most significant bit of each byte first.
 
     Raises:
-        UserError: frames that are no whole number of bytes have bits that are not known.
+        UserError: a frame isn't a whole number of bytes: the padding bits, some of which would be pixels, are lost.
     """
     if stored[0].size % 8:
-        raise UserError(f"frames of {stored.shape[1]}x{stored.shape[2]} pixels are no whole bytes: read the file again")
+        raise UserError(
+            f"frames of {stored.shape[1]}x{stored.shape[2]} pixels aren't a whole number of bytes: read the file again"
+        )
     return stored.reshape(len(stored), -1, 8)[..., ::-1].reshape(stored.shape)

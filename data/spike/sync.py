@@ -1,14 +1,14 @@
-"""Which spike frames were recorded while an RGB frame was exposed.
+"""The spike frames recorded during the exposure of each RGB frame.
 
-A clip's `sync.json` lies at <dataroot_spike>/<clip>/sync.json:
+A clip's <dataroot_spike>/<clip>/sync.json:
 
     {"seq_name": "clip", "spike_fps": 1920.0,
      "frames": [{"rgb": "000000", "spike_begin": 0, "spike_end": 81, "spike_center": 40}, ...]}
 
-Indices are half-open, into the frame's own `.dat` where the clip has one per frame
-(<dataroot_spike>/<clip>/spike/<frame>.dat), else into the clip's single `.dat`. `spike_fps` and `spike_center` may be
-left out; the centre is then the middle of the exposure. The alignment log `frame_idx,t0,t1,event_count,seq` (CSV) reads
-too. Where there is neither, `default_window` states the rule.
+[spike_begin, spike_end) counts in the frame's own `.dat` if the clip has one per frame
+(<dataroot_spike>/<clip>/spike/<frame>.dat), else in the clip's single `.dat`. `spike_fps` and `spike_center` are
+optional; by default the centre is the middle of the exposure. An alignment log `frame_idx,t0,t1,event_count,seq` (CSV)
+can be read too. Without either, `default_window` applies.
 """
 
 import csv
@@ -25,14 +25,14 @@ from typing import Any
 from utils.user_error import UserError
 from utils.utils_file import atomic_write, read_json, read_text
 
-GOPRO_CLIP = re.compile(r"GOPR\d+_(\d+)_")
+GOPRO_CLIP = re.compile(r"GOPR\d+_(\d+)_")  # names of the GoPro set's clips; the group is the sharp frames averaged
 GOPRO_SPIKES_PER_FRAME = 8  # spike frames between two sharp frames of the GoPro spike set
-LOG_COLUMNS = ["frame_idx", "t0", "t1", "event_count", "seq"]
+LOG_COLUMNS = ["frame_idx", "t0", "t1", "event_count", "seq"]  # the header of an alignment log (docs/spike_format.md)
 
 
 @dataclass(frozen=True)
 class ExposureWindow:
-    """Spike frames [begin, end) of an exposure, and the one that coincides with the sharp frame.
+    """Spike frames [begin, end) of an exposure, and the spike frame `center` at the time of the sharp frame.
 
     Raises:
         UserError: not 0 <= begin <= center < end.
@@ -62,7 +62,7 @@ class ExposureWindow:
         return ExposureWindow(self.begin, self.end, self.begin + round(time * (len(self) - 1)))
 
     def shifted(self, offset: int) -> "ExposureWindow":
-        """The same exposure counted from frame -offset: of a block that starts at frame b, use shifted(-b)."""
+        """The same exposure with all indices increased by `offset`; in a block from frame b on it is shifted(-b)."""
         return ExposureWindow(self.begin + offset, self.end + offset, self.center + offset)
 
     def check(self, length: int) -> None:
@@ -80,10 +80,10 @@ class ExposureWindow:
 def default_window(clip: str, num_spike_frames: int) -> ExposureWindow:
     """The exposure of a frame that has its own `.dat` and no sync.json.
 
-    GoPro spike set: n = second field of the clip's name is the number of sharp frames averaged ("GOPR0884_11_00": 11),
-    sharp frame j lies at spike frame 8 j, so a file of 8 n spike frames has the exposure from sharp frame 0 to n - 1,
-    [0, 8 (n - 1) + 1), and its middle frame n // 2 at 8 (n // 2). Any other clip, or a file of another length: the
-    whole file and its middle, num_spike_frames // 2.
+    GoPro spike set: the second field of the clip's name is n, the number of sharp frames averaged
+    ("GOPR0884_11_00": 11). Sharp frame j is at spike frame 8 j, so in a file of 8 n spike frames the exposure, sharp
+    frames 0 to n - 1, is [0, 8 (n - 1) + 1), and its middle frame n // 2 is at 8 (n // 2). In other clips and files of
+    other lengths the exposure is the whole file and the centre its middle, num_spike_frames // 2.
     """
     match = GOPRO_CLIP.match(clip)
     averaged = int(match[1]) if match else 0
@@ -94,7 +94,7 @@ def default_window(clip: str, num_spike_frames: int) -> ExposureWindow:
 
 
 def evenly_shared(frames: Sequence[str], num_spike_frames: int) -> dict[str, ExposureWindow]:
-    """Exposures of a clip's frames in one stream of which nothing says more: one after the other, without gaps.
+    """Exposures of a clip's frames in one stream without timing information: equal shares, without gaps.
 
     Raises:
         UserError: fewer spike frames than frames.
@@ -107,13 +107,13 @@ def evenly_shared(frames: Sequence[str], num_spike_frames: int) -> dict[str, Exp
 
 
 class SyncTable:
-    """The exposure windows of one clip, by RGB frame.
+    """The exposures of one clip, by RGB frame.
 
     Attributes:
-        path: the file they came from.
+        path: the file read.
         seq_name: the clip.
-        spike_fps: spike frames per second, None where the file does not say.
-        windows: RGB frame (name without suffix) -> ExposureWindow, in the file's order.
+        spike_fps: spike frames per second; None if the file lacks it.
+        windows: RGB frame (name without suffix) -> exposure, in the file's order.
     """
 
     def __init__(
@@ -130,13 +130,13 @@ class SyncTable:
 
     @classmethod
     def load(cls, path: str | Path, seq_name: str | None = None) -> "SyncTable":
-        """Reads sync.json, or an alignment log where the name ends in ".csv".
+        """Reads sync.json, or an alignment log if the name ends in ".csv".
 
         Args:
-            seq_name: the clip wanted; needed for a log of several clips. A file of another clip is an error.
+            seq_name: the clip; required for a log of several clips. A file of another clip is an error.
 
         Raises:
-            UserError: no such file, not in the format (names the entry and the key), or not about `seq_name`.
+            UserError: no such file, not in the format (the message names entry and key), or without `seq_name`.
         """
         path = Path(path)
         if not path.is_file():
@@ -148,7 +148,7 @@ class SyncTable:
     def window(self, rgb_name: str) -> ExposureWindow:
         """The exposure of an RGB frame, named as in the file ("000226"), with or without suffix or folder.
 
-        A log counts frames (226); there any zero-padded number finds its frame.
+        A log numbers frames without padding (226); its frames are found by zero-padded numbers too.
 
         Raises:
             UserError: the frame is not in the file.
@@ -166,11 +166,11 @@ class SyncTable:
 def write_sync(
     path: str | Path, seq_name: str, frames: Mapping[str, ExposureWindow], spike_fps: float | None = None
 ) -> None:
-    """Writes a sync.json; whole or not at all.
+    """Writes a sync.json, completely or not at all.
 
     Args:
-        frames: RGB frame (a suffix is dropped) -> its exposure.
-        spike_fps: spike frames per second, left out of the file where None.
+        frames: RGB frame (a suffix is removed) -> its exposure.
+        spike_fps: spike frames per second; None: not written.
     """
     content: dict[str, Any] = {"seq_name": seq_name}
     if spike_fps is not None:
@@ -186,12 +186,12 @@ def write_sync(
 
 
 def sub_frame_name(frame: str, center: int) -> str:
-    """Name of the picture of a blurred frame at spike frame `center`."""
+    """Name of the sharp picture at spike frame `center` of a blurred frame's exposure."""
     return f"{frame}_{center:04d}"
 
 
 def _stem(rgb_name: str) -> str:
-    """A frame's name without folder and picture suffix; other dots belong to the name."""
+    """A frame's name without folder and picture suffix; other dots are kept."""
     name = rgb_name.replace("\\", "/").rsplit("/", 1)[-1]
     return re.sub(r"\.(png|jpe?g|bmp|tiff?|webp|dat)$", "", name, flags=re.IGNORECASE)
 
@@ -215,7 +215,7 @@ def _load_json(path: Path, seq_name: str | None) -> SyncTable:
     if not isinstance(found, str):
         raise UserError(f"{path}: seq_name is {found!r}; the clip's name is needed.")
     if seq_name is not None and found != seq_name:
-        raise UserError(f"{path}: is about clip {found!r}, not {seq_name!r}.")
+        raise UserError(f"{path}: seq_name is {found!r}, not the clip {seq_name!r}.")
     spike_fps = content.get("spike_fps")
     if spike_fps is not None and (isinstance(spike_fps, bool) or not isinstance(spike_fps, int | float)):
         raise UserError(f"{path}: spike_fps is {spike_fps!r}; a number is needed.")
@@ -249,14 +249,14 @@ def _load_log(path: Path, seq_name: str | None) -> SyncTable:
     try:
         rows = list(reader)
     except csv.Error as fault:
-        raise UserError(f"{path}: not readable as CSV ({fault}); copy it again.") from fault
+        raise UserError(f"{path}: can't be read as CSV ({fault}); copy it again.") from fault
     if list(reader.fieldnames or []) != LOG_COLUMNS or not rows or any(row["seq"] is None for row in rows):
         raise UserError(f"{path}: columns are {reader.fieldnames}; {','.join(LOG_COLUMNS)} and frames are needed.")
     clips = sorted({row["seq"] for row in rows})
     if seq_name is None and len(clips) == 1:
         seq_name = clips[0]
     if seq_name not in clips:
-        raise UserError(f"{path}: clip {seq_name!r} was asked for; it has {', '.join(clips)}.")
+        raise UserError(f"{path}: no clip {seq_name!r}; the file has {', '.join(clips)}.")
     entries = []
     for line, row in enumerate(rows, start=2):
         if row["seq"] != seq_name:

@@ -1,4 +1,4 @@
-"""Sharp frames read from a video file or a folder of pictures, one at a time and brought to one size."""
+"""Sharp frames from a video file or a folder of pictures, read one at a time and resized to one size."""
 
 import hashlib
 import logging
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FrameSize:
-    """How frames are resized: by a factor, or to cover (height, width) and cut at the centre; then cut to multiples
-    of `multiple` at the right and bottom. Shrinking averages areas, enlarging is cubic."""
+    """How frames are resized: by `scale`, or to cover `target` (height, width) and cropped to it at the centre; then
+    cropped to multiples of `multiple` at the right and bottom. Shrinking averages areas, enlarging is bicubic."""
 
     scale: float = 1.0
     target: tuple[int, int] | None = None
@@ -47,14 +47,14 @@ class FrameSource:
 
     Args:
         path: the file or folder.
-        size: what every frame is brought to.
+        size: how every frame is resized.
         max_frames: number of frames to read from the beginning; None: all.
 
     Attributes:
-        length: number of frames, counted by reading through the video once.
+        length: number of frames, counted by reading the video once.
 
     Raises:
-        UserError: nothing there, not a video or one that is cut short, or no pictures in the folder.
+        UserError: no such file or folder, no or a truncated video, or no pictures in the folder.
     """
 
     def __init__(self, path: Path, size: FrameSize, max_frames: int | None = None) -> None:
@@ -75,7 +75,7 @@ class FrameSource:
         self.length = found if max_frames is None else min(found, max_frames)
 
     def _open(self) -> cv2.VideoCapture:
-        # Absolute, as ffmpeg takes what stands before a colon for a protocol.
+        # Absolute, as ffmpeg interprets text before a colon as a protocol.
         capture = cv2.VideoCapture(str(self.path.absolute()))
         if not capture.isOpened():
             raise UserError(
@@ -85,7 +85,7 @@ class FrameSource:
         return capture
 
     def _count(self) -> int:
-        # The container's own count is an estimate in some files, so the frames are counted.
+        # The number stated by the container is an estimate in some files, so the frames are counted.
         capture = self._open()
         count = 0
         while capture.grab():
@@ -95,7 +95,7 @@ class FrameSource:
         if count == 0:
             raise UserError(f"{self.path}: the video has no frame that can be decoded")
         if count < stated:
-            logger.warning("%s: states %d frames, of which %d can be decoded", self.path, stated, count)
+            logger.warning("%s: only %d of the %d frames stated can be decoded", self.path, count, stated)
         return count
 
     def frames(self, begin: int, end: int) -> Iterator[np.ndarray]:
@@ -111,7 +111,7 @@ class FrameSource:
                 name = self.pictures[index] if self.pictures else f"{self.path}, frame {index}"
                 raise UserError(
                     f"{name}: {frame.shape[0]}x{frame.shape[1]} pixels, but the first frame has "
-                    f"{first[0]}x{first[1]}: frames of one clip have one size"
+                    f"{first[0]}x{first[1]}: all frames of a clip must have the same size"
                 )
             yield self.size.apply(frame)
 
@@ -123,7 +123,7 @@ class FrameSource:
             return
         capture = self._open()
         try:
-            # Seeking is inexact in many files; skipping by decoding is not.
+            # Seeking is inexact in many files, so frames are skipped by decoding.
             for _ in range(begin):
                 capture.grab()
             for index in range(begin, end):
@@ -136,7 +136,7 @@ class FrameSource:
 
     @property
     def fps(self) -> float | None:
-        """Frames per second of a video; None for a folder of pictures, or where the file does not say."""
+        """Frames per second of a video; None for a folder of pictures or a file that lacks the number."""
         if self.pictures:
             return None
         capture = self._open()
@@ -145,14 +145,14 @@ class FrameSource:
         return round(rate, 3) if rate > 0 else None
 
     def identity(self) -> dict[str, int | str]:
-        """Identifies the content of this source among sources of the same name; the folder does not matter."""
+        """Identifies the content, so that sources of the same name can be distinguished; independent of the folder."""
         files = self.pictures or [self.path]
         digest = hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()[:16]
         size = sum(file.stat().st_size for file in files)
         return {"name": self.path.name, "frames": self.length, "bytes": size, "sha256": digest}
 
     def state(self) -> list[list[int | str]]:
-        """Path, size and time of change of every file: what tells these frames from others, of any name."""
+        """Path, size and modification time of every file, which distinguish these frames from all others."""
         files = [(file.resolve(), file.stat()) for file in self.pictures or [self.path]]
         own: list[list[int | str]] = [[str(path), status.st_size, status.st_mtime_ns] for path, status in files]
         return [*own, [repr(self.size), self.length]]

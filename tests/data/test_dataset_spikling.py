@@ -188,7 +188,7 @@ def test_sensor_draws_what_it_is_told():
         ({"window": 0}, "window: 1 or more; got 0"),
         ({"sim_ratio": 0}, "sim_ratio: 1 or more; got 0"),
         ({"layout": "pictures"}, "no frame that can be decoded|cannot be decoded"),
-        ({"layout": "base"}, "holds no spike streams|should hold spike streams"),
+        ({"layout": "base"}, "contains no spike streams|should contain spike streams"),
         ({"layout": "videos", "sim_strides": []}, "sim_strides"),
         ({"layout": "pictures", "sim_gain": [1.0]}, r"a range is \[least, greatest\]"),
     ],
@@ -201,7 +201,7 @@ def test_what_cannot_be_used_is_told(npz_root: Path, options: dict[str, Any], me
 def test_missing_pairs_and_pictures_are_told(base_root: Path):
     with pytest.raises(ValueError, match=r"no such folder; it should hold spikling's \.npz pairs"):
         make(base_root / "nowhere")
-    with pytest.raises(ValueError, match=r"window \[-5, 56\) reaches outside its 51"):
+    with pytest.raises(ValueError, match=r"frames \[-5, 56\) exceed its 51"):
         make(base_root, layout="base", window=61, spike_h=40, spike_w=48)
     with pytest.raises(ValueError, match="give both or neither"):
         make(base_root, layout="base", spike_h=40)
@@ -211,5 +211,5 @@ def test_missing_pairs_and_pictures_are_told(base_root: Path):
 
 
 def test_short_videos_are_told(video_root: Path):
-    with pytest.raises(ValueError, match="takes 9 video frames"):
+    with pytest.raises(ValueError, match="need 9 video frames"):
         make(video_root, layout="videos", window=61, sim_ticks=8, sim_strides=[1])

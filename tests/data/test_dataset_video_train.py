@@ -156,7 +156,7 @@ def break_first_frame(tree: GoproTree) -> dict[str, Any]:
         (remove_frame, ["train_clip_01: 1 frames not in dataroot_gt", "000004"]),
         (shrink_frames, ["train_clip_00: frames of 40x64 in dataroot_gt and 48x64 in dataroot_lq", "scale 1"]),
         (break_first_frame, ["train_clip_00/000000.png: not a readable picture"]),
-        (lambda _: {"scale": 2}, ["scale 2 they have to be 96x128"]),
+        (lambda _: {"scale": 2}, ["scale 2 they must be 96x128"]),
         (lambda _: {"num_frame": 8}, ["7 frames, but num_frame 8 with interval 1 needs 8"]),
         (lambda _: {"interval_list": [1, 4]}, ["interval 4 needs 9"]),
         (lambda _: {"gt_size": 50}, ["48x64 are smaller than the crop of 50x50"]),

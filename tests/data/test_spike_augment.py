@@ -183,9 +183,9 @@ def test_streams_without_change_are_as_they_were(tmp_path: Path, tree: GoproTree
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"spike_photon_noise": 1.5}, "spike_photon_noise: 1.5; it is 0 .off. or more up to 1"),
-        ({"spike_time_jitter": -1}, "spike_time_jitter: -1"),
-        ({"brightness_jitter": 1.0}, "brightness_jitter and contrast_jitter"),
+        ({"spike_photon_noise": 1.5}, "spike_photon_noise: 0 .off. or more, up to 1; got 1.5"),
+        ({"spike_time_jitter": -1}, "spike_time_jitter: 0 .off. or more; got -1"),
+        ({"brightness_jitter": 1.0}, "brightness_jitter: from 0 .off. to below 1"),
         ({"spike_gain_jitter": 0.1, "spike": {"representation": "voxel"}}, "spike_threshold_jitter changes the spikes"),
     ],
 )

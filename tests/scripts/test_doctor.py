@@ -50,7 +50,7 @@ def test_sound_data(run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for part in (
         "Nothing is wrong.",
-        "datasets.test: 16 pictures looked at, 2 items, 0 findings",
+        "datasets.test: 16 pictures inspected, 2 items, 0 findings",
         "first step: ",
         "torch",
         "GB are free",
@@ -150,30 +150,30 @@ def scrambled_geometry(run: TinyRun) -> str:
     for path in run.train_data.spike.glob("*/spike/*.dat"):
         spikes = SpikeStream(path, 48, 64).get_spike_matrix()
         write_dat(path, np.random.default_rng(0).permutation(spikes.reshape(len(spikes), -1).T).T.reshape(-1, 48, 64))
-    return "train_clip_01: the spikes show something else than the frames"
+    return "train_clip_01: the spikes show another scene than the frames"
 
 
 def upside_down(run: TinyRun) -> str:
     change(run, spike_flipud=False)
-    return "train_clip_00: the spikes lie upside down"
+    return "train_clip_00: the spikes are upside down"
 
 
 def mirrored(run: TinyRun) -> str:
     for path in (run.test_data.spike / "test_clip_01/spike").iterdir():
         write_dat(path, SpikeStream(path, 48, 64).get_spike_matrix()[:, :, ::-1])
-    return "test_clip_01: the spikes lie mirrored"
+    return "test_clip_01: the spikes are mirrored"
 
 
 def off_center(run: TinyRun) -> str:
     path = run.train_data.spike / "train_clip_01/sync.json"
     path.write_text(path.read_text().replace('"spike_center": 12', '"spike_center": 20'))
-    return "spike frames before the moment that sync says"
+    return "spike frames before the time in sync.json"
 
 
 def sync_of_another_clip(run: TinyRun) -> str:
     path = run.train_data.spike / "train_clip_01/sync.json"
     path.write_text(path.read_text().replace("train_clip_01", "train_clip_07"))
-    return "train_clip_01/sync.json: is about clip 'train_clip_07'"
+    return "train_clip_01/sync.json: seq_name is 'train_clip_07'"
 
 
 def sync_outside_of_the_stream(run: TinyRun) -> str:

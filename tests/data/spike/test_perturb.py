@@ -120,7 +120,7 @@ def test_chance_depends_on_seed_stream_and_frame(path: Path) -> None:
         ({"kind": "drop", "amount": 1.5}, r"a probability in \[0, 1\]"),
         ({"kind": "noise", "amount": True}, "noise needs an amount"),
         ({"kind": "threshold"}, "threshold needs an amount"),
-        ({"kind": "threshold", "amount": 1.5}, "threshold times 1.5; recorded spikes tell .* a whole multiple"),
+        ({"kind": "threshold", "amount": 1.5}, "threshold times 1.5; from recorded spikes, .* a whole multiple"),
         ({"kind": "threshold", "amount": 0.5}, "threshold times 0.5"),
         ({"kind": "zero", "amount": 1}, "zero takes no amount"),
         ({"kind": "zero", "frames": 1}, "unknown frames; it has kind, amount and seed"),

@@ -229,7 +229,7 @@ def test_interval_over_many_frames() -> None:
 def test_raw_at_the_streams_ends() -> None:
     spikes = random_block(10)
     window = ExposureWindow(0, 10, 1)
-    with pytest.raises(ValueError, match=r"window \[-1, 4\) around frame 1 reaches outside .* \[0, 10\).*\"shift\""):
+    with pytest.raises(ValueError, match=r"frames \[-1, 4\) around frame 1 extend beyond .* \[0, 10\).*\"shift\""):
         build_encoding({"representation": "raw", "length": 5}, 2.0)(spikes, window)
     shifted = build_encoding({"representation": "raw", "length": 5, "edge": "shift"}, 2.0)
     np.testing.assert_array_equal(shifted(spikes, window), spikes[:5])

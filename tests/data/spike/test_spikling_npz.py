@@ -43,7 +43,7 @@ def test_what_is_not_a_pair_is_told(tmp_path):
     with pytest.raises(SpikeFormatError, match=r"a pair of spikling is an \.npz"):
         load_spike_numpy(path)
     np.savez(path, seq=np.zeros((1, 2, 2), np.uint8), tag=np.zeros((2, 2), np.uint8), length=9)
-    with pytest.raises(SpikeFormatError, match="do not hold together"):
+    with pytest.raises(SpikeFormatError, match="are inconsistent"):
         load_spike_numpy(path)
 
 

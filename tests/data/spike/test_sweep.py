@@ -64,7 +64,9 @@ def test_other_thresholds_are_simulated_anew(tmp_path: Path) -> None:
 def test_thresholds_that_can_not_be_had(tmp_path: Path) -> None:
     spikes = tmp_path / "set" / "GOPRO_Large_spike_seq" / "test"
     spikes.mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"threshold=1: recorded spikes tell whole multiples .* no simulated set"):
+    with pytest.raises(
+        ValueError, match=r"threshold=1: from recorded spikes, only whole multiples .* no simulated set"
+    ):
         changes("threshold=1", dataroot_spike=str(spikes))
     manifest = tmp_path / "set" / "simulation.json"
     manifest.write_text(json.dumps({"parameters": {"kind": "videos"}}))

@@ -110,7 +110,7 @@ def test_alignment_log(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="RGB frame '000002' is not among"):
         table.window("000002.png")
     for clip in (None, "c"):
-        with pytest.raises(ValueError, match=r"align\.csv: clip .* was asked for; it has a, b"):
+        with pytest.raises(ValueError, match=r"align\.csv: no clip .*; the file has a, b"):
             SyncTable.load(path, clip)
     path.write_text("frame_idx,t0,t1,event_count,seq\n0,0.0,0.033,12,a\n")
     with pytest.raises(ValueError, match=r"line 2: frame_idx, t0 and t1 must be whole"):
