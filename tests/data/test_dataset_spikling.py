@@ -199,7 +199,7 @@ def test_what_cannot_be_used_is_told(npz_root: Path, options: dict[str, Any], me
 
 
 def test_missing_pairs_and_pictures_are_told(base_root: Path):
-    with pytest.raises(ValueError, match=r"no such folder; it should hold spikling's \.npz pairs"):
+    with pytest.raises(ValueError, match=r"no such folder; it should contain spikling's \.npz pairs"):
         make(base_root / "nowhere")
     with pytest.raises(ValueError, match=r"frames \[-5, 56\) exceed its 51"):
         make(base_root, layout="base", window=61, spike_h=40, spike_w=48)

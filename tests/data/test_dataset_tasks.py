@@ -122,7 +122,7 @@ def test_colours_change_alike_in_all_frames(vimeo: dict[str, Any]) -> None:
             {"pad_sequence": True, "flip_sequence": True},
             "or flip_sequence",
         ),
-        (VideoRecurrentTrainVimeoVFIDataset, {"num_frame": 6}, "4 frames of 7 at 2"),
+        (VideoRecurrentTrainVimeoVFIDataset, {"num_frame": 6}, "4 frames of 7 with temporal_scale 2"),
         (VideoRecurrentTrainVimeoVFIDataset, {"temporal_scale": 1}, "2 or more"),
         (VideoRecurrentTrainVimeoVFIDataset, {"pad_sequence": True}, "not supported by interpolation"),
         (VideoRecurrentTrainVimeoDataset, {"filename_tmpl": "im"}, "formats no number"),

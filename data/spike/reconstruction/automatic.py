@@ -1,16 +1,16 @@
-"""Brightness and averaging time chosen from a stream itself, for commands whose user states neither.
+"""Brightness and averaging time estimated from a stream, for commands without options that state them.
 
-Threshold: the rate of the brightest percent of the pixels becomes WHITE, so that a dark recording is visible.
+Threshold: the rate of the brightest percent of the pixels is shown as WHITE, so that a dark recording is visible.
 
 Averaging time: the mean squared error of a Gaussian of sigma frames, G = sum_t w_t s_t, against the true rate r is
 
     E (G - r)^2 = E G^2 - 2 E G r + E r^2
 
-The last term does not depend on sigma. In the second, r is replaced by the rate of the pixels around, interpolated to
-this one: spikes of other pixels have noise of their own, so the product's mean is that with r itself. The sigma with
-the smallest E G^2 - 2 E G r weighs noise against motion blur without a sharp picture (cross-validation over space).
+The last term does not depend on sigma. In the second, r is replaced by a rate interpolated from the neighbours: their
+noise is independent of the pixel's, so the mean of the product stays the same. The sigma with the smallest
+E G^2 - 2 E G r balances noise and motion blur, without a sharp picture (cross-validation over space).
 
-    python -m scripts.spikes view lowlight.dat        # tells what it chose
+    python -m scripts.spikes view lowlight.dat        # prints the values chosen
 """
 
 import math
@@ -25,26 +25,29 @@ Blocks = Callable[[int, int], np.ndarray]
 """From frames [begin, end) to their spikes, (end - begin, h, w) uint8."""
 
 WHITE = 0.9
-"""Intensity of the brightest percent: below 1, since single pixels beyond it are clipped."""
+"""Intensity of the brightest percent; below 1, so that few brighter pixels are clipped."""
 
 BRIGHT = 99.0  # percentile; the remaining percent may be lamps and reflections
-STRETCHES, STRETCH = 8, 64  # frames looked at: 8 stretches of 64 show slow changes of light, in a second at most
-MEDIAN = 5  # a hot pixel does not reach the median of 5x5
+STRETCHES, STRETCH = (
+    8,
+    64,
+)  # frames measured: 8 x 64 over the stream cover slow changes of light
+MEDIAN = 5  # side of the median: a single hot pixel has no effect on that of 5x5
 
 SIGMAS = (1.5, 2.0, 3.0, 4.5, 6.0, 9.0, 12.0, 18.0, 24.0, 36.0, 48.0, 72.0)
-"""Frames; steps of a half, since the error is flat around its minimum."""
+"""Widths tried, in frames; factors of 1.3 to 1.5, since the error is flat around its minimum."""
 
 BRIGHT_RATE, BRIGHT_SIGMA = 0.2, 8.0
-"""In bright streams texture finer than the interpolation resolves counts as noise, so widths are limited to
-BRIGHT_SIGMA * (BRIGHT_RATE / rate)^2 frames, above BRIGHT_RATE to BRIGHT_SIGMA * BRIGHT_RATE / rate: 8 and less for the
-GoPro and REDS streams, whose best widths are 5 to 7, and nearly none at the rates of 0.07 and below of low light."""
+"""In bright streams, texture too fine for the interpolation is taken for noise. So widths are at most
+BRIGHT_SIGMA * (BRIGHT_RATE / rate)^2 frames below BRIGHT_RATE and BRIGHT_SIGMA * BRIGHT_RATE / rate above: 8 and less
+for the GoPro and REDS streams, whose best widths are 5 to 7, and hardly a limit at low light's rates, 0.07 and below."""
 
-MOMENTS = 12  # instants at which the error is estimated
-REFERENCE_SIGMA = 1.5  # of the interpolated rate: short against every motion that the widths resolve
-DEFECT = 2.0  # a pixel at more than twice the median around it, or less than half, counts as defective
+MOMENTS = 12  # instants at which the error is estimated and averaged
+REFERENCE_SIGMA = 1.5  # of the interpolated rate: the smallest width, too short for motion blur
+DEFECT = 2.0  # a pixel above twice or below half the median around it counts as defective; texture seldom does
 
-# Interpolation of a pixel from those at distances 1 and 2: 4/3 of the mean of the near ones - 1/3 of the far ones,
-# exact for polynomials of third order, so that smooth shading does not count as an error.
+# A pixel interpolated from its neighbours: 4/3 of the mean of those at distance 1 - 1/3 of the mean of those at
+# distance 2, exact for polynomials of third order, so that smooth shading causes no error.
 AROUND = np.zeros((5, 5), np.float32)
 AROUND[[1, 3, 2, 2], [2, 2, 1, 3]] = 1 / 3
 AROUND[[0, 4, 2, 2], [2, 2, 0, 4]] = -1 / 12
@@ -54,11 +57,11 @@ def automatic_threshold(blocks: Blocks, length: int) -> float:
     """Threshold (intensity = firing rate x threshold) at which the brightest percent of a stream has intensity WHITE.
 
     Args:
-        blocks: access to the stream.
+        blocks: reads the stream.
         length: its frames, at least 1.
 
     Returns:
-        The threshold to three digits; 1 where 99 % of the pixels do not fire and there is no brightness to measure.
+        The threshold to three digits; 1 if 99 % of the pixels do not fire, so that no brightness can be measured.
     """
     stretches = min(STRETCHES, -(-length // STRETCH))
     begins = np.linspace(0, max(0, length - STRETCH), stretches).astype(int)
@@ -68,10 +71,10 @@ def automatic_threshold(blocks: Blocks, length: int) -> float:
 
 
 def automatic_sigma(blocks: Blocks, length: int) -> float:
-    """Width in frames of the Gaussian with the smallest expected squared error (the module's text).
+    """Width in frames of the Gaussian with the smallest expected squared error (see the module).
 
     Args:
-        blocks: access to the stream.
+        blocks: reads the stream.
         length: its frames, at least 1.
     """
     rate = float(
@@ -80,7 +83,7 @@ def automatic_sigma(blocks: Blocks, length: int) -> float:
     darkness = BRIGHT_RATE / max(rate, 1 / length)
     limit = min(length / 2, BRIGHT_SIGMA * max(darkness, darkness**2))
     sigmas = [sigma for sigma in SIGMAS if sigma < limit] + ([limit] if limit < SIGMAS[-1] else [])
-    margin = min(length // 4, math.ceil(sigmas[-1]))  # Gaussians cut by the stream's ends would favour narrow ones
+    margin = min(length // 4, math.ceil(sigmas[-1]))  # Gaussians cut at the stream's ends would bias sigma downwards
     moments = np.unique(np.linspace(margin, length - 1 - margin, min(MOMENTS, length)).astype(int))
     errors = np.mean([_errors(blocks, length, int(moment), sigmas) for moment in moments], axis=0)
     best = int(np.argmin(errors))
@@ -91,12 +94,12 @@ def automatic_sigma(blocks: Blocks, length: int) -> float:
 
 
 def window_length(sigma: float) -> int:
-    """Frames (odd) of the box window with the standard deviation of a Gaussian: length^2 / 12 = sigma^2."""
+    """Length (odd) of the box filter with the standard deviation of a Gaussian: length^2 / 12 = sigma^2."""
     return 2 * round(math.sqrt(12) * sigma / 2 - 0.5) + 1
 
 
 def _errors(blocks: Blocks, length: int, moment: int, sigmas: list[float]) -> np.ndarray:
-    """E G^2 - 2 E G r at one moment for each sigma, (len(sigmas),) float64."""
+    """E G^2 - 2 E G r at one instant for each sigma, (len(sigmas),) float64."""
     begin, end = gaussian_support(moment, sigmas[-1], length)
     weights = np.zeros((len(sigmas) + 1, end - begin), np.float32)
     for row, sigma in zip(weights, [*sigmas, REFERENCE_SIGMA], strict=True):
@@ -113,12 +116,12 @@ def _errors(blocks: Blocks, length: int, moment: int, sigmas: list[float]) -> np
 
 
 def _median(rate: np.ndarray) -> np.ndarray:
-    """Median of MEDIAN x MEDIAN pixels of (h, w) float32; streams of a single row or column stay as they are."""
+    """Median of MEDIAN x MEDIAN pixels of (h, w) float32; a single row or column is returned unchanged."""
     return cv2.medianBlur(rate, MEDIAN) if min(rate.shape) > 1 else rate
 
 
 def _minimum(x: np.ndarray, y: np.ndarray) -> float:
-    """exp of the place of the minimum of the parabola through three points, whose middle one is the lowest."""
+    """exp(x) at the minimum of the parabola through three points, the middle one of which is the lowest."""
     slopes = np.diff(y) / np.diff(x)
     curvature = (slopes[1] - slopes[0]) / (x[2] - x[0])
     place = x[1] if curvature <= 0 else (x[0] + x[1]) / 2 - slopes[0] / (2 * curvature)

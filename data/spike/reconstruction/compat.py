@@ -1,15 +1,16 @@
 """Window, interval and plasticity with the conventions and the uint8 results of spikling and of SpikeCV, bit for bit.
 
-                              interval at t                          where a spike is missing      value
+                              interval at t                          if a spike is missing         value
     spikling interval_method  last spike < t, first spike >= t       the stream's first, last      255 // interval
     SpikeCV TFI.spikes2images last spike < t, first spike >= t       0                             255 // interval
     SpikeCV TFI.spikes2frame  last spike <= t, first spike > t       interval 2 * half             255 // interval
 
-so that SpikeCV's two disagree by a frame, spikes2frame(t) == spikes2images(t + 1) but for missing spikes. All cut
-255 x rate to whole numbers; none knows the camera's threshold. New code uses data/spike/reconstruction/reconstruct.py.
+So SpikeCV's two differ by a frame: spikes2frame(t) == spikes2images(t + 1) except for missing spikes. All round
+255 x rate down to integers and ignore the camera's threshold. New code uses data/spike/reconstruction/reconstruct.py.
 
-Two faults are not kept: spikling's windows beyond the stream's end (fewer frames, or NaN) and SpikeCV's index error at
-it are a `UserError` and the frames that exist; spikling's minutes per second of video, and SpikeCV's misspelt names.
+Not copied: spikling's results from fewer frames, or NaN, for windows beyond the stream's end (a `UserError` here);
+SpikeCV's index error at the end (the frames that exist are used); spikling's minutes per second of video; SpikeCV's
+misspelt names.
 """
 
 from pathlib import Path
@@ -23,14 +24,14 @@ from data.spike.reconstruction.methods import PlasticityRate
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 
-LONGEST = 256  # 255 // interval is 0 from here on
+LONGEST = 256  # frames searched: 255 // interval is 0 from this interval on
 
 
 def load_spike_raw(path: str | Path, width: int = 400, height: int = 250) -> np.ndarray:
-    """spikling's reader: the whole `.dat`, rows turned, (T, height, width) uint8.
+    """spikling's reader: the whole `.dat`, rows flipped, (T, height, width) uint8.
 
     Raises:
-        SpikeFormatError: the file is no whole number of such frames.
+        SpikeFormatError: the file isn't a whole number of such frames.
     """
     return SpikeStream(path, height, width).get_spike_matrix()
 
@@ -52,14 +53,14 @@ def interval_method(seq: np.ndarray, mid: int) -> np.ndarray:
     begin, end = max(0, mid - LONGEST), min(len(seq), mid + LONGEST)
     up = _first(seq[mid:end])
     down = _first(seq[begin:mid][::-1])
-    # A side without a spike counts to the stream's first or last frame; before frame 0 there is frame -1.
+    # Without a spike on a side, the interval extends to the stream's first or last frame; for frame 0, to frame -1.
     up = np.where(up < 0, len(seq) - 1 - mid, up)
     down = np.where(down < 0, max(mid - 1, 0), down)
     return _shades(up + down + 1)
 
 
 def window_method(seq: np.ndarray, start: int, length: int) -> np.ndarray:
-    """spikling's picture by window: 255 x mean of frames [start, start + length), cut to whole numbers.
+    """spikling's picture by window: 255 x mean of frames [start, start + length), rounded down.
 
     Args:
         seq: (T, h, w), 0 and 1 of any kind.
@@ -68,12 +69,12 @@ def window_method(seq: np.ndarray, start: int, length: int) -> np.ndarray:
         (h, w) uint8.
 
     Raises:
-        UserError: not three dimensions, or a frame that is not there.
+        UserError: not three dimensions, or a frame outside the stream.
     """
     _check(seq, start, "start")
     if length < 1 or start + length > len(seq):
         raise UserError(
-            f"a window of {length} frames from frame {start} was asked for; the stream has frames 0 to {len(seq) - 1}"
+            f"a window of {length} frames from frame {start} isn't possible; the stream has frames 0 to {len(seq) - 1}"
         )
     shades = (np.arange(length + 1) / length * 255).astype(np.uint8)
     result: np.ndarray = shades[seq[start : start + length].sum(axis=0, dtype=np.intp)]
@@ -81,7 +82,7 @@ def window_method(seq: np.ndarray, start: int, length: int) -> np.ndarray:
 
 
 class TFP:
-    """SpikeCV's texture from playback. `device` is accepted and without effect.
+    """SpikeCV's texture from playback. `device` has no effect.
 
     Args:
         spike_h, spike_w: size of the frames.
@@ -91,10 +92,13 @@ class TFP:
         self.spike_h, self.spike_w = spike_h, spike_w
 
     def spikes2images(self, spikes: np.ndarray, half_win_length: int) -> np.ndarray:
-        """255 x mean over 2 * half_win_length + 1 frames, for each frame that has them: (T - 2 half, h, w) uint8.
+        """255 x mean over 2 * half_win_length + 1 frames, for each frame with half_win_length on both sides.
+
+        Returns:
+            (T - 2 half_win_length, h, w) uint8.
 
         Raises:
-            UserError: another size than the object's, or fewer frames than half windows.
+            UserError: another size than the object's, or fewer than 2 * half_win_length frames.
         """
         _check_size(spikes, self.spike_h, self.spike_w)
         times = _inside(len(spikes), half_win_length)
@@ -112,7 +116,7 @@ class TFP:
         """255 x mean over the frames around key_ts: (h, w) uint8.
 
         Raises:
-            UserError: another size than the object's, or a window that leaves the stream.
+            UserError: another size than the object's, or a window that extends beyond the stream.
         """
         _check_size(spikes, self.spike_h, self.spike_w)
         if half_win_length < 0 or key_ts - half_win_length < 0 or key_ts + half_win_length >= len(spikes):
@@ -125,13 +129,13 @@ class TFP:
 
     @staticmethod
     def _shades(half: int) -> np.ndarray:
-        """By number of spikes; the mean is a float32 there."""
+        """Gray values by number of spikes; the mean is rounded to float32, as in SpikeCV."""
         length = 2 * half + 1
         return (np.arange(length + 1, dtype=np.float32) / np.float32(length) * np.float32(255)).astype(np.uint8)
 
 
 class TFI:
-    """SpikeCV's texture from interval. `device` is accepted and without effect.
+    """SpikeCV's texture from interval. `device` has no effect.
 
     Args:
         spike_h, spike_w: size of the frames.
@@ -141,15 +145,15 @@ class TFI:
         self.spike_h, self.spike_w = spike_h, spike_w
 
     def spikes2images(self, spikes: np.ndarray, max_search_half_window: int = 20) -> np.ndarray:
-        """Interval pictures of frames [half, T - half), (T - 2 half, h, w) uint8; spikes are sought in all frames.
+        """Interval pictures of frames [half, T - half), (T - 2 half, h, w) uint8; all frames are searched for spikes.
 
         Raises:
-            UserError: another size than the object's, or fewer frames than half windows.
+            UserError: another size than the object's, or fewer than 2 * half frames.
         """
         _check_size(spikes, self.spike_h, self.spike_w)
         times = _inside(len(spikes), max_search_half_window)
         images = np.empty((len(times), self.spike_h, self.spike_w), np.uint8)
-        missing = -2 * LONGEST  # far enough that the interval gives 0, on either side
+        missing = -2 * LONGEST  # so far away on either side that 255 // interval is 0
         upcoming = np.full(images.shape, missing, np.int32)
         following = np.full(spikes.shape[1:], -missing + len(spikes), np.int32)
         for time in range(len(spikes) - 1, times.start - 1, -1):
@@ -166,10 +170,10 @@ class TFI:
     def spikes2frame(self, spikes: np.ndarray, key_ts: int, max_search_half_window: int = 20) -> np.ndarray:
         """The interval picture between frames key_ts and key_ts + 1, (h, w) uint8.
 
-        Spikes are sought in frames [key_ts - half + 1, key_ts + half], but not in frame 0.
+        Frames [key_ts - half + 1, key_ts + half] are searched for spikes, except frame 0.
 
         Raises:
-            UserError: another size than the object's, or half of the half window leaves the stream.
+            UserError: another size than the object's, or half of the half window extends beyond the stream.
         """
         _check_size(spikes, self.spike_h, self.spike_w)
         half = max_search_half_window
@@ -183,13 +187,13 @@ class TFI:
 class TFSTP:
     """SpikeCV's texture from short-term plasticity: the synapse of `PlasticityRate` with SpikeCV's readout.
 
-    Each frame's rates r_u + r_R are stretched to [0, 255] and their histogram is equalised, so a picture shows no
-    brightness; r_u has F where the paper's formula has f. The state (R, u) is kept between calls.
+    Each frame's rates r_u + r_R are stretched to [0, 255] and their histogram is equalised, which removes brightness;
+    r_u has F instead of the paper's f. The state (R, u) is kept between calls.
 
     Args:
         spike_h, spike_w: size of the frames.
         device: where to compute.
-        u0, D, F, f: the synapse's, see `PlasticityRate`; SpikeCV's values for reconstruction.
+        u0, D, F, f: the synapse's, see `PlasticityRate`; the defaults are SpikeCV's for reconstruction.
     """
 
     def __init__(
@@ -211,7 +215,7 @@ class TFSTP:
 
     @staticmethod
     def spike2interval(spikes: np.ndarray) -> np.ndarray:
-        """Interval that each frame lies in: b - a for frames a + 1 to b between spikes at a and b, else inf.
+        """The interval that contains each frame: b - a for frames a + 1 to b between spikes at a and b, else inf.
 
         Args:
             spikes: (T, h, w), 0 and 1 of any kind.
@@ -227,7 +231,7 @@ class TFSTP:
         return result
 
     def spikes2images_online(self, spikes: np.ndarray) -> np.ndarray:
-        """A picture at every frame from the spikes up to it, (T, h, w) uint8. An interval counts when its spike comes.
+        """A picture at every frame from the spikes up to it, (T, h, w) uint8. An interval counts once it has ended.
 
         Raises:
             UserError: another size than the object's.
@@ -242,9 +246,9 @@ class TFSTP:
         return images
 
     def spikes2images_offline(self, spikes: np.ndarray) -> np.ndarray:
-        """Pictures from the whole stream, (T, h, w) uint8: an interval counts in each of its frames but the spike's.
+        """Pictures from the whole stream, (T, h, w) uint8: an interval counts in all its frames except the spike's.
 
-        An interval of one frame counts in that one. The first frame is black.
+        An interval of one frame counts in this frame. The first picture is black.
 
         Raises:
             UserError: another size than the object's.
@@ -275,13 +279,13 @@ class TFSTP:
         by_resources = -1 / (self.D * torch.log((1 - R) / (1 - R * (1 - u))))
         rates = (by_release + by_resources).cpu().numpy()  # (h, w)
         low, high = rates.min(), rates.max()
-        # Before any spike all rates are 0 and there is nothing to stretch.
+        # Before the first spike all rates are 0 and can't be stretched.
         shades = (rates - low) / (high - low) * 255 if high > low else np.zeros_like(rates)
         return cv2.equalizeHist(shades.astype(np.uint8))
 
 
 def _first(frames: np.ndarray) -> np.ndarray:
-    """Index of the first spike of each pixel, -1 where there is none; (h, w) int."""
+    """Index of the first spike of each pixel, -1 without one; (h, w) int."""
     if len(frames) == 0:
         return np.full(frames.shape[1:], -1)
     fired = frames == 1
@@ -289,7 +293,7 @@ def _first(frames: np.ndarray) -> np.ndarray:
 
 
 def _shades(interval: np.ndarray) -> np.ndarray:
-    """255 / interval cut to whole numbers, uint8."""
+    """255 / interval rounded down, uint8."""
     return (255 // interval).astype(np.uint8)
 
 

@@ -1,11 +1,11 @@
-"""Firing rate of each pixel at many instants of a stream at once: the methods behind reconstruct.py.
+"""Firing rate of each pixel at many instants of a stream: the methods of reconstruct.py.
 
-A method is given access to the stream by blocks and gives the rate at one moment after another. Sums and spike times
-are carried from frame to frame, so that all frames of a stream cost little more than reading it. All sums are integers:
-results are the same on every machine and do not depend on crop, flip, or the moments asked for together (those of
-plasticity, which takes exponentials, on machines that compute these alike).
+A method reads the stream in blocks and yields the rate at one instant after another. It updates sums and spike times
+from frame to frame, so the rates at all frames take little longer than reading the stream. All sums are integers:
+results are equal on all machines and independent of crop, flip and the other instants of a call (plasticity's, which
+are computed with exponentials, on machines with the same exponential function).
 
-A further method is a class with `rates`; to let the commands use it, add it to `reconstruct.METHODS`.
+To add a method, write a class with `rates`; for the commands, add it to `reconstruct.METHODS`.
 """
 
 import math
@@ -24,10 +24,10 @@ Blocks = Callable[[int, int], Tensor]
 """From frames [begin, end) to their spikes, (end - begin, h, w) uint8."""
 
 BLOCK = 64
-"""Moments whose frames are decoded and held together, at most."""
+"""Longest span of instants, in frames, decoded together: bounds the memory, and the frames read twice are few."""
 
 FARTHEST = 2**13
-"""Reach of an interval, at most: ages of spikes are int16."""
+"""Greatest reach of an interval: ages of spikes, up to about 3 times as large, must fit into int16."""
 
 
 class RateMethod(ABC):
@@ -39,11 +39,11 @@ class RateMethod(ABC):
 
 
 class LocalMethod(RateMethod):
-    """A method that looks at the frames around a moment only."""
+    """A method that reads only the frames around an instant."""
 
     @abstractmethod
     def support(self, time: int, length: int) -> tuple[int, int]:
-        """Frames [begin, end) that the rate at `time` depends on; neither decreases with `time`."""
+        """Frames [begin, end) that the rate at `time` depends on; both bounds never decrease with `time`."""
 
     @abstractmethod
     def block_rates(self, spikes: Tensor, times: Sequence[int]) -> Iterator[Tensor]:
@@ -56,7 +56,7 @@ class LocalMethod(RateMethod):
 
 
 def _ascending_groups(times: Sequence[int]) -> Iterator[list[int]]:
-    """`times` cut where they do not ascend or spread over more than BLOCK frames."""
+    """`times` split into ascending groups that span at most BLOCK frames."""
     group: list[int] = []
     for time in times:
         if group and not (group[-1] <= time < group[0] + BLOCK):
@@ -69,7 +69,7 @@ def _ascending_groups(times: Sequence[int]) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class WindowRate(LocalMethod):
-    """Spikes in `length` frames around a moment, over their number: texture from playback (TFP)."""
+    """Number of spikes in `length` frames around an instant / number of frames: texture from playback (TFP)."""
 
     length: int = 41
 
@@ -96,11 +96,11 @@ class WindowRate(LocalMethod):
 
 @dataclass(frozen=True)
 class KIntervalRate(LocalMethod):
-    """The k-interval, as data/spike/frame_sums.py states it.
+    """The k-interval as defined in data/spike/frame_sums.py.
 
     Attributes:
         order: k.
-        reach: frames looked at on either side.
+        reach: frames searched on each side.
     """
 
     order: int = 2
@@ -110,14 +110,14 @@ class KIntervalRate(LocalMethod):
         _at_least("interval: order", self.order, 1)
         _at_least("interval: reach", self.reach, 1)
         if self.reach > FARTHEST:
-            raise UserError(f"interval: reach is {self.reach}; at most {FARTHEST} frames can be looked at")
+            raise UserError(f"interval: reach is {self.reach}; at most {FARTHEST} frames are possible")
 
     def support(self, time: int, length: int) -> tuple[int, int]:
         return max(0, time - self.reach), min(length, time + self.reach)
 
     def block_rates(self, spikes: Tensor, times: Sequence[int]) -> Iterator[Tensor]:
         length = len(spikes)
-        # Played backwards, what follows a moment becomes what precedes it.
+        # The spikes after an instant are those before it in the time-reversed stream.
         after = list(self._before(spikes.flip(0), [length - time for time in reversed(times)]))[::-1]
         for (spikes_after, time_after), (spikes_before, time_before) in zip(
             after, self._before(spikes, times), strict=True
@@ -126,7 +126,7 @@ class KIntervalRate(LocalMethod):
 
     def _before(self, spikes: Tensor, times: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Twice the spikes and twice the time of the side before each of the ascending `times`, (h, w) int16."""
-        # Choices are written as products and maxima, which take a thirtieth of the time of a masked assignment.
+        # Selections are computed by products and maxima, in a thirtieth of the time of masked assignments.
         start = max(0, times[0] - self.reach)
         recent = spikes.new_full((self.order, *spikes.shape[1:]), -2 * FARTHEST, dtype=torch.int16)
         frame = start
@@ -135,7 +135,7 @@ class KIntervalRate(LocalMethod):
                 fired = spikes[frame].to(torch.int16)
                 for index in range(self.order - 1, 0, -1):
                     recent[index] += fired * (recent[index - 1] - recent[index])
-                # Frame numbers begin at 1, so that 0 stands for no spike in this frame.
+                # Frames are numbered from 1, so that 0 means no spike in this frame.
                 torch.maximum(recent[0], fired * (frame - start + 1) - (1 - fired) * 2 * FARTHEST, out=recent[0])
                 frame += 1
             looked_at = min(self.reach, time)
@@ -157,7 +157,7 @@ class IntervalRate(KIntervalRate):
 
 @dataclass(frozen=True)
 class GaussianRate(LocalMethod):
-    """Mean of the frames under a Gaussian of `sigma` frames, cut at 4 sigma."""
+    """Mean of the frames with Gaussian weights of width `sigma` frames, cut at 4 sigma."""
 
     sigma: float = 6.0
 
@@ -173,7 +173,7 @@ class GaussianRate(LocalMethod):
             begin, end = self.support(time, len(spikes))
             weights = gaussian_weights(time, self.sigma, begin, end)
             total = torch.zeros(spikes.shape[1:], device=spikes.device)
-            # Exact: integers up to 2^24 in float32. A matrix product may be computed in TF32, which is not.
+            # Exact, as the sums are integers up to 2^24 in float32; a matrix product may be computed in TF32.
             for weight, frame in zip(weights.tolist(), spikes[begin:end], strict=True):
                 total.add_(frame, alpha=weight)
             yield total * float(np.float32(1 / weights.sum(dtype=np.float64)))
@@ -181,25 +181,25 @@ class GaussianRate(LocalMethod):
 
 @dataclass(frozen=True)
 class PlasticityRate(RateMethod):
-    """Short-term plasticity (TFSTP): the rate at which the synapse model would be at rest in its present state.
+    """Short-term plasticity (TFSTP): the constant firing rate whose steady state is the synapse's present state.
 
     Each pixel drives a synapse with resources R and release probability u. At a spike, dt frames after the last one,
 
         R <- 1 - [1 - R (1 - u)] exp(-dt / D)                 (Zheng et al., "High-speed image reconstruction
         u <- u0 + [u + f (1 - u) - u0] exp(-dt / F)            through short-term plasticity", CVPR 2021)
 
-    At a constant rate r both come to rest, and each can be solved for r:
+    At a constant rate r both converge, and either limit determines r:
 
         r_u = -1 / (F ln[(u - u0) / (u + f (1 - u) - u0)]),   r_R = -1 / (D ln[(1 - R) / (1 - R (1 - u))])
 
-    The result is their mean: r_R follows the last interval, r_u the last F frames. A pixel that has not fired for
-    `memory` frames is forgotten: it reads 0, and its next spike only starts the clock. So the state depends on some
-    hundred frames and not on the stream's beginning. (SpikeCV counts the first interval from there, has F in place of
-    f in the denominator of r_u, adds the two rates and stretches the histogram, so that it shows no brightness.)
+    The result is their mean: r_R depends on the last interval, r_u on about F frames. The state of a pixel that has not
+    fired for `memory` frames is reset: its rate is 0, and its next spike only starts an interval. So the state depends
+    on some hundred frames, not on the stream's beginning. (SpikeCV counts the first interval from the beginning, has F
+    instead of f in the denominator of r_u, adds the two rates and stretches the histogram, which removes brightness.)
 
     Attributes:
         u0, f: release probability at rest, and its gain per spike.
-        D, F: recovery times of R and u, in frames. Defaults: SpikeCV's for reconstruction.
+        D, F: recovery times of R and u, in frames. The defaults of all four are SpikeCV's for reconstruction.
         memory: longest interval between spikes, in frames.
     """
 
@@ -216,10 +216,10 @@ class PlasticityRate(RateMethod):
 
     @property
     def settling(self) -> int:
-        """Frames before a moment after which the state no longer depends on where reading began, to float64.
+        """Frames to read before an instant so that, within float64, its state is independent of the first frame read.
 
-        A pixel's first interval, of up to `memory` frames, is missed; what it would have left decays with F and D
-        while the pixel fires, and the last spike may lie up to `memory` frames back.
+        A pixel's first interval, of up to `memory` frames, is unknown; its effect decays with F and D while the pixel
+        fires, and the last spike may be up to `memory` frames before the instant.
         """
         return 2 * self.memory + math.ceil(40 * max(self.D, self.F))
 
@@ -239,7 +239,7 @@ class PlasticityRate(RateMethod):
 
 
 class _Synapse:
-    """State of `PlasticityRate` in float64: 1 - R and u - u0, since both come close to 0."""
+    """State of `PlasticityRate` in float64: 1 - R and u - u0, stored as differences since both approach 0."""
 
     def __init__(self, model: PlasticityRate, like: Tensor) -> None:
         self.model = model

@@ -4,20 +4,20 @@
     picture = k_interval(stream, t=40, threshold=2.0)         # (h, w) float32 in [0, 1]
     video = gaussian(spikes, threshold=2.0)                   # all T frames, (T, h, w)
 
-    window       spikes in `length` frames around t, over their number               texture from playback, TFP
+    window       number of spikes in `length` frames around t / length               texture from playback, TFP
     interval     1 / (time from the last spike to the next)                          texture from interval, TFI
     k_interval   (2k - 1) / (time from the k-th last spike to the k-th next)         DSFT of Spike2Flow and BSF
-    gaussian     mean of the frames under a Gaussian of `sigma` frames around t
-    short_term_plasticity      rate at which a synapse model would be at rest        TFSTP
+    gaussian     mean of the frames with Gaussian weights of `sigma` frames around t
+    short_term_plasticity      rate whose steady state a synapse model is in         TFSTP
 
-Each gives firing rate x threshold, clipped to [0, 1]: the scene's intensity, if `threshold` is the camera's (GoPro
-spikes 2.0, REDS_BASE 1/0.6; 1 leaves the rate). A pixel that does not fire in the frames looked at is 0, one that fires
-in each of them min(1, threshold). Near the stream's ends the frames that exist count.
+Each returns firing rate x threshold, clipped to [0, 1]: the scene's intensity, if `threshold` is the camera's (GoPro
+spikes 2.0, REDS_BASE 1/0.6; 1 for the rate itself). A pixel that fires in none of the frames read is 0, one that fires
+in all of them min(1, threshold). Frames beyond the stream's ends are left out of sums and lengths.
 
 `stream` is a `SpikeStream`, of which only the frames needed are decoded, a uint8 or bool array (T, h, w), or such a
 tensor; tensors give tensors, on their device. `t` is a spike frame, several, or None for all; a picture does not depend
-on which others are asked for. Intervals are taken at the beginning of frame t, windows and Gaussians at its middle.
-`reconstruct_frames` gives one frame after another, for streams longer than memory.
+on the other frames of a call. Intervals are taken at the beginning of frame t, window and Gaussian at its middle.
+`reconstruct_frames` yields one picture after another, for streams larger than memory.
 
 The conventions of spikling and SpikeCV, with their uint8 results, are in data/spike/reconstruction/compat.py.
 """
@@ -52,12 +52,12 @@ METHODS: dict[str, type[RateMethod]] = {
     "gaussian": GaussianRate,
     "plasticity": PlasticityRate,
 }
-"""By the names that commands use."""
+"""By the names used in commands."""
 assert tuple(METHODS) == METHOD_NAMES
 
 
 def window(stream: Spikes, t: Times = None, threshold: float = 1.0, *, length: int = 41) -> Any:
-    """Spikes in `length` frames around t, [t - length // 2, t - length // 2 + length), over their number."""
+    """Number of spikes in the frames [t - length // 2, t - length // 2 + length) / number of these frames."""
     return reconstruct(stream, WindowRate(length), t, threshold)
 
 
@@ -69,8 +69,8 @@ def interval(stream: Spikes, t: Times = None, threshold: float = 1.0, *, reach: 
 def k_interval(stream: Spikes, t: Times = None, threshold: float = 1.0, *, order: int = 2, reach: int = 64) -> Any:
     """(2k - 1) over the time from the k-th last spike before t to the k-th next one.
 
-    The window adapts to each pixel's brightness. Where one side has fewer than k spikes within `reach` frames, that
-    side counts all its spikes over all its frames (data/spike/frame_sums.py).
+    The averaging time adapts to each pixel's brightness. On a side with fewer than k spikes within `reach` frames, all
+    its spikes and all its frames count (data/spike/frame_sums.py).
     """
     return reconstruct(stream, KIntervalRate(order, reach), t, threshold)
 
@@ -81,21 +81,21 @@ def gaussian(stream: Spikes, t: Times = None, threshold: float = 1.0, *, sigma: 
 
 
 def short_term_plasticity(stream: Spikes, t: Times = None, threshold: float = 1.0, **parameters: Any) -> Any:
-    """The firing rate of which the plasticity state of each pixel after frame t would be the resting state.
+    """The constant firing rate whose steady state is the plasticity state of the pixel after frame t.
 
-    Causal: it reads no frame after t. `parameters`: see `PlasticityRate`.
+    Causal: reads no frame after t. `parameters`: see `PlasticityRate`.
     """
     return reconstruct(stream, PlasticityRate(**parameters), t, threshold)
 
 
 def reconstruct(stream: Spikes, method: RateMethod, t: Times = None, threshold: float = 1.0) -> Any:
-    """Pictures of one, several or all moments.
+    """Pictures at one, several or all spike frames.
 
     Args:
         stream: `SpikeStream`, or (T, h, w) uint8 or bool, numpy or torch.
         method: one of data/spike/reconstruction/methods.py.
         t: spike frame, spike frames, or None for all.
-        threshold: of the stream: intensity = rate x threshold.
+        threshold: the stream's; intensity = rate x threshold.
 
     Returns:
         (h, w), or (N, h, w) for several; float32 in [0, 1]; a tensor for a tensor, else numpy.
@@ -113,13 +113,13 @@ def reconstruct(stream: Spikes, method: RateMethod, t: Times = None, threshold: 
 def reconstruct_frames(
     stream: Spikes, method: RateMethod, times: Iterable[int] | None = None, threshold: float = 1.0
 ) -> Iterator[Any]:
-    """As `reconstruct`, one (h, w) picture after another; no more of the stream is held than the method needs.
+    """As `reconstruct`, one (h, w) picture after another; only the frames that the method needs are in memory.
 
     Args:
-        times: spike frames in any order, ascending ones being fast; None: all.
+        times: spike frames in any order, fastest if ascending; None: all.
 
     Raises:
-        UserError: at once, as `reconstruct`.
+        UserError: as `reconstruct`, by the call itself.
     """
     source = SpikeSource(stream)
     if not threshold > 0:
@@ -128,7 +128,7 @@ def reconstruct_frames(
     outside = [time for time in asked if not 0 <= time < source.length]
     if outside or not asked:
         raise UserError(
-            f"spike frame {outside[0] if outside else 'none'} was asked for; "
+            f"{f'there is no spike frame {outside[0]}' if outside else 'no spike frame is given'}; "
             f"the stream has frames 0 to {source.length - 1}"
         )
     scaled = ((rate * threshold).clamp_(0, 1) for rate in method.rates(source.block, source.length, asked))
@@ -159,7 +159,7 @@ class SpikeSource:
         if isinstance(self.stream, SpikeStream):
             return torch.from_numpy(self.stream.get_block_spikes(begin, end - begin))
         part = self.stream[begin:end]
-        # Flipped views and read-only files cannot be shared with torch.
+        # A copy, as torch can't share memory with flipped views and read-only files.
         spikes = part.to(torch.uint8) if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.uint8))
         if spikes.max() > 1:
             raise UserError(f"spikes must be 0 or 1, found {int(spikes.max())} in frames [{begin}, {end})")

@@ -1,9 +1,9 @@
-"""The demo data set: photographs moved by a seeded camera path, blurred, and seen by a simulated spike camera.
+"""The demo data set: blurred frames and simulated spikes of photographs along a seeded camera path.
 
-    DemoSet(threshold=2.0).write(Path("trainsets/demo"))
+    DemoSet(n=7, stride=7, threshold=2.0, spike_ratio=2, light="srgb").write(Path("trainsets/demo"))
     python -m scripts.data_preparation.simulate_dataset
 
-The same parameters give the same files; the test clips show photographs that no training clip shows.
+The same parameters give the same files; training and test clips show different photographs.
 """
 
 import functools
@@ -22,19 +22,19 @@ from utils.user_error import UserError
 
 DEMO_SIZE = (128, 160)  # height and width, small enough to train on a CPU
 DEMO_SPEED = (1.1, 2.2)
-"""Range of the camera's top speed in pixels per sharp frame at DEMO_SIZE."""
+"""Range of the camera's top speed in pixels per sharp frame at DEMO_SIZE: blur of up to 7 to 13 pixels in 7 sharp frames."""
 
 MAKER = 1
-"""Counted up when the same parameters give other data, so that older sets are told apart."""
+"""Version of the simulation, increased when the same parameters give other data, so that older sets are recognised."""
 
 
 def seeded(*key: int) -> np.random.Generator:
-    """A generator that depends on nothing but `key`."""
+    """A generator that depends only on `key`."""
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
 def set_parameters(kind: dict[str, Any], exposure: Exposure, seed: int, sensor: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of a simulated set, as stored in its manifest: `kind`, timing, seed and the sensor's options."""
+    """Parameters of a simulated set for its manifest: `kind`, timing, seed and the sensor's options."""
     return {
         "maker": MAKER,
         **kind,
@@ -52,12 +52,12 @@ class DemoSet:
 
     Attributes:
         n, stride: sharp frames per exposure, and from one exposure to the next.
-        size: (H, W) of the pictures, cut to multiples of `spike_ratio`.
-        threshold, spike_ratio, light: of the spike camera, see `expose`.
-        instants: sharp pictures of each exposure that are kept beside the one at its centre.
+        size: (H, W) of the pictures, cropped to multiples of `spike_ratio`.
+        threshold, spike_ratio, light: the spike camera's, see `expose`.
+        instants: number of sharp pictures of each exposure stored beside the one at its centre.
 
     Raises:
-        UserError: a threshold below 1, which full light would pass more than once per spike frame.
+        UserError: a threshold below 1: white light would reach it more than once per spike frame.
     """
 
     n: int
@@ -78,7 +78,7 @@ class DemoSet:
             raise UserError(f"a demo set's threshold must be at least 1, got {self.threshold:g}")
 
     def parameters(self) -> dict[str, Any]:
-        """As the set's manifest keeps them."""
+        """The parameters as stored in the set's manifest."""
         kind = {
             "kind": "photographs",
             "photographs": [TRAIN_PHOTOGRAPHS, TEST_PHOTOGRAPHS],
@@ -93,7 +93,7 @@ class DemoSet:
         return set_parameters(kind, Exposure(self.n, self.stride), self.seed, self._sensor())
 
     def write(self, root: Path, force: bool = False) -> list[SimulatedClip]:
-        """Writes the set and returns its clips; unless `force`, keeps one with the same parameters and returns none."""
+        """Writes the set and returns its clips; without `force`, keeps one with the same parameters and returns []."""
         if not force and is_complete(root, self.parameters()):
             return []
         clips = self.clips()
@@ -101,7 +101,7 @@ class DemoSet:
         return clips
 
     def clips(self) -> list[SimulatedClip]:
-        """All clips, simulated when they are written."""
+        """All clips; each is simulated while it is written."""
         counts = {"train": (self.train_clips, self.train_frames), "test": (self.test_clips, self.test_frames)}
         first = {"train": 0, "test": self.train_clips}
         return [

@@ -1,10 +1,10 @@
-"""A blurred frame, its spikes and its sharp instants from a few rendered pictures, in closed form.
+"""A blurred frame, its spikes and its sharp pictures at several instants, in closed form from a few rendered pictures.
 
     spikes up to frame n = floor((charge at the start + integral of the light) / threshold)
 
-which `IntegrateAndFire` (`data/spike/simulation/simulate.py`) steps through frame by frame: here one cumulative sum
-gives all frames. Light above the threshold is cut there: a pixel fires at most once per frame and stores no rest.
-Pictures between rendered ones are linear in time: rendered ones are at most `STEP` pixels of motion apart.
+`IntegrateAndFire` (`data/spike/simulation/simulate.py`) computes this frame by frame, here one cumulative sum gives all
+frames. Light is clipped at the threshold: a pixel fires at most once per frame and excess charge is lost. Pictures are
+rendered at most `STEP` pixels of motion apart and interpolated linearly in time.
 """
 
 import itertools
@@ -18,23 +18,25 @@ import numpy as np
 from data.spike.simulation.noise import HOT_CURRENT, SensorNoise
 from data.spike.simulation.simulate import LINEAR_OF_BYTE, LUMINANCE, linear_to_srgb, to_uint8
 
-STEP = 0.7  # pixels of motion between rendered pictures
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, of stored values
+STEP = 0.7  # most pixels of motion between rendered pictures: below a pixel, so that a blurred edge has no steps
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601: weights of stored RGB values, as cv2's gray
 
 Render = Callable[[np.ndarray], np.ndarray]
-"""Times (N,) in spike frames to pictures (N,H,W,3) uint8 RGB."""
+"""Maps times (N,) in spike frames to pictures (N,H,W,3) uint8 RGB."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """The two cameras that record a scene: spike camera and frame camera.
+    """The spike camera and the frame camera that record a scene.
 
     Attributes:
-        frames: spike frames in the stream. begin, end: those of the exposure.
+        frames: spike frames in the stream.
+        begin, end: the exposure's spike frames [begin, end).
         ratio: picture pixels per spike pixel and axis.
-        threshold: light at which a spike pixel fires.
-        linear: the sensor sees luminance and the frame averages linear light; else both take stored values.
-        noise: of the spike sensor. frame_noise: deviation of the blurred frame's, in shares of white.
+        threshold: charge at which a spike pixel fires.
+        linear: the spike sensor integrates luminance and the blurred frame linear light; else both stored values.
+        noise: the spike sensor's.
+        frame_noise: standard deviation of the blurred frame's noise, as a share of white.
     """
 
     frames: int
@@ -48,7 +50,7 @@ class Camera:
 
 
 class Shot(NamedTuple):
-    """(H,W,3) uint8 `blurred`, (T,H,W,3) uint8 `sharp` at the instants, (frames,h,w) uint8 `spikes`."""
+    """`blurred` (H,W,3) uint8, `sharp` (T,H,W,3) uint8 at the instants, `spikes` (frames,h,w) uint8."""
 
     blurred: np.ndarray
     sharp: np.ndarray
@@ -58,10 +60,10 @@ class Shot(NamedTuple):
 def shoot(render: Render, travel: float, instants: np.ndarray, camera: Camera, rng: np.random.Generator) -> Shot:
     """
     Args:
-        render: the scene.
-        travel: pixels that anything in it travels during the stream.
+        render: renders the scene.
+        travel: greatest motion in the scene during the stream, in pixels.
         instants: spike frames (T,) of the sharp pictures.
-        camera: how it is seen.
+        camera: the cameras.
         rng: draws noise and the charge at the start.
     """
     number = int(np.clip(np.ceil(travel / STEP), 4, camera.frames))
@@ -84,13 +86,13 @@ def _average_stored(pictures: np.ndarray, share: np.ndarray) -> tuple[np.ndarray
 
 
 def _average_linear(pictures: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same for linear light: the mean in stored values of it, and luminance."""
+    """The mean (H,W,3) of linear light, as stored values, and the luminance (N,H,W); both in [0,1]."""
     light = LINEAR_OF_BYTE[pictures]
     return linear_to_srgb(_sum(share, light)).astype(np.float32), light @ LUMINANCE.astype(np.float32)
 
 
 def interpolation(times: np.ndarray, frames: int) -> np.ndarray:
-    """Weights (frames,N) float32 of pictures at `times` (N,), rising from 0 to frames - 1, in every spike frame."""
+    """Weights (frames,N) float32 of the pictures at `times` (N,), ascending from 0 to frames - 1, in each frame."""
     weights = np.zeros((frames, len(times)), np.float32)
     clock = np.arange(frames)
     after = np.clip(np.searchsorted(times, clock), 1, len(times) - 1)
@@ -112,7 +114,7 @@ def fire(
         hot = rng.random(shape) < noise.hot_pixels
         light[:, hot] += rng.uniform(*HOT_CURRENT, int(hot.sum())).astype(np.float32)
     if noise.photons is not None:
-        # Poisson's for the many photons that a spike takes, at a tenth of its cost.
+        # A normal distribution: close to Poisson's for the many photons of a spike, in a tenth of the time.
         light = light + np.sqrt(light / np.float32(noise.photons)) * rng.standard_normal(light.shape, np.float32)
     gain = np.full(shape, 1 / threshold, np.float32)
     if noise.gain_spread:
@@ -122,7 +124,7 @@ def fire(
     charge = np.minimum(light * gain, 1)
     _accumulate(np.add, charge)
     charge += np.float32(charged) * rng.random(shape, np.float32)
-    # Shot noise can make the light of a frame negative; a count never falls.
+    # Shot noise can make the light of a frame negative, but the number of spikes can't decrease.
     count = np.floor(charge, out=charge)
     if noise.photons is not None:
         _accumulate(np.maximum, count)
@@ -141,7 +143,7 @@ def _accumulate(ufunc: np.ufunc, frames: np.ndarray) -> None:
 
 
 def _spread(deviation: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Factors of the pixels, of mean 1."""
+    """Random factors of the pixels with mean 1."""
     result: np.ndarray = np.maximum(1 + deviation * rng.standard_normal(shape, np.float32), np.float32(0.05))
     return result
 
@@ -153,6 +155,6 @@ def _sum(weights: np.ndarray, pictures: np.ndarray) -> np.ndarray:
 
 
 def _binned(plane: np.ndarray, ratio: int) -> np.ndarray:
-    """(H,W) float32 to (H/ratio,W/ratio): means of squares."""
+    """(H,W) float32 to (H/ratio,W/ratio): means of ratio x ratio pixels."""
     size = (plane.shape[1] // ratio, plane.shape[0] // ratio)
     return cv2.resize(plane, size, interpolation=cv2.INTER_AREA) if ratio > 1 else plane

@@ -1,17 +1,17 @@
-"""Writes simulated clips in the folder layout of the GoPro spike set, whole or not at all.
+"""Writes simulated clips in the folder layout of the GoPro spike set, completely or not at all.
 
     <root>/GOPRO_Large/{train,test}_GT/<clip>/000000.png              sharp
     <root>/GOPRO_Large/{train,test}_GT_blurred/<clip>/000000.png      blurred
-    <root>/GOPRO_Large/{train,test}_GT_instants/<clip>/000000_0024.png  sharp at spike frame 24, where instants are kept
-    <root>/GOPRO_Large_spike_seq/config.yaml                          geometry of the spike frames; where clips differ
-                                                                      in size, each clip's folder has its own
+    <root>/GOPRO_Large/{train,test}_GT_instants/<clip>/000000_0024.png  sharp at spike frame 24, in sets with instants
+    <root>/GOPRO_Large_spike_seq/config.yaml                          size of the spike frames; in each clip's folder if
+                                                                      clips differ in size
     <root>/GOPRO_Large_spike_seq/{train,test}/<clip>/spike/000000.dat  8 n spike frames of this picture
     <root>/GOPRO_Large_spike_seq/{train,test}/<clip>/sync.json        exposure and centre in them
     <root>/meta_info_{train,test}.txt                                 `<clip> <pictures> (<h>,<w>,3) 0`
-    <root>/simulation.json                                            how it was made; written last
+    <root>/simulation.json                                            parameters and clips; written last
 
-A clip's name carries n, the sharp frames per exposure, as its second field (`demo00_07_00`).
-Everything is made in a folder beside <root> and renamed at the end, so that <root> is never half made.
+The second field of a clip's name is n, the sharp frames per exposure (`demo00_07_00`).
+All is written in a folder beside <root>, which is renamed at the end, so that <root> is never incomplete.
 """
 
 import json
@@ -33,12 +33,14 @@ from utils.utils_file import read_json
 from utils.utils_image import imwrite_rgb
 from utils.utils_progress import progress
 
+# Names in the layout above; those of splits, pictures and spikes are the GoPro spike set's.
 SPLITS = ("train", "test")
 PICTURES = "GOPRO_Large"
 SPIKES = "GOPRO_Large_spike_seq"
 INSTANTS = "GT_instants"
 MANIFEST = "simulation.json"
-RECIPE = "train.json"
+RECIPE = "train.json"  # options of a training with the set, written by simulate_dataset for sets made from videos
+# All that a set may contain: a folder with other entries is not replaced.
 OWN_ENTRIES = {PICTURES, SPIKES, MANIFEST, RECIPE, *(f"meta_info_{split}.txt" for split in SPLITS)}
 
 
@@ -48,8 +50,8 @@ class SimulatedClip:
 
     Attributes:
         split: "train" or "test".
-        name: folder of the clip, `<name>_<n>_<part>`.
-        length: how many pictures `exposed` yields.
+        name: the clip's folder, `<name>_<n>_<part>`.
+        length: number of pictures that `exposed` yields.
         exposed: starts the simulation from the beginning.
     """
 
@@ -60,17 +62,17 @@ class SimulatedClip:
 
 
 def is_complete(root: Path, parameters: dict[str, Any]) -> bool:
-    """Whether `root` already holds the whole data set made with `parameters`; False if there is nothing yet.
+    """Whether `root` is the complete data set with `parameters`; False if it is empty or doesn't exist.
 
     Raises:
-        UserError: `root` holds something else: other files, other parameters, or a set with files missing.
+        UserError: `root` contains other files, a set with other parameters, or a set with files missing.
     """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     manifest = root / MANIFEST
     if not manifest.is_file():
         raise UserError(
-            f"{root} is no simulated data set ({MANIFEST} is missing) and is left alone: "
+            f"{root} is no simulated data set ({MANIFEST} is missing) and isn't replaced: "
             "choose another folder with --root"
         )
     try:
@@ -116,19 +118,19 @@ def write_dataset(root: Path, clips: Sequence[SimulatedClip], exposure: Exposure
     """Simulates `clips` and writes the data set to `root`, replacing an earlier simulated one.
 
     Args:
-        root: folder of the data set; its parent is made if missing.
-        clips: what to simulate, at least one; one picture at a time is in memory.
-        exposure: the one that `clips` were made with.
-        parameters: JSON-able, kept in `simulation.json` for `is_complete`.
+        root: folder of the data set; its parent is created if missing.
+        clips: at least one; simulated one after another, with one picture in memory at a time.
+        exposure: the exposure of `clips`.
+        parameters: JSON values, stored in `simulation.json` for `is_complete`.
 
     Raises:
-        UserError: `root` holds files that are no part of a simulated data set.
+        UserError: `root` contains files that are not part of a simulated data set.
     """
     if root.exists():
         foreign = sorted({entry.name for entry in root.iterdir()} - OWN_ENTRIES) if root.is_dir() else [root.name]
         if foreign:
             raise UserError(
-                f"{root} holds other files ({', '.join(foreign[:3])}), which are not overwritten: "
+                f"{root} contains other files ({', '.join(foreign[:3])}) and isn't replaced: "
                 "choose another folder with --root"
             )
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ def _write_all(root: Path, clips: Sequence[SimulatedClip], exposure: Exposure, p
 
 
 def _write_geometry(folder: Path, sizes: dict[Path, tuple[int, ...]]) -> None:
-    """config.yaml of the whole set, or of each clip where they differ; readers take the nearest one."""
+    """config.yaml of the whole set, or of each clip if sizes differ; readers use the one nearest to the clip."""
     places = sizes if len(set(sizes.values())) > 1 else {folder: next(iter(sizes.values()))}
     for place, (height, width) in places.items():
         config = {"spike_h": height, "spike_w": width, "is_labeled": False, "labeled_data_type": [0]}

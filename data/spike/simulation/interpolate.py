@@ -1,10 +1,10 @@
-"""Frames between the frames of a video, by dense optical flow: a video brought to the spike clock.
+"""Frames between the frames of a video by dense optical flow: a video at the rate of the spike frames.
 
-Between frames 0 and 1, both flows F01 and F10 are estimated (DIS, Kroeger et al. 2016). Each pixel is carried along
-its own flow to the time t. Where several meet, those count on whose way the two flows agree,
-x + F01(x) + F10(x + F01(x)) = x, which is what passes in front. That gives the flow at every place at t, and whether
-anything arrived there from each frame: where nothing did, the place is hidden in that frame and the other one's colour
-counts. The picture at t is the blend of both frames sampled along the flow; a frame itself is passed on unchanged.
+Between frames 0 and 1, both flows F01 and F10 are estimated (DIS, Kroeger et al. 2016). Each pixel is moved along its
+own flow to the time t. If several arrive at one place, those weigh most whose flows agree, x + F01(x) + F10(x + F01(x))
+= x: these are in front. The result is the flow at each place at t, and the number of pixels that arrived from each
+frame: a place where none arrived is hidden in that frame and takes its colour from the other. The picture at t is a
+blend of both frames sampled along the flow; the frames themselves are returned unchanged.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,13 +17,13 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from utils.user_error import UserError
 
 FLOW_MIN_SIDE = 32
-"""DIS needs pictures of at least this size."""
+"""Least height and width of pictures for DIS."""
 
 AGREEMENT_SCALE = 2.0
-"""Disagreement of the two flows, in pixels, at which a pixel's weight has fallen to exp(-1)."""
+"""Disagreement of the two flows, in pixels, that reduces a pixel's weight to exp(-1)."""
 
 HIDDEN_WEIGHT = 1e-3
-"""Weight left to a pixel that the other frame does not show, so that it still counts where nothing else arrives."""
+"""Least weight of a pixel, such as one hidden in the other frame: it counts only where no other pixel arrives."""
 
 
 def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,18 +33,21 @@ def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _agreement(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """(H,W) weight in [HIDDEN_WEIGHT, 1] of each pixel's flow, given the flow of the other direction."""
+    """(H,W) weight in [HIDDEN_WEIGHT, 1] of each pixel's flow, from its agreement with the flow in the other direction.
+
+    Shapes: `flow`, `back` (H,W,2).
+    """
     x, y = _grid(*flow.shape[:2])
     returned = cv2.remap(back, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     miss = np.sum((flow + returned) ** 2, axis=-1)
-    # Fast motion may miss by more: 1 % of its length squared.
+    # Fast motion may disagree more: by 1 % of its squared length.
     allowed = AGREEMENT_SCALE**2 + 0.01 * (np.sum(flow**2, axis=-1) + np.sum(returned**2, axis=-1))
     result: np.ndarray = np.maximum(np.exp(-miss / allowed), HIDDEN_WEIGHT).astype(np.float32)
     return result
 
 
 def _carry(flow: np.ndarray, weight: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels moved by `time` times their flow and spread over the four nearest places.
+    """Moves pixels by `time` times their flow and distributes them to the four nearest places.
 
     Returns:
         (h,w,2) sum of weight * flow, (h,w) sum of weights, and (h,w) how many pixels arrived.
@@ -69,7 +72,7 @@ def _carry(flow: np.ndarray, weight: np.ndarray, time: float) -> tuple[np.ndarra
 
 
 def _fill(weighted: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """weighted / weight, and where the weight vanishes, the mean of ever wider surroundings; (h,w,2)."""
+    """weighted / weight, (h,w,2); where the weight is 0, the mean of the smallest neighbourhood with weight."""
     result = weighted / np.maximum(weight, 1e-12)[..., None]
     known = weight > 1e-4
     if known.all():
@@ -99,7 +102,7 @@ class FrameInterpolator:
 
     Args:
         first, second: (H,W,3) uint8 RGB, H and W at least 32.
-        flows: (H,W,2) float32 from first to second and back; estimated if left out.
+        flows: (H,W,2) float32 from first to second and back; None: estimated.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class FrameInterpolator:
     ) -> None:
         self.first, self.second = first, second
         forward, backward = flows or estimate_flows(first, second)
-        # DIS computes at half size at most; so does the carrying, four times as fast.
+        # DIS computes at most at half size, so pixels are moved at half size too, four times as fast.
         self.half = ((first.shape[1] + 1) // 2, (first.shape[0] + 1) // 2)
         self.forward, self.forward_weight = self._halve(forward, _agreement(forward, backward))
         self.backward, self.backward_weight = self._halve(backward, _agreement(backward, forward))
@@ -144,7 +147,7 @@ class FrameInterpolator:
 
 
 def to_spike_clock(frames: Iterable[np.ndarray], factor: int = GOPRO_SPIKES_PER_FRAME) -> Iterator[np.ndarray]:
-    """A video with `factor` frames for each of its own; its own frames come unchanged at multiples of `factor`.
+    """A video with `factor` times as many frames; its own frames are unchanged, at multiples of `factor`.
 
     Args:
         frames: (H,W,3) uint8 RGB, all of one size, at least 32x32.
@@ -153,7 +156,7 @@ def to_spike_clock(frames: Iterable[np.ndarray], factor: int = GOPRO_SPIKES_PER_
         (H,W,3) uint8 RGB: factor * (frames - 1) + 1 of them.
 
     Raises:
-        UserError: frames smaller than optical flow can be estimated on.
+        UserError: frames too small for optical flow.
     """
     before: np.ndarray | None = None
     for frame in frames:
@@ -171,17 +174,17 @@ def to_spike_clock(frames: Iterable[np.ndarray], factor: int = GOPRO_SPIKES_PER_
 
 
 def upsampled_length(frames: int, upsample: int) -> int:
-    """Sharp frames that a video of `frames` has when `upsample` are made of each but the last."""
+    """Number of sharp frames of a video of `frames` frames, when each but the last becomes `upsample` frames."""
     return (frames - 1) * upsample + 1
 
 
 def upsampled_clock(
     read: Callable[[int, int], Iterable[np.ndarray]], begin: int, count: int, upsample: int
 ) -> Iterator[np.ndarray]:
-    """The spike clock of `count` sharp frames from `begin` on, of a video slowed down `upsample` times.
+    """Pictures at the spike frames of `count` sharp frames from `begin` on, of a video slowed down `upsample` times.
 
     Args:
-        read: frames [begin, end) of the video as it is.
+        read: reads frames [begin, end) of the original video.
 
     Yields:
         (H,W,3) uint8 RGB: GOPRO_SPIKES_PER_FRAME * (count - 1) + 1 of them.

@@ -1,10 +1,10 @@
-"""Generated scenes: layers that move on paths of their own before a moving camera, seen at any time.
+"""Generated scenes: layers that move on paths of their own before a moving camera, rendered at any time.
 
     scene = LayeredScene(canvases, side=96, duration=120, speed=0.4, rng=rng)
     pictures = scene.render(times)                                   # (N,96,96,3) uint8 RGB
 
-The camera's velocity changes from sharp frame to sharp frame, as a hand's does: measured on real videos by optical
-flow, the change from one frame to the next is as large as the velocity itself. Layers add their own velocity to it.
+The camera's velocity changes from sharp frame to sharp frame, as that of a hand: in real videos, by optical flow, the
+change from one frame to the next is as large as the velocity itself. A layer's velocity is added to the camera's.
 """
 
 import math
@@ -15,9 +15,9 @@ import numpy as np
 from data.spike.simulation.canvas import Canvases
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 
-KNOT = GOPRO_SPIKES_PER_FRAME  # spike frames between changes of velocity
-SHIFT = 3  # fractional bits of cv2's coordinates
-MOST_LAYERS = 4  # moving layers in front of the background; their numbers' probabilities are in LayeredScene
+KNOT = GOPRO_SPIKES_PER_FRAME  # spike frames between changes of velocity: a sharp frame, as measured on videos
+SHIFT = 3  # fractional bits of cv2's coordinates: outlines are drawn to an eighth of a pixel
+MOST_LAYERS = 4  # moving layers before the background, at most; LayeredScene has the probability of each number
 
 
 class Path:
@@ -26,7 +26,7 @@ class Path:
     Args:
         duration: in spike frames.
         speed: root mean square of the velocity, in pixels per spike frame.
-        radius: pixels from the centre to a corner: turning and zooming move it at about half of `speed`.
+        radius: pixels from the centre to a corner; turning and zooming move the corners at about half of `speed`.
         rng: draws the path.
     """
 
@@ -54,7 +54,7 @@ class Path:
         return np.stack([np.interp(knots, grid, column) for column in self.positions.T], 1)
 
     def length(self, radius: float) -> float:
-        """Pixels that the fastest corner travels, at most."""
+        """Upper bound of the distance in pixels travelled by a corner."""
         steps = np.abs(np.diff(self.positions, axis=0))
         return float(np.hypot(steps[:, 0], steps[:, 1]).sum() + radius * steps[:, 2:].sum())
 
@@ -63,20 +63,20 @@ class LayeredScene:
     """A background and up to four layers before it.
 
     Args:
-        canvases: draws what the layers show.
-        side: of the pictures.
+        canvases: draws the layers' textures.
+        side: the pictures' height and width.
         duration: in spike frames.
-        speed: of the camera, in pixels per spike frame.
-        rng: draws everything.
+        speed: the camera's, in pixels per spike frame.
+        rng: draws all random choices.
 
     Attributes:
-        travel: pixels that anything travels in `duration`, at most.
+        travel: upper bound of the motion during `duration`, in pixels.
     """
 
     def __init__(self, canvases: Canvases, side: int, duration: int, speed: float, rng: np.random.Generator) -> None:
         self.side, radius = side, side / math.sqrt(2)
         camera = Path(duration, speed, radius, rng)
-        # Canvas pixels per picture pixel: above 1, what is fine on the canvas is finer than the picture can show.
+        # Canvas pixels per picture pixel: above 1, details of the canvas are finer than the picture's pixels.
         self.scale = rng.uniform(1.0, 1.8)
         blur = self.scale * rng.uniform(0.3, 0.6)
         self.textures = [cv2.GaussianBlur(canvases.draw(rng), (0, 0), blur)]
@@ -126,7 +126,7 @@ class LayeredScene:
 
 
 def _cut_out(canvas: np.ndarray, blur: float, side: float, rng: np.random.Generator) -> np.ndarray:
-    """A piece of a canvas in a random outline, (n,n,4) uint8: colour times alpha, and alpha."""
+    """A piece of a canvas with a random outline, (n,n,4) uint8: colour times alpha, and alpha."""
     size = max(6, min(canvas.shape[0], round(side * math.exp(rng.uniform(math.log(0.08), math.log(0.9))))))
     alpha = np.zeros((size, size), np.uint8)
     kind = rng.random()

@@ -1,11 +1,11 @@
 """Moving scenes made of photographs: a camera that pans and shakes, and an object that moves by itself.
 
-The background photograph is seen through a similarity that changes smoothly with time (shift, turn, zoom); a piece
-cut out of a second photograph is laid over it and follows a path of its own, so that the motion is not global and
-one occludes the other. Paths are sums of sinusoids: slow, wide ones for panning and fast, small ones for the hand.
-All randomness comes from the generator passed in.
+The background photograph is transformed by a similarity that changes smoothly with time (shift, turn, zoom). A piece of
+a second photograph is drawn over it and moves on a path of its own, so that motion differs within the picture and the
+object occludes the background. Paths are sums of sinusoids: slow, wide ones for panning and fast, small ones for the
+shaking hand. The generator passed in draws all random choices.
 
-The photographs are those that scikit-image ships inside its package, so nothing is downloaded.
+The photographs are those in scikit-image's package, so none is downloaded.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from utils.user_error import UserError
 from utils.utils_image import imread_rgb
 
+# Various scenes; a clip shows one as background and the next as object.
 TRAIN_PHOTOGRAPHS = (
     "astronaut.png",
     "motorcycle_left.png",
@@ -29,10 +30,10 @@ TRAIN_PHOTOGRAPHS = (
     "gravel.png",
 )
 TEST_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "ihc.png")
-"""Held out: no training clip shows them, neither as background nor as object."""
+"""Only for test clips, as background and as object."""
 
 SUPERSAMPLING = 2
-"""The scene is rendered this many times larger and averaged, so that turning it neither blurs nor aliases."""
+"""Factor by which the scene is rendered larger and then averaged: enough to avoid blur and aliasing of rotations."""
 
 
 def load_photograph(name: str) -> np.ndarray:
@@ -63,7 +64,7 @@ class SmoothPath:
 
     @property
     def reach(self) -> float:
-        """The farthest that the path gets from 0."""
+        """Upper bound of the path's distance from 0."""
         return float(np.sum(np.abs(self.amplitude)))
 
     @classmethod
@@ -76,7 +77,7 @@ class SmoothPath:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where something is and how it is turned and zoomed, each over time."""
+    """Position, angle and logarithm of the zoom over time."""
 
     x: SmoothPath
     y: SmoothPath
@@ -86,7 +87,7 @@ class Pose:
     @classmethod
     def random(cls, rng: np.random.Generator, speed: float, diagonal: float) -> "Pose":
         """`speed` in pixels per sharp frame; turning and zooming move the corners of a picture with this diagonal
-        by up to about half of it."""
+        at up to about half of `speed`."""
         direction = rng.uniform(0, 2 * np.pi)
         turn = 0.5 * speed / (diagonal / 2)
         return cls(
@@ -97,7 +98,7 @@ class Pose:
         )
 
     def placement(self, time: float, scale: float) -> np.ndarray:
-        """(2,3) matrix of source position from a position in the picture, both relative to their centres."""
+        """(2,3) matrix from picture positions to source positions, both relative to their centres."""
         size = scale * np.exp(self.log_zoom(time))
         cos, sin = size * np.cos(self.angle(time)), size * np.sin(self.angle(time))
         return np.array([[cos, -sin, scale * self.x(time)], [sin, cos, scale * self.y(time)]])
@@ -125,7 +126,7 @@ class CameraScene:
         speed *= SUPERSAMPLING
         diagonal = float(np.hypot(self.height, self.width))
         self.background = background
-        # One photograph pixel per rendered pixel, or fewer where the view would not leave room for the path.
+        # One photograph pixel per rendered pixel, or fewer if the path would leave the photograph otherwise.
         self.scale = min(1.0, 0.75 * background.shape[0] / self.height, 0.75 * background.shape[1] / self.width)
         self.camera = Pose.random(rng, speed, diagonal)
         self.center = self._draw_center(rng)
@@ -134,7 +135,7 @@ class CameraScene:
         self.object_center = rng.uniform(0.3, 0.7, 2) * (self.width, self.height)
 
     def _draw_center(self, rng: np.random.Generator) -> np.ndarray:
-        """A point of the photograph from which the whole path stays inside it; its middle if the path is too long."""
+        """A centre of the view for which the whole path stays in the photograph; its middle if the path is too long."""
         extent = np.array([self.background.shape[1], self.background.shape[0]], dtype=np.float64)
         reach = np.array([self.camera.x.reach + self.width / 2, self.camera.y.reach + self.height / 2])
         room = np.maximum(extent / 2 - 1.1 * self.scale * reach, 0)
@@ -158,7 +159,7 @@ class CameraScene:
         return cv2.resize(view, size, interpolation=cv2.INTER_AREA)
 
     def _lay_object(self, view: np.ndarray, time: float) -> None:
-        """Composites the object over `view`, in place and only where it is."""
+        """Composites the object over its part of `view`, in place."""
         side = self.object.shape[0]
         pose = self.object_pose
         position = self.object_center + np.array([pose.x(time), pose.y(time)])
@@ -181,7 +182,7 @@ class CameraScene:
         behind[...] = cv2.add(cv2.multiply(behind, transparency, scale=1 / 255), layer[..., :3])
 
     def frames(self, count: int) -> Iterator[np.ndarray]:
-        """`count` pictures on the spike clock."""
+        """`count` pictures, one per spike frame."""
         for tick in range(count):
             yield self.render(tick / GOPRO_SPIKES_PER_FRAME)
 

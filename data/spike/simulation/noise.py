@@ -3,12 +3,12 @@
     noise = PixelNoise(SensorNoise(photons=200, dark_current=0.01, hot_pixels=1e-4), (250, 400), rng)
     sensor = IntegrateAndFire((250, 400), threshold=2.0, noise=noise)
 
-Light is counted in shares of white. A frame's light L becomes, pixel by pixel,
+Light is measured in shares of white. In each pixel, a frame's light L becomes
 
     (Poisson(photons (L + dark)) / photons) * gain            without `photons`: (L + dark) * gain
 
-and the pixel fires at its own threshold. The draws of a frame follow those of the frame before, so that a stream does
-not depend on the pieces it is simulated in; numpy draws them, for sensors on GPUs too.
+and the pixel fires at its own threshold. Random numbers are drawn frame by frame, so that the result does not depend on
+the pieces in which a stream is simulated; numpy draws them, also for sensors on GPUs.
 """
 
 import math
@@ -18,19 +18,19 @@ import numpy as np
 
 from utils.user_error import UserError
 
-HOT_CURRENT = (0.5, 1.0)  # of a hot pixel, in shares of white: with the light, it fires at nearly the highest rate
+HOT_CURRENT = (0.5, 1.0)  # dark current of hot pixels, in shares of white: added to light, the rate is near its maximum
 
 
 @dataclass(frozen=True)
 class SensorNoise:
-    """How much noise; the defaults are none.
+    """Amounts of noise; none by default.
 
     Attributes:
-        photons: a white pixel's photons per spike frame; None: light without shot noise.
-        dark_current: light that a pixel sees in the dark, in shares of white.
+        photons: a white pixel's photons per spike frame; None: no shot noise.
+        dark_current: signal without light, in shares of white.
         gain_spread, threshold_spread: standard deviation between pixels, in shares of the mean.
         hot_pixels, dead_pixels: share of pixels with a large dark current (HOT_CURRENT), and of those that never fire.
-        spurious: probability that a pixel which does not fire in a frame is read as if it had.
+        spurious: probability of a spike in a frame in which the pixel does not fire.
 
     Raises:
         UserError: a value out of range.
@@ -56,9 +56,9 @@ class PixelNoise:
     """The noise of one sensor.
 
     Args:
-        model: how much.
+        model: the amounts of noise.
         shape: (h, w).
-        rng: draws the pixels' properties now, and each frame's noise later.
+        rng: draws the pixels' properties at once, and each frame's noise later.
 
     Attributes:
         gain, threshold: (h, w) factors of each pixel, mean 1, at least 0.05.
@@ -78,14 +78,14 @@ class PixelNoise:
         self.dark = model.dark_current + self.hot * rng.uniform(*HOT_CURRENT, shape)
 
     def light(self, light: np.ndarray) -> np.ndarray:
-        """Light that the pixels integrate in a frame (h, w), from the scene's; both as fractions of white."""
+        """Light (h, w) integrated by the pixels in a frame, from the scene's light; both in shares of white."""
         seen = light + self.dark
         if self.model.photons is not None:
             seen = self._rng.poisson(self.model.photons * seen) / self.model.photons
         return seen * self.gain
 
     def readout(self, fired: np.ndarray) -> np.ndarray:
-        """A frame of spikes (h, w) bool with spurious spikes added and dead pixels silenced."""
+        """A frame of spikes (h, w) bool with spurious spikes added and those of dead pixels removed."""
         if self.model.spurious:
             fired = fired | (self._rng.random(fired.shape) < self.model.spurious)
         return fired & ~self.dead

@@ -1,4 +1,4 @@
-"""The simulators that others use, by name: with the same charge at the start, the same bits.
+"""Simulators of other projects, by name; with the same charge at the start they give the same bits.
 
     sensor = PRESETS["spikling"].sensor((250, 400), rng)
     spikes = sensor.step(gray)                                 # (T, h, w) uint8 gray, since its full scale is 255
@@ -12,9 +12,9 @@
     spikecv_image   gray / 2               1         zero      0             0.5             SpikeCV img_to_spike
     spikingsim      250 times 0.0079 gray  2         zero      random frame  about 1         SpikingSIM
 
-SpikingSIM integrates one frame of random light first; that frame is left out here. Its noise, and all noise elsewhere,
-comes from data/spike/simulation/noise.py: SpikingSIM ORs in a spurious spike every 140 pixels on average (`spurious`
-1 / 140). Sources: chenkang455/S-SDM `v2s_interface`, Zyj061/SpikeCV `convert_video`, `convert_img`, lshpku/spikling
+SpikingSIM integrates one frame of random light first; that frame is not returned here. All noise is that of
+data/spike/simulation/noise.py: SpikingSIM adds a spurious spike in one of 140 pixels on average (`spurious` 1 / 140).
+Sources: chenkang455/S-SDM `v2s_interface`, Zyj061/SpikeCV `convert_video`, `convert_img`, lshpku/spikling
 `preprocess`, Acnext/Spiking-Camera-Simulator-SPCS `v2s`, Evin-X/SpikingSIM `sim`.
 """
 
@@ -35,7 +35,7 @@ class SensorModel:
     """How a simulator's pixels integrate and fire; see `IntegrateAndFire`.
 
     Attributes:
-        start: charge before the first frame: U(0, threshold), 0, or what a frame of random light leaves.
+        start: charge before the first frame: U(0, threshold), 0, or the charge after a frame of random light.
     """
 
     threshold: float = 2.0
@@ -47,7 +47,7 @@ class SensorModel:
 
     @property
     def spike_threshold(self) -> float:
-        """Intensity in [0, 1] = firing rate x this: the stream's `spike_threshold`."""
+        """The stream's `spike_threshold`: intensity in [0, 1] = firing rate x `spike_threshold`."""
         return self.threshold / (self.gain * self.ticks * self.full_scale)
 
     def sensor(
@@ -57,7 +57,7 @@ class SensorModel:
 
         Args:
             shape: (h, w).
-            rng: draws the charge at the start, then what `noise` needs.
+            rng: draws the charge at the start, then the noise.
         """
         start: Start = rng if self.start == "random" else "zero"
         sensor = IntegrateAndFire(

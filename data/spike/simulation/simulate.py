@@ -1,16 +1,16 @@
-"""Spikes and blurred frames from frames on the spike clock.
+"""Spikes and blurred frames from pictures of a scene at each spike frame.
 
-A spike camera's pixel adds up light and fires when the sum reaches a threshold, which is then subtracted
-(Zhu et al., "A retina-inspired sampling method", 2019; the set Spk-GoPro was made this way with threshold 2):
+A spike camera's pixel integrates light and fires when the charge reaches a threshold, which is then subtracted
+(Zhu et al., "A retina-inspired sampling method", 2019; the set Spk-GoPro was simulated so, with threshold 2):
 
     charge += light[t];  spike[t] = charge >= threshold;  charge -= threshold * spike[t]
 
-so that after any number of frames  0 <= integral(light) + start - threshold * sum(spike) < threshold.
+So after any number of frames  0 <= integral(light) + start - threshold * sum(spike) < threshold.
 Arithmetic is float64, one addition at a time, so that numpy and torch, CPU and GPU give the same bits. Noise is in
-data/spike/simulation/noise.py, the simulators that others use in presets.py, whole videos in video.py.
+data/spike/simulation/noise.py, simulators of other projects in presets.py, whole videos in video.py.
 
-A camera that opens its shutter for the same frames sees their mean, the blurred frame; the sharp frame is the one
-at the middle of the exposure. `expose` makes both from one stream of frames, keeping only the open exposures.
+The blurred frame is the mean of the pictures during an exposure, the sharp frame the picture in its middle. `expose`
+computes both from one stream of pictures, with only the exposures in progress in memory.
 
     python -m scripts.data_preparation.simulate_dataset --help
     python -m scripts.spikes simulate --help
@@ -27,7 +27,7 @@ from data.spike.simulation.noise import PixelNoise
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
 from utils.user_error import UserError
 
-if TYPE_CHECKING:  # most simulations are numpy's alone, and torch takes seconds to import
+if TYPE_CHECKING:  # most simulations use only numpy, and importing torch takes seconds
     from torch import Tensor
 
 Light = Literal["srgb", "linear"]
@@ -50,7 +50,7 @@ def linear_to_srgb(value: np.ndarray) -> np.ndarray:
     return np.where(value <= 0.0031308, value * 12.92, 1.055 * np.maximum(value, 0.0) ** (1 / 2.4) - 0.055)
 
 
-LINEAR_OF_BYTE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+LINEAR_OF_BYTE = srgb_to_linear(np.arange(256) / 255).astype(np.float32)  # a table, faster than powers per pixel
 
 
 def to_uint8(value: np.ndarray) -> np.ndarray:
@@ -60,14 +60,14 @@ def to_uint8(value: np.ndarray) -> np.ndarray:
 
 
 def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb", full_scale: float = 1.0) -> np.ndarray:
-    """The light on the spike sensor's pixels.
+    """The light on the spike sensor's pixels from a picture.
 
     Args:
         frame: (H,W,3) uint8 RGB; H and W multiples of `spike_ratio`.
         spike_ratio: picture pixels per spike pixel and axis; each spike pixel is their mean (INTER_AREA).
-        light: "srgb" integrates the BT.601 gray of the stored values, as Spk-GoPro does; "linear" integrates
-            luminance, after undoing the sRGB curve.
-        full_scale: what white is; with 255 "srgb" gives the whole numbers of the gray picture.
+        light: "srgb": BT.601 gray of the stored values, as in Spk-GoPro; "linear": luminance of the linear light
+            after inverting the sRGB curve.
+        full_scale: the value of white; with 255 "srgb" gives the integers of the gray picture.
 
     Returns:
         (H/ratio, W/ratio) float64 in [0, full_scale].
@@ -78,8 +78,8 @@ def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb",
     height, width = frame.shape[:2]
     if height % spike_ratio or width % spike_ratio:
         raise UserError(
-            f"a frame of {height}x{width} does not divide by --spike_ratio {spike_ratio}: "
-            "cut it to multiples of that first"
+            f"the height and width of a frame of {height}x{width} aren't multiples of --spike_ratio {spike_ratio}: "
+            "crop it to multiples first"
         )
     size = (width // spike_ratio, height // spike_ratio)
     if light == "srgb":
@@ -91,21 +91,21 @@ def sensor_light(frame: np.ndarray, spike_ratio: int = 2, light: Light = "srgb",
 
 
 class IntegrateAndFire:
-    """One integrating pixel per place; its charge is kept between calls, so a long stream may come in pieces.
+    """A sensor of integrating pixels; charge is kept between calls, so a long stream may be given in pieces.
 
     Args:
         shape: (h, w) of the sensor.
         threshold: charge at which a pixel fires; a pixel in constant light L fires at the rate gain * L / threshold.
-        start: charge before the first frame: a generator (drawn from U(0, threshold), so that pixels are out of
-            step), "zero", or a (h, w) array in [0, threshold).
+        start: charge before the first frame: a generator (drawn from U(0, threshold), so that pixels don't fire
+            together), "zero", or a (h, w) array in [0, threshold).
         gain: charge per light and tick.
-        reset: what firing takes away: the threshold ("subtract"), or all charge ("zero", which loses some).
-        ticks: steps of integration per spike frame; a pixel that fires in several still gives one spike.
-        full_scale: the light of white; light lies in [0, full_scale].
-        noise: what the pixels add of their own; None: nothing. Also an attribute.
+        reset: what a spike removes: the threshold ("subtract"), or all charge ("zero", which loses the excess).
+        ticks: steps of integration per spike frame; a pixel that fires in several of them gives one spike.
+        full_scale: the light of white; light is in [0, full_scale].
+        noise: the pixels' noise; None: none. Also an attribute.
 
     Attributes:
-        charge: (h, w) float64, what the pixels hold now; numpy or torch, as the light last given.
+        charge: (h, w) float64, the pixels' present charge; numpy or torch, as the last light.
 
     Raises:
         UserError: threshold, gain, ticks or full scale is not positive, or `start` has another shape or range.
@@ -154,8 +154,8 @@ class IntegrateAndFire:
             light: (T, h, w) in [0, full_scale], numpy or torch.
 
         Returns:
-            (T, h, w) uint8 of the same kind, 1 where a pixel fired: at most once per frame, so a threshold below the
-            light saturates and the rest stays in `charge`.
+            (T, h, w) uint8 of the same kind, 1 where a pixel fired, at most once per frame: light above the threshold
+            saturates, and its excess stays in `charge`.
 
         Raises:
             ValueError: another shape than the sensor's, or light outside its range (NaN included).
@@ -179,7 +179,7 @@ class IntegrateAndFire:
         return result
 
     def _integrate(self, frame: Any, fires_at: Any) -> Any:
-        """One frame (h, w) of light to where pixels fired, bool; `fires_at` is their threshold."""
+        """Integrates one frame (h, w) of light; returns where pixels fired, bool. `fires_at`: their threshold."""
         if self.noise is not None:
             seen = self.noise.light(np.asarray(_float64_like(frame, self.noise.gain)) / self.full_scale)
             frame = _float64_like(seen * self.full_scale, frame)
@@ -206,7 +206,7 @@ class IntegrateAndFire:
 
 
 def _float64_like(values: Any, like: Any) -> Any:
-    """`values` as float64, numpy or torch and on the device as `like` is; no copy where it is so already."""
+    """`values` as float64, of the kind (numpy or torch) and on the device of `like`; not copied unless needed."""
     if isinstance(like, np.ndarray):
         return np.asarray(values.cpu() if hasattr(values, "cpu") else values, np.float64)
     import torch
@@ -223,12 +223,12 @@ def integrate_and_fire(light: np.ndarray, threshold: float = 2.0, start: Start =
 
 @dataclass(frozen=True)
 class Exposure:
-    """When the shutter is open, in sharp frames; the spike clock runs 8 times as fast.
+    """When the shutter is open, in sharp frames of 8 spike frames each.
 
-    A block begins every `stride` sharp frames and holds 8 * sharp_frames spike frames. The shutter is open from the
-    block's first sharp frame to its last, spike frames [0, 8 (sharp_frames - 1)] of the block, both included; the
-    sharp frame is number sharp_frames // 2. With stride = sharp_frames, as in GoPro, blocks follow one another and
-    the shutter is closed for the last 7 spike frames of each.
+    A block begins every `stride` sharp frames and has 8 * sharp_frames spike frames. The shutter is open from the
+    block's first sharp frame to its last, spike frames 0 to 8 (sharp_frames - 1) inclusive; the sharp frame is number
+    sharp_frames // 2. With stride = sharp_frames, as in GoPro, blocks are adjacent and the shutter is closed for the
+    last 7 spike frames of each.
     """
 
     sharp_frames: int = 7
@@ -252,7 +252,7 @@ class Exposure:
 
     @property
     def end(self) -> int:
-        """First spike frame of the block after the shutter has closed."""
+        """First spike frame of the block with the shutter closed."""
         return GOPRO_SPIKES_PER_FRAME * (self.sharp_frames - 1) + 1
 
     @property
@@ -261,21 +261,21 @@ class Exposure:
         return GOPRO_SPIKES_PER_FRAME * (self.sharp_frames // 2)
 
     def ticks(self, blocks: int) -> int:
-        """Spike frames that `blocks` blocks need."""
+        """Spike frames needed for `blocks` blocks."""
         return GOPRO_SPIKES_PER_FRAME * self.stride * (blocks - 1) + self.spike_frames
 
     def blocks(self, sharp_frames: int) -> int:
-        """Blocks that fit in a video of `sharp_frames` frames (its last frame ends the last block's clock)."""
+        """Blocks in a video of `sharp_frames` frames (one frame more than those of the blocks, to end the last one)."""
         return max(0, (sharp_frames - 1 - self.sharp_frames) // self.stride + 1)
 
     def sharp_needed(self, blocks: int) -> int:
-        """Frames of video that `blocks` blocks need; inverse of `blocks`."""
+        """Frames of video needed for `blocks` blocks; inverse of `blocks`."""
         return self.stride * (blocks - 1) + self.sharp_frames + 1
 
 
 @dataclass(frozen=True)
 class Shutter:
-    """A shutter that is open for `exposure` spike frames and then closed for `gap`, again and again.
+    """A shutter that is open for `exposure` spike frames and closed for `gap`, periodically.
 
     A block is one exposure and the gap after it; the sharp frame is the middle one of the exposure.
     """
@@ -291,14 +291,14 @@ class Shutter:
 
     @property
     def period(self) -> int:
-        """Spike frames from the beginning of a block to that of the next, which are also those per block."""
+        """Spike frames per block, which is also the distance between the beginnings of blocks."""
         return self.exposure + self.gap
 
     spike_frames = period
 
     @property
     def end(self) -> int:
-        """First spike frame of the block after the shutter has closed."""
+        """First spike frame of the block with the shutter closed."""
         return self.exposure
 
     @property
@@ -309,9 +309,9 @@ class Shutter:
 
 @dataclass(frozen=True)
 class ExposedFrame:
-    """One block: (H,W,3) uint8 RGB `blurred` and `sharp`, and (8n, h, w) uint8 `spikes`.
+    """One block: `blurred` and `sharp` (H,W,3) uint8 RGB, and `spikes` (8n, h, w) uint8.
 
-    `instants` are sharp pictures by the spike frame of the block that coincides with them.
+    `instants` maps spike frames of the block to the sharp pictures at their times.
     """
 
     blurred: np.ndarray
@@ -322,7 +322,7 @@ class ExposedFrame:
 
 @dataclass
 class _OpenBlock:
-    """A block whose spike frames are still arriving."""
+    """A block whose spike frames are not complete."""
 
     begin: int
     total: np.ndarray
@@ -342,20 +342,20 @@ def expose(
     make_sensor: Callable[[tuple[int, int]], IntegrateAndFire] | None = None,
     instants: int = 0,
 ) -> Iterator[ExposedFrame]:
-    """Blurred frames, sharp frames and spikes of a scene seen on the spike clock.
+    """Blurred frames, sharp frames and spikes of a scene, given its picture at each spike frame.
 
-    The sensor integrates without a break from the first frame to the last, also between blocks.
+    The sensor integrates from the first frame to the last without interruption, also between blocks.
 
     Args:
         frames: (H,W,3) uint8 RGB, one per spike frame.
         exposure: when the shutter is open.
-        threshold, start: of `IntegrateAndFire`.
-        spike_ratio, light: of `sensor_light`; "linear" also averages the blurred frame in linear light.
-        make_sensor: another sensor, made from its (h, w); `threshold` and `start` then have no effect.
-        instants: sharp pictures to keep of each exposure, evenly apart from its first spike frame to its last.
+        threshold, start: see `IntegrateAndFire`.
+        spike_ratio, light: see `sensor_light`; "linear" also averages the blurred frame in linear light.
+        make_sensor: makes another sensor of a given (h, w); `threshold` and `start` then have no effect.
+        instants: number of sharp pictures per exposure, evenly spaced from its first spike frame to its last.
 
     Yields:
-        one `ExposedFrame` per complete block; a block cut off by the end of the frames is not one.
+        one `ExposedFrame` per complete block.
     """
     sensor: IntegrateAndFire | None = None
     kept = instant_centers(exposure, instants)
@@ -388,7 +388,7 @@ def _close(block: _OpenBlock, exposure: Exposure | Shutter, light: Light) -> Exp
 
 
 def instant_centers(exposure: Exposure | Shutter, instants: int) -> list[int]:
-    """Spike frames of a block at which `instants` pictures lie evenly apart, those that tests ask for by `--times`."""
+    """Spike frames of a block for `instants` evenly spaced pictures, the same as those of the test option `--times`."""
     window = ExposureWindow(0, exposure.end, exposure.center)
     times = [0.5] if instants == 1 else [index / (instants - 1) for index in range(instants)]
     return sorted({window.at(time).center for time in times})

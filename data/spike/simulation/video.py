@@ -1,4 +1,4 @@
-"""Spike streams from whole videos, frame by frame: a video of any length needs the memory of a few frames.
+"""Spike streams from whole videos, frame by frame, with a few frames in memory.
 
 simulate_stream(frames, "out.dat", make_sensor)                       # one .dat
 video_to_spike("clip.mp4", (256, 256), 32, "data/sp{:04d}.npz")       # spikling's training pairs
@@ -22,13 +22,13 @@ from utils.spike_writer import writing_spikes
 from utils.user_error import UserError
 
 MakeSensor = Callable[[tuple[int, int]], IntegrateAndFire]
-"""From the (h, w) of the spike picture to its sensor."""
+"""Makes a sensor for spike frames of a given (h, w)."""
 
 
 def spike_frames(
     frames: Iterable[np.ndarray], make_sensor: MakeSensor, spike_ratio: int = 1, light: Light = "srgb"
 ) -> Iterator[np.ndarray]:
-    """The spikes (h, w) uint8 of each frame (H, W, 3) uint8 RGB, one frame per spike frame; see `sensor_light`."""
+    """One spike frame (h, w) uint8 for each frame (H, W, 3) uint8 RGB; see `sensor_light`."""
     sensor: IntegrateAndFire | None = None
     for frame in frames:
         if sensor is None:
@@ -37,7 +37,7 @@ def spike_frames(
 
 
 def write_frames(path: str | Path, spikes: Iterable[np.ndarray]) -> int:
-    """Writes spike frames (h, w) as a `.dat` as they come, whole or not at all; returns their number."""
+    """Writes spike frames (h, w) one by one as a `.dat`, completely or not at all; returns their number."""
     with writing_spikes(path) as writer:
         for frame in spikes:
             writer.write(frame[None])
@@ -47,26 +47,28 @@ def write_frames(path: str | Path, spikes: Iterable[np.ndarray]) -> int:
 def video_to_spike(path: str | Path, size: tuple[int, int], window: int, out: str | Path, seed: int = 0) -> int:
     """spikling's training pairs from a video: `window` spike frames, and the gray picture at their middle.
 
-    Each frame of the video is a spike frame, cut at the centre to the shape of `size` and resized. The sensor is
-    spikling's (255, random start) and runs on from pair to pair; frames after the last whole window are left out.
+    Each frame of the video is a spike frame, cropped at the centre to the aspect ratio of `size` and resized. The
+    sensor is spikling's (255, random start) and keeps its charge from pair to pair; frames after the last pair are not used.
 
     Args:
         path: video, or folder of pictures.
-        size: (width, height), as there.
+        size: (width, height), in spikling's order.
         window: spike frames of a pair.
-        out: name of the pairs with a place for their number, "data/sp{:04d}.npz". Numbers that exist are passed over,
-            so that several videos fill one folder.
-        seed: of the start, together with the video's name.
+        out: name of the pairs with a placeholder for their number, "data/sp{:04d}.npz". Numbers that exist are skipped,
+            so that several videos can be written to one folder.
+        seed: of the charge at the start, together with the video's name.
 
     Returns:
         Number of pairs.
 
     Raises:
-        UserError: no such video, fewer frames than a window, or `out` without a place for the number.
+        UserError: no such video, fewer frames than `window`, or `out` without a placeholder for the number.
     """
     out = str(out)
     if window < 1 or out.format(0) == out.format(1) or not out.endswith(".npz"):
-        raise UserError(f"window {window}, out {out!r}: frames, and a name like 'data/sp{{:04d}}.npz', are needed")
+        raise UserError(
+            f"window {window}, out {out!r}: at least 1 frame and a name like 'data/sp{{:04d}}.npz' are needed"
+        )
     source = FrameSource(Path(path), FrameSize(target=(size[1], size[0]), multiple=1))
     if source.length < window:
         raise UserError(f"{path}: {source.length} frames are fewer than the window of {window}")

@@ -132,7 +132,7 @@ def test_constant_pictures_correlate_with_nothing(walk: tuple[np.ndarray, np.nda
 
 
 def test_reversed_bits_need_whole_bytes() -> None:
-    with pytest.raises(ValueError, match="no whole bytes"):
+    with pytest.raises(ValueError, match="a whole number of bytes"):
         reversed_bits(np.zeros((2, 3, 3), np.uint8))
 
 

@@ -56,7 +56,7 @@ def test_sync_round_trip(tmp_path: Path) -> None:
     assert table.window("frame.v2.png") == ExposureWindow(8, 10, 9)
     with pytest.raises(ValueError, match=r"sync\.json: RGB frame '000227' is not among its 2 frames.*'000226'"):
         table.window("000227.png")
-    with pytest.raises(ValueError, match=r"about clip 'clip', not 'other'"):
+    with pytest.raises(ValueError, match=r"seq_name is 'clip', not the clip 'other'"):
         SyncTable.load(path, "other")
     with pytest.raises(ValueError, match="'a' is listed twice"):
         write_sync(path, "clip", {"a.png": windows["000226.png"], "a.jpg": windows["000226.png"]})

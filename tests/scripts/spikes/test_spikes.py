@@ -343,7 +343,7 @@ def test_dark_and_bright_streams(tmp_path: Path, value: int) -> None:
         ("render {dat} a.gif --method gen --opt a.json", "needs --checkpoint"),
         ("render {dat} a.gif --checkpoint a.pth", "are for --method network"),
         ("reconstruct {dat} out --frame 3 --stride 2", "no effect with --frame"),
-        ("reconstruct {dat} out --frame 3 72", "frame 72 was asked for"),
+        ("reconstruct {dat} out --frame 3 72", "no spike frame 72"),
         ("convert {dat} a.png", "written as .dat, .npy or .npz"),
         ("convert {dat} {dat}", "over itself"),
         ("convert {dat} a.npz", "needs --picture"),
