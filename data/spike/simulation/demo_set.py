@@ -22,7 +22,7 @@ from utils.user_error import UserError
 
 DEMO_SIZE = (128, 160)  # height and width, small enough to train on a CPU
 DEMO_SPEED = (1.1, 2.2)
-"""Range of the camera's top speed in pixels per sharp frame at DEMO_SIZE: blur of up to 7 to 13 pixels in 7 sharp frames."""
+"""Range of the camera's top speed in pixels per sharp frame at DEMO_SIZE: 7 to 13 pixels of blur in 7 sharp frames."""
 
 MAKER = 1
 """Version of the simulation, increased when the same parameters give other data, so that older sets are recognised."""

@@ -48,7 +48,8 @@ def video_to_spike(path: str | Path, size: tuple[int, int], window: int, out: st
     """spikling's training pairs from a video: `window` spike frames, and the gray picture at their middle.
 
     Each frame of the video is a spike frame, cropped at the centre to the aspect ratio of `size` and resized. The
-    sensor is spikling's (255, random start) and keeps its charge from pair to pair; frames after the last pair are not used.
+    sensor is spikling's (255, random start) and keeps its charge from pair to pair; the frames after
+    the last pair are not used.
 
     Args:
         path: video, or folder of pictures.
