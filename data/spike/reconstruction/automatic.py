@@ -40,7 +40,7 @@ SIGMAS = (1.5, 2.0, 3.0, 4.5, 6.0, 9.0, 12.0, 18.0, 24.0, 36.0, 48.0, 72.0)
 BRIGHT_RATE, BRIGHT_SIGMA = 0.2, 8.0
 """In bright streams, texture too fine for the interpolation is taken for noise. So widths are at most
 BRIGHT_SIGMA * (BRIGHT_RATE / rate)^2 frames below BRIGHT_RATE and BRIGHT_SIGMA * BRIGHT_RATE / rate above: 8 and less
-for the GoPro and REDS streams, whose best widths are 5 to 7, and no limit in practice in low light, at rates below 0.07."""
+for the GoPro and REDS streams, whose best widths are 5 to 7, and no limit at the rates of low light, below 0.07."""
 
 MOMENTS = 12  # instants at which the error is estimated and averaged
 REFERENCE_SIGMA = 1.5  # of the interpolated rate: the smallest width, too short for motion blur

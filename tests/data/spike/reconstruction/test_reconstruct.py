@@ -198,7 +198,7 @@ def test_dark_and_bright_pixels(method: RateMethod) -> None:
         (np.full((2, 2, 2), 255, np.uint8), 0, 1.0, "0 or 1, found 255"),
         (np.zeros((2, 2, 2), np.uint8), 2, 1.0, "there is no spike frame 2; the stream has frames 0 to 1"),
         (np.zeros((2, 2, 2), np.uint8), -1, 1.0, "frame -1"),
-        (np.zeros((2, 2, 2), np.uint8), [], 1.0, "frame none"),
+        (np.zeros((2, 2, 2), np.uint8), [], 1.0, "no spike frame is given"),
         (np.zeros((2, 2, 2), np.uint8), 0, 0.0, "threshold"),
         (np.zeros((2, 2, 2), np.uint8), 0, float("nan"), "threshold"),
     ],
