@@ -97,6 +97,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
         fps=arguments.fps or clips.fps or 25.0,
         sound=None if arguments.times else video_file(opt.datasets.test.dataroot_lq),  # slow motion outlasts it
         resume=arguments.resume,
+        training_free=training_free(clips) if arguments.times else None,
     )
     trust = TrustMeter(folder, clips) if arguments.trust else None
     checkpoint = checkpoint_of(opt, arguments)

@@ -29,6 +29,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pictures_video_and_scores(tested: Path) -> None:
     names = [f"{frame:06d}_{number}" for frame in range(2) for number in range(5)]
     assert sorted(path.stem for path in (tested / "demo00_03_00").iterdir()) == names
+    assert sorted(path.stem for path in (tested / "training_free" / "demo00_03_00").iterdir()) == names
     with av.open(str(tested / "demo00_03_00_restored.mp4")) as video:
         assert len(list(video.decode(video=0))) == 10
     metrics = json.loads((tested / "metrics.json").read_text())

@@ -4,6 +4,7 @@ with ResultWriter(folder, save_result=True) as writer:
     evaluate(..., on_frame=writer.add, finished=writer.finished)
 
 <folder>/<clip>/<frame>.png      every restored frame                     with save_result
+<folder>/training_free/<clip>/<frame>.png   the training-free ratio       with save_result, of instants
 <folder>/<clip>.mp4              input | spikes | restored | sharp        with save_video
 <folder>/<clip>_restored.mp4     the restored frames, with the sound      with save_video
 <folder>/panels/<clip>_<frame>.png   input | spikes | restored | sharp of the middle frame
@@ -13,12 +14,13 @@ with ResultWriter(folder, save_result=True) as writer:
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -58,6 +60,8 @@ class ResultWriter:
         fps: frames per second of the videos.
         sound: a video whose sound is copied to the restored one; None: no sound.
         resume: keep the frames written by an interrupted run.
+        training_free: makes further restorations of a frame, by method; with `save_result` its "sdm" is written too.
+            None: none.
     """
 
     def __init__(
@@ -69,11 +73,12 @@ class ResultWriter:
         fps: float = 25.0,
         sound: Path | None = None,
         resume: bool = False,
+        training_free: Callable[[FrameResult], Mapping[str, np.ndarray]] | None = None,
     ) -> None:
         if resume and not save_result:
             raise UserError("--resume continues from the frames that --save_result writes; give both")
         self.folder, self.save_result, self.save_video, self.fps = folder, save_result, save_video, fps
-        self.sound, self.resume = sound, resume
+        self.sound, self.resume, self.training_free = sound, resume, training_free
         self._videos: dict[Path, VideoWriter] = {}
 
     def finished(self, clip: str, frame: str) -> Path | None:
@@ -98,6 +103,9 @@ class ResultWriter:
         if self.save_result and self.finished(result.clip, result.frame) is None:
             deep = result.restored_deep  # as many bits as the input
             imwrite_rgb(frame_path(self.folder, result.clip, result.frame), result.restored if deep is None else deep)
+        if self.save_result and self.training_free is not None:
+            place = frame_path(self.folder / "training_free", result.clip, result.frame)
+            imwrite_rgb(place, self.training_free(result)["sdm"])
         views = panel(result.views()) if result.is_middle or self.save_video else None
         if views is not None and result.is_middle:
             name = f"{result.clip}_{result.frame}".replace("/", "_")
