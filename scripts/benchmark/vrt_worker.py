@@ -62,7 +62,7 @@ class Workload:
     def __init__(self, variant: Variant) -> None:
         self.variant = variant
         torch.manual_seed(0)
-        torch.backends.cuda.matmul.allow_tf32 = variant.precision == "tf32"
+        torch.set_float32_matmul_precision("high" if variant.precision == "tf32" else "highest")
         # Convolutions in TF32 are PyTorch's default, and so what others run.
         self.device = torch.device(variant.device)
         opt = load_options(variant.recipe, [*NO_FILES, *variant.overrides])

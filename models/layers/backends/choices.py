@@ -14,6 +14,8 @@ import logging
 import os
 import platform
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 RETUNE = "S_VRT_RETUNE"
 DRIVER = Path("/proc/driver/nvidia/version")
+_TOOL_SECONDS = 10  # it answers at once; one that hangs must not stop the run
 _LAYERS = Path(__file__).resolve().parents[1]
 
 
@@ -95,10 +98,25 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def driver_version() -> str:
-    """Of NVIDIA's driver, such as "580.159.03"; where the kernel doesn't tell, the CUDA version that it supports."""
-    match = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", DRIVER.read_text()) if DRIVER.is_file() else None
-    return match[0] if match else f"CUDA {torch._C._cuda_getDriverVersion()}"  # type: ignore[attr-defined]
+def driver_version() -> str | None:
+    """Of NVIDIA's driver, such as "580.159.03"; None where neither the kernel nor nvidia-smi tells."""
+    text = DRIVER.read_text() if DRIVER.is_file() else ""
+    match = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text)
+    return match[0] if match else _told_by_tool()
+
+
+def _told_by_tool() -> str | None:
+    """The driver's version by nvidia-smi, for containers that hide what the kernel tells."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.split()
+    return lines[0] if done.returncode == 0 and lines else None
 
 
 def processor_name() -> str:

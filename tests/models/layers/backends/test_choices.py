@@ -61,5 +61,19 @@ def test_driver(text: str, version: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert driver_version() == version
 
 
+@pytest.mark.parametrize(
+    "script, version", [("echo 580.159.03; echo 580.159.03", "580.159.03"), ("exit 9", None), (None, None)]
+)
+def test_driver_where_the_kernel_tells_nothing(
+    script: str | None, version: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if script is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setattr(choices, "DRIVER", tmp_path / "missing")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert driver_version() == version
+
+
 def test_packages() -> None:
     assert package_version("torch") and package_version("no-such-package") is None
