@@ -18,6 +18,8 @@ LOSSLESS_SIDE = 320  # up to this side PNG costs little, and crops show no JPEG 
 QUALITY = 88  # of JPEG, 0 to 100
 CROP = 128  # side of what is shown of a worst or best frame
 INSTANTS_SIDE = 240  # pixels of one instant of an exposure
+PROFILE_FRAMES = 480  # of a profile at most: a screen's rows
+PROFILE_HEIGHT = 96  # pixels of a short clip's profile
 FILM_SIDE = 480  # pixels of a restored instant: a clip has many
 
 
@@ -70,17 +72,37 @@ class Extreme:
 
 
 @dataclass
+class Profile:
+    """A line of the picture over a clip's frames.
+
+    Attributes:
+        row: its number.
+        rows: by method, (W,3) uint8 of each frame, at most `PROFILE_FRAMES`; "sharp" is the last.
+    """
+
+    row: int
+    rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def picture(self, name: str) -> np.ndarray:
+        """The line of a method, frame below frame, each high enough to be seen: (n T, W, 3)."""
+        rows = np.stack(self.rows[name])
+        return np.repeat(rows, max(1, PROFILE_HEIGHT // len(rows)), axis=0)
+
+
+@dataclass
 class Gallery:
     """The pictures of a test.
 
     Attributes:
         shown: by clip, of the first `CLIPS_SHOWN` ones. left_out: names of the others.
         worst, best: by clip, in network PSNR.
+        profiles: by clip, of those with pictures.
         films: by clip, of those shown, where exposures are restored at several instants.
     """
 
     shown: dict[str, ShownFrame] = field(default_factory=dict)
     films: dict[str, Film] = field(default_factory=dict)
+    profiles: dict[str, Profile] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     worst: dict[str, Extreme] = field(default_factory=dict)
     best: dict[str, Extreme] = field(default_factory=dict)
@@ -89,7 +111,7 @@ class Gallery:
     def merged(cls, parts: Sequence["Gallery"], order: Sequence[str]) -> "Gallery":
         """The pictures of tests of different clips as those of one test of the clips in `order`."""
         gallery = cls()
-        for name in ("shown", "films", "worst", "best"):
+        for name in ("shown", "films", "profiles", "worst", "best"):
             found = {clip: value for part in parts for clip, value in getattr(part, name).items()}
             setattr(gallery, name, {clip: found[clip] for clip in order if clip in found})
         left_out = {clip for part in parts for clip in part.left_out} | set(list(gallery.shown)[CLIPS_SHOWN:])
@@ -145,7 +167,8 @@ class Gallery:
     def judge(
         self, clip: str, frame: str, sharp: np.ndarray, pictures: Mapping[str, np.ndarray], row: Mapping[str, float]
     ) -> None:
-        """Keeps a scored frame where it is the worst or best of its clip so far."""
+        """Keeps a scored frame where it is the worst or best of its clip so far, and its row of the clip's profile."""
+        self._add_to_profile(clip, sharp, pictures)
         psnr = row["psnr"]
         if clip not in self.worst or psnr < self.worst[clip].psnr:
             box = most_different(pictures[""], sharp, CROP)
@@ -153,6 +176,19 @@ class Gallery:
         if clip not in self.best or psnr > self.best[clip].psnr:
             before = pictures.get("input", pictures[""])
             self.best[clip] = Extreme(clip, frame, psnr, _crops(sharp, pictures, most_different(before, sharp, CROP)))
+
+    def _add_to_profile(self, clip: str, sharp: np.ndarray, pictures: Mapping[str, np.ndarray]) -> None:
+        if clip not in self.profiles:
+            if len(self.profiles) >= CLIPS_SHOWN:
+                return
+            # Through the middle of where the first frame is blurred most: the row where there is most to see.
+            top, _, height, _ = most_different(pictures.get("input", pictures[""]), sharp, CROP)
+            self.profiles[clip] = Profile(top + height // 2)
+        profile = self.profiles[clip]
+        for name, picture in {**pictures, "sharp": sharp}.items():
+            rows = profile.rows.setdefault(name, [])
+            if len(rows) < PROFILE_FRAMES and picture.shape[:2] == sharp.shape[:2]:
+                rows.append(as_rgb(picture)[profile.row].copy())
 
 
 def data_uri(picture: np.ndarray, max_side: int = MAX_SIDE) -> str:

@@ -16,6 +16,8 @@ from utils.evaluation.chart import line_chart
 from utils.evaluation.report_films import film_scrubber, instants_section, trust_section
 from utils.evaluation.report_gallery import Extreme, Gallery, ShownFrame
 from utils.evaluation.report_text import said, section
+from utils.evaluation.report_zoom import SCRIPT as ZOOM_SCRIPT
+from utils.evaluation.report_zoom import profile_panel, zoom_panel
 from utils.evaluation.scores import METRICS, Scores, format_value, gain, key_of
 from utils.evaluation.sweep import Sweep
 from utils.evaluation.trust_meter import TrustMeter
@@ -106,6 +108,7 @@ def write_page(
         "body": "\n".join(parts),
         "footer": "S-VRT · metrics.json, metrics.csv",
         # "</script" would end the script element, "<!--<script" would keep it from ending.
+        "zoom": ZOOM_SCRIPT.read_text(encoding="utf-8"),
         "metrics": json.dumps(scores.summary(), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c"),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: content[match[1]], TEMPLATE.read_text(encoding="utf-8"))
@@ -211,7 +214,9 @@ def _cell(means: Mapping[str, float], row: str, key: str, metric: str) -> str:
 def _comparisons(scores: Scores, gallery: Gallery) -> str:
     """A card per clip: slider, curve, exposure."""
     films = {clip: film_scrubber(film, scores) for clip, film in gallery.films.items()}
-    cards = [_card(clip, shown, scores, films.get(clip, "")) for clip, shown in gallery.shown.items()]
+    views = {name: name for name in VIEWS}
+    closer = {clip: zoom_panel() + profile_panel(gallery.profiles.get(clip), views, scores) for clip in gallery.shown}
+    cards = [_card(clip, shown, scores, films.get(clip, ""), closer[clip]) for clip, shown in gallery.shown.items()]
     more = ""
     if gallery.left_out:
         more = said(
@@ -232,7 +237,7 @@ def _comparisons(scores: Scores, gallery: Gallery) -> str:
     )
 
 
-def _card(clip: str, shown: ShownFrame, scores: Scores, film: str) -> str:
+def _card(clip: str, shown: ShownFrame, scores: Scores, film: str, closer: str) -> str:
     height, width = shown.size
     limit = f"max-width:min(100%,{min(4 * width, 1080)}px)"  # small pictures are enlarged, to be seen
     names = list(shown.views)
@@ -258,7 +263,7 @@ def _card(clip: str, shown: ShownFrame, scores: Scores, film: str) -> str:
         f'<input type="range" min="0" max="100" step="0.1" value="50" aria-label="before and after"></div>'
         f'<div class="pick" style="{limit}"><select aria-label="left">{options(before)}</select>'
         f'<select aria-label="right">{options("")}</select></div>'
-        f'</div><div class="pair">{_curve(clip, scores)}{_player(shown)}</div></div>{film}</article>'
+        f'</div><div class="pair">{_curve(clip, scores)}{_player(shown)}</div></div>{film}{closer}</article>'
     )
 
 
