@@ -1,10 +1,10 @@
-"""Endless generated training samples for networks that turn a window of spikes into the picture at its middle.
+"""Training samples generated without end, for networks that compute the picture at the middle of some spike frames.
 
     "dataset_type": "SpikeSyntheticDataset", "window": 241, "num_frame": 2, "gt_size": 96
 
-Each sample is a scene of its own (`data/spike/simulation/`): nothing is on disk, nothing is downloaded, and all of it
-may be redistributed. Its `num_frame` pictures are instants of one stream, which may be shorter than the window: frames
-of the window outside the stream hold MISSING (`utils/spike_windows.py`).
+Each sample is another scene (`data/spike/simulation/`), without files or downloads; all of it may be redistributed. A
+sample's `num_frame` pictures are instants of one stream. The stream may have fewer than `window` frames: those outside
+it have the value MISSING (`utils/spike_windows.py`).
 Test: `python -m pytest tests/data/test_dataset_spike_synthetic.py`.
 """
 
@@ -27,19 +27,20 @@ from utils.spike_windows import light_window
 from utils.utils_registry import DATASETS, Faults, raise_faults
 
 CANVAS_SIDE = 256  # pixels; larger than the default gt_size, so that the camera has room to move
-SHORTEST = 48  # spike frames of a stream
-MEMORY = 90  # spike frames that are worth looking at for threshold 1; more for fewer spikes, by the square root
-LEAST_CHARGE = 1 / 16  # of the threshold: the spread of charges at a start; every k-th spike kept is a spread of 1 / k
-LINEAR_GAMMA = 2.2  # of stored values to light, nearly
+SHORTEST = 48  # spike frames of a stream: the GoPro set's shortest exposures
+MEMORY = 90  # useful spike frames at threshold 1; they increase with the square root of threshold over light
+LEAST_CHARGE = (
+    1 / 16
+)  # of the threshold: least spread of initial charges; keeping every k-th spike is a spread of 1 / k
+LINEAR_GAMMA = 2.2  # exponent from stored values to light, close to sRGB's curve
 
 
 @DATASETS.register("SpikeSyntheticDataset")
 @dataclass(kw_only=True, eq=False, repr=False)
 class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
-    """{"L": (T,W,S,S), "H": (T,1,S,S), "key": name}, float32: spikes worth the threshold, intensity in [0,1].
+    """{"L": (T,W,S,S), "H": (T,1,S,S), "key": name}, float32: spikes times the threshold, intensity in [0,1].
 
-    Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0); a sample depends on nothing but that and the
-    seed.
+    Indexed with a `SampleIndex(epoch, index)`, or with an int (epoch 0); a sample depends only on this and the seed.
 
     Raises:
         UserError: an option out of range, or scikit-image's photographs are missing.
@@ -56,20 +57,20 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
     length: int = 100000
     """Samples per epoch; every epoch draws new ones."""
     sim_photographs: float = 0.6
-    """Share of the canvases that show photographs; the others show dead leaves."""
+    """Share of the canvases with photographs; the others have dead leaves."""
     sim_speed: Sequence[float] = (0.15, 4.0)
     """Range of the camera's speed in pixels per 8 spike frames, drawn log-uniformly."""
     sim_threshold: Sequence[float] = (0.7, 16.0)
     """Range of the sensor's threshold, drawn log-uniformly."""
     sim_low_light: float = 0.2
-    """Share of samples with 0.1 to 1 of the light: rates down to 0.01. In half of them the threshold that the spikes
-    are worth is raised as much, which shows them at full brightness, as an automatic threshold does."""
+    """Share of samples with 0.1 to 1 of the light: rates down to 0.01. In half of them the spikes are multiplied by a
+    threshold increased by the same factor, which gives full brightness, as an automatic threshold does."""
     sim_linear: float = 0.2
     """Share of samples in linear light."""
     sim_noise: float = 0.4
-    """Share of samples with noise of the sensor."""
+    """Share of samples with sensor noise."""
     sim_reset: float = 0.4
-    """Share of samples whose pixels begin with similar charges, as after a reset, and fire in step for a while."""
+    """Share of samples whose pixels have similar initial charges, as after a reset, and at first fire together."""
     seed: int = 0
     """train.manual_seed."""
 
@@ -82,7 +83,7 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
         for key in ("sim_speed", "sim_threshold"):
             values = arguments.get(key, (1, 1))
             if len(values) != 2 or not 0 < values[0] <= values[1]:
-                yield key, f"a range is [least, greatest], above 0; got {list(values)}"
+                yield key, f"a range [least, greatest] above 0 is needed; got {list(values)}"
 
     def __post_init__(self) -> None:
         raise_faults("", self.faults(vars(self)))
@@ -116,7 +117,7 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
         }
 
     def _instants(self, frames: int, rng: np.random.Generator) -> np.ndarray:
-        """Spike frames (T,) int: most of them near the middle, some near the stream's ends."""
+        """Spike frames (T,) int, most near the middle, some near the stream's ends."""
         middle = np.clip(0.5 + 0.15 * rng.standard_normal(self.num_frame), 0, 1)
         shares = np.where(rng.random(self.num_frame) < 0.8, middle, rng.random(self.num_frame))
         return np.minimum((shares * frames).astype(int), frames - 1)
@@ -124,7 +125,7 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
     def _light(
         self, scene: LayeredScene, frames: int, instants: np.ndarray, light: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Light (frames,S,S) of every spike frame and (T,S,S) of the instants, float32 in [0,1]."""
+        """Light (frames,S,S) at every spike frame and (T,S,S) at the instants, float32 in [0,1]."""
         number = int(np.clip(np.ceil(scene.travel / STEP), 4, frames))
         times = np.unique(np.concatenate([np.linspace(0, frames - 1, number), instants]))
         gray = (scene.render(times) @ LUMA) / np.float32(255)  # (N,S,S)

@@ -1,21 +1,21 @@
-"""`spike_refine`: the picture at the middle of a window of spikes, for every threshold and firing rate.
+"""`spike_refine`: the picture at the middle of a run of spike frames, for every threshold and firing rate.
 
-    planes     rates around the middle, from sharp to quiet, and intervals        (`models/layers/spike/rates.py`)
+    planes     rates around the middle, from sharp to low noise, and intervals    (`models/layers/spike/rates.py`)
     motion     of each pixel before and after the middle, by Lucas and Kanade (`models/layers/spike/warp.py`), weighted
                and corrected by a small U-Net
-    aligned    bins of a few frames, shifted back along the motion and averaged: quiet without motion blur
+    aligned    bins of a few frames, warped along the motion and averaged: little noise without motion blur
     output     sum_c w_c candidate_c + noise * residual     w = softmax per pixel over planes and aligned rates
 
-A second U-Net decides the shares w and the residual, which is counted in the expected noise
+A second U-Net computes the shares w and the residual, whose unit is the expected noise
 
     noise = sqrt(threshold * rate / frames),
 
-the deviation of a rate from counted spikes: one network serves few spikes and many. At the start the residual is
-zero, and the picture is a mixture of rates. No layer looks at a whole picture, so tiles are exact.
+the standard deviation of a rate from counted spikes, so that one network suits few and many spikes. Initially the
+residual is zero, and the picture is a mixture of rates. No layer depends on the whole picture, so tiles are exact.
 
     python main_train_vrt.py --opt options/spikling/train_spike_refine.json
 
-Legend: B batch, T pictures, N = B*T, W spike frames of a window, H height, W' width, P planes, K bins, C features.
+Legend: B batch, T pictures, N = B*T, W spike frames, H height, W' width, P planes, K bins, C features.
 """
 
 import math
@@ -32,57 +32,60 @@ from models.layers.spike.warp import tracked, warped
 from models.network_spikling import check_window
 from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
 
-MULTIPLE = 8  # both U-Nets work at half the picture's size and halve that twice
-HALF = 2
+MULTIPLE = 8  # both U-Nets begin at half the picture's size and halve it twice
+HALF = 2  # pixels per pixel of the U-Nets' first scale
 
-SIGMAS = (1.5, 3.0, 6.0, 12.0, 24.0, 48.0)  # frames; each twice the one before
-START = 2  # of SIGMAS: the best single one on the GoPro and REDS samples
-ORDERS = (1, 2)  # k of the intervals
+SIGMAS = (1.5, 3.0, 6.0, 12.0, 24.0, 48.0)  # frames; each twice the one before, as noise varies slowly with the width
+START = 2  # index in SIGMAS: the best single one on the GoPro and REDS samples
+ORDERS = (1, 2)  # k of the intervals: TFI, and the best single one for whole streams
 
 BINS = (-51.0, -39.0, -30.0, -23.0, -17.0, -12.0, -8.0, -4.0, 0.0, 4.0, 8.0, 12.0, 17.0, 23.0, 30.0, 39.0, 51.0)
-"""Centres of the bins in frames from the middle: further out they are wider, as motion is known less well there."""
+"""Centres of the bins in frames from the middle; outer bins are wider, as their motion is less certain."""
+# Standard deviations of the bins in frames, about half of the distance between centres.
 BIN_SIGMAS = (6.0, 5.0, 4.0, 3.2, 2.7, 2.2, 2.0, 2.0, 2.0, 2.0, 2.0, 2.2, 2.7, 3.2, 4.0, 5.0, 6.0)
 MIDDLE = len(BINS) // 2
 MOTION = 4  # x, y before the middle and x, y after it
-LEAST = 1e-3  # of a bin's frames, so that a mean of bins that are all missing is one of their replacements
+LEAST = 1e-3  # added to a bin's share of frames, so that the mean of missing bins is that of their replacements
 
-ALIGNED = (6.0, 12.0, 24.0)  # frames: Gaussians over the shifted bins
-ONE_SIDED = 12.0  # frames: of the aligned rates before the middle alone, and after it: for what is hidden on one side
+ALIGNED = (6.0, 12.0, 24.0)  # frames: Gaussians over the warped bins
+ONE_SIDED = 12.0  # frames: Gaussian of the aligned rates from one side of the middle, for pixels hidden on the other
 
-NOISE_PLANE = 3  # of SIGMAS, whose rate the expected noise is computed from
-NOISE_FRAMES = 2 * math.sqrt(math.pi) * SIGMAS[NOISE_PLANE]  # frames that a Gaussian's mean is worth
-FEWEST_SPIKES = 0.5  # counted where none was, so that the noise of a dark pixel isn't zero
+NOISE_PLANE = 3  # index in SIGMAS of the rate for the expected noise
+NOISE_FRAMES = 2 * math.sqrt(math.pi) * SIGMAS[NOISE_PLANE]  # length of a box filter with the same noise
+FEWEST_SPIKES = 0.5  # added to the spikes, so that the noise of a dark pixel isn't zero
 
-HERE = 0.2  # share of a bin's frames below which it counts as missing
-SHORTEST, LONGEST = 41, 509  # frames of a window: nearly all of the bins; an interval's spikes are counted in bytes
-FLOW_UNIT = 0.2  # pixels per frame that an output of 1 means: usual motion is of this order
-TRACKED = (0.0, 2.0, 2.2, 2.7)  # weights of the bins at 4, 8, 12, 17 frames on either side, whose motion is tracked
-TRACKED_MIDDLE = (2.0, 2.0, 2.0)  # of those at -4, 0, 4, which it is tracked to
-LEVELS = (8, 4, 2)  # pixels per pixel of the pyramid
-START_TRUST = 1.0  # logit of the share of the tracked motion
-START_LOGIT = 2.0  # e^2 to the others' 1
+HERE = 0.2  # share of a bin's frames below which the bin is missing
+SHORTEST, LONGEST = 41, 509  # spike frames: nearly all bins; an interval's spikes are counted in bytes
+FLOW_UNIT = 0.2  # pixels per frame of an output of 1, a usual speed
+# Weights of the bins at 4, 8, 12, 17 frames on either side, whose motion is tracked, and of those at -4, 0, 4, the
+# middle that it is tracked to: the bins' widths, 0 at 4 frames, which the middle includes.
+TRACKED = (0.0, 2.0, 2.2, 2.7)
+TRACKED_MIDDLE = (2.0, 2.0, 2.0)
+LEVELS = (8, 4, 2)  # side of a pixel of each level of the pyramid, in pixels
+START_TRUST = 1.0  # initial logit of the factor on the tracked motion
+START_LOGIT = 2.0  # initial logit of two candidates: a weight of e^2 against 1 for the others
 
 
 @NETWORKS.register("spike_refine")
 class SpikeRefine(nn.Module):
-    """(B,T,W,H,W') spikes worth their threshold to (B,T,1,H,W').
+    """(B,T,W,H,W') spikes times their threshold to (B,T,1,H,W').
 
-    Frames of a window that lie outside the stream hold MISSING (`utils/spike_windows.py`). The weights do not depend on
-    W: a trained network takes any window from 41 frames on.
+    Frames outside the stream have the value MISSING (`utils/spike_windows.py`). The weights do not depend on W: a
+    trained network can be used with 41 to 509 spike frames.
 
     Args:
-        in_chans: W, spike frames in a window.
+        in_chans: W, spike frames per picture.
         channels: C of the second U-Net at half size; doubled at a quarter and again at an eighth.
-        blocks: its NAF blocks at these three sizes.
+        blocks: the second U-Net's NAF blocks at these three sizes.
         flow_channels: C of the first U-Net.
-        flow_blocks: its blocks.
+        flow_blocks: the first U-Net's blocks.
 
     Raises:
         UserError: arguments that are not valid.
     """
 
     partial_windows = True
-    """Frames may be missing at the ends of a window."""
+    """Whether frames at the ends of the input may be missing."""
 
     centered: Tensor
     beside: Tensor
@@ -142,7 +145,7 @@ class SpikeRefine(nn.Module):
         height, width = L.shape[-2:]
         border = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
         with torch.autocast(L.device.type, enabled=False):
-            # Half precision would leave a sum over frames with 8 bits, less than the picture has.
+            # In half precision, sums over frames would have only 8 bits, less than the picture.
             light = L.float().flatten(0, 1)  # (N,W,H,W')
             planes, bins, shares, noise = self.rates(light)  # (N,P,H,W'), (N,K,H,W'), (N,K), (N,1,H,W')
             planes, bins, noise = (F.pad(part, border, mode="replicate") for part in (planes, bins, noise))
@@ -196,20 +199,20 @@ class SpikeRefine(nn.Module):
     def aligned(self, bins: Tensor, shares: Tensor) -> Tensor:
         """Means (N,A,H,W') of shifted bins (N,K,H,W') by `aligning`, of those that the stream has."""
         weights = self.aligning * (shares * (shares > HERE))[:, None]  # (N,A,K)
-        # Never zero: at the stream's very end, half of the middle bin is there, which every mean includes.
+        # The sum is never zero: at the stream's ends half of the middle bin is present, which every mean includes.
         weights = weights / weights.sum(2, keepdim=True)
         return torch.einsum("nak,nkhw->nahw", weights, bins)
 
 
 def bin_weights(frames: int) -> Tensor:
-    """(K,W) weights of the bins' rates; rows of those that reach outside the window sum to less than one."""
-    longest = 2 * math.ceil(BINS[-1] + 4 * BIN_SIGMAS[-1]) + 1  # four sigmas are a whole Gaussian
+    """(K,W) weights of the bins' rates; rows of bins that extend beyond the W frames sum to less than one."""
+    longest = 2 * math.ceil(BINS[-1] + 4 * BIN_SIGMAS[-1]) + 1  # a Gaussian is nearly zero beyond four sigmas
     beside = max(0, longest // 2 - frames // 2)
     return gaussian_weights(frames + 2 * beside, BIN_SIGMAS, BINS)[:, beside : beside + frames]
 
 
 def tracking_weights() -> Tensor:
-    """(3,K) weights of bins: before, in and after the middle."""
+    """(3,K) weights of bins: before, at and after the middle."""
     weights = torch.zeros(3, len(BINS))
     for distance, weight in enumerate(TRACKED, 1):
         weights[0, MIDDLE - distance] = weights[2, MIDDLE + distance] = weight
@@ -230,13 +233,13 @@ def aligning_weights() -> Tensor:
 def _window(in_chans: int) -> Faults:
     if not SHORTEST <= in_chans <= LONGEST:
         allowed = f"from {SHORTEST} to {LONGEST}"
-        yield "in_chans", f"spike frames in a window (datasets.*.window), {allowed}; got {in_chans}"
+        yield "in_chans", f"spike frames per picture (datasets.*.window), {allowed}; got {in_chans}"
 
 
 def _channels(channels: int, flow_channels: int) -> Faults:
     for name, value in (("channels", channels), ("flow_channels", flow_channels)):
         if not isinstance(value, int) or value < 1:
-            yield name, f"features at half size, a number from 1 on; got {value}"
+            yield name, f"features at half size, an integer of at least 1; got {value}"
 
 
 def _flow_blocks(flow_blocks: Sequence[int]) -> Faults:

@@ -1,7 +1,7 @@
-"""Instants of an exposure as people write them: shares of it, 0 at its first spike frame and 1 at its last.
+"""Instants of an exposure in options: shares of it, 0 at its first spike frame and 1 at its last.
 
 parse_times("0:1:1/16")     # begin:end:step, both ends included: 17 instants
-parse_times("0,1/4,0.5")    # one by one
+parse_times("0,1/4,0.5")    # a list
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from itertools import pairwise
 from utils.user_error import UserError
 from utils.utils_registry import Faults, raise_faults
 
-MOST = 1024  # instants of an exposure; more are a mistyped step
+MOST = 1024  # instants of an exposure; more are taken for a mistyped step
 
 
 def parse_times(text: str) -> list[float]:
     """
     Raises:
-        UserError: not written so, or not ascending from 0 to 1.
+        UserError: another form, or not ascending within [0, 1].
     """
     try:
         if ":" in text:

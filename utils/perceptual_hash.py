@@ -1,10 +1,10 @@
-"""Finds pictures that show the same: perceptual hashes of 64 bits, whose distance is the number of bits that differ.
+"""Finds near-duplicate pictures: perceptual hashes of 64 bits, whose distance is the number of differing bits.
 
     distances(hashes_of(test_frames), hashes_of(training_frames)).min(1)
 
-A hash holds the signs of the 64 lowest frequencies of the picture's gray values at 32 x 32, against their median
-(pHash: Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). It survives another size,
-compression and brightness; not a crop. Two pictures that have nothing in common differ in about 32 bits.
+A bit of the hash is whether one of the 64 lowest frequencies of the picture's gray values at 32 x 32 exceeds their
+median (pHash: Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). Size, compression
+and brightness hardly change the hash, a crop does. Hashes of unrelated pictures differ in about 32 bits.
 """
 
 from collections.abc import Iterable
@@ -12,9 +12,9 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-SIDE = 32  # of the gray picture whose spectrum is taken
-KEPT = 8  # frequencies per axis
-SAME = 6  # bits: pictures that differ in at most so many show the same
+SIDE = 32  # of the gray picture that is transformed, as in pHash
+KEPT = 8  # frequencies per axis, as in pHash
+SAME = 6  # most differing bits of near-duplicates: far below the 32 of unrelated pictures
 
 
 def perceptual_hash(picture: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def perceptual_hash(picture: np.ndarray) -> np.ndarray:
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(gray, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     spectrum = cv2.dct(small)[:KEPT, :KEPT].flatten()
-    # The first one is the mean brightness, which says nothing and would move the median.
+    # The first frequency is the mean brightness, which would shift the median.
     return np.packbits(spectrum > np.median(spectrum[1:]))
 
 

@@ -1,20 +1,20 @@
-"""Windows of spikes as light, which networks take (`models/network_spikling.py`), also where they reach outside."""
+"""Spike frames as light, the input of networks (`models/network_spikling.py`), also beyond a stream's ends."""
 
 import numpy as np
 
 from utils.spike_loader import SpikeStream
 
 MISSING = -1.0
-"""Light of a window's frame outside its stream: no light is negative."""
+"""Light of a frame outside its stream; negative, as no light is."""
 
 
 def light_window(seq: np.ndarray | SpikeStream, start: int, length: int, threshold: float) -> np.ndarray:
-    """Frames [start, start + length) of a stream, (length,H,W) float32: spikes worth the threshold, MISSING outside.
+    """Frames [start, start + length) of a stream, (length,H,W) float32: spikes times threshold, MISSING outside.
 
     Args:
-        seq: (T,H,W) spikes, 0 or 1, or an open file of them, of which only the window is read.
-        start: may be negative; at least one frame of the window is in the stream.
-        threshold: of the camera: intensity = rate x threshold.
+        seq: (T,H,W) spikes, 0 or 1, or an open file of them, of which only these frames are read.
+        start: may be negative; at least one frame must be in the stream.
+        threshold: the camera's; intensity = rate x threshold.
     """
     first, last = max(start, 0), min(start + length, len(seq))
     assert first < last, (start, length, len(seq))

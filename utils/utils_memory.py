@@ -30,7 +30,7 @@ SAFE_SHARE = 0.8
 STATUS, STATM, CLEAR = Path("/proc/self/status"), Path("/proc/self/statm"), Path("/proc/self/clear_refs")
 MALLOC = "S_VRT_MALLOC"
 """Environment variable: "tuned" (the default) or "stock", see `keep_freed_memory`."""
-# Options of glibc's mallopt (malloc.h) and their values: the largest that its int takes, but for the padding.
+# Options of glibc's mallopt (malloc.h) and their values: the greatest int, except for the padding.
 _MALLOC_OPTIONS = {
     "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
     "M_TOP_PAD": (-2, 64 << 20),
@@ -122,17 +122,17 @@ def give_back_memory(device: torch.device) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Lets glibc keep up to 2 GiB of freed memory for the next tensors, instead of returning each large block.
+    """Makes glibc keep up to 2 GiB of freed memory for later tensors, instead of returning each large block.
 
-    By default every block above 32 MiB goes back to the system when it is freed, and each page of the next is a page
-    fault: up to half of the time on a CPU (docs/performance.md). To be called before large tensors are made.
+    By default every block above 32 MiB is returned to the system when freed, and each page of the next one is a page
+    fault: up to half of the time on a CPU (docs/performance.md). Call this before large tensors are allocated.
 
     Returns:
-        Whether it does: not where S_VRT_MALLOC is "stock", the user has set MALLOC_* variables or GLIBC_TUNABLES, or
-        the system's C library is another one.
+        Whether memory is kept: not if S_VRT_MALLOC is "stock", if MALLOC_* variables or GLIBC_TUNABLES are set, or with
+        another C library.
 
     Raises:
-        UserError: S_VRT_MALLOC is something else.
+        UserError: another value of S_VRT_MALLOC.
     """
     chosen = os.environ.get(MALLOC, "tuned")
     if chosen not in ("tuned", "stock"):

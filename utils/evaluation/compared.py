@@ -1,9 +1,7 @@
-"""Restored frames of other tests, scored and shown beside those of this one.
+"""Restored frames of other tests of the same clips, scored and shown beside those of this test.
 
-    python main_test_vrt.py --task guided ... --save_result
-    python main_test_vrt.py --opt FILE --compare results/guided "light network=results/guided_long"
-
-All are of the same clips.
+python main_test_vrt.py --task guided ... --save_result
+python main_test_vrt.py --opt FILE --compare results/guided "light network=results/guided_long"
 """
 
 import re
@@ -20,18 +18,18 @@ from utils.user_error import UserError
 from utils.utils_file import read_bytes
 from utils.utils_image import decode_rgb, to_8_bits
 
-NAME = r"\w[\w .,+-]*"  # goes into file heads, HTML attributes and selectors as it is
+NAME = r"\w[\w .,+-]*"  # safe without escaping in file headers, HTML attributes and selectors
 
 
 class ComparedResults:
     """Results of other tests by name.
 
     Args:
-        flags: "FOLDER", which names it by itself, or "NAME=FOLDER"; what `--save_result` wrote.
-        clips: of this test, all of whose frames they have to hold (`clips` of a test set).
+        flags: "FOLDER", whose name is then the result's, or "NAME=FOLDER"; folders written by `--save_result`.
+        clips: this test's (`clips` of a test set); each folder must have all their frames.
 
     Raises:
-        UserError: an odd name, two of one name, or a frame that is not there.
+        UserError: a name that can't be used or is used twice, or a missing frame.
     """
 
     def __init__(self, flags: Sequence[str], clips: Iterable[Any]) -> None:
@@ -43,8 +41,8 @@ class ComparedResults:
             name = before if equals else folder.absolute().name
             if not re.fullmatch(NAME, name) or name in taken or name in self.folders:
                 raise UserError(
-                    f"--compare {flag}: {name!r} can't be its name; name it by letters and digits, NAME={folder}, "
-                    "otherwise than what else is compared"
+                    f"--compare {flag}: {name!r} can't be used as its name; give NAME={folder} with a name of letters "
+                    "and digits that no other result has"
                 )
             self.folders[name] = folder
         for clip in clips if self.folders else ():
@@ -57,10 +55,10 @@ class ComparedResults:
                         )
 
     def pictures(self, result: FrameResult) -> dict[str, np.ndarray]:
-        """The same frame as the others restored it, by name.
+        """The same frame restored by the other tests, by name.
 
         Raises:
-            UserError: a file that can't be read, or is of another size.
+            UserError: an unreadable file, or another size.
         """
         pictures = {}
         for name, folder in self.folders.items():

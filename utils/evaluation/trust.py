@@ -1,15 +1,14 @@
-"""How far restored instants of an exposure agree with what was measured: the blurred frame and the spikes.
+"""Consistency of an exposure's restored instants with its measurements: the blurred frame and the spikes.
 
-    re-blur    the instants, averaged over the exposure, against the blurred frame B
-    spikes     the light of the instants on a spike pixel, added up over a span, against the spikes counted in it
+    re-blur    the mean of the instants over the exposure, against the blurred frame B
+    spikes     the light of the instants on a spike pixel, integrated over a span, against the spikes in it
 
-Between instants light is taken to change linearly. A pixel that integrates a charge of c thresholds, from a charge that
-is not known at the start, fires floor(c) or floor(c) + 1 times, with a variance of f (1 - f), f = c - floor(c): what
-exceeds it contradicts the picture. Neither needs the sharp frame, and neither sees what leaves both unchanged, such as
-detail finer than a spike pixel that blurs away.
+Light is assumed to be linear between instants. A pixel that integrates a charge of c thresholds, from an unknown
+initial charge, fires floor(c) or floor(c) + 1 times, with a variance of f (1 - f), f = c - floor(c); a greater residual
+contradicts the picture. Neither comparison needs the sharp frame. Both miss errors that change neither frame nor spikes, such as detail that is finer than a spike pixel and lost in the blur.
 
-Cameras store values or average linear light; both are tried, and the one that fits better is taken. The spikes' gain,
-which a wrong threshold would change, is fitted frame by frame.
+Cameras average stored values or linear light; the one with the better fit is used. The spikes' gain, which depends on
+the threshold, is fitted for each frame.
 
     D^2 = mean over colours of (re-blur - B)^2 + 1/3 (excess of the spikes' squared residual, as light)
 
@@ -27,21 +26,21 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)  # BT.601, of stored values
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, IEC 61966-2-1
 SPIKE_SHARE = 1 / 3  # one gray residual beside the mean of three colours'
-NEIGHBOURHOOD = 9  # pixels a side over which contradictions are averaged: single counts are noisy
-SPANS = 2  # of the exposure; shorter ones hold too few spikes, the whole exposure does not tell when
+NEIGHBOURHOOD = 9  # side in pixels of the square over which contradictions are averaged, as single counts are noisy
+SPANS = 2  # of the exposure; shorter ones have too few spikes, and the whole exposure has no timing
 PAINTED = 0.06  # D from which a pixel is said to contradict; restorations of simulated clips stay below
-PEAK = 10 * math.log10(255**2 * 12)  # dB, of pictures that differ by the rounding to 8 bits alone
-CERTAIN = 1e-3  # least probability of a spike and of none: noise leaves nothing impossible
+PEAK = 10 * math.log10(255**2 * 12)  # dB, of pictures that differ only by rounding to 8 bits
+CERTAIN = 1e-3  # least probability of a spike and of none: with noise, neither is impossible
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured during an exposure, and when the restored instants are.
+    """Measurements of an exposure, and the times of the restored instants.
 
     Attributes:
         blurred: (3,H,W) in [0,1].
-        spikes: (L,h,w) of 0 and 1, of the exposure.
-        threshold: of the spike camera.
+        spikes: (L,h,w) of 0 and 1, the exposure's.
+        threshold: the spike camera's.
         offsets: spike frames of the N instants, from the exposure's first; ascending from 0 to L - 1.
     """
 
@@ -57,10 +56,10 @@ class Trust:
 
     Attributes:
         contradiction: (H,W) D, in units of light, 1 is white.
-        reblur_psnr: of the re-blurred instants against the blurred frame, in dB.
+        reblur_psnr: PSNR of the re-blurred instants against the blurred frame, in dB.
         spike_ll: log-likelihood of the spikes per pixel in nats, given the light of the instants.
-        rate_ll: the same given their own rate, a Gaussian's at every spike frame.
-        gain: of the spikes against the light of the pictures; 1 where the threshold is right.
+        rate_ll: the same, given the spikes' own rate, a Gaussian's at every spike frame.
+        gain: ratio of spikes to the charge from the pictures; 1 if the threshold is correct.
         linear: whether the blurred frame averages linear light.
     """
 
@@ -108,7 +107,7 @@ def _judge(instants: Tensor, measured: Measured, linear: bool) -> Trust:
 
 
 def interpolation(offsets: Sequence[int], length: int) -> Tensor:
-    """Weights (L,N) that make the light of every spike frame from that of the instants, linear between them."""
+    """Weights (L,N) of the instants' light in that of every spike frame, linear between instants."""
     times = torch.tensor(offsets, dtype=torch.float64)
     clock = torch.arange(length, dtype=torch.float64)
     after = torch.searchsorted(times, clock).clamp(1, len(times) - 1)  # (L,)
@@ -119,7 +118,7 @@ def interpolation(offsets: Sequence[int], length: int) -> Tensor:
 
 
 def reblurred(instants: Tensor, weights: Tensor, linear: bool) -> Tensor:
-    """The frame that a camera sees whose scene is the instants: (N,3,H,W) and (L,N) to (3,H,W)."""
+    """The blurred frame of the instants: (N,3,H,W) and weights (L,N) to (3,H,W)."""
     share = weights.mean(0)[:, None, None, None]  # (N,1,1,1)
     if not linear:
         return (instants * share).sum(0)
@@ -127,7 +126,7 @@ def reblurred(instants: Tensor, weights: Tensor, linear: bool) -> Tensor:
 
 
 def charges(instants: Tensor, measured: Measured, weights: Tensor, linear: bool) -> Tensor:
-    """Charge in thresholds that every spike frame adds: (N,3,H,W) to (L,h,w)."""
+    """Charge per spike frame in units of the threshold: (N,3,H,W) to (L,h,w)."""
     colours = torch.tensor(LUMINANCE if linear else LUMA).to(instants)[:, None, None]
     light = ((to_light(instants) if linear else instants) * colours).sum(1)  # (N,H,W)
     height, width = measured.spikes.shape[1:]
@@ -137,13 +136,13 @@ def charges(instants: Tensor, measured: Measured, weights: Tensor, linear: bool)
 
 
 def fitted_gain(charge: Tensor, spikes: Tensor) -> float:
-    """Spikes per charge; 1 where there is no charge."""
+    """Ratio of spikes to charge; 1 without charge."""
     total = float(charge.sum())
     return float(spikes.sum()) / total if total > 0 else 1.0
 
 
 def spike_excess(charge: Tensor, measured: Measured) -> Tensor:
-    """How much more the counts of spans differ from the charge than integration leaves open, as squared light (h,w)."""
+    """Squared difference of spans' counts and charges minus its expected variance, as squared light (h,w)."""
     length = len(charge)
     bounds = [round(part * length / (2 * SPANS)) for part in range(2 * SPANS + 1)]
     excess = []
@@ -156,7 +155,7 @@ def spike_excess(charge: Tensor, measured: Measured) -> Tensor:
 
 
 def own_rate(spikes: Tensor, sigma: float = 5.0) -> Tensor:
-    """Probability of a spike in every spike frame as a Gaussian's rate says, (L,h,w)."""
+    """Probability of a spike in every spike frame, the rate with Gaussian weights, (L,h,w)."""
     clock = torch.arange(len(spikes), dtype=torch.float32, device=spikes.device)
     weights = torch.exp(-((clock[:, None] - clock) ** 2) / (2 * sigma**2))  # (L,L)
     result: Tensor = torch.tensordot(weights / weights.sum(1, keepdim=True), spikes.float(), 1)
@@ -164,7 +163,7 @@ def own_rate(spikes: Tensor, sigma: float = 5.0) -> Tensor:
 
 
 def log_likelihood(charge: Tensor, spikes: Tensor) -> float:
-    """Of spikes (L,h,w), each with the probability that `charge` gives it; per pixel, in nats."""
+    """Log-likelihood of spikes (L,h,w), whose probabilities are `charge`; per pixel, in nats."""
     probability = charge.clamp(CERTAIN, 1 - CERTAIN)
     fired = spikes.to(torch.bool)
     return float(torch.where(fired, probability, 1 - probability).log().sum(0).mean())
@@ -176,7 +175,7 @@ def to_light(stored: Tensor) -> Tensor:
 
 
 def to_stored(light: Tensor) -> Tensor:
-    """sRGB values of linear light in [0,1], the inverse."""
+    """sRGB values of linear light in [0,1], the inverse of `to_light`."""
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
 
 

@@ -1,11 +1,11 @@
-"""Judges every exposure of a test by its own measurement (`utils/evaluation/trust.py`): numbers, maps and a table.
+"""Judges every exposure of a test by its measurements (`utils/evaluation/trust.py`): numbers, maps and a table.
 
     meter = TrustMeter(folder, clips)
-    verdict = meter.add(result)         # of each restored instant, in order; a verdict with an exposure's last one
+    verdict = meter.add(result)         # for each restored instant, in order; a verdict after an exposure's last one
     meter.write()                       # trust.csv, trust.json
 
-<folder>/trust/<clip>/<frame>.png is the restored middle instant in gray, with colour where it contradicts: from yellow
-(`PAINTED`) to red (three times that).
+<folder>/trust/<clip>/<frame>.png is the restored middle instant in gray, with contradictions in colour: from yellow
+(`PAINTED`) to red (three times `PAINTED`).
 """
 
 import csv
@@ -34,7 +34,7 @@ COLUMNS = {
     "gain": ("spike gain", "{:.3f}"),
     "painted": ("contradicts", "{:.1%}"),
 }
-"""Numbers of an exposure, with their titles and formats."""
+"""Numbers of an exposure, with titles and formats."""
 
 
 class Exposures(Protocol):
@@ -44,7 +44,7 @@ class Exposures(Protocol):
     spike_threshold: float
 
     def place(self, clip: str, frame: str) -> tuple[str, Any]:
-        """The blurred frame of an instant, and its exposure (`begin`, `end`, `center` in spike frames)."""
+        """The blurred frame of an instant, and this frame's exposure (`begin`, `end`, `center` in spike frames)."""
 
     def exposed_spikes(self, clip: str, frame: str) -> np.ndarray:
         """Spikes of a blurred frame's exposure, (L,h,w) uint8."""
@@ -63,11 +63,11 @@ class TrustMeter:
     """Collects the verdicts of a test.
 
     Args:
-        folder: of the results.
-        clips: the test set, of instants from the beginning of an exposure to its end.
+        folder: the results' folder.
+        clips: the test set, with instants from the beginning of an exposure to its end.
 
     Attributes:
-        rows: per exposure `clip`, `frame` and the numbers of `COLUMNS`.
+        rows: for each exposure, `clip`, `frame` and the numbers of `COLUMNS`.
     """
 
     def __init__(self, folder: Path, clips: Exposures) -> None:
@@ -77,7 +77,7 @@ class TrustMeter:
         self._instants: list[FrameResult] = []
 
     def add(self, result: FrameResult) -> Verdict | None:
-        """Takes a restored instant; the verdict where it is its exposure's last."""
+        """Adds a restored instant; returns the verdict if it is its exposure's last, else None."""
         self._instants.append(result)
         if len(self._instants) < len(result.times):
             return None
@@ -92,18 +92,18 @@ class TrustMeter:
         return Verdict(frame, trust, picture)
 
     def gather(self, dist: Dist, order: Sequence[str]) -> None:
-        """Takes the verdicts of all ranks, clips in the given order."""
+        """Collects the verdicts of all ranks, with clips in the given order."""
         rows = [row for part in all_gather_object(self.rows, dist) for row in part]
         self.rows = sorted(rows, key=lambda row: order.index(str(row["clip"])))
 
     def clips_means(self) -> dict[str, dict[str, float]]:
-        """Means over the exposures of every clip, and over all, by the name of the row."""
+        """Means over the exposures of every clip, and over all, by name."""
         names = list(dict.fromkeys(str(row["clip"]) for row in self.rows))
         means = {name: mean(row for row in self.rows if row["clip"] == name) for name in names}
         return {**means, "mean over frames": mean(self.rows)} if len(names) > 1 else means
 
     def table(self) -> str:
-        """A line per clip, as aligned text."""
+        """A table as aligned text, with one line per clip."""
         lines = [["trust", *(title for title, _ in COLUMNS.values())]]
         lines += [[name, *shown(means)] for name, means in self.clips_means().items()]
         return aligned(lines)
@@ -119,7 +119,7 @@ class TrustMeter:
 
 
 def measured(instants: Sequence[FrameResult], clips: Exposures) -> tuple[torch.Tensor, Measured]:
-    """The restored instants of an exposure, (N,3,H,W) in [0,1], and what was measured during it.
+    """The restored instants of an exposure, (N,3,H,W) in [0,1], and its measurements.
 
     Raises:
         UserError: an exposure of a single spike frame.
@@ -128,7 +128,7 @@ def measured(instants: Sequence[FrameResult], clips: Exposures) -> tuple[torch.T
     frame, exposure = places[0]
     if len(exposure) < 2:
         raise UserError(f"--trust: {instants[0].clip}/{frame}: an exposure of one spike frame has no instants")
-    # Short exposures have fewer spike frames than instants were asked for.
+    # Instants of a short exposure may share a spike frame.
     by_offset = {
         window.center - window.begin: instant.restored
         for (_, window), instant in zip(reversed(places), reversed(instants), strict=True)
@@ -141,7 +141,7 @@ def measured(instants: Sequence[FrameResult], clips: Exposures) -> tuple[torch.T
 
 
 def painted(picture: np.ndarray, contradiction: np.ndarray) -> np.ndarray:
-    """A picture (H,W,3) uint8 in gray, coloured where `contradiction` (H,W) passes `PAINTED`; (H,W,3) uint8."""
+    """A picture (H,W,3) uint8 in gray, coloured where `contradiction` (H,W) exceeds `PAINTED`; (H,W,3) uint8."""
     gray = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, 2).astype(np.float32)
     red = np.clip((contradiction - PAINTED) / (2 * PAINTED), 0, 1)[..., None]
     colour = np.concatenate([np.full_like(red, 255), 220 * (1 - red), np.zeros_like(red)], 2)
@@ -151,7 +151,7 @@ def painted(picture: np.ndarray, contradiction: np.ndarray) -> np.ndarray:
 
 
 def shown(means: Mapping[str, float]) -> list[str]:
-    """The numbers of an exposure or of a mean, as tables show them."""
+    """The numbers of an exposure or of a mean, formatted for tables."""
     return [form.format(means[name]) for name, (_, form) in COLUMNS.items()]
 
 

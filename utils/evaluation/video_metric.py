@@ -1,10 +1,10 @@
-"""ColorVideoVDP: how different two videos look, in just-objectionable differences: 10 is no difference, lower is worse.
+"""ColorVideoVDP: visible difference of two videos in just-objectionable differences (JOD); 10: none, lower: worse.
 
     CVVDP(device).of_clip(restored, sharp)        # (T,H,W,3) uint8 RGB each
 
 Mantiuk, Hanji, Ashraf, Asano and Chapiro, "ColorVideoVDP: a visual difference predictor for image, video and display
-distortions", 2024. It models contrast sensitivity in space, time and colour, has no network and needs no weights. Its
-package `cvvdp` (MIT) is optional: `pip install cvvdp`.
+distortions", 2024. It models contrast sensitivity in space, time and colour, without network and weights. Its package
+`cvvdp` (MIT) is optional: `pip install cvvdp`.
 """
 
 import importlib
@@ -15,18 +15,18 @@ import torch
 
 from utils.user_error import UserError
 
-FRAMES_PER_SECOND = 30.0  # of the shown video, whatever recorded it: slow motion is judged as it is watched
-DISPLAY = "standard_4k"  # the package's default: 30 inches, 75 cm away, 200 cd/m2, sRGB
+FRAMES_PER_SECOND = 30.0  # of playback, not of recording: slow motion is judged as watched
+DISPLAY = "standard_4k"  # the package's default: 30 inches, distance 75 cm, 200 cd/m2, sRGB
 
 
 class CVVDP:
     """The metric.
 
     Args:
-        device: where it computes.
+        device: where to compute.
 
     Raises:
-        UserError: its package is not installed.
+        UserError: the package is not installed.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,10 +1,10 @@
 """`netG.compute_backend: auto`: the registered back ends are measured on the running network's own blocks, once.
 
-Where a first pass is large enough to pay for it, each back end that can run computes a block of every kind, and the
-alignment, that the network runs at full resolution (`problem.py`). Right comes first: against the plain formula in
-float64, on weights and inputs drawn for each back end, forward and, in training, backward. Of those that are right the
-fastest is taken. The choice holds for the process, and is kept in the user's cache (`choices.py`). Smaller passes take
-the first of `PREFERENCE` that can run.
+If the first pass is so large that measuring pays, each available back end computes a block of each kind, and the
+alignment, of those that the network runs at full resolution (`problem.py`). Results, in training also gradients, are
+first compared with the plain formula in float64, on weights and inputs drawn for each back end. The fastest correct
+back end is used. The choice applies to the process and is stored in the user's cache (`choices.py`). Smaller passes use
+the first available one of `PREFERENCE`.
 
 Test: `python -m pytest tests/models/layers/backends/test_automatic.py`.
 
@@ -40,25 +40,25 @@ from utils.utils_memory import give_back_memory, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-# Tokens of a pass times parameters of the network from which on measuring pays. On a CPU a pass then takes half a
-# minute of processor time, and measuring seconds; on a GPU it is the full network's 6x16x16, and hours follow.
+# Tokens of a pass times parameters of the network from which measuring pays. On a CPU such a pass takes half a minute
+# of processor time, and measuring seconds; on a GPU it is 6x16x16 tokens of the full network, whose runs take hours.
 WORTH = {"cpu": 3e12, "cuda": 3e10}
-# Tokens of a measured block at most: on a CPU some windows, on a GPU enough to keep it busy.
+# Most tokens of a measured block: on a CPU some windows, on a GPU enough to keep it busy.
 MEASURED_TOKENS = {"cpu": 6 * 16 * 16, "cuda": 6 * 256 * 256}
 # Rows, columns and frames of a check: two windows of 8 with padding, and an odd number of frames.
 CHECKED_SIDE, CHECKED_FRAMES = 12, 7
-SMALLEST_SIDE = 8  # of what is measured: a window
+SMALLEST_SIDE = 8  # of the grid measured: a window
 
 
 @dataclass
 class AutomaticBackend:
-    """What "auto" stands for in one network.
+    """The back ends chosen for "auto" in one network.
 
     Attributes:
-        candidates: names of the back ends that are compared, the preferred first; None: all registered ones that
-            `Backend.automatic` admits.
+        candidates: names of the back ends compared, in order of preference; None: all registered ones with
+            `Backend.automatic`.
         worth: see `WORTH`.
-        seconds: of timed passes in all.
+        seconds: total time of timed passes.
     """
 
     candidates: Sequence[str] | None = None
@@ -71,8 +71,8 @@ class AutomaticBackend:
 
         Args:
             x: (B, T, C, H, W).
-            parameters: tells how many the network has.
-            modules: what runs on the full grid (T, H, W).
+            parameters: returns the network's number of parameters.
+            modules: those that run on the full grid (T, H, W).
         """
         device, dtype, step = x.device, compute_dtype(x), torch.is_grad_enabled()
         key = (device, dtype, step)
@@ -87,11 +87,11 @@ class AutomaticBackend:
         return backend_called(self._chosen[key])
 
     def names(self) -> list[str]:
-        """What was chosen so far."""
+        """Names of the back ends chosen so far."""
         return sorted(set(self._chosen.values()))
 
     def _choose(self, parts: Sequence[Part], how: "_Circumstances") -> str:
-        """The name of the fastest that is right: as the cache says, or as is measured now."""
+        """The name of the fastest correct back end, from the cache or by a measurement."""
         names = self.candidates or sorted(filter(_is_automatic, COMPUTE_BACKENDS.names()), key=_preference)
         refusals = {name: backend_called(name).refusal(how.device, how.dtype) for name in names}
         able = [name for name, reason in refusals.items() if reason is None]
@@ -129,13 +129,13 @@ class _Circumstances:
     step: bool
 
     def key(self) -> dict[str, Any]:
-        """What a choice depends on, but for the network."""
+        """All that a choice depends on, except the network."""
         return {
             **environment(self.device),
             "type": str(self.dtype).removeprefix("torch."),
             "products": torch.get_float32_matmul_precision(),
             "training": self.step,
-            # Of a similar number of pixels the choice is the same.
+            # Similar numbers of pixels share a choice.
             "pixels": 4 ** ((self.batch * math.prod(self.size)).bit_length() // 2),
         }
 
@@ -145,10 +145,10 @@ class _Circumstances:
         return f"netG.compute_backend 'auto' is {name!r} for {use} on {self.device} in {kind}"
 
     def compare(self, names: Sequence[str], parts: Sequence[Part], seconds: float) -> list[Measured]:
-        """A row for each back end; none where there is no memory for what they are to compute."""
+        """A row for each back end; none if the inputs do not fit into memory."""
         generator = torch.Generator(self.device).manual_seed(0)
         batch, size = fitted(self.batch, self.size, MEASURED_TOKENS[self.device.type])
-        # As if nothing was around: what measures allocates and differentiates without a trace.
+        # Outside the caller's modes, since measuring allocates and differentiates.
         with _disable_current_modes(), torch.inference_mode(False):
             try:
                 problems = [(part.count, part.problem(batch, size, generator, self.device)) for part in parts]
@@ -170,10 +170,10 @@ class _Circumstances:
         return Candidate(name, partial(self._error, backend, parts, amp_dtype), passes)
 
     def _error(self, backend: Backend, parts: Sequence[Part], amp_dtype: torch.dtype | None) -> tuple[float, float]:
-        """The relative error that is nearest to what is allowed, or beyond it, and what is allowed.
+        """The relative error that is greatest relative to its limit, and this limit.
 
-        Weights and inputs are drawn anew: in memory that another back end's right result has left, a kernel that
-        writes nothing would pass.
+        Weights and inputs are drawn anew for each back end: else a kernel that writes nothing would pass in memory with
+        the correct result of another.
         """
         generator = torch.Generator()
         generator.seed()
@@ -190,7 +190,7 @@ class _Circumstances:
 
 
 def fitted(batch: int, size: Size3, tokens: int) -> tuple[int, Size3]:
-    """A grid (B, T, H, W) made smaller where it has more tokens: fewer clips, then fewer rows and columns."""
+    """A grid (B, T, H, W) reduced to at most `tokens`, if possible: fewer clips, then fewer rows and columns."""
     frames, height, width = size
     batch = max(1, min(batch, tokens // math.prod(size)))
     while batch * frames * height * width > tokens and max(height, width) > SMALLEST_SIDE:
@@ -202,12 +202,12 @@ def fitted(batch: int, size: Size3, tokens: int) -> tuple[int, Size3]:
 
 
 def _half(side: int) -> int:
-    """Half of a side, in whole windows."""
+    """Half of a side, rounded up to whole windows."""
     return -(-side // 2 // SMALLEST_SIDE) * SMALLEST_SIDE
 
 
 def _can_measure(x: Tensor, dtype: torch.dtype) -> bool:
-    """Whether passes on x are real ones in a type that is measured, and may differ from time to time by rounding."""
+    """Whether passes on x compute numbers, in a type of `LIMITS`, and may differ by rounding between runs."""
     if isinstance(x, FakeTensor) or processor(x) != x.device.type or torch.compiler.is_compiling():
         return False
     if torch.are_deterministic_algorithms_enabled() or x.dtype != torch.float32 or dtype not in LIMITS:

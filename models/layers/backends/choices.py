@@ -1,9 +1,9 @@
-"""What was chosen by measuring, kept in the user's cache: a file per circumstances, whose change measures again.
+"""Choices made by measurements, in the user's cache: a file for each set of circumstances, so that others are measured.
 
     choice = Choice.read(key)           # None: to be measured
     Choice(key, "triton", rows).write()
 
-`S_VRT_RETUNE=1` measures in spite of a file, and replaces it.
+With `S_VRT_RETUNE=1` an existing file is ignored and replaced by a new measurement.
 Test: `python -m pytest tests/models/layers/backends/test_choices.py`.
 """
 
@@ -29,10 +29,10 @@ from utils.utils_file import atomic_write
 
 logger = logging.getLogger(__name__)
 
-RETUNE = "S_VRT_RETUNE"
-DRIVER = Path("/proc/driver/nvidia/version")
-_TOOL_SECONDS = 10  # it answers at once; one that hangs must not stop the run
-_LAYERS = Path(__file__).resolve().parents[1]
+RETUNE = "S_VRT_RETUNE"  # environment variable
+DRIVER = Path("/proc/driver/nvidia/version")  # written by NVIDIA's kernel module on Linux
+_TOOL_SECONDS = 10  # time limit of nvidia-smi, far above its usual time: if it hangs, the run continues
+_LAYERS = Path(__file__).resolve().parents[1]  # all code that a measurement can depend on
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Choice:
     """A choice.
 
     Attributes:
-        key: the circumstances: `environment`, and what was measured.
-        name: what was chosen.
-        figures: what was found, for people.
+        key: the circumstances: `environment`, and the computation measured.
+        name: the candidate chosen.
+        figures: the measurements, as text.
     """
 
     key: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Choice:
 
     @classmethod
     def read(cls, key: Mapping[str, Any]) -> "Choice | None":
-        """The choice that was made in the same circumstances; None where there is none, or a new one is asked for."""
+        """The choice made in the same circumstances; None if there is none, or `S_VRT_RETUNE` is 1."""
         if os.environ.get(RETUNE) == "1":
             return None
         try:
@@ -60,28 +60,28 @@ class Choice:
         except FileNotFoundError:
             return None
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s can't be read (%s): measured anew", choice_file(key), error)
+            logger.warning("%s can't be read (%s): measured again", choice_file(key), error)
             return None
 
     def write(self) -> Path | None:
-        """Keeps it; the file, or None, with a warning, where it can't be written."""
+        """Writes the choice's file and returns its path, or None, with a warning, if it can't be written."""
         try:
             path = choice_file(self.key)
             with atomic_write(path) as file:
                 json.dump(asdict(self), file, indent=1)
             return path
         except (OSError, RuntimeError) as error:
-            logger.warning("a choice can't be kept for the next start: %s", error)
+            logger.warning("a choice can't be stored for the next start: %s", error)
             return None
 
 
 def choice_file(key: Mapping[str, Any]) -> Path:
-    """Where the choice for a key is kept; errors as `cache_folder`."""
+    """The file of the choice for a key; raises as `cache_folder` does."""
     return cache_folder() / f"choice_{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}.json"
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a measurement on a device depends on, beside the work: device, driver, libraries, our own layers' code."""
+    """All that a measurement depends on beside the computation: device, driver, libraries, and our layers' code."""
     versions = {"torch": torch.__version__, "triton": package_version("triton"), "code": _code_version()}
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
@@ -91,7 +91,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def package_version(name: str) -> str | None:
-    """Of an installed package; None where it isn't."""
+    """The version of a package; None if it isn't installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -99,14 +99,14 @@ def package_version(name: str) -> str | None:
 
 
 def driver_version() -> str | None:
-    """Of NVIDIA's driver, such as "580.159.03"; None where neither the kernel nor nvidia-smi tells."""
+    """The version of NVIDIA's driver, such as "580.159.03"; None if neither the kernel nor nvidia-smi reports it."""
     text = DRIVER.read_text() if DRIVER.is_file() else ""
     match = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text)
     return match[0] if match else _told_by_tool()
 
 
 def _told_by_tool() -> str | None:
-    """The driver's version by nvidia-smi, for containers that hide what the kernel tells."""
+    """The driver's version from nvidia-smi, for containers without the kernel's file."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
@@ -120,7 +120,7 @@ def _told_by_tool() -> str | None:
 
 
 def processor_name() -> str:
-    """The CPU, in words."""
+    """The CPU's name."""
     listed = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*:\s*(.+)", listed.read_text()) if listed.is_file() else []
     return names[0] if names else platform.processor() or platform.machine()
@@ -128,7 +128,7 @@ def processor_name() -> str:
 
 @cache
 def _code_version() -> str:
-    """A digest of `models/layers`: a kernel that was mended is measured again."""
+    """A digest of `models/layers`: changed kernels are measured again."""
     digest = hashlib.sha256()
     for path in sorted(path for path in _LAYERS.rglob("*") if path.suffix in (".py", ".cpp")):
         digest.update(path.read_bytes())

@@ -1,7 +1,7 @@
-"""Ways to compute the same numbers measured against each other: right first, then time, then memory.
+"""Compares ways to compute the same numbers: by correctness first, then time, then memory.
 
     rows = compare([Candidate("sdpa", error, run), ...], device)
-    chosen = fastest(rows)              # None where none is right
+    chosen = fastest(rows)              # None if none is correct
 
 Used for back ends (`automatic.py`) and for CUDA graphs (`models/testing/cuda_graphs.py`).
 Test: `python -m pytest tests/models/layers/backends/test_measure.py`.
@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-# Seconds of timed passes in all; what compiles first, and the check, are not counted.
+# Total seconds of timed passes, short against a run; compilation and the check are not included.
 SECONDS = 2.0
-# Rounds in which all take turns: a median of more changes little.
+# Rounds in which each candidate is timed once: a median over more changes little.
 ROUNDS = 7
-# Times that differ by less are equal: what clocks and other processes make of the same work.
+# Times are equal if they differ by less: clocks and other processes cause such differences.
 NOISE = 0.03
 
 
@@ -28,8 +28,8 @@ class Candidate:
     """A way to compute.
 
     Attributes:
-        error: its largest relative error, and the error allowed; whatever it raises makes it fail.
-        passes: how often each is needed, and one of it; the tensors that it gives must be finite.
+        error: returns the largest relative error and the limit; any exception is a failure of the candidate.
+        passes: number of repetitions and the function, for each part of the computation; its tensors must be finite.
     """
 
     name: str
@@ -39,11 +39,13 @@ class Candidate:
 
 @dataclass
 class Measured:
-    """What was found of a candidate.
+    """Results of a candidate.
 
     Attributes:
-        error: see `Candidate`; None where the check failed. milliseconds: of all passes, once per round. memory: bytes
-            that a pass allocates at most; 0 on a CPU. failure: why it is not to be used, or None.
+        error: see `Candidate`; None if the check raised an exception.
+        milliseconds: of all passes, one number per round.
+        memory: most bytes allocated by a pass; 0 on a CPU.
+        failure: why the candidate can't be used, or None.
     """
 
     name: str
@@ -65,8 +67,8 @@ class Measured:
 
 
 def compare(candidates: Sequence[Candidate], device: torch.device, seconds: float = SECONDS) -> list[Measured]:
-    """A row for each candidate, in their order. Those that are right take turns until the time is used up, once each at
-    least."""
+    """A row for each candidate, in the same order. Correct candidates are timed in turn, at least once each, until the
+    time is used up."""
     rows = [Measured(candidate.name) for candidate in candidates]
     runs = list(zip(candidates, rows, strict=True))
     for candidate, row in runs:
@@ -82,7 +84,7 @@ def compare(candidates: Sequence[Candidate], device: torch.device, seconds: floa
 
 
 def fastest(rows: Sequence[Measured]) -> Measured | None:
-    """The fastest that is right; of those that are as fast the one that takes least memory, then the first."""
+    """The fastest correct candidate; among equally fast ones that with the least memory, then the first."""
     right = [row for row in rows if row.failure is None]
     if not right:
         return None
@@ -91,10 +93,10 @@ def fastest(rows: Sequence[Measured]) -> Measured | None:
 
 
 def timed(job: Callable[[], object], device: torch.device) -> tuple[float, int]:
-    """Milliseconds of a pass, and the bytes that it allocates at most (0 on a CPU).
+    """Milliseconds of a pass, and the most bytes that it allocates (0 on a CPU).
 
-    On a GPU by events in its stream: they also count the time in which it waits for launches. On a CPU of all of the
-    process's threads together, which other processes disturb less than the clock.
+    On a GPU, time is measured by events in its stream, so it includes waiting for launches. On a CPU it is the
+    processor time of all threads, which other processes affect less than elapsed time.
     """
     if device.type != "cuda":
         begin = time.process_time()
@@ -113,19 +115,19 @@ def timed(job: Callable[[], object], device: torch.device) -> tuple[float, int]:
 
 
 def relative_error(got: Tensor, exact: Tensor) -> float:
-    """The norm of the difference as a share of the norm; NaN where a number is none."""
+    """The norm of the difference over the norm of `exact`; NaN if a number is NaN."""
     exact = exact.double()
     return float((got.double() - exact).norm() / exact.norm().clamp(min=1e-30))
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in a line: kernels' compilers quote their source, and CUDA's errors go on with advice."""
+    """An error's message in one line, without the source quoted by kernel compilers and the advice in CUDA's errors."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip() if lines else 'no message'}"
 
 
 def _attempt(row: Measured, job: Callable[[], None]) -> None:
-    """Runs a job; whatever it raises, of a compiler, a launch or the allocator, is the row's failure."""
+    """Runs a job; any exception, from a compiler, a launch or the allocator, becomes the row's failure."""
     try:
         job()
     except Exception as error:
@@ -133,12 +135,12 @@ def _attempt(row: Measured, job: Callable[[], None]) -> None:
 
 
 def _check(candidate: Candidate, row: Measured) -> None:
-    """Fills in the error, and warms up."""
+    """Sets the row's error, and runs each pass once before it is timed."""
     row.error, limit = candidate.error()
     if not row.error <= limit:  # a comparison with NaN is never true
         row.failure = f"wrong: relative error {row.error:.1e}, allowed {limit:.1e}"
         return
-    # At full size other kernels may be chosen than in the check.
+    # At full size, libraries may choose other kernels than in the check.
     for _, run in candidate.passes:
         if not all(bool(torch.isfinite(result).all()) for result in run()):
             row.failure = "wrong: numbers that are not finite"

@@ -1,6 +1,6 @@
-"""Parts of the network as problems that back ends solve: their results and gradients beside exact ones.
+"""Parts of the network as problems for back ends, whose results and gradients are compared with exact ones.
 
-The weights are drawn for the problem: of a fresh network many are zero, and would hide a wrong gradient.
+The weights are drawn for the problem: in a new network many are zero, which would hide wrong gradients.
 
 Legend: B batch, T frames, H height, W width, C channels, K neighbours per direction.
 """
@@ -23,11 +23,11 @@ from models.layers.vrt.blocks import TMSA, BranchFactors, GatedMlp
 from models.layers.vrt.stage import Stage
 from models.layers.vrt.window_layout import Size3, window_layout
 
-# Of the last offset convolution's weights: its offsets stay below a tenth of a pixel.
+# Factor of the last offset convolution's weights: its offsets stay below a tenth of a pixel.
 _SMALL = 0.01
 # Largest relative error of a result or gradient. TF32 keeps 10 bits, bfloat16 7, float16 10.
 LIMITS = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
-# What the plain formula itself is off by in that type is allowed threefold: gradients of offsets are sums that cancel.
+# Factor of the plain formula's own error in that type, which is allowed too: gradients of offsets are sums that cancel.
 _OWN_ERRORS = 3.0
 
 
@@ -35,7 +35,7 @@ class Problem(ABC):
     """A module with weights and inputs.
 
     Args:
-        inputs: what it is differentiated by, besides its parameters.
+        inputs: the tensors that gradients are computed for, beside the parameters.
     """
 
     def __init__(self, module: nn.Module, inputs: list[Tensor]) -> None:
@@ -48,14 +48,14 @@ class Problem(ABC):
         """The result for `inputs`."""
 
     def run(self, backend: Backend, step: bool, amp_dtype: torch.dtype | None) -> list[Tensor]:
-        """The result; of a step also the gradients of all inputs and parameters, for the same random gradient.
+        """The result; with `step` also the gradients of all inputs and parameters, for a fixed random gradient.
 
         Args:
             amp_dtype: type of autocast, or None.
         """
         leaves = [*self.inputs, *self.module.parameters()]
         device = leaves[0].device
-        # Weights are used once: autocast's cache would only keep their casts alive, and to the end of an outer one.
+        # Weights are used once, so autocast's cache would only keep their casts in memory, until an outer one ends.
         casts = torch.autocast(device.type, amp_dtype or torch.bfloat16, amp_dtype is not None, cache_enabled=False)
         with torch.set_grad_enabled(step), casts:
             out = self.apply(backend)
@@ -78,7 +78,7 @@ class Problem(ABC):
 
 
 class BlockProblem(Problem):
-    """A block like another one on tokens (B*T*H*W, C)."""
+    """A copy of a block, with other weights, on tokens (B*T*H*W, C)."""
 
     def __init__(self, like: TMSA, batch: int, size: Size3, generator: torch.Generator, device: torch.device) -> None:
         self.block = deepcopy(like)
@@ -99,10 +99,10 @@ class BlockProblem(Problem):
 
 
 class AlignmentProblem(Problem):
-    """Alignment and fusion like another one's, of frames (B, T, H, W, C) by flows (2, B, T-1, K, 2, H, W).
+    """Copies of alignment and fusion, with other weights, on frames (B, T, H, W, C) and flows (2, B, T-1, K, 2, H, W).
 
-    Samples are taken about half way between pixels: at a pixel the derivative of bilinear sampling jumps, and rounding
-    would decide for one side.
+    Samples are about half way between pixels: at a pixel the derivative of bilinear sampling is discontinuous, so that
+    rounding would change it.
     """
 
     def __init__(
@@ -130,8 +130,7 @@ class AlignmentProblem(Problem):
 
 
 def worst_error(problem: Problem, backend: Backend, step: bool, amp_dtype: torch.dtype | None) -> tuple[float, float]:
-    """The relative error, of the result and of a step's gradients, that is nearest to what is allowed or beyond it, and
-    what is allowed; NaN as soon as there is one.
+    """The relative error, of result or gradients, greatest relative to its limit, and this limit; NaN if any is.
 
     Args:
         amp_dtype: type of autocast, or None.
@@ -155,7 +154,7 @@ def drawn(*shape: int, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
-    """Draws all weights anew, of a size that keeps that of the values."""
+    """Draws all weights, scaled so that layers preserve the magnitude of values."""
     for parameter in module.parameters():
         scale = 0.1 if parameter.dim() == 1 else 1 / math.sqrt(parameter[0].numel())
         parameter.copy_(scale * drawn(*parameter.shape, generator=generator))
@@ -168,23 +167,23 @@ class Part(ABC):
     """One kind of the network's parts.
 
     Attributes:
-        count: how many of the kind the network has at full resolution.
+        count: number of parts of this kind at full resolution in the network.
     """
 
     count: int
 
     @abstractmethod
     def problem(self, batch: int, size: Size3, generator: torch.Generator, device: torch.device) -> Problem:
-        """One on a grid (B, T, H, W), with weights and input drawn."""
+        """A problem on a grid (B, T, H, W), with weights and input drawn."""
 
     @abstractmethod
     def describe(self) -> list[Any]:
-        """What the kind is, in plain values."""
+        """The kind as plain values, for the cache's key."""
 
 
 @dataclass(frozen=True)
 class BlockPart(Part):
-    """Blocks like one of them."""
+    """Blocks of the kind of `block`."""
 
     block: TMSA
     count: int
@@ -200,7 +199,7 @@ class BlockPart(Part):
 
 @dataclass(frozen=True)
 class AlignmentPart(Part):
-    """Alignment and fusion like a stage's; of two frames at least."""
+    """Alignment and fusion of the kind of `stage`'s; for at least two frames."""
 
     stage: Stage
     count: int

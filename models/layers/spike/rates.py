@@ -7,7 +7,7 @@ Every spike has the value of the camera's threshold, so every plane is an estima
 Gaussians have little noise and motion blur, narrow ones are sharp and noisy; those beside the middle show the direction
 of motion. The interval adapts to each pixel's brightness (for whole streams: `data/spike/frame_sums.py`).
 
-A window may reach outside its stream. Its frames there hold MISSING, and every plane is computed from the others.
+Frames beyond the stream's ends have the value MISSING; every plane is computed from the other frames.
 
 Legend: N pictures, W spike frames, H height, W' width.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from utils.spike_windows import MISSING
 
-LEAST_WEIGHT = 1e-6  # of a Gaussian without frames; far above float32's zero, far below one frame's share
+LEAST_WEIGHT = 1e-6  # divisor of a Gaussian without frames: not 0, and far below the weight of one frame
 
 
 def gaussian_weights(frames: int, sigmas: Sequence[float], centers: Sequence[float]) -> Tensor:
@@ -36,12 +36,12 @@ def gaussian_weights(frames: int, sigmas: Sequence[float], centers: Sequence[flo
 
 
 def present_frames(light: Tensor) -> Tensor:
-    """(N,W) float32: 1 for the frames of (N,W,H,W') that are in the stream, 0 for those that hold MISSING."""
+    """(N,W) float32: 1 for the frames of (N,W,H,W') in the stream, 0 for those with the value MISSING."""
     return (light[:, :, 0, 0] >= 0).float()
 
 
 def weighted_rates(light: Tensor, weights: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted means over the frames that are present.
+    """Weighted means over the frames present.
 
     Args:
         light: (N,W,H,W'), MISSING in missing frames.
@@ -49,10 +49,10 @@ def weighted_rates(light: Tensor, weights: Tensor, present: Tensor) -> tuple[Ten
         present: (N,W) of 0 and 1.
 
     Returns:
-        (N,planes,H,W') rates, 0 without a frame; (N,planes) shares of the weights that are present.
+        (N,planes,H,W') rates, 0 without a frame; (N,planes) sums of the weights of the frames present.
     """
     share = present @ weights.T  # (N,planes)
-    missing = MISSING * ((1 - present) @ weights.T)  # (N,planes), what missing frames contribute to the sums
+    missing = MISSING * ((1 - present) @ weights.T)  # (N,planes), contribution of missing frames to the sums
     sums = F.conv2d(light, weights[:, :, None, None]) - missing[:, :, None, None]  # (N,planes,H,W')
     return sums / share.clamp_min(LEAST_WEIGHT)[:, :, None, None], share  # (N,planes,H,W'), (N,planes)
 
@@ -64,8 +64,8 @@ def interval_rates(light: Tensor, orders: Sequence[int], present: Tensor) -> Ten
     k-th spike's frame. With fewer: all its spikes and all its frames.
 
     Args:
-        light: (N,W,H,W'), W from 2 to 509 (counts are uint8), MISSING in missing frames, which are at the window's
-            ends; every spike has the value of its picture's threshold.
+        light: (N,W,H,W'), W from 2 to 509 (counts are uint8), MISSING in missing frames, which must be at the ends;
+            every spike has the value of its picture's threshold.
         orders: k of each plane.
         present: (N,W) of 0 and 1.
 

@@ -1,13 +1,13 @@
-"""Motion from rates, and planes of several instants brought to the middle one along it.
+"""Estimates motion from rates, and warps planes of several instants to the middle one along it.
 
     warped_k(x) = plane_k(x + v(x) t_k)         v: pixels per frame, before (t < 0) and after the middle
 
-The motion is found without training: Gauss-Newton steps of Lucas and Kanade (1981) on a pyramid of blurred planes,
+Motion is estimated without training, by Gauss-Newton steps of Lucas and Kanade (1981) on a pyramid of blurred planes,
 
     v <- v - (sum g g' + L)^-1 sum g r,      r = plane(x + v t) - middle(x),   g = t * gradient of plane(x + v t)
 
-with sums over squares of WINDOW pixels, and L from the expected noise, so that what can't be told stays as the coarser
-level has it.
+with sums over squares of WINDOW x WINDOW pixels. L is the expected noise: where it exceeds the gradients, the velocity
+of the coarser level is kept.
 
 Legend: N pictures, K planes, H height, W width.
 """
@@ -18,18 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WINDOW = 17  # pixels of a level: large against its noise, small against moving things
-STEPS = 2  # per level
-LARGEST_STEP = 1.0  # pixel of the level: beyond it, the gradient says nothing
+WINDOW = 17  # pixels of a level: enough to average noise, smaller than moving objects
+STEPS = 2  # per level: coarser levels leave less than a pixel
+LARGEST_STEP = 1.0  # pixels of the level: the gradient is valid no further
+TINY = 1e-8  # squared gradients below this are blank areas
 
 
 def warped(planes: Tensor, motion: Tensor, times: Tensor) -> Tensor:
-    """Planes shifted back to the middle, bilinearly; what comes from outside repeats the border.
+    """Planes warped to the middle, bilinearly; pixels outside the plane repeat its border.
 
     Args:
         planes: (N,K,H,W) float32.
         motion: (N,4,H,W) pixels per frame: x, y before the middle and x, y after it.
-        times: (K,) of the planes in frames from the middle.
+        times: (K,) the planes' times in frames from the middle.
     """
     before, after = motion.split(2, 1)  # (N,2,H,W) each
     when = times[None, :, None, None, None]  # (1,K,1,1,1)
@@ -42,7 +43,7 @@ def shifted(planes: Tensor, shift: Tensor) -> Tensor:
     height, width = planes.shape[-2:]
     x = torch.arange(width, device=planes.device) + shift[:, 0]  # (N,H,W)
     y = torch.arange(height, device=planes.device)[:, None] + shift[:, 1]  # (N,H,W)
-    # grid_sample counts from -1 to 1, here between the outermost pixels' centres.
+    # grid_sample's coordinates are -1 to 1 between the centres of the outermost pixels.
     grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], -1)  # (N,H,W,2)
     return F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=True)  # (N,1,H,W)
 
@@ -51,10 +52,10 @@ def tracked(planes: Tensor, middle: Tensor, times: Tensor, noise: Tensor, scales
     """Motion (N,2,H/s,W/s) in pixels (of the full size) per frame, s the last of `scales`.
 
     Args:
-        planes, middle: (N,1,H,W): what was or will be, and the middle.
-        times: (N,) of the planes in frames from the middle.
+        planes, middle: (N,1,H,W) at other times, and at the middle.
+        times: (N,) the planes' times in frames from the middle.
         noise: (N,1,H,W) standard deviation of a pixel of `planes`.
-        scales: pixels per pixel of each level, the coarsest first.
+        scales: side of a pixel of each level in pixels, the coarsest first.
     """
     velocity = planes.new_zeros(len(planes), 2, 1, 1)  # (N,2,h,w)
     for scale in scales:
@@ -82,6 +83,3 @@ def step(plane: Tensor, target: Tensor, velocity: Tensor, per_frame: Tensor, dam
     change = scale * torch.cat([yy * xe - xy * ye, xx * ye - xy * xe], 1)  # (N,2,h,w)
     largest = LARGEST_STEP / per_frame.abs()
     return torch.maximum(torch.minimum(change, largest), -largest)
-
-
-TINY = 1e-8  # of squared gradients: below, a window is blank

@@ -38,7 +38,7 @@ def test_frames_are_read_under_their_names(results: Path) -> None:
 
 @pytest.mark.parametrize("flags", [["input={}"], ['x"y={}'], ["psnr={}"], ["={}"], ["{}", "guided={}"]])
 def test_names_that_cannot_be(results: Path, flags: list[str]) -> None:
-    with pytest.raises(UserError, match="can't be its name"):
+    with pytest.raises(UserError, match="can't be used as its name"):
         ComparedResults([flag.format(results) for flag in flags], CLIPS)
 
 

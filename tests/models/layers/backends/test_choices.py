@@ -35,7 +35,7 @@ def test_a_file_that_is_damaged_is_told_and_measured_anew(caplog: pytest.LogCapt
     for content in ('{"name": "fa', "[]", '{"name": "fast"}'):
         path.write_text(content)
         assert Choice.read(KEY) is None
-    assert len(caplog.messages) == 3 and all("measured anew" in message for message in caplog.messages)
+    assert len(caplog.messages) == 3 and all("measured again" in message for message in caplog.messages)
 
 
 def test_without_a_cache_it_is_told(
@@ -45,7 +45,7 @@ def test_without_a_cache_it_is_told(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING):
         assert Choice(KEY, "fast", "1 ms").write() is None
-    assert "can't be kept" in caplog.text
+    assert "can't be stored" in caplog.text
 
 
 @pytest.mark.parametrize(
