@@ -1,4 +1,4 @@
-"""Restoration and reconstruction in one line of Python, with weights shipped with the code.
+"""Restoration and reconstruction in one line of Python, with weights that come with the code.
 
     from models.pretrained import load
     restorer = load("guided")
@@ -60,7 +60,7 @@ def load(name: str = "guided", device: str | torch.device = "cpu") -> "SpikeRest
 
 
 def shipped_network(name: str) -> tuple[Options, nn.Module]:
-    """Options and network, for inference, of a model whose weights come with the code; as `load` raises."""
+    """Options and network, for inference, of a model whose weights come with the code; raises as `load` does."""
     path = task_file(name)
     if path.parent != OWN_TASKS:
         raise UserError(f"{name}: its weights do not come with the code; use main_test_vrt.py --task {name} --download")
@@ -87,7 +87,7 @@ class SpikeReconstructor:
 
         Args:
             spikes: (S,h,w) of 0 and 1, numpy or torch: the whole stream, upright.
-            threshold: of the camera: intensity = firing rate x threshold. None: chosen so that the brightest percent
+            threshold: the camera's; intensity = firing rate x threshold. None: chosen so that the brightest percent
                 has intensity 0.9.
             instants: spike frames of the pictures. None: the middle one.
 

@@ -43,9 +43,9 @@ KNOWN_GEOMETRIES = (  # (height, width) of public cameras and data sets
 )
 
 RAW_LINES = (1000, 1024)
-"""Rows and recorded columns of the 1000x1000 camera's raw lines (SpikeCV's camera_type "PCIE"), of which 24 columns, in
-two places, are no pixels: `convert --drop_columns` makes a stream of the others. A file of whole such frames is not
-taken for another camera's by its size."""
+"""Rows and recorded columns of the 1000x1000 camera's raw lines (SpikeCV's camera_type "PCIE"). 24 of the columns, in
+two places, are not pixels; `convert --drop_columns` makes a stream of the others. A file that is a whole number of such
+frames is not attributed to another camera by its size."""
 
 SPIKECV_HEAD = (400, 416)  # `with_head` drops columns 400 to 415, as in SpikeCV: the 250x400 camera's head columns
 
@@ -316,8 +316,7 @@ def _listed_fits(size: int, head_columns: int) -> str:
     listed = [f"{h}x{w} ({size // _frame_bytes(h, w + head_columns)} frames)" for h, w in fits]
     if size % _frame_bytes(*RAW_LINES) == 0:
         listed.append(
-            f"the 1000x1000 camera's raw lines, 1024 columns ({size // _frame_bytes(*RAW_LINES)} frames), of which "
-            "scripts.spikes convert IN OUT --spike_h 1000 --spike_w 1024 --drop_columns 500:512 1012:1024 makes "
-            "a stream"
+            f"the 1000x1000 camera's raw lines, 1024 columns ({size // _frame_bytes(*RAW_LINES)} frames), to be "
+            "converted by scripts.spikes convert IN OUT --spike_h 1000 --spike_w 1024 --drop_columns 500:512 1012:1024"
         )
     return ", ".join(listed) or "none"

@@ -3,7 +3,7 @@
     experiments/<task>/train.log              rank 0, which also writes to the terminal
     experiments/<task>/train_rank3.log        the other ranks
     experiments/<task>/tb_logger              tensorboard --logdir experiments
-    experiments/<task>/panels/<clip>.png      of the newest test: what scripts.inspect_run --serve shows
+    experiments/<task>/panels/<clip>.png      pictures of the newest test, for scripts.inspect_run --serve
 
 W&B runs offline unless the environment has WANDB_API_KEY; a key is read from no other place.
 """
@@ -32,8 +32,8 @@ from utils.utils_timer import Timer, peak_gpu_gigabytes
 logger = logging.getLogger("svrt")
 
 HANDLER = "svrt"  # name of our handlers, by which a later call finds and replaces them
-PANELS = 4  # clips per test whose pictures are logged: enough to judge a run, and small event files
-PANEL_FOLDER = "panels"  # of the newest test's
+PANELS = 4  # clips per test whose pictures are logged: enough to judge a run, with small event files
+PANEL_FOLDER = "panels"  # folder of the newest test's pictures
 PANEL_WIDTH = 2048  # pixels; four 720p pictures side by side would be 8 MB each time
 
 

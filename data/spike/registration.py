@@ -109,14 +109,15 @@ def gray_of_stream(path: Path, picture: np.ndarray, stream: SpikeStream) -> np.n
     """`gray_at_size` of a stream's sharp picture (H,W,3) RGB, whose file is `path`.
 
     Raises:
-        UserError: the picture's sides have another ratio than the stream's: it shows something else, or the stream is
-            read with a wrong geometry.
+        UserError: picture and stream differ in aspect ratio: the picture is of another stream or cropped, or the stream
+            is read with a wrong geometry.
     """
     height, width = picture.shape[:2]
     if height * stream.spike_w != width * stream.spike_h:
         raise UserError(
-            f"{path}: {height}x{width} pixels have another shape than the spikes' {stream.spike_h}x{stream.spike_w}: "
-            f"give the picture of this stream, not cropped, or the stream's true --spike_h and --spike_w"
+            f"{path}: the aspect ratio of {height}x{width} pixels differs from the spikes' "
+            f"{stream.spike_h}x{stream.spike_w}: give this stream's picture, not cropped, or the correct --spike_h and "
+            "--spike_w"
         )
     return gray_at_size(picture, (stream.spike_h, stream.spike_w))
 

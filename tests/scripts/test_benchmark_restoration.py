@@ -208,7 +208,7 @@ def test_clips_of_the_user(run: Any, place: Path, capsys: pytest.CaptureFixture[
 def test_protocols_that_make_no_sense(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for changes, message in (
         ({"blur": "gamma"}, "blur is 'gamma'"),
-        ({"frames": 2, "last_frames": 2}, "no frame of 2 would be scored"),
+        ({"frames": 2, "last_frames": 2}, "none of 2 frames would be scored"),
         ({"lights": {"none": 0}}, "shares of full light"),
         ({"threshold": 2}, "threshold missing or unknown"),
     ):

@@ -5,7 +5,8 @@
 
 Light is assumed to be linear between instants. A pixel that integrates a charge of c thresholds, from an unknown
 initial charge, fires floor(c) or floor(c) + 1 times, with a variance of f (1 - f), f = c - floor(c); a greater residual
-contradicts the picture. Neither comparison needs the sharp frame. Both miss errors that change neither frame nor spikes, such as detail that is finer than a spike pixel and lost in the blur.
+contradicts the picture. Neither comparison needs the sharp frame. Both miss errors that change neither frame nor
+spikes, such as detail that is finer than a spike pixel and lost in the blur.
 
 Cameras average stored values or linear light; the one with the better fit is used. The spikes' gain, which depends on
 the threshold, is fitted for each frame.

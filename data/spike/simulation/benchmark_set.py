@@ -4,10 +4,10 @@
     for condition in protocol.conditions():
         GeneratedScenes(protocol).write(root / condition.name, condition)
 
-Every scene (`data/spike/simulation/layered_scene.py`) has one camera path, so that two conditions differ in what is
-named and in nothing else. It shows photographs that no training shows (`HELD_OUT_PHOTOGRAPHS`) and dead leaves. The
-sensor integrates light * level, with the shot noise of so much light; its readers are told threshold / level, which
-makes rate x threshold the frame's intensity again.
+A scene (`data/spike/simulation/layered_scene.py`) has the same camera path in all conditions, so that two conditions
+differ only in the properties named. It shows dead leaves and photographs that are in no training
+(`HELD_OUT_PHOTOGRAPHS`). The sensor integrates light * level, with the shot noise of this light; the threshold given to
+methods is threshold / level, so that rate x threshold is the frame's intensity.
 """
 
 import functools
@@ -27,17 +27,18 @@ from data.spike.simulation.simulate import ExposedFrame, Exposure, IntegrateAndF
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from utils.user_error import UserError
 
-CANVAS_SIDE = 512  # pixels; the largest that the canvases' noise covers, and room for the camera beside 192 pixels
-LIGHTS = {"stored": "srgb", "linear": "linear"}
+CANVAS_SIDE = 512  # pixels; the largest that the canvases' noise covers, with room for the motion of 192 pixels
+LIGHTS = {"stored": "srgb", "linear": "linear"}  # the protocol's names of `expose`'s light
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a clip is recorded with.
+    """The settings of a recording.
 
     Attributes:
-        sharp_frames: per exposure, of 8 spike frames each: open from the first to the last, sharp at number n // 2.
-        threshold: of the sensor.
+        sharp_frames: n, sharp frames per exposure, of 8 spike frames each: open from the first to the last, with the
+            sharp picture at number n // 2.
+        threshold: the sensor's.
         light, level: the light's name, and its share of full light.
     """
 
@@ -48,7 +49,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of the condition's folder."""
         return f"exposure{self.sharp_frames:02d}_threshold{self.threshold:g}_{self.light}"
 
     @property
@@ -64,16 +65,16 @@ class Protocol:
     Attributes:
         blur: "stored" averages and integrates stored values, as in Spk-GoPro; "linear" linear light.
         exposures: sharp frames per exposure.
-        thresholds: of the sensor.
+        thresholds: the sensor's.
         lights: shares of full light by name.
         photons: a white pixel's photons per spike frame in full light.
         spike_ratio: frame pixels per spike pixel and axis.
-        side: of the pictures in pixels.
-        scenes, frames: how many scenes, and blurred frames of each clip.
-        speed: of the slowest and the fastest scene's camera, in pixels per sharp frame.
-        seed: of everything.
-        border: pixels at each edge that are not scored.
-        first_frames, last_frames: of each clip that are not scored.
+        side: height and width of the pictures in pixels.
+        scenes, frames: number of scenes, and of blurred frames of each clip.
+        speed: the slowest and the fastest scene's speed of the camera, in pixels per sharp frame.
+        seed: of all random choices.
+        border: number of pixels at each edge that are not scored.
+        first_frames, last_frames: number of frames at each end of a clip that are not scored.
 
     Raises:
         UserError: values out of range.
@@ -98,13 +99,17 @@ class Protocol:
         if self.blur not in LIGHTS:
             raise UserError(f"protocol: blur is {self.blur!r}. Choices: {', '.join(LIGHTS)}")
         if min(self.scenes, self.frames, self.spike_ratio) < 1 or self.side % self.spike_ratio:
-            raise UserError("protocol: scenes, frames and spike_ratio are 1 or more, and side a multiple of the last")
+            raise UserError(
+                "protocol: scenes, frames and spike_ratio must be 1 or more, and side a multiple of spike_ratio"
+            )
         if not all(0 < level <= 1 for level in self.lights.values()):
-            raise UserError(f"protocol: lights are shares of full light above 0 up to 1; got {self.lights}")
+            raise UserError(f"protocol: lights must be shares of full light above 0 up to 1; got {self.lights}")
         if min(self.border, self.first_frames, self.last_frames) < 0 or 2 * self.border >= self.side:
-            raise UserError("protocol: border, first_frames and last_frames are 0 or more, and leave something over")
+            raise UserError(
+                "protocol: border, first_frames and last_frames must be 0 or more, and border below side / 2"
+            )
         if self.first_frames + self.last_frames >= self.frames:
-            raise UserError(f"protocol: no frame of {self.frames} would be scored")
+            raise UserError(f"protocol: none of {self.frames} frames would be scored")
 
     @classmethod
     def of(cls, tree: dict[str, Any]) -> "Protocol":
@@ -130,12 +135,12 @@ class Protocol:
         ]
 
     def scored(self, frames: int) -> range:
-        """Numbers of the frames of a clip that are scored."""
+        """Numbers of the scored frames of a clip."""
         return range(self.first_frames, frames - self.last_frames)
 
 
 class GeneratedScenes:
-    """The scenes; their frames are rendered once and kept for all conditions."""
+    """The scenes; their frames are rendered once and reused for all conditions."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -143,7 +148,7 @@ class GeneratedScenes:
         self.rendered = functools.cache(self._render)
 
     def write(self, root: Path, condition: Condition) -> None:
-        """Writes the clips of a condition in GoPro's layout, unless they are there."""
+        """Writes the clips of a condition in GoPro's layout, unless they exist."""
         exposure = Exposure(condition.sharp_frames, condition.sharp_frames)
         kind = {"kind": "benchmark", "protocol": asdict(self.protocol), "level": condition.level}
         sensor = {"threshold": condition.told, "light": LIGHTS[self.protocol.blur]}
@@ -152,7 +157,7 @@ class GeneratedScenes:
             write_dataset(root, self.clips(condition), exposure, parameters)
 
     def clips(self, condition: Condition) -> list[SimulatedClip]:
-        """A clip per scene, simulated when it is written."""
+        """One clip per scene; each is simulated while it is written."""
         return [
             SimulatedClip(
                 "test",
@@ -164,12 +169,12 @@ class GeneratedScenes:
         ]
 
     def _render(self, number: int) -> np.ndarray:
-        """A scene on the spike clock, long enough for the longest exposure: (S,side,side,3) uint8."""
+        """A scene's picture at each spike frame, long enough for the longest exposure: (S,side,side,3) uint8."""
         protocol, rng = self.protocol, seeded(self.protocol.seed, number)
         longest = max(protocol.exposures)
         duration = Exposure(longest, longest).ticks(protocol.frames)
         slow, fast = protocol.speed
-        # Speeds lie evenly on a logarithmic scale, so that few scenes cover the range.
+        # Speeds are spaced evenly on a logarithmic scale, so that few scenes cover the range.
         speed = slow * (fast / slow) ** (number / max(1, protocol.scenes - 1)) / GOPRO_SPIKES_PER_FRAME
         scene = LayeredScene(self.canvases, protocol.side, duration, speed, rng)
         return scene.render(np.arange(duration, dtype=np.float64))
@@ -177,7 +182,7 @@ class GeneratedScenes:
     def _exposed(self, number: int, condition: Condition) -> Iterator[ExposedFrame]:
         protocol = self.protocol
         exposure = Exposure(condition.sharp_frames, condition.sharp_frames)
-        # The charge at the start and the photons are drawn anew for each condition.
+        # Initial charge and photons are drawn separately for each condition.
         place = protocol.conditions().index(condition)
         rng = seeded(protocol.seed, number, place)
 

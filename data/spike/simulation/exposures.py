@@ -106,7 +106,7 @@ def fire(
 ) -> np.ndarray:
     """Spikes (T,h,w) uint8 of light (T,h,w) float32 in [0,1].
 
-    The charge at the start is random, up to `charged` of the threshold: after a reset, 0, all pixels begin alike.
+    The initial charge is random, up to `charged` times the threshold; with 0, as after a reset, all pixels begin alike.
     """
     shape = light.shape[1:]
     if noise.dark_current or noise.hot_pixels:
@@ -137,7 +137,7 @@ def fire(
 
 
 def _accumulate(ufunc: np.ufunc, frames: np.ndarray) -> None:
-    """`ufunc.accumulate(frames, 0)` in place; frame by frame, which takes a tenth of numpy's time."""
+    """`ufunc.accumulate(frames, 0)` in place, frame by frame, in a tenth of numpy's time."""
     for last, frame in itertools.pairwise(frames):
         ufunc(frame, last, out=frame)
 

@@ -213,7 +213,7 @@ def test_a_picture_of_another_shape_is_told(
     imwrite_rgb(tmp_path / "p.png", np.zeros((48, 90, 3), np.uint8))
     center = ["--center", "8"]
     assert main(["check", str(simulated / "demo.dat"), "--picture", str(tmp_path / "p.png"), *center]) == 2
-    assert "48x90 pixels have another shape than the spikes' 40x48" in capsys.readouterr().err
+    assert "the aspect ratio of 48x90 pixels differs from the spikes' 40x48" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int8, np.bool_])

@@ -60,7 +60,7 @@ class TritonBackend(TokenBackend):
         return _trial(alignment_difference, device, dtype)
 
     def _aligns(self, x: Tensor) -> bool:
-        """Whether the alignment kernels run on features like x; if not, warns once, with the reason."""
+        """Whether the alignment kernels can be used for features like x; if not, warns once, with the reason."""
         reason = self.alignment_refusal(x.device, compute_dtype(x))
         if reason is not None:
             _warn_once(reason)
