@@ -89,7 +89,7 @@ def test_trust_needs_the_exposures_ends(tested: Path, capsys: pytest.CaptureFixt
     assert (
         run_test("--task", "guided", *folders, "--trust", "--times", "0.5", "--output", tested.parents[1] / "no") == 2
     )
-    assert "--times: has to begin at 0 and end at 1" in capsys.readouterr().err
+    assert "--times: must begin at 0 and end at 1" in capsys.readouterr().err
 
 
 def test_adapting_says_before_and_after(tested: Path, capsys: pytest.CaptureFixture[str]) -> None:

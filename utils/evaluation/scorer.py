@@ -53,8 +53,8 @@ class Scorer:
         lpips: also measure LPIPS, of pictures of at least 64 x 64 pixels. None: without LPIPS.
         temporal: also measure tOF, of all frames but a clip's first.
         workers: number of threads; 0: score in the caller's thread. None: one per processor, at most 8.
-        video: also measure ColorVideoVDP of each clip, whose pictures are kept until its end; the number is in the row
-            of its last frame. None: without it.
+        video: measures ColorVideoVDP of each clip, whose pictures are kept in memory until its end; the number is in the
+            row of its last frame. None: not measured.
         on_scored: called in the caller's thread with clip, frame, sharp, pictures and scores, in order of frames.
 
     Attributes:
@@ -160,7 +160,7 @@ class Scorer:
             self._on_scored(clip, frame, sharp, pictures.result(), row)
 
     def _score_clip(self) -> None:
-        """Measures the clip that has ended, in the row of its last frame."""
+        """Measures the clip just ended and adds the numbers to the row of its last frame."""
         if self._video is None or not self._clip:
             return
         sharp = np.stack([picture for picture, _ in self._clip])  # (T,H,W,3)

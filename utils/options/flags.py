@@ -77,7 +77,7 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         "--adapt",
         type=duration,
         metavar="60s",
-        help="first fine-tune the network on the clips themselves for so long, by the measurements of --trust",
+        help="first fine-tune the network on the clips themselves for this time, by the measurements of --trust",
     )
     parser.add_argument("--folder_instants", help="sharp pictures of instants, as simulate_dataset --instants writes")
     parser.add_argument(
@@ -202,10 +202,10 @@ def exposure_times(text: str) -> list[float]:
 
 
 def duration(text: str) -> float:
-    """The type of a flag that is a time above 0, in seconds: "60s", "2min", "90"."""
+    """Parses a time above 0, such as "60s", "2min" or "90", to seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min)?", text)
     if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"a time such as 60s or 2min, not {text!r}")
+        raise argparse.ArgumentTypeError(f"a time such as 60s or 2min is needed, got {text!r}")
     return float(match[1]) * (60 if match[2] == "min" else 1)
 
 

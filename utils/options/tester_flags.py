@@ -27,7 +27,7 @@ INSTANTS = "VideoInstantsTestDataset"
 """The data set of `--times`."""
 
 TRUST_TIMES = "0:1:1/8"
-"""Of `--trust` and `--adapt`: motion between neighbours has to be small enough to be taken as a change of light."""
+"""Default of `--trust` and `--adapt`: between neighbours, light must be nearly linear, so motion must be small."""
 
 LAYOUT_FOLDERS = ("sequences", "gt", "bix4", "bdx4")
 """Folders inside published sets that hold the clips, in lower case; they do not name the set."""
@@ -74,7 +74,7 @@ def options(arguments: argparse.Namespace) -> Options:
         arguments.times = parse_times(TRUST_TIMES)
         logger.info("restores the instants %s of every exposure (--times chooses others)", TRUST_TIMES)
     if arguments.adapt and arguments.resume:
-        raise UserError("--adapt: --resume would mix frames of two sets of weights; leave one of them out")
+        raise UserError("--adapt: with --resume, frames of two sets of weights would be mixed; remove one of the two")
     if arguments.times is not None:
         flags |= {"datasets.test.dataset_type": INSTANTS, "datasets.test.times": arguments.times}
     if arguments.folder_instants is not None:
@@ -85,7 +85,7 @@ def options(arguments: argparse.Namespace) -> Options:
     if arguments.times is not None:
         check_instants(tree)
     if (arguments.trust or arguments.adapt) and (arguments.times[0] != 0 or arguments.times[-1] != 1):
-        raise UserError("--times: has to begin at 0 and end at 1, as 0:1:1/8, for --trust and --adapt")
+        raise UserError("--times: must begin at 0 and end at 1, as 0:1:1/8, for --trust and --adapt")
     flags = _without_unknown(flags, tree)
     opt = load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
     if getattr(opt.netG, "spynet_path", None) is None:
