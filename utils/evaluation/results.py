@@ -60,8 +60,8 @@ class ResultWriter:
         fps: frames per second of the videos.
         sound: a video whose sound is copied to the restored one; None: no sound.
         resume: keep the frames written by an interrupted run.
-        training_free: makes further restorations of a frame, by method; with `save_result` its "sdm" is written too.
-            None: none.
+        training_free: computes further restorations of a frame, by method; with `save_result`, "sdm" is written too.
+            None: no such restorations.
     """
 
     def __init__(

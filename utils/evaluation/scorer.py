@@ -53,8 +53,8 @@ class Scorer:
         lpips: also measure LPIPS, of pictures of at least 64 x 64 pixels. None: without LPIPS.
         temporal: also measure tOF, of all frames but a clip's first.
         workers: number of threads; 0: score in the caller's thread. None: one per processor, at most 8.
-        video: measures ColorVideoVDP of each clip, whose pictures are kept in memory until its end; the number is in the
-            row of its last frame. None: not measured.
+        video: measures ColorVideoVDP of each clip, whose pictures are kept in memory until its end; the number is in
+            the row of its last frame. None: not measured.
         on_scored: called in the caller's thread with clip, frame, sharp, pictures and scores, in order of frames.
 
     Attributes:
