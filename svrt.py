@@ -50,6 +50,9 @@ VERBS = {
         "scripts.flags:prepare_parser",
     ),
     "doctor": Verb("scripts.doctor", "look at everything that a run would use", "scripts.flags:doctor_parser"),
+    "align": Verb(
+        "scripts.align", "your own frames and spikes: clock, place, brightness", "scripts.flags:align_parser"
+    ),
     "inspect": Verb(
         "scripts.inspect_run", "how a run is doing: curves, scores, troubles", "scripts.flags:inspect_parser"
     ),

@@ -268,9 +268,20 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
         clip = self.pairs.clips[0]
         height, width = self.spikes.sizes[clip.name]
         window = self.spikes.exposure(clip.name, clip.frames[0])
-        return [
+        alignment = self.spikes.alignments.get(clip.name)
+        spikes = (
             f"spikes of {height}x{width} (else: --set datasets.test.spike_h=... datasets.test.spike_w=...), threshold "
-            f"{self.spike_threshold:g} (else: --set datasets.test.spike_threshold=...)",
+            f"{self.spike_threshold:g} (else: --set datasets.test.spike_threshold=...)"
+        )
+        if alignment is not None:
+            threshold = self.spikes.threshold(clip.name, self.spike_threshold)
+            spikes = (
+                f"spikes of {alignment.spike_size[0]}x{alignment.spike_size[1]} warped onto the frames, threshold "
+                f"{threshold:.3g}, as align.json says ({100 * alignment.warp(1).covered():.0f}% of the frame is seen; "
+                "the rest takes the nearest spike pixel)"
+            )
+        return [
+            spikes,
             f"{clip.name}/{clip.frames[0]}: exposed during spike frames {window.begin} to {window.end - 1}, restored "
             f"at {window.center} (else: a sync.json beside the spikes, docs/spike_format.md)",
         ]
@@ -291,8 +302,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
 
     def exposed_spikes(self, clip: str, frame: str) -> np.ndarray:
         """The spikes of a blurred frame's exposure, (L,h,w) uint8."""
-        stream, exposure = self.spikes.stream(clip, frame)
-        return stream.crop(exposure.begin, len(exposure), 0, 0, *self.spikes.sizes[clip])
+        return self.spikes.exposed_spikes(clip, frame)
 
     def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
         """Restorations of a frame without a network (`data/spike/reconstruction/baselines.py`), by name: uint8
@@ -302,7 +312,7 @@ class VideoRecurrentTestDatasetRGBSpike(SpikeOptions, VideoRecurrentTestDataset)
             blurred: the frame, (H,W,3) uint8 RGB.
         """
         name, window = self.place(clip, frame)
-        floor = self.spike_threshold / len(window)
+        floor = self.spikes.threshold(clip, self.spike_threshold) / len(window)
 
         def intensity(section: dict[str, Any]) -> np.ndarray:
             return self.spikes.read_as(clip, name, encoding_of(self, section), window)[0]

@@ -7,8 +7,13 @@ sync.json beside it, or else with exposures that divide the file evenly, which i
 
 The spike picture has the frames' field of view; its pixels are `ratio` frame pixels wide (2 for GoPro, exactly: frame
 pixel x has its centre at (x + 1/2) / ratio spike pixels). All crops consist of whole spike pixels.
+
+If <clip>/align.json, or else <dataroot_spike>/align.json, gives a homography between the cameras
+(`data/spike/alignment/result.py`), the spike picture is a grid on the frame: channels are interpolated once, from the
+sensor's pixels to the requested ones, and are scaled by the measured threshold.
 """
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from data.frame_io import Box
+from data.spike.alignment.result import FILE_NAME, Alignment, Warp
 from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.perturb import Perturbation, PerturbedStream
+from data.spike.registration import gray_at_size
 from data.spike.sync import ExposureWindow, SyncTable, default_window, evenly_shared
 from data.spike_augment import ChangedStream, SpikeChange
 from data.spike_cache import SpikeCache, description
@@ -27,6 +34,7 @@ from data.video_clips import Clip
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_file import list_folder, read_bytes
+from utils.utils_image import to_8_bits
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class SpikeFrames:
 
     Attributes:
         faults: missing and invalid files; spikes can be read only if this is empty.
-        sizes: height and width of every clip's spike picture.
+        sizes: height and width of every clip's spike picture; of an aligned clip, of the grid.
+        alignments: of the aligned clips, by clip.
         ratio: frame pixels per spike pixel, after `register`.
     """
 
@@ -112,6 +121,7 @@ class SpikeFrames:
         self.root = Path(dataroot_spike).expanduser()
         self.faults: list[str] = []
         self.sizes: dict[str, tuple[int, int]] = {}
+        self.alignments: dict[str, Alignment] = {}
         self.ratio = Fraction(0)
         self._files: dict[tuple[str, str], SpikeFile] = {}
         for clip in clips:
@@ -130,6 +140,13 @@ class SpikeFrames:
         """The stream that holds an RGB frame's spikes, and the exposure in it."""
         file = self._files[clip, frame]
         return self._open(clip, file.path), file.window
+
+    def exposed_spikes(self, clip: str, frame: str) -> np.ndarray:
+        """The spikes of an RGB frame's exposure, (L,h,w) uint8; of an aligned clip, on its grid."""
+        stream, window = self.stream(clip, frame)
+        spikes = stream.crop(window.begin, len(window), 0, 0, stream.spike_h, stream.spike_w)
+        alignment = self.alignments.get(clip)
+        return spikes if alignment is None else alignment.warp(alignment.ratio).nearest(spikes)
 
     def _add_clip(self, clip: Clip, folder: Path, size: tuple[int | None, int | None]) -> None:
         """Finds and checks the spikes of a clip's frames: files, sizes, exposures."""
@@ -152,6 +169,13 @@ class SpikeFrames:
         except UserError as error:
             self.faults.append(str(error))
             return
+        try:
+            alignment = self._alignment(folder.parent if alone else folder)
+        except UserError as error:
+            self.faults.append(str(error))
+            return
+        if alignment is not None:
+            self.alignments[clip.name], size = alignment, alignment.spike_size
         lengths: dict[Path, int] = {}
         for frame, path in paths.items():
             try:
@@ -173,6 +197,13 @@ class SpikeFrames:
                     return  # the other frames would repeat the fault
             else:
                 self._files[clip.name, frame] = SpikeFile(path, window)
+        if alignment is not None:
+            self.sizes[clip.name] = alignment.warp(alignment.ratio).size
+
+    def _alignment(self, folder: Path) -> Alignment | None:
+        """The alignment of the clip whose spikes are in `folder`."""
+        place = next((place for place in (folder, self.root) if (place / FILE_NAME).is_file()), None)
+        return None if place is None else Alignment.load(place / FILE_NAME)
 
     def register(self, frame_sizes: dict[str, tuple[int, int]], *, resample: bool) -> list[str]:
         """Computes `ratio` from the blurred frames' sizes; returns the faults.
@@ -183,6 +214,13 @@ class SpikeFrames:
         """
         faults = []
         for name, (height, width) in frame_sizes.items():
+            alignment = self.alignments.get(name)
+            if alignment is not None and alignment.frame_size != (height, width):
+                faults.append(
+                    f"{name}: frames of {height}x{width}, but its {FILE_NAME} is about frames of "
+                    f"{alignment.frame_size[0]}x{alignment.frame_size[1]}; align these: python -m scripts.align"
+                )
+                continue
             spike_h, spike_w = self.sizes[name]
             ratios = Fraction(height, spike_h), Fraction(width, spike_w)
             self.ratio = self.ratio or ratios[0]
@@ -248,8 +286,12 @@ class SpikeFrames:
         Returns:
             (T, channels, H, W) float32.
         """
-        box = self._spike_box(clip, box)
         files = self._exposed(clip, frames, windows)
+        if clip in self.alignments:
+            warp = self.alignments[clip].warp(1)
+            box = Box(0, 0, *warp.size) if box is None else box
+            return np.stack([self._warped(clip, file, box, warp, time_reversed, change) for file in files])
+        box = self._spike_box(clip, box)
         if self.ratio < 1:
             factor = self.ratio.denominator
             return np.stack([shrink(self._encode(clip, f, box, time_reversed, change), factor) for f in files])
@@ -271,14 +313,36 @@ class SpikeFrames:
     ) -> np.ndarray:
         """Channels of one whole RGB frame by another encoding, and exposure if given, (channels, h, w) float32."""
         file = self._files[clip, frame]
-        return encoding.encode_crop(self._open(clip, file.path), window or file.window, 0, 0, *self.sizes[clip])
+        stream, window = self._open(clip, file.path), window or file.window
+        if clip not in self.alignments:
+            return encoding.encode_crop(stream, window, 0, 0, *self.sizes[clip])
+        alignment = self.alignments[clip]
+        sensor = Box(0, 0, *alignment.spike_size)
+        channels = self._of_clip(clip, encoding).encode_crop(stream, window, 0, 0, *alignment.spike_size)
+        warp = alignment.warp(alignment.ratio)
+        return warp.sample(channels, sensor, Box(0, 0, *warp.size))
+
+    def as_seen(self, clip: str, picture: np.ndarray) -> np.ndarray:
+        """A frame, (H,W,3) RGB, as gray in [0,1] on the sensor's pixels, (h,w) float32."""
+        picture = to_8_bits(picture)
+        if clip in self.alignments:
+            alignment = self.alignments[clip]
+            return gray_at_size(alignment.as_seen(picture), alignment.spike_size)
+        return gray_at_size(picture, self.sizes[clip])
+
+    def threshold(self, clip: str, stated: float) -> float:
+        """The threshold of a clip's camera: as its alignment measured it, else as stated."""
+        alignment = self.alignments.get(clip)
+        return stated if alignment is None or alignment.threshold is None else alignment.threshold
 
     def content(self, clip: str, frames: Iterable[str]) -> Iterator[bytes]:
         """The bytes of the frames' spike files, with sizes and exposures."""
         read: set[Path] = set()
         for frame in frames:
             file = self._files[clip, frame]
-            yield repr((frame, self.sizes[clip], file.window)).encode()
+            alignment = self.alignments.get(clip)
+            told = () if alignment is None else (alignment.homography, alignment.threshold)
+            yield repr((frame, self.sizes[clip], file.window, *told)).encode()
             if file.path not in read:  # one file may hold all frames of the clip
                 yield read_bytes(file.path)
             read.add(file.path)
@@ -306,6 +370,8 @@ class SpikeFrames:
         if self.cache is not None and change is None:
             window = [file.window.begin, file.window.end, file.window.center]
             own = {"window": window, "size": self.sizes[clip], "clip": clip, "reversed": time_reversed}
+            if clip in self.alignments:
+                own["alignment"] = [*self.alignments[clip].homography, self.alignments[clip].threshold]
             full_frame = Box(0, 0, *self.sizes[clip])
             return self.cache.read(
                 file.path, own, box, lambda: self._decode(clip, file, full_frame, time_reversed, None)
@@ -315,9 +381,34 @@ class SpikeFrames:
     def _decode(
         self, clip: str, file: SpikeFile, box: Box, time_reversed: bool, change: SpikeChange | None
     ) -> np.ndarray:
-        stream = self._open(clip, file.path, change)
-        window = file.window if change is None else change.window(file.window, self.encoding, len(stream))
-        encoded = self.encoding.encode_crop(
+        if clip in self.alignments:
+            warp = self.alignments[clip].warp(self.alignments[clip].ratio)
+            return self._warped(clip, file, box, warp, time_reversed, change)
+        return self._sensed(clip, file, box, time_reversed, change)
+
+    def _warped(
+        self, clip: str, file: SpikeFile, box: Box, warp: Warp, time_reversed: bool, change: SpikeChange | None
+    ) -> np.ndarray:
+        """(channels, h, w) of a box of an aligned clip's grid."""
+        source = warp.source(box)
+        return warp.sample(self._sensed(clip, file, source, time_reversed, change), source, box)
+
+    def _of_clip(self, clip: str, encoding: SpikeEncoding) -> SpikeEncoding:
+        """An encoding with the threshold of a clip's camera."""
+        threshold = self.threshold(clip, encoding.threshold)
+        if threshold == encoding.threshold:
+            return encoding
+        own = copy.copy(encoding)
+        own.threshold = threshold
+        return own
+
+    def _sensed(
+        self, clip: str, file: SpikeFile, box: Box, time_reversed: bool, change: SpikeChange | None
+    ) -> np.ndarray:
+        """(channels, h, w) of a box of the sensor's pixels."""
+        stream, encoding = self._open(clip, file.path, change), self._of_clip(clip, self.encoding)
+        window = file.window if change is None else change.window(file.window, encoding, len(stream))
+        encoded = encoding.encode_crop(
             stream, window, box.top, box.left, box.height, box.width, time_reversed=time_reversed
         )
         if change is not None and change.gain != 1:
@@ -325,7 +416,9 @@ class SpikeFrames:
         return encoded
 
     def _open(self, clip: str, path: Path, change: SpikeChange | None = None) -> SpikeStream:
-        size, name = self.sizes[clip], f"{clip}/{path.stem}"
+        alignment = self.alignments.get(clip)
+        size = self.sizes[clip] if alignment is None else alignment.spike_size
+        name = f"{clip}/{path.stem}"
         if change is not None and change.changes_spikes:
             return ChangedStream(change, name, path, *size, flipud=self.flipud)
         if self.perturbation is None:

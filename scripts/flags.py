@@ -224,6 +224,30 @@ def stress_resume_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def align_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.align`."""
+    parser = argparse.ArgumentParser(prog=program("scripts.align"), description=description, formatter_class=RAW)
+    add = parser.add_argument
+    add("frames", type=Path, help="the blurred clip: a video, or a folder of its frames")
+    add("spikes", type=Path, help="its spike stream, one .dat")
+    add("--out", type=Path, metavar="FOLDER", help="where to write (default: the stream's folder)")
+    add("--spike_h", type=int, help="height of the spike picture (default: config.yaml, or the file's size)")
+    add("--spike_w", type=int, help="its width")
+    add("--top_down", action="store_true", help="rows are stored top-down (otherwise the homography turns them)")
+    add("--head_columns", type=int, default=0, help="columns recorded after the picture's last one (default 0)")
+    add("--spikes_per_frame", type=float, help="spike frames per RGB frame, if known (default: found)")
+    add("--spike_fps", type=float, help="spike frames per second; with the video's frame rate it says the same")
+    add(
+        "--reach",
+        type=float,
+        default=3.6,
+        metavar="FRAMES",
+        help="RGB frames by which either recording may begin first (default 3.6)",
+    )
+    add("--force", action="store_true", help="replace what an earlier alignment wrote")
+    return parser
+
+
 def gpu_check_parser(description: str) -> argparse.ArgumentParser:
     """`scripts.gpu_check`."""
     parser = argparse.ArgumentParser(prog=program("scripts.gpu_check"), description=description, formatter_class=RAW)

@@ -18,7 +18,7 @@ from data.doctor.inspection import Finding, inspect_frames, read_headers, shared
 from data.frame_io import Frames, open_frames
 from data.picture_header import PictureHeader
 from data.preparations import remedies
-from data.spike.registration import CenterEstimate, exposure_rate, gray_at_size, is_off, measure_center, orientations
+from data.spike.registration import CenterEstimate, exposure_rate, is_off, measure_center, orientations
 from data.video_clips import Clip, DataFaults, read_meta_info, write_meta_info
 from utils.user_error import UserError
 from utils.utils_image import panel, to_8_bits
@@ -189,10 +189,10 @@ class DatasetInspection:
             yield Finding("sync", what, remedy)
 
     def _grays(self, clip: Clip, frame: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """The blurred and the sharp frame in gray at the spike picture's size."""
-        pairs, (height, width) = self.dataset.pairs, self.dataset.spikes.sizes[clip.name]
-        blurred = gray_at_size(to_8_bits(pairs.lq.read(clip.name, frame)), (height, width))
-        sharp = None if pairs.gt is None else gray_at_size(to_8_bits(pairs.gt.read(clip.name, frame)), (height, width))
+        """The blurred and the sharp frame in gray on the sensor's pixels."""
+        pairs, spikes = self.dataset.pairs, self.dataset.spikes
+        blurred = spikes.as_seen(clip.name, pairs.lq.read(clip.name, frame))
+        sharp = None if pairs.gt is None else spikes.as_seen(clip.name, pairs.gt.read(clip.name, frame))
         return blurred, sharp
 
     def contact_rows(self) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ from pathlib import Path
 
 from data.doctor.inspection import spread
 from data.frame_io import FolderFrames, Frames, open_frames
-from data.spike.registration import CenterEstimate, gray_at_size, is_off, measure_center
+from data.spike.registration import CenterEstimate, is_off, measure_center
 from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_window, write_sync
 from data.spike_io import SpikeFrames, find_spikes
 from data.video_clips import Clip
@@ -41,7 +41,6 @@ from scripts.data_preparation.preparation import sections
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
 from utils.utils_cli import run_command
-from utils.utils_image import to_8_bits
 
 GOPRO_SPIKE_FPS = 1920.0  # 240 sharp frames a second, 8 spike frames each
 
@@ -171,7 +170,7 @@ def clip_estimates(recording: Recording, spikes: SpikeFrames, clip: Clip, sample
     estimates = []
     for frame in spread(clip.frames, samples):
         stream, window = spikes.stream(clip.name, frame)
-        gray = gray_at_size(to_8_bits(recording.frames.read(clip.name, frame)), (stream.spike_h, stream.spike_w))
+        gray = spikes.as_seen(clip.name, recording.frames.read(clip.name, frame))
         estimates.append(measure_center(stream, window, gray, sharp=recording.sharp))
     return estimates
 
