@@ -6,7 +6,7 @@ Nothing slow is imported here, so that `svrt doctor --help` answers at once.
 import argparse
 from pathlib import Path
 
-from utils.options.flags import add_option_arguments
+from utils.options.flags import add_option_arguments, exposure_times
 from utils.utils_cli import program
 from utils.utils_download import RELEASE
 
@@ -121,6 +121,7 @@ def restore_parser(description: str) -> argparse.ArgumentParser:
     add("--fps", type=float, help="frames per second [the clip's, or 25]")
     add(
         "--times",
+        type=exposure_times,
         metavar="B:E:STEP",
         help="slow motion: these instants of every exposure, 0 to 1, e.g. 0:1:1/16 or 0,1/4,1/2",
     )

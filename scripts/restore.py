@@ -100,7 +100,7 @@ def as_tester(arguments: argparse.Namespace) -> argparse.Namespace:
         "--folder_spike": arguments.spikes,
         "--checkpoint": arguments.checkpoint,
         "--download": arguments.download,
-        "--times": arguments.times,
+        "--times": arguments.times and ",".join(map(repr, arguments.times)),
     }
     for name, value in given.items():
         flags += [] if value is None else [name, value]

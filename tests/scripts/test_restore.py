@@ -52,6 +52,16 @@ def test_a_folder_and_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert any((a != b).any() for a, b in zip(films[0], frames_of(tmp_path / "again.mp4"), strict=True))
 
 
+def test_slow_motion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = clip(tmp_path, frames=2), tmp_path / "slow.mp4"
+    words = [folder / "blur", "--spikes", folder / "clip.dat", "-o", out, "--times", "0:1:1/2"]
+    assert restore(*words) == 0
+    assert len(frames_of(out)) == 2 * 3
+    with pytest.raises(SystemExit):
+        restore(*words[:-1], "2:3")
+    assert "begin:end:step such as 0:1:1/16" in capsys.readouterr().err
+
+
 def test_a_film_keeps_its_rate(tmp_path: Path) -> None:
     folder = clip(tmp_path)
     with VideoWriter(tmp_path / "walk.mp4", fps=12) as video:
