@@ -55,6 +55,7 @@ from utils.user_error import UserError
 from utils.utils_cli import run_command, without_secrets
 from utils.utils_dist import device_called
 from utils.utils_file import atomic_write
+from utils.utils_image import to_8_bits
 from utils.utils_memory import peak_memory, reset_peak, used_memory
 from utils.utils_progress import progress
 
@@ -243,7 +244,7 @@ def score_clip(
 ) -> None:
     """Checks and scores a clip's pictures."""
     clip = reference.clips[index]
-    sharp = reference.pairs.read_gt(clip.name, list(clip.frames))  # (T,H,W,3) uint8
+    sharp = to_8_bits(reference.pairs.read_gt(clip.name, list(clip.frames)))  # (T,H,W,3) uint8
     if [frame for frame, _ in pictures] != list(clip.frames):
         raise UserError(f"{result.name}: {name} has {len(pictures)} restored frames; all {len(clip)} are needed")
     inner = slice(protocol.border, -protocol.border or None)

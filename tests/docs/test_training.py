@@ -17,6 +17,7 @@ from utils.utils_option import Registries
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = commands("docs/training.md")
+SERVED = "python -m scripts.inspect_run experiments/demo_quickstart --serve"  # until Ctrl-C: test_inspect_server.py
 IN_PROCESS = {
     "main_train_vrt.py": main_train_vrt.main,
     "scripts/benchmark/bench_train.py": scripts.benchmark.bench_train.main,
@@ -41,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python") and c != SERVED])
 def test_command_runs(command: str, run: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, with a tiny network, two steps and two kills."""
     text = command.replace("options/demo/quickstart.json", str(run.options)).replace(
@@ -64,6 +65,7 @@ def test_command_runs(command: str, run: TinyRun, monkeypatch: pytest.MonkeyPatc
 
 
 def test_other_commands_are_those_that_other_tests_run() -> None:
+    assert SERVED in COMMANDS
     others = [command for command in COMMANDS if not command.startswith("python")]
     assert len(others) == 7
     for command in others:
