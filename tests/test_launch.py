@@ -153,8 +153,21 @@ def test_mistakes_of_the_command_line(fake: Path, arguments: list[str], parts: l
     ],
 )
 def test_what_is_run(fake: Path, arguments: list[str], variables: dict[str, object], expected: list[str]) -> None:
-    assert launch(fake, *arguments, **variables).returncode == 0
-    assert commands(fake) == expected
+    result = launch(fake, *arguments, **variables)
+    assert result.returncode == 0 and commands(fake) == expected
+    # It says how the training can be watched, once: on rank 0, where one is started.
+    starts = "--dry-run" not in arguments and "--demo" not in arguments and variables.get("RANK", 0) == 0
+    watch = [line for line in result.stdout.splitlines() if line.startswith("To watch it: ./svrt inspect ")]
+    assert len(watch) == starts
+    assert all("--serve, then http://127.0.0.1:8008" in line for line in watch)
+
+
+def test_a_training_of_other_options_is_watched_by_them(fake: Path) -> None:
+    words = ["1", "options/demo/quickstart.json", "--", "--set", "task=my run", "train.total_iter=2"]
+    assert (
+        "inspect options/demo/quickstart.json --set task=my\\ run train.total_iter=2 --serve"
+        in launch(fake, *words).stdout
+    )
 
 
 def test_several_machines_need_a_place_to_meet(fake: Path) -> None:
