@@ -25,7 +25,7 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
 import torch
 
 from data.loader import Batches
-from data.missing_files import check_files, missing_data
+from data.missing_files import check_files, fetch_weights, missing_data
 from data.sampler import SampleIndex, training_batches
 from data.select_dataset import define_Dataset
 from models.model_base import TrainingStopped, check_parts
@@ -75,6 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run and any(missing_data(opt)):
         dry_run_without_data(opt, dist)  # `check_files` lists the missing files next
     check_logger(opt.logger)
+    if arguments.download:
+        on_main(lambda: fetch_weights(opt, arguments.download), dist)
     check_files(opt, weights=not CheckpointFolder(opt.experiment_dir).any())  # a resumed run's checkpoint has weights
     shared = {"seed": opt.train.manual_seed, "scale": opt.scale, "n_channels": opt.n_channels}
     train_set = define_Dataset(opt.datasets.train, **shared)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from data.preparations import preparation_of, remedies
 from utils.user_error import UserError
-from utils.utils_download import RELEASE_PAGE
+from utils.utils_download import RELEASE_PAGE, download
 from utils.utils_option import Options
 
+SPYNET = "spynet_sintel_final-3d2a1287.pth"
 WEIGHTS = {
-    "netG.spynet_path": f"spynet_sintel_final-3d2a1287.pth of {RELEASE_PAGE}, or null: flow starts untrained",
+    "netG.spynet_path": f"{SPYNET} of {RELEASE_PAGE}; --download fetches it, null: flow starts untrained",
     "path.pretrained_netG": f"a checkpoint; those of model_zoo/vrt are of {RELEASE_PAGE}; null starts without",
     "path.pretrained_netE": "a checkpoint of a moving average; null starts without",
     "train.vgg_path": "torchvision's weights of VGG; null lets torchvision fetch them",
@@ -26,6 +27,17 @@ def missing_weights(opt: Options) -> list[tuple[str, str]]:
     """Options of weights whose files are missing, and these files; null needs none, "" is a missing file."""
     named = {name: getattr(getattr(opt, name.split(".")[0]), name.split(".")[1], None) for name in WEIGHTS}
     return [(name, path) for name, path in named.items() if path is not None and not (path and Path(path).exists())]
+
+
+def fetch_weights(opt: Options, base_url: str) -> None:
+    """Downloads SpyNet's weights from `base_url` to where the options expect them, if they are missing there.
+
+    Raises:
+        UserError: the download failed; the message says how to do it by hand.
+    """
+    for option, path in missing_weights(opt):
+        if option == "netG.spynet_path" and Path(path).name == SPYNET:
+            download(f"{base_url.rstrip('/')}/{SPYNET}", Path(path))
 
 
 def missing_data(opt: Options, phases: Sequence[str] = ("train", "test")) -> Iterator[tuple[str, str, str]]:

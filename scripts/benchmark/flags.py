@@ -131,6 +131,17 @@ def guided_ablation_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def generator_sheet_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.benchmark.generator_sheet`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("out", type=Path, metavar="PNG", help="the sheet")
+    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="files, or folders of frames")
+    parser.add_argument("--samples", type=int, default=8, help="generated ones (default 8)")
+    parser.add_argument("--side", type=int, default=160, help="of the pictures in pixels (default 160)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the generator")
+    return parser
+
+
 def guided_table_parser(description: str) -> argparse.ArgumentParser:
     """`scripts.benchmark.guided_table`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=RAW)

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             verb.description = module.__doc__
             module.add_arguments(verb)
     args = parser.parse_args(words)
-    return run_command(lambda: module.run(args))
+    return run_command(lambda: module.run(args), go_on="the same command starts again and replaces what is written")
 
 
 if __name__ == "__main__":

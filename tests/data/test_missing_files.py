@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import main_train_vrt
+from data import missing_files
 from data.preparations import preparation_of, remedies
 from tests.kair_options import DIFFERENCES, kair_options
 from tests.tiny import TinyRun, alone
@@ -82,3 +83,16 @@ def test_a_resumed_run_needs_no_start_weights(tmp_path: Path, capsys: pytest.Cap
     assert "gone.pth does not exist" in told and "gone_too.pth does not exist" in told
     assert run.train("path.pretrained_netG=", f"path.root={tmp_path}/other") == 2
     assert "path.pretrained_netG: '' does not exist" in capsys.readouterr().err
+
+
+def test_spynet_alone_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[tuple[str, Path]] = []
+    monkeypatch.setattr(missing_files, "download", lambda url, path: fetched.append((url, path)))
+    path = "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
+    expected = tmp_path / missing_files.SPYNET
+    opt = load_options(path, [f"netG.spynet_path={expected}", f"path.pretrained_netG={tmp_path}/x.pth"])
+    missing_files.fetch_weights(opt, "https://host/v0.0/")
+    assert fetched == [(f"https://host/v0.0/{missing_files.SPYNET}", expected)]
+    missing_files.fetch_weights(load_options(path, [f"netG.spynet_path={tmp_path}/another.pth"]), "https://host")
+    missing_files.fetch_weights(load_options(path, ["netG.spynet_path=null"]), "https://host")
+    assert len(fetched) == 1

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from scripts.benchmark import guided_ablation, guided_table, trust_table
+from scripts.benchmark import generator_sheet, guided_ablation, guided_table, trust_table
+from utils.utils_image import GAP, TITLE_HEIGHT, imread_rgb
 
 
 @pytest.fixture
@@ -40,6 +41,18 @@ def test_trust_is_measured(video: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     numbers = [float(n) for n in re.findall(r"(-?\d+\.\d+)%? \|", row)]
     assert row.startswith("| walk, n=7 of 2x |") and pooled.split("|")[2:] == row.split("|")[2:]
     assert -1 <= numbers[0] <= 1 and numbers[2] < 5 and numbers[3] > 90
+
+
+def test_the_sheet_has_generated_and_real_rows(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guided_table, "TICKS", 64)
+    monkeypatch.setattr(generator_sheet, "SCALE", 1.0)
+    monkeypatch.setattr(generator_sheet, "BLURS", (None, guided_table.BLURS[2]))
+    small = ["--samples", "2", "--side", "32", "--set", "datasets.train.sim_exposure=[8,16]"]
+    assert generator_sheet.main([str(tmp_path / "sheet.png"), str(video), *small]) == 0
+    assert "2 generated samples, 1 of videos" in capsys.readouterr().out
+    assert imread_rgb(tmp_path / "sheet.png").shape == (3 * (32 + TITLE_HEIGHT), 4 * 32 + 3 * GAP, 3)
 
 
 def test_the_ablation_trains_every_variant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

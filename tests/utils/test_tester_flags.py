@@ -10,6 +10,7 @@ import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_network  # noqa: F401  (registers the networks)
 from utils.options.flags import duration
 from utils.options.tester_flags import options, parse, set_name
+from utils.user_error import UserError
 from utils.utils_option import OptionError, Options
 
 
@@ -55,3 +56,10 @@ def test_durations() -> None:
     for text in ("0s", "1h", "-5", ""):
         with pytest.raises(argparse.ArgumentTypeError, match="a time such as 60s"):
             duration(text)
+
+
+def test_a_network_of_spikes_alone_is_sent_where_it_is_tested() -> None:
+    """`SpiklingDataset` has no frames; flags that name some change nothing about it."""
+    for flags in ([], ["--folder_lq", "clips"]):
+        with pytest.raises(UserError, match=r"pictures of spikes alone.*--method gen.*evaluate_reconstruction"):
+            options(parse(["--opt", "options/spikling/train_spikling.json", *flags], ""))

@@ -27,6 +27,13 @@ def trainer_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_option_arguments(parser)
     parser.add_argument("--profile", type=int, default=0, metavar="N", help="write a profiler's trace of N steps")
+    parser.add_argument(
+        "--download",
+        nargs="?",
+        const=RELEASE,
+        metavar="URL",
+        help="fetch SpyNet's weights where they are missing, from the VRT release or another folder of the web",
+    )
     return parser
 
 

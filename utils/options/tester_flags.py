@@ -80,6 +80,7 @@ def options(arguments: argparse.Namespace) -> Options:
     if arguments.folder_instants is not None:
         flags["datasets.test.dataroot_instants"] = arguments.folder_instants
     tree = load_layers(path, arguments.set).tree
+    check_restores(tree, path)
     if arguments.folder_lq is not None:
         flags = {**_as_trained(tree), **flags}
     if arguments.times is not None:
@@ -118,6 +119,22 @@ def check_instants(tree: Mapping[str, Any]) -> None:
         raise UserError(
             f"--times: {named} restores the centre of an exposure alone; networks that restore any instant: "
             f"{', '.join(able)} (--task guided)"
+        )
+
+
+def check_restores(tree: Mapping[str, Any], path: Path) -> None:
+    """
+    Raises:
+        UserError: the options are of a network that makes pictures of spikes alone, and name no test set.
+    """
+    registry, datasets = Registries().datasets, tree.get("datasets")
+    train = datasets.get("train") if isinstance(datasets, Mapping) and datasets.get("test") is None else None
+    named = str(train.get("dataset_type")) if isinstance(train, Mapping) else ""
+    if named in registry.names() and getattr(registry.get(named), "packs_spikes", None) == "window":
+        raise UserError(
+            f"{path}: this network makes pictures of spikes alone, there are no frames to restore; "
+            f"./svrt spikes render clip.dat out.mp4 --method gen --opt {path} --checkpoint PATH shows them, "
+            f"./svrt python -m scripts.evaluate_reconstruction --network NAME {path} PATH scores them"
         )
 
 
