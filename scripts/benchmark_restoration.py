@@ -6,8 +6,8 @@
 
 Restores the clips of data/meta_info/benchmark_restoration.json (made below --root where they are missing, and checked
 by their SHA-256), and those of --clips. Competitors are the blurred frames, the training-free restoration, and those
-named; --name is that of the competitor before it. Prints tables with 95 % intervals (bootstrap over scenes), writes
-everything as one JSON file, and with --section into docs/results.md. A picture that is missing, has another size or is
+named; --name is that of the competitor before it. Prints tables with 95 % intervals (bootstrap over scenes), and
+writes them as a section of --output and everything as one JSON file. A picture that is missing, has another size or is
 not a number ends it with code 2; so does a test frame that a training of --audit shows. docs/benchmark.md explains.
 """
 
@@ -106,8 +106,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--freeze", type=Path, metavar="FILE", help="write such a list, of the clips as they are made here, and stop")
     add("--root", type=Path, default=Path("testsets/benchmark"), help="where the clips are [testsets/benchmark]")
     add("--json", type=Path, default=Path("results/benchmark/restoration.json"), help="[results/benchmark/...]")
-    add("--section", metavar="NAME", help="write the tables as this section of --output")
-    add("--output", type=Path, default=Path("docs/results.md"), help="[docs/results.md]")
+    add("--section", default="benchmark", metavar="NAME", help="section of --output with the tables [benchmark]")
+    add("--output", type=Path, default=Path("results/benchmark/restoration.md"), help="[results/benchmark/...]")
     add("--device", help="where to compute [a GPU where there is one]")
     add("--cvvdp", action="store_true", help="measure ColorVideoVDP (pip install cvvdp)")
     add("--lpips", type=Path, metavar="FOLDER", help="measure LPIPS with the files there (docs/evaluation.md)")
@@ -154,9 +154,8 @@ def benchmark(arguments: argparse.Namespace) -> None:
     with atomic_write(arguments.json) as file:
         json.dump(summary(results, clips, settings), file, indent=1, allow_nan=False, ensure_ascii=False)
     text = markdown(results, clips, settings)
-    print(f"{text}\nall numbers: {arguments.json}")
-    if arguments.section:
-        put_section(arguments.output, arguments.section, text)
+    put_section(arguments.output, arguments.section, text)
+    print(f"{text}\nthe same: {arguments.output}; all numbers: {arguments.json}")
 
 
 def competitors_of(named: Sequence[Sequence[Any]], device: torch.device) -> list[Build]:

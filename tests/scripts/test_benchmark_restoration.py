@@ -63,6 +63,7 @@ def run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(*flags: str) -> tuple[int, dict[str, Any]]:
         output = tmp_path / "found.json"
         common = ["--list", str(place / "list.json"), "--root", str(place / "clips"), "--json", str(output)]
+        common += ["--output", str(output.with_suffix(".md"))]
         code = benchmark_restoration.main([*common, *flags])
         return code, json.loads(output.read_text()) if output.is_file() else {}
 
@@ -114,7 +115,7 @@ class Plain(nn.Module):
         return L[..., :-2] if self.broken == "size" else L
 
 
-def test_table_and_json(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_and_json(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = "tests.scripts.test_benchmark_restoration"
     code, found = run("--module", f"{module}:Ratio", "--name", "ratio", "--module", f"{module}:Plain")
     text = capsys.readouterr().out
@@ -128,6 +129,8 @@ def test_table_and_json(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert low < competitors["ratio"]["mean_over_clips"]["psnr"] < high
     assert competitors["ratio"]["seconds_per_frame"] > 0 and competitors["blurred"]["seconds_per_frame"] is None
     assert len(found["sha256"]) == 9 and set(found["sources"].values()) == {"demo12", "scene00", "scene01"}
+    section = (tmp_path / "found.md").read_text(encoding="utf-8")
+    assert section.count("<!-- begin benchmark -->") == 1 and section.split("-->\n\n")[1].split("\n<!--")[0] in text
     for row in ("| blurred |", "| ratio |", "| exposure 2 sharp frames | 4 |", "| low light | 4 |", "| above 8 |"):
         assert row in text
 
