@@ -11,9 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.select_network import define_G
 from scripts import benchmark_restoration
 from scripts.benchmark import benchmark_clips
 from scripts.benchmark.competitors import ClipFolder
+from tests.tiny import NETWORK
+from utils.utils_option import load_options
 
 PROTOCOL: dict[str, Any] = {
     "blur": "stored",
@@ -133,6 +136,29 @@ def test_table_and_json(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert section.count("<!-- begin benchmark -->") == 1 and section.split("-->\n\n")[1].split("\n<!--")[0] in text
     for row in ("| blurred |", "| ratio |", "| exposure 2 sharp frames | 4 |", "| low light | 4 |", "| above 8 |"):
         assert row in text
+
+
+def test_networks_of_option_files(run: Any, tmp_path: Path) -> None:
+    """RGB only and concat, which start as the blurred frame: all numbers are the blurred frames'."""
+    flags = []
+    sets = {
+        "rgb": {"dataset_type": "VideoRecurrentTestDataset"},
+        "concat": {"dataset_type": "VideoRecurrentTestDatasetRGBSpike", "spike": {"representation": "tfp", "bins": 2}},
+    }
+    for name, section in sets.items():
+        roots = {f"dataroot_{kind}": "elsewhere" for kind in ("gt", "lq", *(["spike"] if "spike" in section else []))}
+        netG = {**NETWORK, "init_type": "identity", "spynet_path": None}
+        tree = {"task": name, "model": "vrt", "datasets": {"test": {**section, **roots}}, "netG": netG}
+        (tmp_path / f"{name}.json").write_text(json.dumps(tree))
+        weights = define_G(load_options(tmp_path / f"{name}.json").netG).state_dict()
+        torch.save({"params": weights}, tmp_path / f"{name}.pth")
+        flags += ["--opt", str(tmp_path / f"{name}.json"), str(tmp_path / f"{name}.pth")]
+    code, found = run(*flags)
+    assert code == 0 and list(found["competitors"])[2:] == ["rgb", "concat"]
+    blurred = found["competitors"]["blurred"]["frames"]
+    for name in sets:
+        assert found["competitors"][name]["frames"] == blurred
+        assert found["competitors"][name]["parameters"].replace(",", "").isdecimal()
 
 
 def test_pictures_of_another_program(run: Any, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
