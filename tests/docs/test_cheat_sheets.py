@@ -12,7 +12,14 @@ from tests.docs.test_readme import commands
 from utils.utils_option import load_options
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_BY_TESTS = ("README.md", "docs/data.md", "docs/evaluation.md", "docs/spikes.md", "docs/training.md")
+RUN_BY_TESTS = (
+    "README.md",
+    "docs/benchmark.md",
+    "docs/data.md",
+    "docs/evaluation.md",
+    "docs/spikes.md",
+    "docs/training.md",
+)
 RECIPE = ROOT / "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
 WORDS = (  # by which the project's documents call their pages
     "QUICK_START QUICK_REFERENCE QUICK_CONFIG_REFERENCE ARCHITECTURE CONFIG DATA RESUME INFERENCE PERFORMANCE TIMING "
