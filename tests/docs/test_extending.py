@@ -22,6 +22,7 @@ from tests.models.vrt_cases import small_vrt
 from utils.user_error import UserError
 from utils.utils_option import load_options
 
+torch.manual_seed(0)
 opt = load_options("parts.json")
 dataset = define_Dataset(opt.datasets.train, seed=0, scale=1, n_channels=3)
 sample = dataset[SampleIndex(0, 3)]
