@@ -41,8 +41,8 @@ from utils.utils_memory import give_back_memory, is_out_of_memory
 logger = logging.getLogger(__name__)
 
 # Tokens of a pass times parameters of the network from which measuring pays. On a CPU such a pass takes half a minute
-# of processor time, and measuring seconds; on a GPU it is 6x16x16 tokens of the full network, whose runs take hours.
-WORTH = {"cpu": 3e12, "cuda": 3e10}
+# of processor time, and measuring seconds; on a GPU it is 6x32x32 tokens of the full network, whose runs take hours.
+WORTH = {"cpu": 3e12, "cuda": 1e11}
 # Most tokens of a measured block: on a CPU some windows, on a GPU enough to keep it busy.
 MEASURED_TOKENS = {"cpu": 6 * 16 * 16, "cuda": 6 * 256 * 256}
 # Rows, columns and frames of a check: two windows of 8 with padding, and an odd number of frames.
