@@ -73,6 +73,21 @@ def simulate_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def scenes_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.data_preparation.generate_scenes`."""
+    module = "scripts.data_preparation.generate_scenes"
+    parser = argparse.ArgumentParser(prog=program(module), description=description, formatter_class=RAW)
+    add = parser.add_argument
+    add("--root", type=Path, default=Path("trainsets/scenes"), help="folder of the set [trainsets/scenes]")
+    add("--clips", type=int, default=200, help="(default 200)")
+    add("--frames", type=int, default=8, help="blurred pictures of each (default 8)")
+    add("--size", type=int, default=128, help="side of the pictures, at most 192 (default 128)")
+    add("--n", type=int, default=7, help="sharp frames per blurred picture (default 7)")
+    add("--threshold", type=float, default=2.0, help="light at which a spike pixel fires (default 2)")
+    add("--seed", type=int, default=0, help="(default 0)")
+    return parser
+
+
 def prepare_parser(description: str) -> argparse.ArgumentParser:
     """`scripts.data_preparation.prepare`; it hands other flags on to the data set's own script."""
     parser = argparse.ArgumentParser(

@@ -14,11 +14,11 @@ import functools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from data.spike.simulation.canvas import HELD_OUT_PHOTOGRAPHS, Canvases
+from data.spike.simulation.canvas import FREE_PHOTOGRAPHS, HELD_OUT_PHOTOGRAPHS, Canvases
 from data.spike.simulation.demo_set import seeded, set_parameters
 from data.spike.simulation.gopro_layout import SimulatedClip, is_complete, write_dataset
 from data.spike.simulation.layered_scene import LayeredScene
@@ -28,6 +28,8 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from utils.user_error import UserError
 
 CANVAS_SIDE = 512  # pixels; the largest that the canvases' noise covers, with room for the motion of 192 pixels
+LARGEST_SIDE = 192  # pixels of a picture, for the same reason
+KINDS = {"test": "benchmark", "train": "scenes"}  # in the set's manifest
 LIGHTS = {"stored": "srgb", "linear": "linear"}  # the protocol's names of `expose`'s light
 
 
@@ -140,17 +142,25 @@ class Protocol:
 
 
 class GeneratedScenes:
-    """The scenes; their frames are rendered once and reused for all conditions."""
+    """The scenes.
 
-    def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
-        self.canvases = Canvases(CANVAS_SIDE, photographs=0.6, names=HELD_OUT_PHOTOGRAPHS)
-        self.rendered = functools.cache(self._render)
+    Args:
+        protocol: how they are recorded.
+        split: "test": of held-out photographs, rendered once and reused for all conditions; "train": of the photographs
+            of trainings, each rendered when its clip is written.
+    """
+
+    def __init__(self, protocol: Protocol, split: Literal["train", "test"] = "test") -> None:
+        self.protocol, self.split = protocol, split
+        tests = split == "test"
+        names = HELD_OUT_PHOTOGRAPHS if tests else FREE_PHOTOGRAPHS
+        self.canvases = Canvases(CANVAS_SIDE, photographs=0.6, names=names)
+        self.rendered = functools.lru_cache(maxsize=None if tests else 1)(self._render)
 
     def write(self, root: Path, condition: Condition) -> None:
         """Writes the clips of a condition in GoPro's layout, unless they exist."""
         exposure = Exposure(condition.sharp_frames, condition.sharp_frames)
-        kind = {"kind": "benchmark", "protocol": asdict(self.protocol), "level": condition.level}
+        kind = {"kind": KINDS[self.split], "protocol": asdict(self.protocol), "level": condition.level}
         sensor = {"threshold": condition.told, "light": LIGHTS[self.protocol.blur]}
         parameters = set_parameters(kind, exposure, self.protocol.seed, sensor)
         if not is_complete(root, parameters):
@@ -160,7 +170,7 @@ class GeneratedScenes:
         """One clip per scene; each is simulated while it is written."""
         return [
             SimulatedClip(
-                "test",
+                self.split,
                 f"scene{number:02d}_{condition.sharp_frames:02d}_00",
                 self.protocol.frames,
                 functools.partial(self._exposed, number, condition),
