@@ -26,10 +26,11 @@ from typing import Any
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.utils_cli import tell_missing_packages
+from scripts.flags import benchmark_parser
+from utils.options.flags import answer_first
 
-if __name__ == "__main__":  # before what is installed is imported
-    tell_missing_packages()
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(benchmark_parser(__doc__ or ""))
 
 import numpy as np
 import torch
@@ -59,61 +60,16 @@ from utils.utils_image import to_8_bits
 from utils.utils_memory import peak_memory, reset_peak, used_memory
 from utils.utils_progress import progress
 
-ROOT = Path(__file__).resolve().parents[1]
-LIST = ROOT / "data" / "meta_info" / "benchmark_restoration.json"
-KINDS = ("shipped", "opt", "module", "pictures")
 Build = Callable[[], Competitor]
-
-
-class Named(argparse.Action):
-    """Collects competitors in their order as [kind, words, name]; --name names the one before it."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        found = getattr(namespace, "competitors", None) or []
-        if self.dest == "name":
-            if not found:
-                parser.error("--name comes after the competitor that it names")
-            found[-1][2] = values
-        else:
-            found.append([self.dest, values, None])
-        namespace.competitors = found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done, 2 a mistake in what was asked for."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     argv = sys.argv[1:] if argv is None else argv
-    arguments = parse(argv)
+    arguments = benchmark_parser(__doc__ or "").parse_args(argv)
     arguments.command = shlex.join(["python", "-m", "scripts.benchmark_restoration", *without_secrets(argv)])
     return run_command(lambda: benchmark(arguments))
-
-
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--shipped", action=Named, metavar="TASK", help="a network whose weights come with the code")
-    add(
-        "--opt", action=Named, nargs="+", metavar="FILE", help="option file, and a checkpoint [its experiment's newest]"
-    )
-    add("--module", action=Named, metavar="MODULE:CALLABLE", help="what returns a torch.nn.Module")
-    add("--pictures", action=Named, type=Path, metavar="FOLDER", help="PNG files <group>/<clip>/<frame>.png")
-    add("--name", action=Named, help="of the competitor before it [its task, file or folder]")
-    add("--clips", action="append", nargs="+", default=[], metavar="WORD", help="NAME THRESHOLD ROOT, or BLURRED ...")
-    add("--only_clips", action="store_true", help="leave the frozen clips out")
-    add("--audit", action="append", type=Path, default=[], metavar="PATH", help="training frames, or an option file")
-    add("--list", type=Path, default=LIST, help="protocol and SHA-256 of the clips [data/meta_info/...]")
-    add("--freeze", type=Path, metavar="FILE", help="write such a list, of the clips as they are made here, and stop")
-    add("--root", type=Path, default=Path("testsets/benchmark"), help="where the clips are [testsets/benchmark]")
-    add("--json", type=Path, default=Path("results/benchmark/restoration.json"), help="[results/benchmark/...]")
-    add("--section", default="benchmark", metavar="NAME", help="section of --output with the tables [benchmark]")
-    add("--output", type=Path, default=Path("results/benchmark/restoration.md"), help="[results/benchmark/...]")
-    add("--device", help="where to compute [a GPU where there is one]")
-    add("--cvvdp", action="store_true", help="measure ColorVideoVDP (pip install cvvdp)")
-    add("--lpips", type=Path, metavar="FOLDER", help="measure LPIPS with the files there (docs/evaluation.md)")
-    arguments = parser.parse_args(argv)
-    arguments.competitors = getattr(arguments, "competitors", None) or []
-    return arguments
 
 
 def benchmark(arguments: argparse.Namespace) -> None:

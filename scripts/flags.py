@@ -5,12 +5,14 @@ Nothing slow is imported here, so that `svrt doctor --help` answers at once.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from utils.options.flags import add_option_arguments, exposure_times
 from utils.utils_cli import program
 from utils.utils_download import RELEASE
 
 RAW = argparse.RawDescriptionHelpFormatter
+BENCHMARK_LIST = Path(__file__).resolve().parents[1] / "data" / "meta_info" / "benchmark_restoration.json"
 DEMO = Path("options/demo/quickstart.json")
 
 
@@ -273,4 +275,46 @@ def gpu_check_parser(description: str) -> argparse.ArgumentParser:
     add("--device", choices=("cuda", "cpu"), default="cuda", help="(default cuda)")
     add("--tiny", action="store_true", help="the smallest sizes, to try the steps themselves")
     add("--docs", type=Path, metavar="FILE", help="page whose tables are replaced (default, on a GPU, performance.md)")
+    return parser
+
+
+class Named(argparse.Action):
+    """Collects competitors in their order as [kind, words, name]; --name names the one before it."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        found = list(namespace.competitors)
+        if self.dest == "name":
+            if not found:
+                parser.error("--name comes after the competitor that it names")
+            found[-1][2] = values
+        else:
+            found.append([self.dest, values, None])
+        namespace.competitors = found
+
+
+def benchmark_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.benchmark_restoration`; `competitors` has those named as [kind, words, name]."""
+    module = "scripts.benchmark_restoration"
+    parser = argparse.ArgumentParser(prog=program(module), description=description, formatter_class=RAW)
+    parser.set_defaults(competitors=())
+    add = parser.add_argument
+    add("--shipped", action=Named, metavar="TASK", help="a network whose weights come with the code")
+    add(
+        "--opt", action=Named, nargs="+", metavar="FILE", help="option file, and a checkpoint [its experiment's newest]"
+    )
+    add("--module", action=Named, metavar="MODULE:CALLABLE", help="what returns a torch.nn.Module")
+    add("--pictures", action=Named, type=Path, metavar="FOLDER", help="PNG files <group>/<clip>/<frame>.png")
+    add("--name", action=Named, help="of the competitor before it [its task, file or folder]")
+    add("--clips", action="append", nargs="+", default=[], metavar="WORD", help="NAME THRESHOLD ROOT, or BLURRED ...")
+    add("--only_clips", action="store_true", help="leave the frozen clips out")
+    add("--audit", action="append", type=Path, default=[], metavar="PATH", help="training frames, or an option file")
+    add("--list", type=Path, default=BENCHMARK_LIST, help="protocol and SHA-256 of the clips [data/meta_info/...]")
+    add("--freeze", type=Path, metavar="FILE", help="write such a list, of the clips as they are made here, and stop")
+    add("--root", type=Path, default=Path("testsets/benchmark"), help="where the clips are [testsets/benchmark]")
+    add("--json", type=Path, default=Path("results/benchmark/restoration.json"), help="[results/benchmark/...]")
+    add("--section", default="benchmark", metavar="NAME", help="section of --output with the tables [benchmark]")
+    add("--output", type=Path, default=Path("results/benchmark/restoration.md"), help="[results/benchmark/...]")
+    add("--device", help="where to compute [a GPU where there is one]")
+    add("--cvvdp", action="store_true", help="measure ColorVideoVDP (pip install cvvdp)")
+    add("--lpips", type=Path, metavar="FOLDER", help="measure LPIPS with the files there (docs/evaluation.md)")
     return parser

@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.flags import scenes_parser
+from scripts.flags import BENCHMARK_LIST, scenes_parser
 from utils.options.flags import answer_first
 
 if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
@@ -27,7 +27,6 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
 
 from data.spike.simulation.benchmark_set import LARGEST_SIDE, GeneratedScenes
 from scripts.benchmark.benchmark_clips import read_list
-from scripts.benchmark_restoration import LIST
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 
@@ -46,7 +45,7 @@ def generate(arguments: argparse.Namespace) -> None:
     if not 8 <= arguments.size <= LARGEST_SIDE:
         raise UserError(f"--size {arguments.size}: from 8 to {LARGEST_SIDE}")
     protocol = replace(
-        read_list(LIST)[0],
+        read_list(BENCHMARK_LIST)[0],
         exposures=(arguments.n,),
         thresholds=(arguments.threshold,),
         lights={"full": 1.0},

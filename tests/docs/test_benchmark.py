@@ -10,6 +10,7 @@ import pytest
 
 from scripts import benchmark_restoration
 from scripts.benchmark import benchmark_clips
+from scripts.flags import BENCHMARK_LIST
 from tests.docs.test_readme import ROOT, commands
 from tests.scripts.test_benchmark_restoration import PROTOCOL
 
@@ -46,7 +47,7 @@ def test_example_and_commands(
 
 def test_keys_and_flags_of_the_page_exist() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    protocol, _ = benchmark_clips.read_list(benchmark_restoration.LIST)
+    protocol, _ = benchmark_clips.read_list(BENCHMARK_LIST)
     assert "eight generated scenes of three frames, 192x192" in text
     assert (protocol.scenes, protocol.frames, protocol.side) == (8, 3, 192)
     for key in ("blur", "exposures", "thresholds", "lights", "photons", "border", "first_frames", "last_frames"):

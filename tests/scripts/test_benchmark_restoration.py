@@ -15,6 +15,7 @@ from models.select_network import define_G
 from scripts import benchmark_restoration
 from scripts.benchmark import benchmark_clips
 from scripts.benchmark.competitors import ClipFolder
+from scripts.flags import BENCHMARK_LIST
 from tests.tiny import NETWORK
 from utils.utils_option import load_options
 
@@ -74,7 +75,7 @@ def run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_frozen_list_has_every_clip_of_its_protocol() -> None:
-    protocol, tree = benchmark_clips.read_list(benchmark_restoration.LIST)
+    protocol, tree = benchmark_clips.read_list(BENCHMARK_LIST)
     conditions = protocol.conditions()
     assert (len(protocol.exposures), len(protocol.thresholds), len(protocol.lights)) == (3, 3, 2)
     scenes = [

@@ -1,4 +1,4 @@
-"""Training sets of generated scenes: the layout that training data sets read, and none of the benchmark's photographs."""
+"""Training sets of generated scenes: the layout for training data sets, and other photographs than the benchmark's."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from data.dataset_video_rgbspike import VideoRecurrentTrainDatasetRGBSpike
 from data.spike.simulation.benchmark_set import GeneratedScenes
 from data.spike.simulation.canvas import HELD_OUT_PHOTOGRAPHS
 from scripts.benchmark.benchmark_clips import read_list
-from scripts.benchmark_restoration import LIST
 from scripts.data_preparation.generate_scenes import main
+from scripts.flags import BENCHMARK_LIST
 
 SMALL = ["--clips", "2", "--frames", "3", "--size", "32", "--n", "3"]
 
@@ -40,6 +40,6 @@ def test_a_training_set_is_made_of_them(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_photographs_of_trainings_and_of_the_benchmark_are_apart() -> None:
-    protocol = read_list(LIST)[0]
+    protocol = read_list(BENCHMARK_LIST)[0]
     train, test = (GeneratedScenes(protocol, split).canvases.names for split in ("train", "test"))
     assert test == HELD_OUT_PHOTOGRAPHS and not set(train) & set(test)
