@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.ops.chunks import ROWS, in_chunks
 from models.layers.spike.naf import NAFUNet, block_faults
 from models.layers.spike.ratios import candidates, spike_features
 from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
@@ -90,10 +91,20 @@ class Guided(nn.Module):
         features = at_half(features, (height, width), border)  # (N,K,H/2,W/2)
         fine = F.pixel_unshuffle(torch.cat([padded, log_ratios], 1), HALF)  # (N,4*(3+S),H/2,W/2)
         trunk = torch.cat([fine, features], 1)  # (N,4*(3+S)+K,H/2,W/2)
-        mixture = F.pixel_shuffle(self.conv_last(self.unet(self.conv_first(trunk))), HALF).float()  # (N,2S+4,H,W)
-        shares, residual = mixture.split([self.mixed, 3], 1)  # (N,2S+1,H,W), (N,3,H,W)
-        ratio = (shares.softmax(1) * candidates(log_ratios)).sum(1, keepdim=True)  # (N,1,H,W)
-        return (padded * ratio + residual)[..., :height, :width]  # (N,3,H,W)
+        last = self.conv_last(self.unet(self.conv_first(trunk)))  # (N,4*(2S+4),H/2,W/2)
+
+        def mix(rows: slice) -> Tensor:
+            """Some rows, an even number, of the result: (N,3,rows,W)."""
+            half = last[:, :, rows.start // HALF : rows.stop // HALF]  # (N,4*(2S+4),rows/2,W/2)
+            mixture = F.pixel_shuffle(half, HALF).float()  # (N,2S+4,rows,W)
+            shares, residual = mixture.split([self.mixed, 3], 1)  # (N,2S+1,rows,W), (N,3,rows,W)
+            ratios = candidates(log_ratios[:, :, rows])  # (N,2S+1,rows,W)
+            ratio = (shares.softmax(1) * ratios).sum(1, keepdim=True)  # (N,1,rows,W)
+            return padded[:, :, rows] * ratio + residual  # (N,3,rows,W)
+
+        pair_bytes = HALF * self.mixed * padded[:, 0, 0].numel() * padded.element_size()
+        step = HALF * ROWS.items(padded, pair_bytes)
+        return in_chunks(mix, padded.shape[2], step, dim=2)[..., :height, :width]  # (N,3,H,W)
 
 
 def at_half(features: Tensor, size: tuple[int, int], border: tuple[int, ...]) -> Tensor:

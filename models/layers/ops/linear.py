@@ -77,6 +77,7 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype is weight.dtype is torch.float32
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # ONNX has no such operation
         and _has_onednn()
     )
 

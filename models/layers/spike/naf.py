@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.layers.ops.linear import linear
 from utils.utils_registry import Faults
 
 SCALES = 3  # full, half and quarter size: the layers that `NAFUNet.forward` calls
@@ -43,11 +44,24 @@ class NAFBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N,H,W,C) to the same shape."""
-        y = self.expand1(self.norm1(x)).permute(0, 3, 1, 2)  # (N,2C,H,W), a view
+        y = apply_linear(self.expand1, self.norm1(x)).permute(0, 3, 1, 2)  # (N,2C,H,W), a view
         u, v = self.depthwise(y).permute(0, 2, 3, 1).chunk(2, -1)  # (N,H,W,C) each
-        x = x + self.project1(u * v) * self.beta  # (N,H,W,C)
-        u, v = self.expand2(self.norm2(x)).chunk(2, -1)  # (N,H,W,C) each
-        return x + self.project2(u * v) * self.gamma  # (N,H,W,C)
+        x = add_scaled(x, self.project1, u * v, self.beta)  # (N,H,W,C)
+        u, v = apply_linear(self.expand2, self.norm2(x)).chunk(2, -1)  # (N,H,W,C) each
+        return add_scaled(x, self.project2, u * v, self.gamma)  # (N,H,W,C)
+
+
+def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """`layer(x)`, (...,in) to (...,out), by `models.layers.ops.linear`."""
+    return linear(x, layer.weight, layer.bias)  # (...,out)
+
+
+def add_scaled(x: Tensor, layer: nn.Linear, y: Tensor, scale: Tensor) -> Tensor:
+    """x + layer(y) * scale, (...,out), for x (...,out), y (...,in) and scale (out,).
+
+    The factor is multiplied into the weights, so that the sum can be done while the product is in registers.
+    """
+    return linear(y, layer.weight * scale[:, None], layer.bias * scale, plus=x)  # (...,out)
 
 
 def block_faults(blocks: Sequence[int]) -> Faults:
@@ -79,15 +93,15 @@ class NAFUNet(nn.Module):
         x1 = self.encode1(x.permute(0, 2, 3, 1).contiguous())  # (N,H,W,C)
         x2 = self.encode2(halved(x1, self.down1))  # (N,H/2,W/2,2C)
         x3 = self.bottom(halved(x2, self.down2))  # (N,H/4,W/4,4C)
-        x2 = self.decode2(x2 + doubled(self.up2(x3)))  # (N,H/2,W/2,2C)
-        return self.decode1(x1 + doubled(self.up1(x2))).permute(0, 3, 1, 2)  # (N,C,H,W), a view
+        x2 = self.decode2(x2 + doubled(apply_linear(self.up2, x3)))  # (N,H/2,W/2,2C)
+        return self.decode1(x1 + doubled(apply_linear(self.up1, x2))).permute(0, 3, 1, 2)  # (N,C,H,W), a view
 
 
-def halved(x: Tensor, linear: nn.Linear) -> Tensor:
+def halved(x: Tensor, layer: nn.Linear) -> Tensor:
     """(N,H,W,C) to (N,H/2,W/2,C'): a 2x2 convolution of stride 2, as a linear layer on squares of four pixels."""
     number, height, width, channels = x.shape
     squares = x.view(number, height // 2, 2, width // 2, 2, channels).transpose(2, 3)  # (N,H/2,W/2,2,2,C)
-    return linear(squares.reshape(number, height // 2, width // 2, 4 * channels))
+    return apply_linear(layer, squares.reshape(number, height // 2, width // 2, 4 * channels))
 
 
 def doubled(x: Tensor) -> Tensor:
