@@ -44,6 +44,7 @@ from models.select_network import define_G, load_weights
 from utils.options.tester_flags import checkpoint_of, task_file
 from utils.user_error import UserError
 from utils.utils_cli import run_command
+from utils.utils_memory import keep_freed_memory
 from utils.utils_option import load_options
 
 GUIDED: dict[str, Any] = {"representation": "guided"}
@@ -120,6 +121,7 @@ def measure(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: videos that can't be read or are too short, or another network.
     """
+    keep_freed_memory()
     opt = load_options(arguments.opt or task_file(arguments.task))
     network = define_G(opt.netG).eval()
     if not isinstance(network, Guided):
