@@ -20,6 +20,12 @@ from typing import Any
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.flags import align_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(align_parser(__doc__ or ""))
+
 import cv2
 import numpy as np
 
@@ -31,7 +37,6 @@ from data.spike.alignment.result import FILE_NAME, Alignment
 from data.spike.stream_report import stream_report
 from data.spike.sync import ExposureWindow, write_sync
 from scripts.align_page import make_page
-from scripts.flags import align_parser
 from utils.spike_config import nearest_config
 from utils.spike_loader import SpikeStream
 from utils.spike_writer import check_config, write_config
