@@ -7,7 +7,6 @@ up to 3 degrees, perspective, threshold 1 to 8, noise, exposure 30 to 100 % of a
 with --each, then the table. A wrong answer is one that is told and off by more than its stated error and the goal.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -17,13 +16,18 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from scripts.benchmark.flags import align_rigs_parser
+from utils.options.flags import answer_first
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(align_rigs_parser(__doc__ or ""))
+
 import numpy as np
 
 from data.spike.alignment.align import Found, align
 from data.spike.alignment.geometry import farthest
 from data.spike.simulation.canvas import Canvases
 from data.spike.simulation.rig import Rig, random_rig
-from utils.options.flags import positive_int
 from utils.utils_cli import run_command
 
 CANVAS_SIDE = 384
@@ -58,11 +62,7 @@ class Outcome:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rigs", type=positive_int, default=200, help="number of rigs (default 200)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first rig (default 0)")
-    parser.add_argument("--each", action="store_true", help="a line for each rig")
-    arguments = parser.parse_args(argv)
+    arguments = align_rigs_parser(__doc__ or "").parse_args(argv)
 
     def work() -> None:
         canvases = Canvases(CANVAS_SIDE, photographs=0.6)

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from utils.options.flags import positive_int
+
 RAW = argparse.RawDescriptionHelpFormatter
 
 HALVES = ("attention", "mlp")
@@ -179,4 +181,13 @@ def triton_resources_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--capability", type=int, default=90, help="compute capability times ten")
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--precision", choices=("highest", "high"), default="highest", help="of float32 products")
+    return parser
+
+
+def align_rigs_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.benchmark.align_rigs`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("--rigs", type=positive_int, default=200, help="number of rigs (default 200)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first rig (default 0)")
+    parser.add_argument("--each", action="store_true", help="a line for each rig")
     return parser
