@@ -10,14 +10,14 @@ What the recordings do not determine is not told: `Verdict.why` says what to rec
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data.spike.alignment.brightness import Brightness, measure_brightness
 from data.spike.alignment.charge import Charge, Stream
 from data.spike.alignment.frames_view import View
-from data.spike.alignment.geometry import farthest, plain_scale
+from data.spike.alignment.geometry import farthest, from_pixels, plain_scale
 from data.spike.alignment.refine import (
     BLUR,
     CENTER,
@@ -46,8 +46,13 @@ LIKENESS = 0.7  # least correlation of frames and predicted frames
 LEAST_VALID = 0.15  # of the frames' pixels that are neither black nor white
 TIME_TOLD = 0.1  # of a period: a clock that is less certain is not told
 SPACE_TOLD = 2.0  # spike pixels
-SAME = 0.25  # spike pixels by which the plain scale may differ from a homography that shares its lens
-SAFETY = 3.0  # factor on standard errors, from simulated rigs (docs/your_own_camera.md)
+NEAR = 3.0  # spike pixels between a homography and the plain scale of cameras that share a lens, which then is tried
+FEW = 3  # frames below which leaving one out tells no uncertainty
+ENOUGH_FOR_FEW = 2.0
+ENOUGH = 1.15  # times a free homography's residual that the plain scale may leave: it has 8 parameters fewer
+SAFETY = 5.0  # times the standard errors: the spikes' time is smeared by their intervals, which these do not know
+LEAST_CENTER_ERROR, LEAST_EXPOSURE_ERROR = 0.25, 0.15  # spike frames; share of a period
+LEAST_PLACE_ERROR = 0.25  # spike pixels
 UNLIKE = "frames and spikes are not alike: is it the same scene at the same time?"
 LIVELY = "a scene that changes all the time, such as a hand that is waved"
 
@@ -69,7 +74,7 @@ class Found:
 
     Attributes:
         model: the clock; its homography is of the size at which it was found.
-        errors: standard errors of center, period, exposure in spike frames, and of the homography in spike pixels.
+        errors: uncertainty of center, period, exposure in spike frames, and of the homography in spike pixels.
         time, space: verdicts.
         brightness: threshold and gains; None where neither time nor space can be told.
         inverted: the frames are bright where the stream fires least.
@@ -156,16 +161,17 @@ def align(
         doubt = "hardly anything moves"
     else:
         fit = _extended(clip, fit, step)
-    return _judged(clip, fit, doubt)
+    return _judged(clip, _parsimonious(clip, fit), doubt)
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """A solution, what it was found with, and the kind of light."""
+    """A solution, what it was found with, the kind of light, and whether its homography is the plain scale."""
 
     equations: Equations
     refinement: Refinement
     linear: bool
+    shared_lens: bool = False
 
 
 def _likely_periods(count: int, length: int, period: float | None) -> tuple[float, float]:
@@ -257,6 +263,26 @@ def _extended(clip: _Clip, fit: _Fit, step: int) -> _Fit:
     return fit
 
 
+def _parsimonious(clip: _Clip, fit: _Fit) -> _Fit:
+    """With the plain scale of cameras that share a lens, if that explains the frames about as well.
+
+    A free homography could shift the picture where the clock should be shifted: under a steady pan both look the same.
+    """
+    (height, width), (spike_h, spike_w) = clip.frame_size, clip.spike_size
+    source, model = fit.refinement, fit.equations.model
+    plain = plain_scale(clip.frame_size, clip.spike_size)
+    if height * spike_w != width * spike_h or farthest(source.in_pixels(model), plain, clip.frame_size) > NEAR:
+        return fit
+    free = source.free.copy()
+    free[SPACE] = False
+    refinement = Refinement(source.charges, source.view, free)
+    homography = from_pixels(plain, source.view.covered, source.charges[0].covered)
+    equations = refinement.solve(replace(model, homography=homography), 10)
+    # Of a frame or two, a free homography explains too much: a shift passes for a later exposure.
+    enough = ENOUGH_FOR_FEW if (fit.equations.pixels > 0).sum() < FEW else ENOUGH
+    return _Fit(equations, refinement, fit.linear, True) if equations.cost < enough * fit.equations.cost else fit
+
+
 def _judged(clip: _Clip, fit: _Fit, doubt: str) -> Found:
     """Uncertainties, verdicts, brightness.
 
@@ -266,14 +292,14 @@ def _judged(clip: _Clip, fit: _Fit, doubt: str) -> Found:
     found, refinement = fit.equations, fit.refinement
     model = found.model
     by_variance, by_frames = deviations(found, refinement.free)
-    few = (found.pixels > 0).sum() < 3
+    few = (found.pixels > 0).sum() < FEW
     error = SAFETY * (by_variance if few else np.maximum(by_variance, by_frames))
     errors = {
-        "center": float(error[CENTER]),
+        "center": float(error[CENTER]) + LEAST_CENTER_ERROR,
         "period": float(error[PERIOD]),
-        "exposure": float(error[EXPOSURE]),
+        "exposure": float(error[EXPOSURE]) + LEAST_EXPOSURE_ERROR * model.period,
         # What the entries' errors move at the picture's side, added as if they were independent.
-        "homography": float(np.sqrt((error[SPACE] ** 2).sum()) * clip.spike_size[1] / 2),
+        "homography": float(np.sqrt((error[SPACE] ** 2).sum()) * clip.spike_size[1] / 2) + LEAST_PLACE_ERROR,
     }
     alike = found.correlation >= LIKENESS
     told = alike and model.gain > 0
@@ -282,13 +308,10 @@ def _judged(clip: _Clip, fit: _Fit, doubt: str) -> Found:
         space = time = Verdict(True)
         if errors["homography"] > SPACE_TOLD:
             space = Verdict(False, "too little texture: record a scene with detail all over the picture")
+        if few and not fit.shared_lens:
+            doubt = "a clip of a frame or two does not tell time from place"
         if doubt or errors["center"] > TIME_TOLD * model.period:
             time = Verdict(False, f"{doubt or 'hardly anything moves'}: record {LIVELY}")
-    homography = refinement.in_pixels(model)
-    plain = plain_scale(clip.frame_size, clip.spike_size)
-    same_shape = clip.frame_size[0] * clip.spike_size[1] == clip.frame_size[1] * clip.spike_size[0]
-    distance = farthest(homography, plain, clip.frame_size)
-    shared = same_shape and distance < max(SAME, errors["homography"])
     used = found.pixels > 0
     correlations = np.sqrt(np.maximum(0, 1 - found.residual / np.maximum(found.energy, 1e-12)))
     return Found(
@@ -298,8 +321,8 @@ def _judged(clip: _Clip, fit: _Fit, doubt: str) -> Found:
         space=space,
         brightness=measure_brightness(clip.read_frame, refinement, model, fit.linear) if told else None,
         inverted=alike and model.gain < 0,
-        shared_lens=shared,
-        homography=plain if shared else homography,
+        shared_lens=fit.shared_lens,
+        homography=refinement.in_pixels(model),
         correlation=found.correlation,
         curve=_curve(fit),
         frames=(refinement.view.indices[used], correlations[used]),

@@ -16,6 +16,7 @@ from data.spike.alignment.refine import BORDER, Model, Refinement
 from data.spike.simulation.simulate import LINEAR_OF_BYTE
 
 SIGMA = 1.5  # pixels; edges that are not quite aligned count less
+SAFETY, LEAST_ERROR = 3.0, 0.03  # times the standard error; share of the threshold that places off by a pixel cost
 LEAST_PIXELS = 50
 TRIM = 0.05  # share of the largest residuals that a second fit leaves out: hot pixels, occlusions
 
@@ -26,7 +27,7 @@ class Brightness:
 
     Attributes:
         threshold: intensity = firing rate x threshold, in the frames' gray.
-        threshold_error: its standard error.
+        threshold_error: its uncertainty.
         gains: of red, green, blue over the gray.
         linear: the threshold is that of linear light; else of stored values.
         dark: firing rate where the frames are black.
@@ -80,7 +81,8 @@ def measure_brightness(
     joined = np.concatenate(colours).astype(np.float64)
     mean = intensity / slope
     red, green, blue = (float(gain) for gain in joined.T @ mean / (mean**2).sum())
-    return Brightness(1 / slope, spread / slope**2, (red, green, blue), linear, dark)
+    error = SAFETY * spread / slope**2 + LEAST_ERROR / slope
+    return Brightness(1 / slope, error, (red, green, blue), linear, dark)
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
