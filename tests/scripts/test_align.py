@@ -1,17 +1,21 @@
 """`scripts.align` on a simulated rig: what it finds, writes and says, and that data sets take it."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from data.dataset_video_rgbspike import VideoRecurrentTestDatasetRGBSpike
+from data.spike.alignment.align import align
 from data.spike.alignment.result import Alignment
 from data.spike.simulation.canvas import Canvases
 from data.spike.simulation.rig import Rig, RigSettings, random_rig
 from data.spike.sync import SyncTable
 from scripts.align import main
-from utils.spike_loader import find_threshold
+from utils.spike_loader import SpikeStream, find_threshold
 from utils.spike_writer import write_spikes
+from utils.utils_image import imread_rgb
 
 CALM = RigSettings(
     sizes=((64, 80),),
@@ -27,7 +31,7 @@ CALM = RigSettings(
 
 @pytest.fixture(scope="module")
 def rig() -> Rig:
-    return random_rig(np.random.default_rng(4), Canvases(256, 0.6), CALM)
+    return random_rig(np.random.default_rng(8), Canvases(256, 0.6), CALM)
 
 
 @pytest.fixture
@@ -98,3 +102,29 @@ def test_exchanged_bits_are_named_with_the_remedy(rig, recording, capsys):
     sizes = ["--spike_h", str(rig.spikes.shape[1]), "--spike_w", str(rig.spikes.shape[2])]
     assert main([str(recording / "frames"), str(recording / "spikes" / "clip.dat"), *sizes]) == 2
     assert "--invert" in capsys.readouterr().err
+
+
+REAL = Path(__file__).parents[3] / "shared/data"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data")
+@pytest.mark.parametrize(
+    ("name", "size", "instant", "threshold"),
+    [
+        ("gopro_spike_sample/000226", (360, 640), 40, 2.0),
+        ("reds_base/203_part2", (250, 400), 150, 1 / 0.6),
+        ("reds_base/203_part3", (250, 400), 150, 1 / 0.6),
+    ],
+)
+def test_real_streams_against_their_sharp_pictures(name, size, instant, threshold):
+    found = align(lambda number: imread_rgb(REAL / f"{name}.png"), 1, SpikeStream(REAL / f"{name}.dat", *size))
+    assert found.time.told and found.shared_lens
+    assert abs(found.model.center - instant) < 1
+    assert found.brightness.threshold == pytest.approx(threshold, rel=0.01)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data")
+def test_a_single_frame_does_not_tell_time_where_place_is_free():
+    path = REAL / "reds_base/200_part1"
+    found = align(lambda number: imread_rgb(f"{path}.png"), 1, SpikeStream(f"{path}.dat", 250, 400))
+    assert not found.time.told and "time from place" in found.time.why
