@@ -26,9 +26,15 @@ if not __package__:  # started by path, not by -m
 
 from scripts.benchmark.gpu_rows import Row, Setting, Step, serve, steps_for
 from scripts.flags import gpu_check_parser
+from utils.options.flags import answer_first
 from utils.user_error import UserError
 from utils.utils_cli import run_command
 from utils.utils_file import atomic_write, read_text
+
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the import below, which takes seconds
+    answer_first(gpu_check_parser(__doc__ or ""))
+
+import torch  # noqa: F401  the steps' processes need it: a missing one is told here, in a line
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- gpu_check: written by scripts/gpu_check.py -->", "<!-- end of gpu_check -->"

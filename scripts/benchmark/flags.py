@@ -191,3 +191,20 @@ def align_rigs_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the first rig (default 0)")
     parser.add_argument("--each", action="store_true", help="a line for each rig")
     return parser
+
+
+def trust_table_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.benchmark.trust_table`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="files, or folders of frames")
+    parser.add_argument("--scale", type=float, default=0.375, help="of the videos (default 0.375)")
+    return parser
+
+
+def threshold_table_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.benchmark.threshold_table`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
+    parser.add_argument("--data", type=Path, help="folder of the samples")
+    parser.add_argument("--low_light", action="store_true", help="simulated low light")
+    parser.add_argument("--network", nargs=2, type=Path, default=(None, None), metavar=("RECIPE", "CHECKPOINT"))
+    return parser

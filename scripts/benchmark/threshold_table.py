@@ -18,10 +18,11 @@ from pathlib import Path
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utils.utils_cli import tell_missing_packages
+from scripts.benchmark.flags import threshold_table_parser
+from utils.options.flags import answer_first
 
-if __name__ == "__main__":  # before what is installed is imported
-    tell_missing_packages()
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(threshold_table_parser(__doc__ or ""))
 
 import numpy as np
 
@@ -49,10 +50,7 @@ NOISE = SensorNoise(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code: 0 done, 2 a mistake in flags, options or data."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the samples")
-    parser.add_argument("--low_light", action="store_true", help="simulated low light")
-    parser.add_argument("--network", nargs=2, type=Path, default=(None, None), metavar=("RECIPE", "CHECKPOINT"))
+    parser = threshold_table_parser(__doc__ or "")
     arguments = parser.parse_args(argv)
     if arguments.data is None and not arguments.low_light:
         parser.error("give --data, --low_light or both")

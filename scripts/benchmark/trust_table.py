@@ -19,10 +19,11 @@ from typing import NamedTuple
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utils.utils_cli import tell_missing_packages
+from scripts.benchmark.flags import trust_table_parser
+from utils.options.flags import answer_first
 
-if __name__ == "__main__":  # before what is installed is imported
-    tell_missing_packages()
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(trust_table_parser(__doc__ or ""))
 
 import numpy as np
 import torch
@@ -58,10 +59,7 @@ class Row(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the exit code: 0 done, 2 a mistake in what was asked for."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="files, or folders of frames")
-    parser.add_argument("--scale", type=float, default=0.375, help="of the videos (default 0.375)")
-    arguments = parser.parse_args(argv)
+    arguments = trust_table_parser(__doc__ or "").parse_args(argv)
     return run_command(lambda: measure(arguments))
 
 
