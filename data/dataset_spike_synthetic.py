@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -26,12 +27,13 @@ from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from utils.spike_windows import light_window
 from utils.utils_registry import DATASETS, Faults, raise_faults
 
-CANVAS_SIDE = 256  # pixels; larger than the default gt_size, so that the camera has room to move
+CANVAS_SIDE = 288  # pixels; three times the default gt_size, for the largest of SCALES
+SCALES, BLURS = (1.3, 2.8), (0.05, 0.4)
+"""As sharp as the pictures of data sets, which are downsampled to the sensor's size."""
 SHORTEST = 48  # spike frames of a stream: the GoPro set's shortest exposures
 MEMORY = 90  # useful spike frames at threshold 1; they increase with the square root of threshold over light
-LEAST_CHARGE = (
-    1 / 16
-)  # of the threshold: least spread of initial charges; keeping every k-th spike is a spread of 1 / k
+LEAST_CHARGE = 1 / 16  # of the threshold: least spread of initial charges; keeping every k-th spike is a spread of 1/k
+TINY = 1e-3  # pixels: for OpenCV, a sigma of 0 means another
 LINEAR_GAMMA = 2.2  # exponent from stored values to light, close to sRGB's curve
 
 
@@ -60,6 +62,9 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
     """Share of the canvases with photographs; the others have dead leaves."""
     sim_speed: Sequence[float] = (0.15, 4.0)
     """Range of the camera's speed in pixels per 8 spike frames, drawn log-uniformly."""
+    sim_knots: Sequence[float] = (8, 128)
+    """Range of the spike frames between changes of velocity, drawn log-uniformly: at 20,000 frames a second, motion is
+    steady for many frames."""
     sim_threshold: Sequence[float] = (0.7, 16.0)
     """Range of the sensor's threshold, drawn log-uniformly."""
     sim_low_light: float = 0.2
@@ -69,7 +74,10 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
     """Share of samples in linear light."""
     sim_noise: float = 0.4
     """Share of samples with sensor noise."""
-    sim_reset: float = 0.4
+    sim_softness: Sequence[float] = (0.2, 0.9)
+    """Range of the blur between scene and sensor, sigma of a Gaussian in pixels: by optics, or by the frame
+    interpolation from which data sets are simulated. The network learns to undo it."""
+    sim_reset: float = 0.5
     """Share of samples whose pixels have similar initial charges, as after a reset, and at first fire together."""
     seed: int = 0
     """train.manual_seed."""
@@ -80,7 +88,10 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
         for key in ("window", "num_frame", "gt_size", "length"):
             if arguments.get(key, 1) < 1:
                 yield key, f"1 or more; got {arguments[key]}"
-        for key in ("sim_speed", "sim_threshold"):
+        softness = arguments.get("sim_softness", (0, 1))
+        if len(softness) != 2 or not 0 <= softness[0] <= softness[1]:
+            yield "sim_softness", f"a range is [least, greatest], 0 or more; got {list(softness)}"
+        for key in ("sim_speed", "sim_knots", "sim_threshold"):
             values = arguments.get(key, (1, 1))
             if len(values) != 2 or not 0 < values[0] <= values[1]:
                 yield key, f"a range [least, greatest] above 0 is needed; got {list(values)}"
@@ -100,10 +111,11 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
         if rng.random() < self.sim_low_light:
             light = rng.uniform(0.1, 1)
             told = 1 / light if rng.random() < 0.5 else 1.0
-        frames = round(MEMORY * math.sqrt(threshold / light) * _log_uniform(rng, (0.35, 1.4)))
+        frames = round(MEMORY * math.sqrt(threshold / light) * _log_uniform(rng, (0.2, 1.4)))
         frames = min(max(frames, SHORTEST), self.window + 40)
         speed = _log_uniform(rng, self.sim_speed) / GOPRO_SPIKES_PER_FRAME
-        scene = LayeredScene(self.canvases, self.gt_size, frames, speed, rng)
+        knot = round(_log_uniform(rng, self.sim_knots))
+        scene = LayeredScene(self.canvases, self.gt_size, frames, speed, rng, knot, SCALES, BLURS)
         instants = self._instants(frames, rng)
         seen, sharp = self._light(scene, frames, instants, light, rng)
         charged = _log_uniform(rng, (LEAST_CHARGE, 1.0)) if rng.random() < self.sim_reset else 1.0
@@ -132,7 +144,9 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
         if rng.random() < self.sim_linear:
             gray **= np.float32(LINEAR_GAMMA)
         gray *= np.float32(light)
-        seen = interpolation(times, frames) @ gray.reshape(len(times), -1)  # (frames,S*S)
+        softness = rng.uniform(self.sim_softness[0], self.sim_softness[1])
+        soft = np.stack([cv2.GaussianBlur(picture, (0, 0), softness + TINY) for picture in gray])  # (N,S,S)
+        seen = interpolation(times, frames) @ soft.reshape(len(times), -1)  # (frames,S*S)
         return seen.reshape(frames, self.gt_size, self.gt_size), gray[np.searchsorted(times, instants)]
 
     def _noise(self, rng: np.random.Generator) -> SensorNoise:

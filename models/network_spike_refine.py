@@ -62,6 +62,7 @@ FLOW_UNIT = 0.2  # pixels per frame of an output of 1, a usual speed
 TRACKED = (0.0, 2.0, 2.2, 2.7)
 TRACKED_MIDDLE = (2.0, 2.0, 2.0)
 LEVELS = (8, 4, 2)  # side of a pixel of each level of the pyramid, in pixels
+DETAIL = 16  # features at full size, for details finer than two pixels
 START_TRUST = 1.0  # initial logit of the factor on the tracked motion
 START_LOGIT = 2.0  # initial logit of two candidates: a weight of e^2 against 1 for the others
 
@@ -119,10 +120,13 @@ class SpikeRefine(nn.Module):
         self.flow_unet = NAFUNet(flow_channels, flow_blocks)
         self.flow_last = nn.Conv2d(flow_channels, 2 * MOTION, 3, padding=1)
         self.mixed = planes + aligned
-        self.conv_first = nn.Conv2d(HALF**2 * (self.mixed + 1) + bins + 1, channels, 3, padding=1)
+        self.conv_first = nn.Conv2d(HALF**2 * (self.mixed + 1 + bins), channels, 3, padding=1)
         self.unet = NAFUNet(channels, blocks)
         self.conv_last = nn.Conv2d(channels, HALF**2 * (self.mixed + 1), 3, padding=1)
-        for last in (self.flow_last, self.conv_last):
+        self.detail_first = nn.Conv2d(2 * (self.mixed + 1), DETAIL, 3, padding=1)
+        self.detail_last = nn.Conv2d(DETAIL, self.mixed + 1, 3, padding=1)
+        nn.init.zeros_(self.detail_last.bias)  # type: ignore[arg-type]
+        for last in (self.flow_last, self.conv_last, self.detail_last):
             nn.init.zeros_(last.weight)
         trusted = torch.tensor([START_TRUST] * MOTION + [0.0] * MOTION)
         self.flow_last.bias = nn.Parameter(trusted)
@@ -154,10 +158,11 @@ class SpikeRefine(nn.Module):
         with torch.autocast(L.device.type, enabled=False):
             bins = warped(bins, motion, self.times)  # (N,K,H,W')
             candidates = torch.cat([planes, self.aligned(bins, shares)], 1)  # (N,mixed,H,W')
-        fine = F.pixel_unshuffle(torch.cat([candidates, noise], 1), HALF)  # (N,4*(mixed+1),H/2,W'/2)
-        coarse = F.avg_pool2d(torch.cat([bins, noise], 1), HALF)  # (N,K+1,H/2,W'/2)
-        features = self.unet(self.conv_first(torch.cat([fine, coarse], 1)))  # (N,C,H/2,W'/2)
-        mixture = F.pixel_shuffle(self.conv_last(features), HALF).float()  # (N,mixed+1,H,W')
+        fine = F.pixel_unshuffle(torch.cat([candidates, noise, bins], 1), HALF)  # (N,4*(mixed+1+K),H/2,W'/2)
+        features = self.unet(self.conv_first(fine))  # (N,C,H/2,W'/2)
+        mixture = F.pixel_shuffle(self.conv_last(features), HALF)  # (N,mixed+1,H,W')
+        detail = self.detail_first(torch.cat([mixture, candidates, noise], 1))  # (N,DETAIL,H,W')
+        mixture = (mixture + self.detail_last(F.gelu(detail))).float()  # (N,mixed+1,H,W')
         logits, residual = mixture.split([self.mixed, 1], 1)  # (N,mixed,H,W'), (N,1,H,W')
         picture = (logits.softmax(1) * candidates).sum(1, keepdim=True) + noise * residual  # (N,1,H,W')
         return picture[..., :height, :width].unflatten(0, L.shape[:2])  # (B,T,1,H,W')

@@ -8,17 +8,28 @@ MISSING = -1.0
 """Light of a frame outside its stream; negative, as no light is."""
 
 
-def light_window(seq: np.ndarray | SpikeStream, start: int, length: int, threshold: float) -> np.ndarray:
-    """Frames [start, start + length) of a stream, (length,H,W) float32: spikes times threshold, MISSING outside.
+def light_window(
+    seq: np.ndarray | SpikeStream, start: int, length: int, threshold: float, pooled: int = 1
+) -> np.ndarray:
+    """Frames [start, start + length) of a stream, (length,H,W) float32: spikes times the threshold, MISSING outside.
 
     Args:
-        seq: (T,H,W) spikes, 0 or 1, or an open file of them, of which only these frames are read.
-        start: may be negative; at least one frame must be in the stream.
-        threshold: the camera's; intensity = rate x threshold.
+        seq: (T,H,W) spikes, 0 or 1, or an open file, of which only the window is read.
+        start: may be negative; the middle frame, start + length // 2, is in the stream.
+        threshold: of the camera: intensity = rate x threshold.
+        pooled: odd number of frames that are read as one, around the same middle: 1 where any of them has a spike.
     """
-    first, last = max(start, 0), min(start + length, len(seq))
-    assert first < last, (start, length, len(seq))
-    block = seq.get_block_spikes(first, last - first) if isinstance(seq, SpikeStream) else seq[first:last]
+    middle = start + length // 2
+    begin = middle - pooled * (length // 2) - pooled // 2
+    # Frames of the window that lie in the stream as a whole; the middle one always counts.
+    first = max(0, min(-(begin // pooled), length // 2))
+    last = min(length, max((len(seq) - begin) // pooled, length // 2 + 1))
+    low, high = max(0, begin + first * pooled), min(len(seq), begin + last * pooled)
+    assert low <= middle < high, (start, length, len(seq))
+    block = seq.get_block_spikes(low, high - low) if isinstance(seq, SpikeStream) else np.asarray(seq[low:high])
     window = np.full((length, *block.shape[1:]), MISSING, np.float32)
-    np.multiply(block, np.float32(threshold), out=window[first - start : last - start], dtype=np.float32)
+    if pooled > 1:
+        offsets = np.maximum(np.arange(first, last) * pooled + begin, low) - low
+        block = np.maximum.reduceat(block, offsets, axis=0)
+    np.multiply(block, np.float32(threshold / pooled), out=window[first:last], dtype=np.float32)
     return window

@@ -68,3 +68,17 @@ def test_a_window_of_a_stream_is_light_and_missing_frames() -> None:
     seq = np.ones((4, 2, 3), np.uint8)
     window = light_window(seq, -1, 7, 2.5)
     assert window.dtype == np.float32 and window[:, 0, 0].tolist() == [-1, 2.5, 2.5, 2.5, 2.5, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (0, [-1, -1, -1, 1, 1, 1, 1]),  # middle 3: frames 2 to 4 are its, and before frame 2 no three are left
+        (10, [1, 1, 1, 1, 1, 1, 1]),
+        (22, [1, 1, 1, 1, 1, -1, -1]),  # middle 25: frames 27 to 29 are the last three of 30
+    ],
+)
+def test_pooled_frames_are_around_the_same_middle(start: int, expected: list[float]) -> None:
+    seq = np.zeros((30, 1, 1), np.uint8)
+    seq[::3] = 1  # one spike in any three frames
+    assert light_window(seq, start, 7, 3.0, pooled=3)[:, 0, 0].tolist() == expected

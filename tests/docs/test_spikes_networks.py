@@ -17,6 +17,7 @@ from data.spike.spikling_npz import dump_spike_numpy
 from models.network_spike_refine import SpikeRefine
 from models.network_spikling import SemiUNet
 from scripts import evaluate_reconstruction
+from scripts.spikes import __main__ as spikes
 from tests.docs.test_readme import ROOT, commands
 from tests.tiny import alone
 from utils.spike_loader import write_spikes
@@ -64,7 +65,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_and_python_run(clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """In the page's order: what is trained is then used and scored."""
     monkeypatch.chdir(clone)
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 9
     for command in COMMANDS:
         words = shlex.split(command)
         assert words[0] == "python"
@@ -72,7 +73,9 @@ def test_commands_and_python_run(clone: Path, monkeypatch: pytest.MonkeyPatch, c
             if words[1] == "main_train_vrt.py":
                 shrink = SHRINK if "--set" in words else ["--set", *SHRINK]
                 assert main_train_vrt.main([*words[2:], *shrink]) == 0
-            else:
+            elif words[2] == "scripts.spikes":
+                assert spikes.main(words[3:]) == 0
+            elif words[2] != "scripts.benchmark.threshold_table":  # tests/scripts/test_threshold_table.py runs that
                 assert words[1:3] == ["-m", "scripts.evaluate_reconstruction"]
                 assert evaluate_reconstruction.main(words[3:]) == 0
                 assert capsys.readouterr().out.splitlines()[-1].startswith("| refine |")
@@ -80,7 +83,8 @@ def test_commands_and_python_run(clone: Path, monkeypatch: pytest.MonkeyPatch, c
     names: dict[str, Any] = {}
     exec(compile(source, PAGE, "exec"), names)
     assert names["picture"].shape == (360, 640) and names["picture"].dtype == np.uint8
-    assert (clone / "results/reconstruction/200_part1.png").is_file()
+    for name in ("reconstruction/200_part1.png", "spikes/000040.png", "spikes/000226.mp4"):
+        assert (clone / "results" / name).is_file()
 
 
 def test_parameters_of_the_page():

@@ -21,6 +21,7 @@ def clips() -> tuple[torch.Tensor, torch.Tensor]:
     ("name", "equation"),
     [
         ("charbonnier", lambda d: (d**2 + 0.01).sqrt().mean()),
+        ("log_charbonnier", lambda d: (d**2 + 0.01).sqrt().mean((2, 3, 4)).log().mean()),
         ("l1", lambda d: d.abs().mean()),
         ("l2", lambda d: (d**2).mean()),
         ("l2sum", lambda d: (d**2).sum()),

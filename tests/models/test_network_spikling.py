@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.network_spikling import SemiUNet, generate, generate_stream
+from models.network_spikling import SemiUNet, generate, generate_stream, pooled_frames
 from utils.spike_loader import SpikeStream, write_spikes
 
 
@@ -95,6 +95,18 @@ def test_windows_may_reach_outside_where_the_network_takes_them():
     for start in (-3, 4):
         with pytest.raises(ValueError, match=r"from -2 to 3"):
             generate(Filled(5), seq, start)
+
+
+def test_frames_are_pooled_in_little_light():
+    network = Middle(3)
+    dark = np.zeros((100, 5, 10), np.uint8)
+    dark[:, 0, 0] = 1  # a mean rate of 0.02
+    assert pooled_frames(network, dark) == 1
+    network.partial_windows = True  # type: ignore[assignment]
+    assert pooled_frames(network, dark) == 3
+    assert pooled_frames(network, 0 * dark) == 7 and pooled_frames(network, dark[:3]) == 1
+    dark[:, :2] = 1
+    assert pooled_frames(network, dark) == 1
 
 
 def test_windows_of_large_pictures_come_one_at_a_time(monkeypatch: pytest.MonkeyPatch):

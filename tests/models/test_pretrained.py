@@ -12,12 +12,17 @@ import pytest
 import torch
 
 import models.pretrained
+from data.spike.reconstruction.reconstruct import gaussian
+from data.spike.simulation.exposures import LUMA
+from data.spike.simulation.simulate import to_uint8
 from models.pretrained import SpikeRestorer, load
 from utils.user_error import UserError
 from utils.utils_file import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "fixtures" / "guided" / "golden.npz"
+SPIKES = GOLDEN.with_name("spikes.npz")
+"""Of a generated scene: `spikes` (S,h,w), `sharp` and `reconstructed` (h,w) uint8 at `instant`, and `threshold`."""
 WEIGHTS = sorted((ROOT / "model_zoo" / "svrt").glob("*.pth"))
 
 
@@ -129,9 +134,58 @@ def test_models_whose_weights_do_not_come_with_the_code() -> None:
         load("unguided")
 
 
+def test_golden_reconstruction() -> None:
+    golden = dict(np.load(SPIKES))
+    known = {"threshold": float(golden["threshold"]), "instants": [int(golden["instant"])]}
+    reconstruct = load("spike_refine")
+    (picture,) = reconstruct(golden["spikes"], **known)
+    assert picture.dtype == np.uint8 and np.abs(picture.astype(int) - golden["reconstructed"]).max() <= 1
+    widths = [
+        to_uint8(gaussian(golden["spikes"], known["instants"][0], known["threshold"], sigma=float(s)))
+        for s in range(2, 12)
+    ]
+    assert psnr(picture, golden["sharp"]) > max(psnr(width, golden["sharp"]) for width in widths) + 1
+    (same,) = reconstruct(torch.from_numpy(golden["spikes"]), **known)
+    assert isinstance(same, torch.Tensor) and np.array_equal(same.numpy(), picture)
+
+
+def test_reconstruction_needs_nothing_but_spikes() -> None:
+    spikes = np.load(SPIKES)["spikes"]
+    reconstruct = load("spike_refine")
+    (picture,) = reconstruct(spikes)
+    assert picture.shape == spikes.shape[1:] and 0.8 * 255 < np.percentile(picture, 99) <= 255
+    assert len(reconstruct(spikes, instants=[0, len(spikes) - 1])) == 2
+    with pytest.raises(UserError, match="outside"):
+        reconstruct(spikes, instants=[len(spikes)])
+    with pytest.raises(UserError, match="0 and 1"):
+        reconstruct(2 * spikes)
+
+
 def test_torch_hub() -> None:
     restorer = torch.hub.load(str(ROOT), "guided", source="local")
     assert type(restorer).__name__ == "SpikeRestorer" and restorer.network.training is False
+
+
+def write_spikes_golden() -> None:
+    """The same for the network from spikes to pictures."""
+    from data.spike.simulation.canvas import Canvases
+    from data.spike.simulation.exposures import Camera, shoot
+    from data.spike.simulation.layered_scene import LayeredScene
+    from data.spike.simulation.noise import SensorNoise
+
+    if SPIKES.is_file():
+        golden = dict(np.load(SPIKES))
+    else:
+        rng = np.random.default_rng(11)
+        camera = Camera(100, 0, 100, 1, 2.0, False, SensorNoise(), 0.0)
+        scene = LayeredScene(Canvases(128, 0.0), 48, 100, 0.15, rng)
+        _, sharp, spikes = shoot(scene.render, scene.travel, np.array([45]), camera, rng)
+        golden = {"sharp": np.rint(sharp[0] @ LUMA).astype(np.uint8), "spikes": spikes}
+        golden |= {"instant": np.array(45), "threshold": np.array(2.0)}
+    known = {"threshold": float(golden["threshold"]), "instants": [int(golden["instant"])]}
+    (golden["reconstructed"],) = models.pretrained.load("spike_refine")(golden["spikes"], **known)
+    np.savez_compressed(SPIKES, **golden)
+    print("reconstructed", round(psnr(golden["reconstructed"], golden["sharp"]), 2), "dB")
 
 
 def write_golden() -> None:
@@ -149,6 +203,7 @@ def write_golden() -> None:
         scene = LayeredScene(Canvases(128, 0.0), 48, 56, 0.25, rng)
         blurred, sharp, spikes = shoot(scene.render, scene.travel, np.array([24]), camera, rng)
         golden = {"blurred": blurred, "sharp": sharp[0], "spikes": spikes, "window": np.array([0, 49, 24, 2.0])}
+    write_spikes_golden()
     golden["restored"] = restore(models.pretrained.load("guided"), golden, golden["blurred"])
     np.savez_compressed(GOLDEN, **golden)
     for name in ("blurred", "restored"):

@@ -63,7 +63,7 @@ def test_mistakes_are_told(base_root: Path, capsys: pytest.CaptureFixture[str]):
     assert "no such file" in capsys.readouterr().err
     cv2.imwrite(str(base_root / "gt" / "b.png"), np.zeros((20, 24), np.uint8))
     assert main(data) == 2
-    assert "another shape" in capsys.readouterr().err
+    assert "aspect ratio" in capsys.readouterr().err
     (base_root / "gt" / "a.png").unlink()
     assert main(data) == 2
     assert "there is no sharp picture a.png" in capsys.readouterr().err

@@ -28,28 +28,30 @@ class Path:
         speed: root mean square of the velocity, in pixels per spike frame.
         radius: pixels from the centre to a corner; turning and zooming move the corners at about half of `speed`.
         rng: draws the path.
+        knot: spike frames between changes of velocity.
     """
 
-    def __init__(self, duration: int, speed: float, radius: float, rng: np.random.Generator) -> None:
-        knots = duration // KNOT + 3
+    def __init__(self, duration: int, speed: float, radius: float, rng: np.random.Generator, knot: int = KNOT) -> None:
+        self.knot = knot
+        knots = duration // knot + 3
         steadiness, memory = rng.random(), rng.uniform(0.2, 0.95)
         noise = rng.standard_normal((knots, 4))
-        for knot in range(1, knots):
-            noise[knot] = memory * noise[knot - 1] + math.sqrt(1 - memory**2) * noise[knot]
+        for index in range(1, knots):
+            noise[index] = memory * noise[index - 1] + math.sqrt(1 - memory**2) * noise[index]
         angle = rng.uniform(0, 2 * math.pi)
         mean = np.array([math.cos(angle), math.sin(angle), *rng.normal(0, 0.7, 2)])
         turn = rng.uniform(0, 0.5) / radius
-        scale = speed * KNOT * np.array([1.0, 1.0, turn, 0.7 * turn])
+        scale = speed * knot * np.array([1.0, 1.0, turn, 0.7 * turn])
         velocity = scale * (steadiness * mean + math.sqrt(1 - steadiness**2) * noise)
         if rng.random() < 0.5:
             velocity[1:-1] = (velocity[:-2] + 2 * velocity[1:-1] + velocity[2:]) / 4
         self.positions = np.cumsum(velocity, axis=0)  # (knots,4)
         self.positions -= self.positions[knots // 2]
-        self.phase = rng.uniform(0, KNOT)
+        self.phase = rng.uniform(0, knot)
 
     def __call__(self, times: np.ndarray) -> np.ndarray:
         """(N,4) x, y, angle, log-zoom at times (N,) from 0 to `duration`."""
-        knots = (times + self.phase) / KNOT
+        knots = (times + self.phase) / self.knot
         grid = np.arange(len(self.positions))
         return np.stack([np.interp(knots, grid, column) for column in self.positions.T], 1)
 
@@ -68,17 +70,30 @@ class LayeredScene:
         duration: in spike frames.
         speed: the camera's, in pixels per spike frame.
         rng: draws all random choices.
+        knot: spike frames between changes of velocity.
+        scales: range of the canvas pixels per picture pixel: above 1, details of the canvas are finer than the
+            picture's pixels.
+        blurs: range of the optics' blur, sigma of a Gaussian in picture pixels.
 
     Attributes:
         travel: upper bound of the motion during `duration`, in pixels.
     """
 
-    def __init__(self, canvases: Canvases, side: int, duration: int, speed: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        canvases: Canvases,
+        side: int,
+        duration: int,
+        speed: float,
+        rng: np.random.Generator,
+        knot: int = KNOT,
+        scales: tuple[float, float] = (1.0, 1.8),
+        blurs: tuple[float, float] = (0.3, 0.6),
+    ) -> None:
         self.side, radius = side, side / math.sqrt(2)
-        camera = Path(duration, speed, radius, rng)
-        # Canvas pixels per picture pixel: above 1, details of the canvas are finer than the picture's pixels.
-        self.scale = rng.uniform(1.0, 1.8)
-        blur = self.scale * rng.uniform(0.3, 0.6)
+        camera = Path(duration, speed, radius, rng, knot)
+        self.scale = rng.uniform(*scales)
+        blur = self.scale * rng.uniform(*blurs)
         self.textures = [cv2.GaussianBlur(canvases.draw(rng), (0, 0), blur)]
         self.paths = [[camera]]
         self.offsets = [rng.uniform(-0.15, 0.15, 2) * canvases.side]
@@ -88,7 +103,7 @@ class LayeredScene:
             # Most objects move about as fast as the camera; a fifth of them far faster or hardly at all.
             own = speed * math.exp(rng.normal(0, 0.6 if rng.random() < 0.8 else 1.5))
             self.textures.append(_cut_out(canvases.draw(rng), blur, side * self.scale, rng))
-            self.paths.append([camera, Path(duration, min(own, 1.5), radius, rng)])
+            self.paths.append([camera, Path(duration, min(own, 1.5), radius, rng, knot)])
             self.offsets.append(rng.uniform(-0.45, 0.45, 2) * side * self.scale)
             self.turns.append(rng.uniform(0, 2 * math.pi))
         self.travel = max(sum(path.length(radius) for path in paths) for paths in self.paths)
