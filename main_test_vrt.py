@@ -29,13 +29,15 @@ from utils.options.flags import answer_first, tester_parser
 if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
     answer_first(tester_parser(__doc__ or ""))
 
+from torch import nn
+
 from data.missing_files import check_files
 from data.select_dataset import define_Dataset
 from data.spike.sweep import conditions
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
 from models.testing.adapt import adapt
-from models.testing.evaluate import FrameResult, Testing, evaluate, merge_scores
+from models.testing.evaluate import FrameResult, Testing, evaluate_on_ranks
 from utils.evaluation.compared import ComparedResults
 from utils.evaluation.origin import describe, start_results
 from utils.evaluation.report import Report, find_lpips, training_free
@@ -48,7 +50,7 @@ from utils.options.tester_flags import check_noise, checkpoint_of, options, pars
 from utils.user_error import UserError
 from utils.utils_checkpoint import write_plain
 from utils.utils_cli import run_command, without_secrets
-from utils.utils_dist import attempt, close_dist, device_called, init_dist, on_main, raise_on_any
+from utils.utils_dist import close_dist, device_called, init_dist, on_main
 from utils.utils_file import remove_stale
 from utils.utils_lock import FolderLock
 from utils.utils_memory import keep_freed_memory
@@ -90,21 +92,10 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     lpips, left_out = find_lpips(arguments.lpips)
     video = CVVDP(device) if arguments.cvvdp else None
     folder = arguments.output / opt.task
-    writer = ResultWriter(
-        folder,
-        save_result=arguments.save_result,
-        save_video=arguments.save_video,
-        fps=arguments.fps or clips.fps or 25.0,
-        sound=None if arguments.times else video_file(opt.datasets.test.dataroot_lq),  # slow motion outlasts it
-        resume=arguments.resume,
-        training_free=training_free(clips) if arguments.times else None,
-    )
+    writer = result_writer(folder, clips, opt.datasets.test.dataroot_lq, arguments)
     trust = TrustMeter(folder, clips) if arguments.trust else None
     checkpoint = checkpoint_of(opt, arguments)
-    network = define_G(opt.netG)
-    # The published tester takes "params" of a file with both; of our experiments the moving average is the result.
-    average = arguments.task is None if arguments.weights is None else arguments.weights == "params_ema"
-    load_weights(network, checkpoint, prefer_ema=average, only=arguments.weights is not None)
+    network = trained_network(opt, checkpoint, arguments)
     lock = FolderLock(folder)  # frames and report are of one run
     on_main(lock.acquire, dist)
     on_main(lambda: remove_stale(folder), dist)
@@ -136,15 +127,11 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
             logger.info("restored %s: %d frames", result.clip, result.length)
 
     def scores_of(clips: Any, **how: Any) -> Scores:
-        # The clips are dealt out to the ranks; all have the scores of all.
-        names = [clip.name for clip in clips.clips]
-        how.setdefault("baselines", training_free(clips))
-        how |= {"num_workers": arguments.num_workers, "source": str(checkpoint)}
-        how["indices"] = range(dist.rank, len(names), dist.world_size)
-        own, failure = attempt(lambda: evaluate(network, clips, testing, device, input_scores=True, **how))
-        raise_on_any(failure, dist)
-        assert own is not None
-        return merge_scores(own, names, dist)
+        how = {"baselines": training_free(clips), "num_workers": arguments.num_workers, **how}
+        how |= {"input_scores": True, "source": str(checkpoint)}
+        scores = evaluate_on_ranks(network, clips, testing, device, dist, **how)
+        assert scores is not None  # nothing interrupts a test
+        return scores
 
     single = testing.center_frame_only  # as where a clip names its target
     own = clips.clips[dist.rank :: dist.world_size]
@@ -165,17 +152,30 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     print(tables)
     if scores.rows and left_out:
         print(left_out)
-    print(f"pictures (input | spikes | restored | sharp): {folder / 'panels'}")
-    if arguments.save_result:
-        print(f"restored frames: {folder}/<clip>/<frame>.png")
-    if arguments.save_video:
-        print(f"videos: {folder}/<clip>_restored.mp4; input | spikes | restored | sharp: {folder}/<clip>.mp4")
+    print("\n".join(writer.places()))
 
 
-def video_file(root: str) -> Path | None:
-    """The video that frames are read from; None where they are pictures."""
-    path = Path(root).expanduser()
-    return path if path.is_file() else None
+def result_writer(folder: Path, clips: Any, root: str, arguments: argparse.Namespace) -> ResultWriter:
+    """The writer of the files that the flags ask for; `root` is where the blurred frames are read from."""
+    source = Path(root).expanduser()
+    return ResultWriter(
+        folder,
+        save_result=arguments.save_result,
+        save_video=arguments.save_video,
+        fps=arguments.fps or clips.fps or 25.0,
+        sound=source if source.is_file() and not arguments.times else None,  # slow motion outlasts the sound
+        resume=arguments.resume,
+        training_free=training_free(clips) if arguments.times else None,
+    )
+
+
+def trained_network(opt: Options, checkpoint: Path, arguments: argparse.Namespace) -> nn.Module:
+    """The network with the weights of a checkpoint."""
+    network = define_G(opt.netG)
+    # The published tester takes "params" of a file with both; of our experiments the moving average is the result.
+    average = arguments.task is None if arguments.weights is None else arguments.weights == "params_ema"
+    load_weights(network, checkpoint, prefer_ema=average, only=arguments.weights is not None)
+    return network
 
 
 def test_set(opt: Options, changes: Mapping[str, Any] | None = None) -> Any:

@@ -16,7 +16,7 @@ from utils.evaluation.frame_result import FrameResult
 from utils.evaluation.scorer import Pictures, Scorer
 from utils.evaluation.scores import Scores
 from utils.user_error import UserError
-from utils.utils_dist import Dist, all_gather_object
+from utils.utils_dist import Dist, all_gather_object, any_rank, attempt, raise_on_any
 from utils.utils_file import read_bytes
 from utils.utils_image import decode_rgb, tensor2uint, to_8_bits
 
@@ -208,6 +208,37 @@ def evaluate(
     finally:
         network.train(training)
     return scorer.scores
+
+
+def evaluate_on_ranks(
+    network: nn.Module,
+    test_set: ClipSet,
+    testing: Testing,
+    device: torch.device,
+    dist: Dist,
+    interruptible: Callable[[Callable[[], Scores]], Scores | None] = lambda work: work(),
+    **how: Any,
+) -> Scores | None:
+    """`evaluate` with the clips divided among the ranks.
+
+    Args:
+        interruptible: runs a rank's share; returns None where it was told to stop.
+        how: further arguments of `evaluate`.
+
+    Returns:
+        On every rank the scores of all ranks; None where one of them was told to stop.
+
+    Raises:
+        SystemExit: another rank failed.
+    """
+    names = [clip.name for clip in test_set.clips]
+    how["indices"] = range(dist.rank, len(names), dist.world_size)
+    own, failure = attempt(lambda: interruptible(lambda: evaluate(network, test_set, testing, device, **how)))
+    raise_on_any(failure, dist)
+    if any_rank(own is None, dist):
+        return None
+    assert own is not None
+    return merge_scores(own, names, dist)
 
 
 def merge_scores(scores: Scores, order: list[str], dist: Dist) -> Scores:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.model_base import ModelBase
-from models.testing.evaluate import Testing, evaluate, merge_scores
+from models.testing.evaluate import Testing, evaluate_on_ranks
 from utils.utils_checkpoint import CheckpointFolder
-from utils.utils_dist import Dist, any_rank, attempt, check_same_weights, on_main, raise_on_any
+from utils.utils_dist import Dist, check_same_weights, on_main
 from utils.utils_logger import Writer, log_validation
 from utils.utils_option import Options, options_to_dict
 from utils.utils_signal import StopRequest
@@ -69,20 +69,13 @@ class Run:
     def validate(self) -> None:
         """Restores and scores the test set, whose clips are divided among the ranks; ends early if the run is told to
         stop."""
-        names = [clip.name for clip in self.test_set.clips]
-        clips = range(self.dist.rank, len(names), self.dist.world_size)
         testing = Testing.from_options(self.opt.val, self.opt.scale, self.model.amp_dtype, self.opt.netG)
         show = self.writer.panels(self.step, self.opt.experiment_dir / "images" if self.opt.val.save_img else None)
         network, device = self.model.tested_network, self.dist.device
-        how: dict[str, Any] = {"on_frame": show, "indices": clips, "source": f"the network of step {self.step}"}
-        own, failure = attempt(
-            lambda: self.stop.interruptible(lambda: evaluate(network, self.test_set, testing, device, **how))
-        )
-        raise_on_any(failure, self.dist)
-        if any_rank(own is None, self.dist):
+        how: dict[str, Any] = {"on_frame": show, "source": f"the network of step {self.step}"}
+        scores = evaluate_on_ranks(network, self.test_set, testing, device, self.dist, self.stop.interruptible, **how)
+        if scores is None:
             return
-        assert own is not None
-        scores = merge_scores(own, names, self.dist)
         log_validation(self.writer, self.epoch, self.step, scores)
         psnr = scores.mean_over_clips().get("psnr", float("nan"))
         on_main(lambda: self.checkpoints.record_score(self.step, psnr), self.dist)

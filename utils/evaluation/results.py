@@ -81,6 +81,18 @@ class ResultWriter:
         self.sound, self.resume, self.training_free = sound, resume, training_free
         self._videos: dict[Path, VideoWriter] = {}
 
+    def places(self) -> list[str]:
+        """Lines that name the files written."""
+        lines = [f"pictures (input | spikes | restored | sharp): {self.folder / 'panels'}"]
+        if self.save_result:
+            lines.append(f"restored frames: {self.folder}/<clip>/<frame>.png")
+        if self.save_video:
+            lines.append(
+                f"videos: {self.folder}/<clip>_restored.mp4; input | spikes | restored | sharp: "
+                f"{self.folder}/<clip>.mp4"
+            )
+        return lines
+
     def finished(self, clip: str, frame: str) -> Path | None:
         """The file of a frame restored by an interrupted run; None if there is none. A damaged one is removed."""
         path = frame_path(self.folder, clip, frame)
