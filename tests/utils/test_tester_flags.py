@@ -63,3 +63,5 @@ def test_a_network_of_spikes_alone_is_sent_where_it_is_tested() -> None:
     for flags in ([], ["--folder_lq", "clips"]):
         with pytest.raises(UserError, match=r"pictures of spikes alone.*--method gen.*evaluate_reconstruction"):
             options(parse(["--opt", "options/spikling/train_spikling.json", *flags], ""))
+        with pytest.raises(UserError, match=r"pictures of spikes alone"):
+            options(parse(["--task", "spike_refine", *flags], ""))

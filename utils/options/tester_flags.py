@@ -125,11 +125,11 @@ def check_instants(tree: Mapping[str, Any]) -> None:
 def check_restores(tree: Mapping[str, Any], path: Path) -> None:
     """
     Raises:
-        UserError: the options are of a network that makes pictures of spikes alone, and name no test set.
+        UserError: the options are of a network that makes pictures of spikes alone.
     """
     registry, datasets = Registries().datasets, tree.get("datasets")
-    train = datasets.get("train") if isinstance(datasets, Mapping) and datasets.get("test") is None else None
-    named = str(train.get("dataset_type")) if isinstance(train, Mapping) else ""
+    section = (datasets.get("test") or datasets.get("train")) if isinstance(datasets, Mapping) else None
+    named = str(section.get("dataset_type")) if isinstance(section, Mapping) else ""
     if named in registry.names() and getattr(registry.get(named), "packs_spikes", None) == "window":
         raise UserError(
             f"{path}: this network makes pictures of spikes alone, there are no frames to restore; "
