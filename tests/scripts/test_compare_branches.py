@@ -126,7 +126,8 @@ def test_rgb_only_is_the_concat_recipe_without_spikes(repository: Path) -> None:
         assert not [key for key in tree["datasets"][phase] if "spike" in key]
     before = options_to_dict(concat)
     changed = {change.split(":")[0] for change in option_changes(before, tree)}
-    expected = {"netG.in_chans"} | {f"datasets.{phase}.dataset_type" for phase in ("train", "test")}
+    expected = {"netG.in_chans", "datasets.train.dataroot_instants"}
+    expected |= {f"datasets.{phase}.dataset_type" for phase in ("train", "test")}
     assert {
         key for key in changed if "spike" not in key and "pack_mode" not in key and "hot_pixel" not in key
     } == expected
