@@ -16,7 +16,7 @@ from data.spike.alignment.refine import BORDER, Model, Refinement
 from data.spike.simulation.simulate import LINEAR_OF_BYTE
 
 SIGMA = 1.5  # pixels; edges that are not quite aligned count less
-SAFETY, LEAST_ERROR = 3.0, 0.03  # times the standard error; share of the threshold that places off by a pixel cost
+SAFETY, LEAST_ERROR = 3.0, 0.08  # times the standard error; share of the threshold that places off by a pixel cost
 LEAST_PIXELS = 50
 TRIM = 0.05  # share of the largest residuals that a second fit leaves out: hot pixels, occlusions
 
