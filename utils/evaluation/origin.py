@@ -39,7 +39,7 @@ def describe(checkpoint: Path, network: nn.Module, command: str, **identity: Any
     return {
         **{name: str(value) for name, value in identity.items()},
         "checkpoint": str(checkpoint),
-        "weights": f"SHA-256 {weights_digest(network)}",
+        "weights": f"{weights_digest(network)} (digest of the loaded tensors, not of the file)",
         "commit": commit(),
         "date": datetime.now().astimezone().isoformat(" ", "seconds"),
         "command": command,
