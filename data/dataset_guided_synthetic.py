@@ -21,6 +21,7 @@ from data.augment import RATIO, chance
 from data.sampler import SampleIndex, sample_rng
 from data.spike.encoding import build_encoding
 from data.spike.simulation.canvas import Canvases
+from data.spike.simulation.draws import drawn_noise, log_uniform
 from data.spike.simulation.exposures import Camera, shoot
 from data.spike.simulation.layered_scene import LayeredScene
 from data.spike.simulation.noise import SensorNoise
@@ -99,7 +100,7 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
         sample = index if isinstance(index, SampleIndex) else SampleIndex(0, index)
         rng = sample_rng(self.seed, sample)
         camera = self._camera(rng, self._ratio(sample))
-        speed = _log_uniform(rng, self.sim_speed) / GOPRO_SPIKES_PER_FRAME
+        speed = log_uniform(rng, self.sim_speed) / GOPRO_SPIKES_PER_FRAME
         scene = LayeredScene(self.canvases, self.gt_size, camera.frames, speed, rng)
         instants = self._instants(camera, rng)
         blurred, sharp, spikes = shoot(scene.render, scene.travel, instants, camera, rng)
@@ -124,20 +125,12 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
         exposure = int(rng.integers(self.sim_exposure[0], self.sim_exposure[1] + 1))
         # Half of the streams end shortly after the exposure, like files with one block per frame; the others later.
         margins = rng.integers(0, 9, 2) if rng.random() < 0.5 else rng.integers(0, 49, 2)
-        threshold = _log_uniform(rng, self.sim_threshold)
+        threshold = log_uniform(rng, self.sim_threshold)
         if rng.random() < self.sim_low_light:
             threshold *= rng.uniform(1, 4)
         noise, frame_noise = SensorNoise(), 0.0
         if rng.random() < self.sim_noise:
-            noise = SensorNoise(
-                photons=float(np.exp(rng.uniform(math.log(20), math.log(1000)))) if rng.random() < 0.5 else None,
-                dark_current=rng.uniform(0, 0.02),
-                gain_spread=rng.uniform(0, 0.03),
-                threshold_spread=rng.uniform(0, 0.03),
-                hot_pixels=rng.uniform(0, 5e-4),
-                dead_pixels=rng.uniform(0, 5e-4),
-                spurious=rng.uniform(0, 1e-3),
-            )
+            noise = drawn_noise(rng)
         if rng.random() < self.sim_noise:
             frame_noise = rng.uniform(0, 0.02)
         return Camera(
@@ -167,10 +160,6 @@ def _ratios(gt_size: int, sim_ratios: Sequence[int]) -> Faults:
 def _run(length: int, sim_run: int) -> Faults:
     if sim_run > 0 and length % sim_run:
         yield "sim_run", f"must divide length {length}; got {sim_run}"
-
-
-def _log_uniform(rng: np.random.Generator, bounds: Sequence[float]) -> float:
-    return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
 
 
 def _tensor(frames: np.ndarray) -> torch.Tensor:

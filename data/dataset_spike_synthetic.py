@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from data.sampler import SampleIndex, sample_rng
 from data.spike.simulation.canvas import Canvases
+from data.spike.simulation.draws import drawn_noise, log_uniform
 from data.spike.simulation.exposures import LUMA, STEP, fire, interpolation
 from data.spike.simulation.layered_scene import LayeredScene
 from data.spike.simulation.noise import SensorNoise
@@ -106,19 +107,19 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
         sample = index if isinstance(index, SampleIndex) else SampleIndex(0, index)
         rng = sample_rng(self.seed, sample)
-        threshold = _log_uniform(rng, self.sim_threshold)
+        threshold = log_uniform(rng, self.sim_threshold)
         light, told = 1.0, 1.0
         if rng.random() < self.sim_low_light:
             light = rng.uniform(0.1, 1)
             told = 1 / light if rng.random() < 0.5 else 1.0
-        frames = round(MEMORY * math.sqrt(threshold / light) * _log_uniform(rng, (0.2, 1.4)))
+        frames = round(MEMORY * math.sqrt(threshold / light) * log_uniform(rng, (0.2, 1.4)))
         frames = min(max(frames, SHORTEST), self.window + 40)
-        speed = _log_uniform(rng, self.sim_speed) / GOPRO_SPIKES_PER_FRAME
-        knot = round(_log_uniform(rng, self.sim_knots))
+        speed = log_uniform(rng, self.sim_speed) / GOPRO_SPIKES_PER_FRAME
+        knot = round(log_uniform(rng, self.sim_knots))
         scene = LayeredScene(self.canvases, self.gt_size, frames, speed, rng, knot, SCALES, BLURS)
         instants = self._instants(frames, rng)
         seen, sharp = self._light(scene, frames, instants, light, rng)
-        charged = _log_uniform(rng, (LEAST_CHARGE, 1.0)) if rng.random() < self.sim_reset else 1.0
+        charged = log_uniform(rng, (LEAST_CHARGE, 1.0)) if rng.random() < self.sim_reset else 1.0
         spikes = fire(seen, threshold, self._noise(rng), rng, charged)
         begins = instants - self.window // 2
         windows = [light_window(spikes, int(begin), self.window, threshold * told) for begin in begins]
@@ -152,16 +153,4 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
     def _noise(self, rng: np.random.Generator) -> SensorNoise:
         if rng.random() >= self.sim_noise:
             return SensorNoise()
-        return SensorNoise(
-            photons=float(np.exp(rng.uniform(math.log(20), math.log(1000)))) if rng.random() < 0.5 else None,
-            dark_current=rng.uniform(0, 0.02),
-            gain_spread=rng.uniform(0, 0.03),
-            threshold_spread=rng.uniform(0, 0.03),
-            hot_pixels=rng.uniform(0, 5e-4),
-            dead_pixels=rng.uniform(0, 5e-4),
-            spurious=rng.uniform(0, 1e-3),
-        )
-
-
-def _log_uniform(rng: np.random.Generator, bounds: Sequence[float]) -> float:
-    return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
+        return drawn_noise(rng)

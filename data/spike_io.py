@@ -27,13 +27,15 @@ from data.spike.alignment.result import FILE_NAME, Alignment, Warp
 from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.perturb import Perturbation, PerturbedStream
 from data.spike.registration import gray_at_size
+from data.spike.resampling import enlarge, shrink
 from data.spike.sync import ExposureWindow, SyncTable, default_window, evenly_shared
 from data.spike_augment import ChangedStream, SpikeChange
 from data.spike_cache import SpikeCache, description
+from data.spike_files import find_spikes
 from data.video_clips import Clip
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
-from utils.utils_file import list_folder, read_bytes
+from utils.utils_file import read_bytes
 from utils.utils_image import to_8_bits
 
 
@@ -43,39 +45,6 @@ class SpikeFile:
 
     path: Path
     window: ExposureWindow
-
-
-@dataclass(frozen=True)
-class ClipFiles:
-    """The spike files of a clip.
-
-    Attributes:
-        paths: `.dat` by RGB frame, for frames that have one.
-        whole_clip: one file holds all frames' spikes.
-        missing: a sentence on missing files, or "".
-    """
-
-    paths: dict[str, Path]
-    whole_clip: bool
-    missing: str
-
-
-def find_spikes(clip: Clip, folder: Path) -> ClipFiles:
-    """Finds <folder>/spike/<frame>.dat, or a single `.dat`: in <folder>/spike, in <folder>, or `folder` itself."""
-    if folder.is_file():
-        return ClipFiles(dict.fromkeys(clip.frames, folder), True, "")
-    per_frame = {frame: folder / "spike" / f"{frame}.dat" for frame in clip.frames}
-    missing = [path for path in per_frame.values() if not path.is_file()]
-    clip_files = [
-        file for place in (folder / "spike", folder) if place.is_dir() for file in list_folder(place, (".dat",))
-    ]
-    if len(missing) == len(per_frame) and len(clip_files) == 1:
-        return ClipFiles(dict.fromkeys(clip.frames, clip_files[0]), True, "")
-    if not missing:
-        return ClipFiles(per_frame, False, "")
-    more = f" (and {len(missing) - 1} more of this clip)" if len(missing) > 1 else ""
-    fault = f"{missing[0]}: no such spike file{more}; each frame needs one, or the clip one .dat and a sync.json"
-    return ClipFiles({frame: path for frame, path in per_frame.items() if path not in missing}, False, fault)
 
 
 class SpikeFrames:
@@ -424,48 +393,6 @@ class SpikeFrames:
         if self.perturbation is None:
             return SpikeStream(path, *size, flipud=self.flipud)
         return PerturbedStream(self.perturbation, name, path, *size, flipud=self.flipud)
-
-
-def enlarge(padded: np.ndarray, factor: int) -> np.ndarray:
-    """Bilinear enlargement by a whole factor, with pixel centres at half coordinates.
-
-    Computed by products and sums of slices in a symmetric order, so that results of crops, flips and transpositions are
-    equal bit for bit, which a library's vectorised loops do not guarantee.
-
-    Args:
-        padded: (..., h + 2, w + 2) float32, the image with a border of one pixel.
-        factor: 1 or more.
-
-    Returns:
-        (..., h * factor, w * factor) float32.
-    """
-    height, width = padded.shape[-2] - 2, padded.shape[-1] - 2
-    result = np.empty((*padded.shape[:-2], height * factor, width * factor), np.float32)
-
-    def part(top: int, left: int) -> np.ndarray:
-        return padded[..., top : top + height, left : left + width]
-
-    # Frame pixel `phase` of a spike pixel lies between it (index 1 in the padded array) and the one before (0) or after
-    # (2). Offsets are measured from the spike pixel's centre, in half frame pixels.
-    offsets = [2 * phase + 1 - factor for phase in range(factor)]
-    phases = [(2 if offset > 0 else 0, np.float32(abs(offset) / (2 * factor))) for offset in offsets]
-    for row, (far_row, row_weight) in enumerate(phases):
-        for column, (far_column, column_weight) in enumerate(phases):
-            near = part(1, 1) * ((1 - row_weight) * (1 - column_weight))
-            diagonal = part(far_row, far_column) * (row_weight * column_weight)
-            vertical = part(far_row, 1) * (row_weight * (1 - column_weight))
-            horizontal = part(1, far_column) * ((1 - row_weight) * column_weight)
-            result[..., row::factor, column::factor] = (near + diagonal) + (vertical + horizontal)
-    return result
-
-
-def shrink(image: np.ndarray, factor: int) -> np.ndarray:
-    """Mean over factor x factor pixels: (..., h * factor, w * factor) to (..., h, w) float32."""
-    parts = [image[..., row::factor, column::factor] for row in range(factor) for column in range(factor)]
-    total = np.zeros_like(parts[0])
-    for part in parts:
-        total += part
-    return total / np.float32(factor**2)
 
 
 def _number(ratio: Fraction) -> str:

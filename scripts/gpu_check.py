@@ -24,7 +24,8 @@ from typing import Any
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.benchmark.gpu_rows import Row, Setting, Step, serve, steps_for
+from scripts.benchmark.gpu_process import serve
+from scripts.benchmark.gpu_rows import Row, Setting, Step, steps_for
 from scripts.flags import gpu_check_parser
 from utils.options.flags import answer_first
 from utils.user_error import UserError

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 
@@ -90,10 +89,3 @@ def steps_for(device: str, tiny: bool) -> list[Step]:
         *([Step("kernels flex", 0.3)] if device == "cuda" else []),
         *(Step(f"more {name}", 0.3) for name in compared),
     ]
-
-
-def serve(name: str, setting: Setting, connection: Connection) -> None:
-    """Body of a step's process."""
-    from scripts.benchmark import gpu_steps  # slow, and imported already in the process that this one is forked from
-
-    gpu_steps.serve(name, setting, connection)

@@ -35,7 +35,8 @@ from data.doctor.inspection import spread
 from data.frame_io import FolderFrames, Frames, open_frames
 from data.spike.registration import CenterEstimate, is_off, measure_center
 from data.spike.sync import GOPRO_CLIP, ExposureWindow, SyncTable, default_window, write_sync
-from data.spike_io import SpikeFrames, find_spikes
+from data.spike_files import find_spikes
+from data.spike_io import SpikeFrames
 from data.video_clips import Clip
 from scripts.data_preparation.preparation import sections
 from utils.spike_loader import SpikeStream

@@ -60,7 +60,7 @@ def test_kairs_file_loads_and_what_is_missing_is_told_at_once(
 
 def test_the_folder_nearest_to_the_end_names_the_set() -> None:
     cases = {
-        "/home/davis/trainsets/GOPRO_Large/train_GT": "prepare_gopro_spike_dataset",
+        "/mnt/davis/trainsets/GOPRO_Large/train_GT": "prepare_gopro_spike_dataset",
         "testsets/DVD10/test_GT": "prepare_dvd",
         "testsets/REDS4/blur": "prepare_reds",
         "testsets/DAVIS-test": "prepare_davis",

@@ -41,7 +41,7 @@ def test_a_flag_switches_off_only_what_the_network_has(tmp_path: Path) -> None:
     "folder, name",
     [
         ("testsets/vimeo90k", "vimeo90k"),
-        ("/home/vimeo/davis/clips", "clips"),
+        ("/mnt/vimeo/davis/clips", "clips"),
         ("/data/UCF101/", "ucf101"),
         ("testsets/Vid4/GT", "vid4"),
         ("vimeo_septuplet/sequences", "vimeo_septuplet"),

@@ -60,6 +60,15 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         help="which weights of a checkpoint with both [--task: params, as the published tester; --opt: params_ema]",
     )
     parser.add_argument("--sigma", type=int, help="noise level of denoising out of 255 (10, 20, 30, 40, 50)")
+    _add_clips(parser)
+    _add_instants(parser)
+    _add_tiles(parser)
+    _add_results(parser)
+    return parser
+
+
+def _add_clips(parser: argparse.ArgumentParser) -> None:
+    """The clips to restore."""
     parser.add_argument("--folder_lq", help="input: a folder of clips, one clip's folder, or a video file")
     parser.add_argument("--folder_gt", help="the sharp clips, in the same form; without them, no scores")
     parser.add_argument(
@@ -69,6 +78,10 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         "--all_clips", action="store_true", help="Vimeo-90K: score all septuplets, not those of the published list"
     )
     parser.add_argument("--folder_spike", help="folder of the clips' spike streams")
+
+
+def _add_instants(parser: argparse.ArgumentParser) -> None:
+    """Instants of the exposures, and judging them."""
     parser.add_argument(
         "--times",
         type=exposure_times,
@@ -87,6 +100,10 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
         help="first fine-tune the network on the clips themselves for this time, by the measurements of --trust",
     )
     parser.add_argument("--folder_instants", help="sharp pictures of instants, as simulate_dataset --instants writes")
+
+
+def _add_tiles(parser: argparse.ArgumentParser) -> None:
+    """Tiles, memory and device."""
     parser.add_argument(
         "--tile", nargs="+", metavar="T H W", help="frames, rows, columns of a tile, 0: the whole axis; or auto"
     )
@@ -100,6 +117,10 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--max_memory", metavar="10GB", help="limit of GPU memory, or of the process's on a CPU")
     parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="device to compute on [a GPU if there is one]")
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    """Reading, scores, and what is written."""
     parser.add_argument("--num_workers", type=int, default=0, help="threads that read frames in advance")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the results")
     parser.add_argument("--save_result", action="store_true", help="write every restored frame")
@@ -120,7 +141,6 @@ def tester_parser(description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--cvvdp", action="store_true", help="measure ColorVideoVDP (pip install cvvdp)")
     parser.add_argument("--lpips", type=Path, metavar="FOLDER", help="weights of LPIPS [model_zoo/lpips, if there]")
-    return parser
 
 
 def answer_first(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
