@@ -36,29 +36,23 @@ from data.select_dataset import define_Dataset
 from data.spike.sweep import conditions
 from models.model_base import amp_dtype
 from models.select_network import define_G, load_weights
-from models.testing.adapt import adapt
-from models.testing.evaluate import FrameResult, Testing, evaluate_on_ranks
+from models.testing.evaluate import Testing
+from models.testing.run import Run
 from utils.evaluation.compared import ComparedResults
-from utils.evaluation.origin import describe, start_results
 from utils.evaluation.report import Report, find_lpips, training_free
-from utils.evaluation.results import ResultWriter, check_same_run
-from utils.evaluation.scores import Scores
+from utils.evaluation.results import ResultWriter
 from utils.evaluation.sweep import run_sweep
 from utils.evaluation.trust_meter import TrustMeter
 from utils.evaluation.video_metric import CVVDP
 from utils.options.tester_flags import check_noise, checkpoint_of, options, parse
 from utils.user_error import UserError
-from utils.utils_checkpoint import write_plain
 from utils.utils_cli import run_command, without_secrets
 from utils.utils_dist import close_dist, device_called, init_dist, on_main
 from utils.utils_file import remove_stale
 from utils.utils_lock import FolderLock
 from utils.utils_memory import keep_freed_memory
 from utils.utils_option import Options
-from utils.utils_progress import progress
 from utils.utils_signal import exit_on_sigterm
-
-logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def test(opt: Options, arguments: argparse.Namespace) -> None:
     """Restores and scores the clips; writes what was asked for; prints the table."""
-    # All that can be wrong is found before anything is restored or written.
+    # Check flags, options and data, and load the weights, before anything is restored or written.
     if opt.datasets.test is None:
         raise UserError("datasets.test: missing; name the clips in the option file or by --folder_lq")
     dist = init_dist()
@@ -86,73 +80,38 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
     check_noise(opt)
     check_files(opt, phases=["test"], weights=False)
-    clips = test_set(opt)
+    clips, folder = test_set(opt), arguments.output / opt.task
     compared = ComparedResults(arguments.compare, clips.clips)
     swept = conditions(arguments.sweep, opt.datasets.test) if arguments.sweep else []
     lpips, left_out = find_lpips(arguments.lpips)
     video = CVVDP(device) if arguments.cvvdp else None
-    folder = arguments.output / opt.task
     writer = result_writer(folder, clips, opt.datasets.test.dataroot_lq, arguments)
     trust = TrustMeter(folder, clips) if arguments.trust else None
     checkpoint = checkpoint_of(opt, arguments)
     network = trained_network(opt, checkpoint, arguments)
-    lock = FolderLock(folder)  # frames and report are of one run
+
+    # Lock the folder, so that its frames and report are of one run, and write the origin of the results.
+    lock = FolderLock(folder)
     on_main(lock.acquire, dist)
     on_main(lambda: remove_stale(folder), dist)
-    network.to(device)
-    adaptation = adapt(network, clips, arguments.adapt, device, opt.train.manual_seed) if arguments.adapt else None
-    network = network if adaptation is None else adaptation.network
-    data = opt.datasets.test.dataroot_lq
-    origin = describe(checkpoint, network, arguments.command, task=opt.task, data=data, tile=opt.val.tile_size)
-    if not arguments.resume:
-        on_main(lambda: start_results(folder, origin), dist)
-    if arguments.save_result:
-        on_main(lambda: check_same_run(folder, opt, network, clips, testing.amp_dtype, arguments.resume), dist)
-
-    if adaptation is not None:
-        write_plain(folder / "adapted.pth", {"params": network.state_dict()})
-        origin["adaptation"] = str(adaptation)
-    origin["data"] += f": {len(clips.clips)} clips, {sum(map(len, clips.clips))} frames"
-    notes = [f"{name}: {value}" for name, value in origin.items()]
-    notes += clips.assumptions() if hasattr(clips, "assumptions") else []
-    report = Report(folder, opt.task, notes, clips, compared, trust)
+    run = Run(opt, dist, device, testing, network.to(device), checkpoint, clips, folder, arguments.num_workers)
+    if arguments.adapt:
+        run.adapt(arguments.adapt)
+    notes = run.start(arguments.command, resume=arguments.resume, save_result=arguments.save_result)
     if dist.is_main:
         print("\n".join(notes), flush=True)
 
-    def on_frame(result: FrameResult) -> None:
-        writer.add(result)
-        report.show(result)
-        bar.update()
-        if result.index == result.length - 1:
-            logger.info("restored %s: %d frames", result.clip, result.length)
-
-    def scores_of(clips: Any, **how: Any) -> Scores:
-        how = {"baselines": training_free(clips), "num_workers": arguments.num_workers, **how}
-        how |= {"input_scores": True, "source": str(checkpoint)}
-        scores = evaluate_on_ranks(network, clips, testing, device, dist, **how)
-        assert scores is not None  # nothing interrupts a test
-        return scores
-
-    single = testing.center_frame_only  # as where a clip names its target
-    own = clips.clips[dist.rank :: dist.world_size]
-    total = sum(1 if single or clip.target else len(clip.frames) for clip in own)
-    with writer, progress(total, "restoring", "frame", enabled=dist.is_main) as bar:
-        scorer = report.scorer(lpips and lpips.to(device), video)
-        scores = scores_of(
-            clips, on_frame=on_frame, finished=writer.finished, scorer=scorer, baselines=report.baselines
-        )
+    # Restore and score every frame, and write the report; then test again on degraded spikes.
+    report = Report(folder, opt.task, notes, clips, compared, trust)
+    scores = run.restore(writer, report, report.scorer(lpips and lpips.to(device), video))
     report.gather(dist)
     on_main(lambda: report.write(scores), dist)  # a sweep may take long, or end in an error
-    sweep = run_sweep(swept, scores, lambda changes: scores_of(test_set(opt, changes)))
+    sweep = run_sweep(swept, scores, lambda changes: run.scores(test_set(opt, changes)))
     tables = on_main(lambda: report.write(scores, sweep), dist)
     lock.release()
     close_dist()
-    if not dist.is_main:
-        return
-    print(tables)
-    if scores.rows and left_out:
-        print(left_out)
-    print("\n".join(writer.places()))
+    if dist.is_main:
+        print("\n".join([tables, *([left_out] if scores.rows and left_out else []), *writer.places()]))
 
 
 def result_writer(folder: Path, clips: Any, root: str, arguments: argparse.Namespace) -> ResultWriter:
