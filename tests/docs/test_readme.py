@@ -60,7 +60,7 @@ def runnable(command: str) -> list[str]:
     if "tensorboard.main" in words:
         return [*words, "--inspect"]
     if words[0] == "./scripts/run_tests.sh":
-        return [*words, "tests/models/training/test_schedule.py"]
+        return [*words, "--numprocesses", "0", "tests/models/training/test_schedule.py"]
     if words[0] == "./launch_train.sh":
         words[1] = "2" if words[1] == "8" else words[1]
         return words if "--dry-run" in words else [*words, *([] if "--" in words else ["--"]), *shrink]
@@ -123,6 +123,8 @@ def test_command_runs(command: str, clone: Path):
     # The commands come in the page's order, and later ones use what earlier ones made.
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
     environment |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    # The copy's files are those that mypy has checked here: half a minute less.
+    environment["MYPY_CACHE_DIR"] = str(ROOT / ".mypy_cache")
     if command == "./svrt train --opt options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json":
         environment |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}

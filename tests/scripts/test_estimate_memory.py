@@ -49,11 +49,12 @@ def test_the_options_page_states_what_its_commands_print(capsys: pytest.CaptureF
     printed = re.findall(r"^(\w+), 1 clip at a time: (\S+) GB", capsys.readouterr().out, flags=re.MULTILINE)
     stated = re.findall(r"([\d.]+) GB for `(\w+)`", page)
     assert stated == [(f"{float(size):.1f}", task) for task, size in printed] and len(stated) == 4
+    sizes = {task: float(size) for task, size in printed}
+    assert sizes["006_train_vrt_videodeblurring_gopro_lowmem"] < 7
 
 
-@pytest.mark.slow
-def test_the_published_recipe_fits_a_small_card() -> None:
-    """The same clips, network and steps, in less than 7 GB."""
+def test_the_lean_recipe_is_the_published_one() -> None:
+    """The same clips, network and steps, one clip at a time; its memory is in the test above."""
     options = [load_options(ROOT / f"{RECIPES}{name}.json", estimate_memory.NO_FILES) for name in ("_lowmem", "")]
     lean, published = options
     for section in ("netG", "train"):
@@ -62,8 +63,7 @@ def test_the_published_recipe_fits_a_small_card() -> None:
         assert all("checkpoint" in key or key == "accumulate_grad" for key in differing)
     sizes = ("num_frame", "gt_size", "dataloader_batch_size")
     assert all(getattr(lean.datasets.train, key) == getattr(published.datasets.train, key) for key in sizes)
-    clips = estimate_memory.clips_at_once(lean, 1)
-    assert clips == 1 and estimate_memory.estimate_recipe(lean, clips).total < 7e9
+    assert estimate_memory.clips_at_once(lean, 1) == 1
 
 
 def test_clips_at_a_time() -> None:
