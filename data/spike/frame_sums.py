@@ -1,25 +1,17 @@
-"""Weighted sums of spike frames, exact in integers and so independent of the order of additions; and firing rates from
-the time between spikes.
+"""Weighted sums of spike frames, exact in integers and so independent of the order of additions; and the firing rate
+from the time between spikes at one instant (`utils/spike_interval.py`).
 
 Spikes are 0 or 1, so a representation that is a weighted sum over time can be computed in integers and scaled once at
 the end. The result then does not depend on the crop, on flips of time or space, or on the machine, as
 tests/data/spike/test_representations.py asserts bit for bit.
-
-Rate from the time between spikes, the k-interval:
-
-    rate = (2 k - 1) / (t of the k-th spike at or after c  -  t of the k-th spike before c)
-
-k = 1 is TFI ("texture from interval"), k = 2 the second-order interval of Spike2Flow's and BSF's DSFT. The interval
-adapts to each pixel's brightness, so that bright pixels are sharp and dark ones have little noise. This module computes
-it at one moment, by NumPy's byte arithmetic; `KIntervalRate` (data/spike/reconstruction/methods.py) at every frame of a
-stream, with a cost that does not grow with the reach; `models/layers/spike/rates.py` in a network, on its device. Tests
-compare the three.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
+
+from utils.spike_interval import doubled_spikes_and_time
 
 EXACT_FLOAT32 = 2**24  # float32 represents every integer up to this
 GAUSSIAN_REACH = 4.0  # in sigmas; beyond it, weights are below 4e-4 of the centre's
@@ -107,11 +99,7 @@ def weighted_sums(spikes: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def interval_rate(spikes: np.ndarray, center: int, order: int, reach: int) -> np.ndarray:
-    """The k-interval firing rate at the beginning of frame `center`, (h, w) float32 in [0, 1].
-
-    The rate is the spikes of both sides over the time of both. A side with k spikes within `reach` frames contributes
-    k - 1/2 spikes and the time to the middle of its k-th spike's frame; a side with fewer contributes all its spikes
-    and frames. With k spikes on both sides this is the formula above; a pixel without spikes has rate 0.
+    """The k-interval rate (`utils/spike_interval.py`) at the beginning of frame `center`, (h, w) float32 in [0, 1].
 
     Args:
         spikes: (T, h, w) uint8.
@@ -121,21 +109,20 @@ def interval_rate(spikes: np.ndarray, center: int, order: int, reach: int) -> np
     """
     after = spikes[center : center + reach]
     before = spikes[max(0, center - reach) : center][::-1]
-    spikes_after, time_after = _half_spikes_and_time(after, order)
-    spikes_before, time_before = _half_spikes_and_time(before, order)
+    spikes_after, time_after = _doubled_spikes_and_time(after, order)
+    spikes_before, time_before = _doubled_spikes_and_time(before, order)
     result: np.ndarray = (spikes_after + spikes_before) / (time_after + time_before)
     return result
 
 
-def _half_spikes_and_time(walk: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Twice the spikes and twice the time of a side, (h, w) float32 integers; `walk` (t, h, w) is from the centre."""
-    integer = np.min_scalar_type(max(len(walk), order)).type
+def _doubled_spikes_and_time(walk: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the frames (t, h, w) of a side, in order of distance from the centre: (h, w) float32 whole numbers."""
+    integer = np.min_scalar_type(max(len(walk), order)).type  # small integers add many times faster than float32
     seen = np.zeros(walk.shape[1:], integer)
-    position = np.zeros(walk.shape[1:], integer)  # number of frames before the k-th spike's
+    passed = np.zeros(walk.shape[1:], integer)
     for frame in walk:
         seen += frame
-        position += seen < order
-    full = seen >= order
-    spikes = np.where(full, np.float32(2 * order - 1), 2 * seen.astype(np.float32))
-    time = np.where(full, 2 * position.astype(np.float32) + 1, np.float32(2 * len(walk)))
-    return spikes, time
+        passed += seen < order
+    full = (seen >= order).astype(np.float32)
+    counted = np.minimum(seen, integer(order)).astype(np.float32)
+    return doubled_spikes_and_time(counted, full, passed.astype(np.float32), len(walk))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from data.spike.frame_sums import gaussian_support, gaussian_weights
+from utils.spike_interval import doubled_spikes_and_time
 from utils.user_error import UserError
 
 Blocks = Callable[[int, int], Tensor]
@@ -96,7 +97,7 @@ class WindowRate(LocalMethod):
 
 @dataclass(frozen=True)
 class KIntervalRate(LocalMethod):
-    """The k-interval as defined in data/spike/frame_sums.py.
+    """The k-interval (`utils/spike_interval.py`).
 
     Attributes:
         order: k.
@@ -125,7 +126,7 @@ class KIntervalRate(LocalMethod):
             yield (spikes_after + spikes_before).float() / (time_after + time_before).float()
 
     def _before(self, spikes: Tensor, times: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Twice the spikes and twice the time of the side before each of the ascending `times`, (h, w) int16."""
+        """`doubled_spikes_and_time` of the side before each of the ascending `times`, (h, w) int16."""
         # Selections are computed by products and maxima, in a thirtieth of the time of masked assignments.
         start = max(0, times[0] - self.reach)
         recent = spikes.new_full((self.order, *spikes.shape[1:]), -2 * FARTHEST, dtype=torch.int16)
@@ -139,12 +140,12 @@ class KIntervalRate(LocalMethod):
                 torch.maximum(recent[0], fired * (frame - start + 1) - (1 - fired) * 2 * FARTHEST, out=recent[0])
                 frame += 1
             looked_at = min(self.reach, time)
-            ages = (time - start + 1) - recent  # 1 for the frame just before
-            within = (looked_at + 1 - ages).clamp_(0, 1)
-            count, full = within[0].clone(), within[-1]
+            passed = (time - start) - recent  # (k, h, w), frames since each spike; 0 for the frame just before
+            within = (looked_at - passed).clamp_(0, 1)  # (k, h, w), 1 for spikes within reach
+            seen = within[0].clone()
             for index in range(1, self.order):
-                count += within[index]
-            yield 2 * count - full, 2 * looked_at + full * (2 * ages[-1] - 1 - 2 * looked_at)
+                seen += within[index]
+            yield doubled_spikes_and_time(seen, within[-1], passed[-1], looked_at)
 
 
 @dataclass(frozen=True)

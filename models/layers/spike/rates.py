@@ -1,11 +1,11 @@
 """Firing rates around the middle of a run of spike frames, as input planes for a network: estimates without training.
 
     Gaussian   sum over frames of w(t) * light(t), w a normalised Gaussian around the middle or beside it
-    interval   threshold * number of spikes / time to the k-th spike on either side (TFI for k = 1)
+    interval   threshold * number of spikes / time to the k-th spike on either side (`utils/spike_interval.py`)
 
 Every spike has the value of the camera's threshold, so every plane is an estimate of the scene's intensity. Wide
 Gaussians have little noise and motion blur, narrow ones are sharp and noisy; those beside the middle show the direction
-of motion. The interval adapts to each pixel's brightness (for whole streams: `data/spike/frame_sums.py`).
+of motion.
 
 Frames beyond the stream's ends have the value MISSING; every plane is computed from the other frames.
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.spike_interval import doubled_spikes_and_time
 from utils.spike_windows import MISSING
 
 LEAST_WEIGHT = 1e-6  # divisor of a Gaussian without frames: not 0, and far below the weight of one frame
@@ -58,10 +59,7 @@ def weighted_rates(light: Tensor, weights: Tensor, present: Tensor) -> tuple[Ten
 
 
 def interval_rates(light: Tensor, orders: Sequence[int], present: Tensor) -> Tensor:
-    """Intensity from the time between spikes, at the beginning of the middle frame W // 2.
-
-    Each side contributes spikes and time. With at least k spikes: k - 1/2 spikes, and the time to the middle of the
-    k-th spike's frame. With fewer: all its spikes and all its frames.
+    """Intensity by the k-interval (`utils/spike_interval.py`), at the beginning of the middle frame W // 2.
 
     Args:
         light: (N,W,H,W'), W from 2 to 509 (counts are uint8), MISSING in missing frames, which must be at the ends;
@@ -75,17 +73,22 @@ def interval_rates(light: Tensor, orders: Sequence[int], present: Tensor) -> Ten
     middle = light.shape[1] // 2
     threshold = light.amax(dim=(1, 2, 3), keepdim=True)  # (N,1,1,1)
     sides = [(light[:, middle:], present[:, middle:]), (light[:, :middle].flip(1), present[:, :middle].flip(1))]
-    # Number of spikes up to each frame, counted from the middle outwards on either side, (N,W/2,H,W') each, and the
-    # number of frames that are present.
-    counts = [((side > 0).cumsum(1, dtype=torch.uint8), here.sum(1)[:, None, None, None]) for side, here in sides]
     planes = []
+    counts = [((side > 0).cumsum(1, dtype=torch.uint8), here) for side, here in sides]  # (N,W/2,H,W'), (N,W/2)
     for order in orders:
-        spikes, time = light.new_zeros(()), light.new_zeros(())
-        for count, frames in counts:
-            seen = count[:, -1:]
-            passed = (count < order).sum(1, keepdim=True, dtype=torch.int16)
-            full = seen >= order
-            spikes = spikes + torch.where(full, order - 0.5, seen.to(light.dtype))
-            time = time + torch.where(full, passed + 0.5, frames)
-        planes.append(spikes / time.clamp_min(1))
-    return torch.cat(planes, 1) * threshold
+        spikes, time = zip(*(_of_side(count, here, order) for count, here in counts), strict=True)
+        planes.append(sum(spikes).to(light.dtype) / sum(time).clamp_min(1).to(light.dtype))  # (N,1,H,W')
+    return torch.cat(planes, 1) * threshold  # (N,len(orders),H,W')
+
+
+def _of_side(count: Tensor, present: Tensor, order: int) -> tuple[Tensor, Tensor]:
+    """`doubled_spikes_and_time`, (N,1,H,W') int16 each.
+
+    Args:
+        count: (N,w,H,W') spikes up to each frame of a side, from the middle outwards.
+        present: (N,w) of 0 and 1.
+    """
+    seen = count[:, -1:].to(torch.int16).clamp_max(order)  # (N,1,H,W')
+    passed = (count < order).sum(1, keepdim=True, dtype=torch.int16)  # (N,1,H,W')
+    frames = present.sum(1).to(torch.int16)[:, None, None, None]  # (N,1,1,1)
+    return doubled_spikes_and_time(seen, (seen == order).to(torch.int16), passed, frames)
