@@ -26,7 +26,7 @@ from data.spike.simulation.exposures import Camera, shoot
 from data.spike.simulation.layered_scene import LayeredScene
 from data.spike.simulation.noise import SensorNoise
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow
-from utils.utils_registry import DATASETS, Faults, check_rules, raise_faults
+from utils.utils_registry import DATASETS, Faults, check_rules, least_faults, raise_faults, range_faults
 
 CANVAS_SIDE = 256  # pixels; larger than the default gt_size, so that the camera has room to move
 
@@ -79,13 +79,8 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
         """Faults of the options, as (option, sentence); absent options are not checked."""
-        for key in ("sim_speed", "sim_exposure", "sim_threshold"):
-            values = arguments.get(key, [1, 1])
-            if len(values) != 2 or not 0 < values[0] <= values[1]:
-                yield key, f"[least, greatest], above 0; got {list(values)}"
-        for key in ("num_frame", "gt_size", "length", "sim_run"):
-            if arguments.get(key, 1) < 1:
-                yield key, f"1 or more; got {arguments[key]}"
+        yield from range_faults(arguments, "sim_speed", "sim_exposure", "sim_threshold", positive=True)
+        yield from least_faults(arguments, 1, "num_frame", "gt_size", "length", "sim_run")
         yield from check_rules((_ratios, _run), arguments)
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from data.spike.simulation.layered_scene import LayeredScene
 from data.spike.simulation.noise import SensorNoise
 from data.spike.sync import GOPRO_SPIKES_PER_FRAME
 from utils.spike_windows import light_window
-from utils.utils_registry import DATASETS, Faults, raise_faults
+from utils.utils_registry import DATASETS, Faults, least_faults, raise_faults, range_faults
 
 CANVAS_SIDE = 288  # pixels; three times the default gt_size, for the largest of SCALES
 SCALES, BLURS = (1.3, 2.8), (0.05, 0.4)
@@ -86,16 +86,9 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
         """Faults of the options, as (option, sentence); absent options are not checked."""
-        for key in ("window", "num_frame", "gt_size", "length"):
-            if arguments.get(key, 1) < 1:
-                yield key, f"1 or more; got {arguments[key]}"
-        softness = arguments.get("sim_softness", (0, 1))
-        if len(softness) != 2 or not 0 <= softness[0] <= softness[1]:
-            yield "sim_softness", f"a range is [least, greatest], 0 or more; got {list(softness)}"
-        for key in ("sim_speed", "sim_knots", "sim_threshold"):
-            values = arguments.get(key, (1, 1))
-            if len(values) != 2 or not 0 < values[0] <= values[1]:
-                yield key, f"a range [least, greatest] above 0 is needed; got {list(values)}"
+        yield from least_faults(arguments, 1, "window", "num_frame", "gt_size", "length")
+        yield from range_faults(arguments, "sim_softness", positive=False)
+        yield from range_faults(arguments, "sim_speed", "sim_knots", "sim_threshold", positive=True)
 
     def __post_init__(self) -> None:
         raise_faults("", self.faults(vars(self)))

@@ -24,7 +24,7 @@ from data.spike_pairs import BasePairs, NpzPairs, PairSource, PicturePairs, Sens
 from data.video_clips import Clip
 from utils.spike_loader import find_threshold
 from utils.user_error import UserError
-from utils.utils_registry import DATASETS, Faults, check_rules, raise_faults
+from utils.utils_registry import DATASETS, Faults, check_rules, least_faults, raise_faults, range_faults
 
 REDS_THRESHOLD = 1 / 0.6
 """Threshold of REDS_BASE, Spike-Zoo's set in the layout `base`, where firing rate = 0.6 x intensity."""
@@ -93,13 +93,10 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
         """Faults of the options, as (option, sentence); absent options are not checked."""
-        for key, least in (("window", 1), ("gt_size", 0), ("sim_ratio", 1)):
-            if arguments.get(key, least) < least:
-                yield key, f"{least} or more; got {arguments[key]}"
-        for key in ("sim_threshold", "sim_gain", "sim_speed"):
-            values = arguments.get(key, [0, 0])
-            if len(values) != 2 or values[0] > values[1]:
-                yield key, f"a range is [least, greatest]; got {list(values)}"
+        yield from least_faults(arguments, 1, "window", "sim_ratio")
+        yield from least_faults(arguments, 0, "gt_size")
+        yield from range_faults(arguments, "sim_threshold", positive=True)
+        yield from range_faults(arguments, "sim_gain", "sim_speed", positive=False)
         yield from check_rules((threshold_faults, _size), arguments)
 
     def __post_init__(self) -> None:

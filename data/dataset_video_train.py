@@ -19,7 +19,7 @@ from data.frame_io import Box
 from data.sampler import SampleIndex, sample_rng
 from data.video_clips import Clip, FramePairs, check_channels, check_roots, report_faults, to_tensor
 from utils.user_error import UserError
-from utils.utils_registry import DATASETS, Faults, raise_faults
+from utils.utils_registry import DATASETS, Faults, least_faults, raise_faults
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +106,7 @@ class VideoRecurrentTrainDataset(Dataset[dict[str, Any]]):
     @staticmethod
     def faults(arguments: Mapping[str, Any]) -> Faults:
         """Faults of the options, as (option, sentence); absent options are not checked."""
-        for key in ("num_frame", "gt_size"):
-            if arguments.get(key, 1) < 1:
-                yield key, f"1 or more; got {arguments[key]}"
+        yield from least_faults(arguments, 1, "num_frame", "gt_size")
         intervals = arguments.get("interval_list", [1])
         if not intervals or min(intervals) < 1:
             yield "interval_list", f"a list of distances of 1 or more; got {list(intervals)}"

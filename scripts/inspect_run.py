@@ -14,7 +14,10 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,11 +27,6 @@ from utils.options.flags import answer_first
 
 if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
     answer_first(inspect_parser(__doc__ or ""))
-
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch

@@ -11,12 +11,14 @@ stream with a cost that does not grow with the reach (`KIntervalRate` in data/sp
 network, on its device, with missing frames (`interval_rates` in models/layers/spike/rates.py). Tests compare the three.
 """
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from torch import Tensor
 
-Counts = TypeVar("Counts", np.ndarray, Tensor)
+if TYPE_CHECKING:  # commands on spikes start without PyTorch, whose import takes seconds
+    from torch import Tensor
+
+Counts = TypeVar("Counts", np.ndarray, "Tensor")
 
 
 def doubled_spikes_and_time(seen: Counts, full: Counts, passed: Counts, frames: Counts | int) -> tuple[Counts, Counts]:

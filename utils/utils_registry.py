@@ -108,6 +108,26 @@ def check_rules(rules: Iterable[Callable[..., Faults]], arguments: Mapping[str, 
             yield from rule(**{name: arguments[name] for name in names})
 
 
+def least_faults(arguments: Mapping[str, Any], least: float, *names: str) -> Faults:
+    """Faults of the arguments called `names` that are given and below `least`."""
+    for name in names:
+        if arguments.get(name, least) < least:
+            yield name, f"{least} or more; got {arguments[name]}"
+
+
+def range_faults(arguments: Mapping[str, Any], *names: str, positive: bool) -> Faults:
+    """Faults of the arguments called `names` that are given and no ranges [least, greatest].
+
+    Args:
+        positive: their numbers must be above 0, as logarithms are drawn; otherwise 0 or more.
+    """
+    for name in names:
+        values = arguments.get(name, (1, 1))
+        if len(values) != 2 or not 0 <= values[0] <= values[1] or (positive and values[0] == 0):
+            limit = "above 0" if positive else "0 or more"
+            yield name, f"a range is [least, greatest], {limit}; got {list(values)}"
+
+
 def raise_faults(option: str, faults: Faults) -> None:
     """Raises one `UserError` with all faults, each under `option` + argument; does nothing without faults."""
     found = [f"{option}{argument}: {fault}" for argument, fault in faults]

@@ -21,7 +21,10 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+from unittest import mock
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -31,11 +34,6 @@ from utils.options.flags import answer_first
 
 if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
     answer_first(bench_attention_parser(__doc__ or ""))
-
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
-from unittest import mock
 
 import torch
 from torch import Tensor, nn

@@ -14,6 +14,7 @@ import itertools
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,6 @@ from utils.options.flags import answer_first
 
 if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
     answer_first(bench_tiling_parser(__doc__ or ""))
-
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn

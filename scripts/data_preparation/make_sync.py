@@ -17,6 +17,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:  # started by path, not by -m
@@ -27,9 +28,6 @@ from utils.options.flags import answer_first
 
 if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
     answer_first(make_sync_parser(__doc__ or ""))
-
-from dataclasses import dataclass
-from pathlib import Path
 
 from data.doctor.inspection import spread
 from data.frame_io import FolderFrames, Frames, open_frames

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 THRESHOLD = 2.0
+GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue, BT.601
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _integrate_and_fire(
     """Spikes (T, spike_h, spike_w) of what the pixels see, and the charge they are left with."""
     spikes = np.empty((len(views), spike_h, spike_w), np.uint8)
     for t, view in enumerate(views):
-        charge = charge + cv2.resize(view @ np.float32([0.299, 0.587, 0.114]), (spike_w, spike_h))
+        charge = charge + cv2.resize(view @ GRAY, (spike_w, spike_h))
         spikes[t] = charge >= THRESHOLD
         charge = charge - THRESHOLD * spikes[t]
     return spikes, charge

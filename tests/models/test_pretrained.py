@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-import models.pretrained
 from data.spike.reconstruction.reconstruct import gaussian
-from data.spike.simulation.exposures import LUMA
+from data.spike.simulation.canvas import Canvases
+from data.spike.simulation.exposures import LUMA, Camera, shoot
+from data.spike.simulation.layered_scene import LayeredScene
+from data.spike.simulation.noise import SensorNoise
 from data.spike.simulation.simulate import to_uint8
 from models.pretrained import SpikeRestorer, load
 from utils.user_error import UserError
@@ -166,48 +168,36 @@ def test_torch_hub() -> None:
     assert type(restorer).__name__ == "SpikeRestorer" and restorer.network.training is False
 
 
-def write_spikes_golden() -> None:
-    """The same for the network from spikes to pictures."""
-    from data.spike.simulation.canvas import Canvases
-    from data.spike.simulation.exposures import Camera, shoot
-    from data.spike.simulation.layered_scene import LayeredScene
-    from data.spike.simulation.noise import SensorNoise
+def shot(seed: int, camera: Camera, speed: float, instant: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A generated scene: the blurred frame, the sharp one at the instant (H,W,3) uint8, and the spikes (S,h,w)."""
+    rng = np.random.default_rng(seed)
+    scene = LayeredScene(Canvases(128, 0.0), 48, camera.frames, speed, rng)
+    blurred, sharp, spikes = shoot(scene.render, scene.travel, np.array([instant]), camera, rng)
+    return blurred, sharp[0], spikes
 
-    if SPIKES.is_file():
-        golden = dict(np.load(SPIKES))
-    else:
-        rng = np.random.default_rng(11)
-        camera = Camera(100, 0, 100, 1, 2.0, False, SensorNoise(), 0.0)
-        scene = LayeredScene(Canvases(128, 0.0), 48, 100, 0.15, rng)
-        _, sharp, spikes = shoot(scene.render, scene.travel, np.array([45]), camera, rng)
-        golden = {"sharp": np.rint(sharp[0] @ LUMA).astype(np.uint8), "spikes": spikes}
-        golden |= {"instant": np.array(45), "threshold": np.array(2.0)}
-    known = {"threshold": float(golden["threshold"]), "instants": [int(golden["instant"])]}
-    (golden["reconstructed"],) = models.pretrained.load("spike_refine")(golden["spikes"], **known)
-    np.savez_compressed(SPIKES, **golden)
-    print("reconstructed", round(psnr(golden["reconstructed"], golden["sharp"]), 2), "dB")
+
+def guided_scene() -> dict[str, np.ndarray]:
+    blurred, sharp, spikes = shot(7, Camera(56, 0, 49, 2, 2.0, False, SensorNoise(), 0.0), 0.25, 24)
+    return {"blurred": blurred, "sharp": sharp, "spikes": spikes, "window": np.array([0, 49, 24, 2.0])}
+
+
+def spikes_scene() -> dict[str, np.ndarray]:
+    _, sharp, spikes = shot(11, Camera(100, 0, 100, 1, 2.0, False, SensorNoise(), 0.0), 0.15, 45)
+    gray = np.rint(sharp @ LUMA).astype(np.uint8)
+    return {"sharp": gray, "spikes": spikes, "instant": np.array(45), "threshold": np.array(2.0)}
 
 
 def write_golden() -> None:
-    """Restores the golden crop with the weights there are; makes it of a generated scene where it is missing."""
-    from data.spike.simulation.canvas import Canvases
-    from data.spike.simulation.exposures import Camera, shoot
-    from data.spike.simulation.layered_scene import LayeredScene
-    from data.spike.simulation.noise import SensorNoise
-
-    if GOLDEN.is_file():
-        golden = dict(np.load(GOLDEN))
-    else:
-        rng = np.random.default_rng(7)
-        camera = Camera(56, 0, 49, 2, 2.0, False, SensorNoise(), 0.0)
-        scene = LayeredScene(Canvases(128, 0.0), 48, 56, 0.25, rng)
-        blurred, sharp, spikes = shoot(scene.render, scene.travel, np.array([24]), camera, rng)
-        golden = {"blurred": blurred, "sharp": sharp[0], "spikes": spikes, "window": np.array([0, 49, 24, 2.0])}
-    write_spikes_golden()
-    golden["restored"] = restore(models.pretrained.load("guided"), golden, golden["blurred"])
-    np.savez_compressed(GOLDEN, **golden)
-    for name in ("blurred", "restored"):
-        print(name, round(psnr(golden[name], golden["sharp"]), 2), "dB")
+    """Restores both golden scenes with the present weights; generates a scene whose file is missing."""
+    guided = dict(np.load(GOLDEN)) if GOLDEN.is_file() else guided_scene()
+    guided["restored"] = restore(load("guided"), guided, guided["blurred"])
+    spikes = dict(np.load(SPIKES)) if SPIKES.is_file() else spikes_scene()
+    known = {"threshold": float(spikes["threshold"]), "instants": [int(spikes["instant"])]}
+    (spikes["reconstructed"],) = load("spike_refine")(spikes["spikes"], **known)
+    for path, golden, names in ((GOLDEN, guided, ("blurred", "restored")), (SPIKES, spikes, ("reconstructed",))):
+        np.savez_compressed(path, **golden)
+        for name in names:
+            print(name, round(psnr(golden[name], golden["sharp"]), 2), "dB")
 
 
 if __name__ == "__main__":
