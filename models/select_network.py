@@ -17,6 +17,7 @@ from models.layers.ops.linear import zero_start
 from models.layers.spike.spike_encoder3d import SCALES, SpikeEncoder3D
 from models.layers.spike.temporal_attention import SpikeTemporalSA
 from models.network_guided import Guided  # noqa: F401  registers by being imported
+from models.network_nafnet import NAFNet  # noqa: F401  registers by being imported
 from models.network_spike_refine import SpikeRefine  # noqa: F401  registers by being imported
 from models.network_spikling import SemiUNet  # noqa: F401  registers by being imported
 from models.network_vrt import VRT

@@ -126,6 +126,19 @@ def inspect_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def screenshot_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.screenshot`."""
+    parser = argparse.ArgumentParser(prog=program("scripts.screenshot"), description=description, formatter_class=RAW)
+    add = parser.add_argument
+    add("page", help="an HTML file, or an address of this machine, http://127.0.0.1:PORT")
+    add("output", type=Path, help="the picture, .png or .jpg")
+    add("--width", type=int, default=1280, help="of the window in pixels (default 1280; below 600 it is a phone's)")
+    add("--height", type=int, default=900, help="of the window in pixels (default 900)")
+    add("--selector", default="html", metavar="CSS", help="what to take, whole (default: what the window shows)")
+    add("--open", action="store_true", help="open the page's folded panels first")
+    return parser
+
+
 def restore_parser(description: str) -> argparse.ArgumentParser:
     """`scripts.restore`."""
     parser = argparse.ArgumentParser(prog=program("scripts.restore"), description=description, formatter_class=RAW)

@@ -79,7 +79,9 @@ def test_trust_needs_no_sharp_frames(tested: Path) -> None:
     assert len(list((output / "guided" / "trust").rglob("*.png"))) == 2
     page = (output / "guided" / "index.html").read_text()
     assert (
-        "How far to trust it" in page and 'data-view="trust"' in page and not (output / "guided/metrics.csv").exists()
+        "How far to trust it" in page
+        and 'data-view="contradiction"' in page
+        and not (output / "guided/metrics.csv").exists()
     )
 
 

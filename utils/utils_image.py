@@ -67,12 +67,13 @@ def decode_rgb(content: bytes, name: str, most_bits: int = 8) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def imwrite_rgb(path: str | Path, picture: np.ndarray) -> None:
+def imwrite_rgb(path: str | Path, picture: np.ndarray, quality: int = 95) -> None:
     """Writes a picture in the format of the path's suffix (.png is lossless), completely or not at all.
 
     Args:
         path: the file; its folder is created.
         picture: uint8 (H,W,3) RGB or (H,W) gray; uint16 (H,W,3) as .png or .tif.
+        quality: of a JPEG, 0 to 100; 95 is OpenCV's default.
 
     Raises:
         ValueError: not a picture.
@@ -85,7 +86,8 @@ def imwrite_rgb(path: str | Path, picture: np.ndarray) -> None:
     if not suffix or not cv2.haveImageWriter(f"picture{suffix}"):
         raise UserError(f"{path}: no picture format has the ending {suffix!r}; use .png, .jpg, .bmp or .tif")
     stored = picture if picture.ndim == 2 else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    encoded, content = cv2.imencode(suffix, stored)
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
+    encoded, content = cv2.imencode(suffix, stored, settings)
     assert encoded, f"{path}: {stored.shape} could not be encoded as {suffix}"
     with atomic_write(path, "wb") as file:
         file.write(content.tobytes())

@@ -18,6 +18,7 @@ INK, GRID = (60, 60, 60), (225, 225, 225)  # RGB of text and of grid lines
 FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 SVG_WIDTH, SVG_HEIGHT = 520, 190  # in SVG's units; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 34, 6, 8, 20  # margins of the SVG's axes, with room for labels at the left and bottom
+LETTER = 7  # width of a letter at the page's 11 pixels, with a share of the gap between labels
 HOVER_LIMIT = 400  # points up to which each has a tooltip: more would be narrower than a pixel and enlarge the page
 MARKER_LIMIT = 40  # points up to which each has a marker: more would overlap
 
@@ -136,7 +137,7 @@ def line_chart(series: Mapping[str, Sequence[float | None]], labels: Sequence[st
         y = _y(value, low, high)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{SVG_WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
-    for index in label_places(len(labels)):
+    for index in label_places(len(labels), max(map(len, labels), default=0)):
         anchor = "start" if index == 0 and len(labels) > 1 else "end" if index == len(labels) - 1 > 0 else "middle"
         x = _x(index, len(labels))
         parts.append(
@@ -168,9 +169,19 @@ def _round_step(span: float, most: int) -> float:
     raise AssertionError((span, most))
 
 
-def label_places(count: int) -> list[int]:
-    """Indices of the labels to write: all of up to 8, else five at equal distances."""
-    return list(range(count)) if count <= 8 else sorted({round(part * (count - 1) / 4) for part in range(5)})
+def label_places(count: int, letters: int) -> list[int]:
+    """Indices of the labels to write, at equal distances: all of up to 8, else five, and fewer of long labels.
+
+    Args:
+        letters: length of the longest label.
+    """
+    # The labels at the ends stand inside the axis, so the first two need one and a half widths between their places.
+    needed = 1.5 * LETTER * letters * (count - 1) / (SVG_WIDTH - LEFT - RIGHT)
+    for parts in range(count - 1 if count <= 8 else 4, 0, -1):
+        places = [round(part * (count - 1) / parts) for part in range(parts + 1)]
+        if min(np.diff(places)) >= needed:
+            return places
+    return [0, count - 1] if count > 1 else list(range(count))
 
 
 def _x(index: int, count: int) -> float:

@@ -88,7 +88,7 @@ class Report:
         self._take(result)
         verdict = None if self.trust is None else self.trust.add(result)
         if verdict is not None and result.is_of_middle:
-            self.gallery.add_view(result.clip, "trust", verdict.picture)
+            self.gallery.add_view(result.clip, "contradiction", verdict.picture)
 
     def _take(self, result: FrameResult) -> None:
         """Into the gallery, where it stands for its clip."""

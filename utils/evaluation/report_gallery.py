@@ -4,7 +4,7 @@ JPEG at a bounded size; what is smaller than `LOSSLESS_SIDE` is PNG.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -18,8 +18,8 @@ LOSSLESS_SIDE = 320  # up to this side PNG costs little, and crops show no JPEG 
 QUALITY = 88  # of JPEG, 0 to 100
 CROP = 128  # side of what is shown of a worst or best frame
 INSTANTS_SIDE = 240  # pixels of one instant of an exposure
-PROFILE_FRAMES = 480  # of a profile at most: a screen's rows
-PROFILE_HEIGHT = 96  # pixels of a short clip's profile
+PROFILE_FRAMES = 32  # of a clip for its profile: at PROFILE_SIDE some 10 kB each, for every method
+PROFILE_SIDE = 320  # pixels of such a frame
 FILM_SIDE = 480  # pixels of a restored instant: a clip has many
 
 
@@ -73,20 +73,15 @@ class Extreme:
 
 @dataclass
 class Profile:
-    """A line of the picture over a clip's frames.
+    """A clip's frames in small, for a line of the picture over time.
 
     Attributes:
-        row: its number.
-        rows: by method, (W,3) uint8 of each frame, at most `PROFILE_FRAMES`; "sharp" is the last.
+        at: height of the horizontal line that is shown first, as a share of the picture's.
+        views: by method, data URIs of the first `PROFILE_FRAMES` frames; "sharp" is the last.
     """
 
-    row: int
-    rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
-
-    def picture(self, name: str) -> np.ndarray:
-        """The line of a method, frame below frame, each high enough to be seen: (n T, W, 3)."""
-        rows = np.stack(self.rows[name])
-        return np.repeat(rows, max(1, PROFILE_HEIGHT // len(rows)), axis=0)
+    at: float
+    views: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -183,18 +178,17 @@ class Gallery:
                 return
             # Through the middle of where the first frame is blurred most: the row where there is most to see.
             top, _, height, _ = most_different(pictures.get("input", pictures[""]), sharp, CROP)
-            self.profiles[clip] = Profile(top + height // 2)
-        profile = self.profiles[clip]
-        for name, picture in {**pictures, "sharp": sharp}.items():
-            rows = profile.rows.setdefault(name, [])
-            if len(rows) < PROFILE_FRAMES and picture.shape[:2] == sharp.shape[:2]:
-                rows.append(as_rgb(picture)[profile.row].copy())
+            self.profiles[clip] = Profile((top + height // 2 + 0.5) / len(sharp))
+        views = self.profiles[clip].views
+        for name, picture in {**{name: pictures[name] for name in _in_order(pictures)}, "sharp": sharp}.items():
+            if picture.shape[:2] == sharp.shape[:2] and len(views.get(name, [])) < PROFILE_FRAMES:
+                views.setdefault(name, []).append(data_uri(as_rgb(picture), PROFILE_SIDE, lossless_side=0))
 
 
-def data_uri(picture: np.ndarray, max_side: int = MAX_SIDE) -> str:
-    """A uint8 picture, (H,W,3) RGB or (H,W), as a data URI of at most `max_side` pixels a side."""
+def data_uri(picture: np.ndarray, max_side: int = MAX_SIDE, lossless_side: int = LOSSLESS_SIDE) -> str:
+    """A uint8 picture, (H,W,3) RGB or (H,W), as a data URI of at most `max_side` pixels a side; PNG up to another."""
     small = _shrunk(picture, max_side)
-    lossless = max(small.shape[:2]) <= LOSSLESS_SIDE
+    lossless = max(small.shape[:2]) <= lossless_side
     stored = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
     suffix, settings = (".png", []) if lossless else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     encoded, content = cv2.imencode(suffix, stored, settings)
@@ -213,9 +207,13 @@ def _crops(sharp: np.ndarray, pictures: Mapping[str, np.ndarray], box: tuple[int
     """Crops of the pictures in colour, input first, network and sharp picture last."""
     top, left, height, width = box
     coloured = {name: picture for name, picture in pictures.items() if picture.ndim == 3}
-    order = sorted(coloured, key=lambda name: (name == "", name != "input"))
-    named = {name: coloured[name] for name in order} | {"sharp": sharp}
+    named = {name: coloured[name] for name in _in_order(coloured)} | {"sharp": sharp}
     return {name: data_uri(as_rgb(p)[top : top + height, left : left + width]) for name, p in named.items()}
+
+
+def _in_order(methods: Iterable[str]) -> list[str]:
+    """The input first, the network last."""
+    return sorted(methods, key=lambda name: (name == "", name != "input"))
 
 
 def _shrunk(picture: np.ndarray, max_side: int) -> np.ndarray:

@@ -16,8 +16,7 @@ from utils.evaluation.chart import line_chart
 from utils.evaluation.report_films import film_scrubber, instants_section, trust_section
 from utils.evaluation.report_gallery import Extreme, Gallery, ShownFrame
 from utils.evaluation.report_text import said, section
-from utils.evaluation.report_zoom import SCRIPT as ZOOM_SCRIPT
-from utils.evaluation.report_zoom import profile_panel, zoom_panel
+from utils.evaluation.report_zoom import SCRIPTS, profile_panel, zoom_panel
 from utils.evaluation.scores import METRICS, Scores, format_value, gain, key_of
 from utils.evaluation.sweep import Sweep
 from utils.evaluation.trust_meter import TrustMeter
@@ -93,7 +92,7 @@ def write_page(
         parts += [_headline(scores), _method_tables(scores), _clip_table(scores)]
     if trust is not None:
         parts.append(trust_section(trust))
-    if scores.instants():
+    if len(scores.instants()) > 1:
         parts.append(instants_section(scores))
     parts.append(_comparisons(scores, gallery))
     if scores.rows:
@@ -108,7 +107,7 @@ def write_page(
         "body": "\n".join(parts),
         "footer": "S-VRT · metrics.json, metrics.csv",
         # "</script" would end the script element, "<!--<script" would keep it from ending.
-        "zoom": ZOOM_SCRIPT.read_text(encoding="utf-8"),
+        "closer": "".join(script.read_text(encoding="utf-8") for script in SCRIPTS),
         "metrics": json.dumps(scores.summary(), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c"),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: content[match[1]], TEMPLATE.read_text(encoding="utf-8"))

@@ -1,7 +1,5 @@
 // All methods of a clip enlarged alike: one view (centre and magnification) for every canvas. Built when it is opened.
 class Zoom {
-  static STRIP = 256;   // pixels of a crop's height in the PNG strip
-  static GAP = 8;
   static MOST = 32;     // magnification at which a pixel is large enough to be counted
   static GAIN = 4;      // of the error map: an error of a quarter of the range is white
 
@@ -49,14 +47,15 @@ class Zoom {
       this.grid.addEventListener(name, event => this.pointers.delete(event.pointerId));
     }
     this.grid.addEventListener("dblclick", event => this.magnify(2, this.place(event)));
+    const save = kind => () => Strip.save(this.strip(), `${this.clip.dataset.clip}_crops`, kind);
     const actions = {
       in: () => this.magnify(1.5), out: () => this.magnify(1 / 1.5), whole: () => this.look({x: 0.5, y: 0.5, zoom: 1}),
-      error: () => { this.errors = Boolean(this.sharp) && !this.errors; this.draw(); }, save: () => this.save(),
+      error: () => { this.errors = Boolean(this.sharp) && !this.errors; this.draw(); }, png: save("png"), pdf: save("pdf"),
     };
     for (const button of this.panel.querySelectorAll("button")) button.onclick = actions[button.dataset.do];
     const step = (x, y) => () => this.look({...this.view, x: this.view.x + x * 0.1 / this.view.zoom, y: this.view.y + y * 0.1 / this.view.zoom});
     const keys = {
-      "+": actions.in, "=": actions.in, "-": actions.out, "0": actions.whole, e: actions.error, s: actions.save,
+      "+": actions.in, "=": actions.in, "-": actions.out, "0": actions.whole, e: actions.error, s: actions.png, p: actions.pdf,
       ArrowLeft: step(-1, 0), ArrowRight: step(1, 0), ArrowUp: step(0, -1), ArrowDown: step(0, 1),
     };
     this.grid.addEventListener("keydown", event => {
@@ -152,36 +151,15 @@ class Zoom {
     return first.canvas;
   }
 
-  // The first picture with the box in red, and the box of every method under its title.
+  // The first picture with the box in red, and the box of every method.
   strip() {
-    const ratio = this.shape.naturalWidth / this.shape.naturalHeight, height = Zoom.STRIP, width = Math.round(height * ratio);
-    const step = width + Zoom.GAP, canvas = document.createElement("canvas");
-    canvas.width = step * (this.figures.length + 1) - Zoom.GAP;
-    canvas.height = height + 28;
-    const context = canvas.getContext("2d"), {x, y, zoom} = this.view;
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(this.figures[0].image, 0, 0, width, height);
-    context.strokeStyle = "#e00000";
-    context.lineWidth = 3;
-    context.strokeRect((x - 0.5 / zoom) * width, (y - 0.5 / zoom) * height, width / zoom, height / zoom);
-    context.fillStyle = "#000";
-    context.font = "16px sans-serif";
-    context.textAlign = "center";
-    this.figures.forEach((each, number) => {
-      const left = (number + 1) * step;
-      this.paint(context, this.source(each), left, 0, width, height);
-      context.strokeRect(left + 1.5, 1.5, width - 3, height - 3);
-      context.fillText(each.caption.textContent, left + width / 2, height + 20, width);
-    });
-    return canvas;
-  }
-
-  save() {
-    const link = document.createElement("a");
-    link.href = this.strip().toDataURL("image/png");
-    link.download = `${this.clip.dataset.clip.replace(/[^\w.-]+/g, "_")}_crops.png`;
-    link.click();
+    const {x, y, zoom} = this.view;
+    const items = this.figures.map(each => ({
+      title: each.caption.textContent, paint: (context, ...box) => this.paint(context, this.source(each), ...box),
+    }));
+    const mark = (context, width, height) =>
+      context.strokeRect((x - 0.5 / zoom) * width, (y - 0.5 / zoom) * height, width / zoom, height / zoom);
+    return Strip.draw(this.shape.naturalWidth / this.shape.naturalHeight, {image: this.figures[0].image, mark}, items);
   }
 }
 for (const panel of document.querySelectorAll("details.zoom")) {

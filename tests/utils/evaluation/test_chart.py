@@ -128,7 +128,9 @@ def test_charts_of_hardly_anything(values: list[float | None]) -> None:
 
 
 def test_long_clips_have_few_labels() -> None:
-    assert label_places(3) == [0, 1, 2]
-    assert label_places(1111) == [0, 278, 555, 832, 1110]
+    assert label_places(3, 4) == [0, 1, 2]
+    assert label_places(1111, 4) == [0, 278, 555, 832, 1110]
+    assert label_places(8, 8) == [0, 2, 5, 7]  # 84 of 480 units each: more than one of seven steps
+    assert label_places(8, 40) == [0, 7] and label_places(1, 8) == [0] and label_places(0, 0) == []
     svg = line_chart({"network": [30.0 + k % 7 for k in range(1111)]}, [str(k) for k in range(1111)])
     assert len(points(svg, "network")[0]) == 1111 and "<rect" not in svg and "<circle" not in svg

@@ -3,6 +3,7 @@
 import base64
 import re
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.browser import Browser
-from utils.evaluation.report_gallery import PROFILE_HEIGHT, Gallery
+from utils.evaluation.report_gallery import Gallery
 from utils.evaluation.report_page import write_page
 from utils.evaluation.scores import Scores
 
@@ -28,12 +29,23 @@ document.querySelector(".zoom .grid").dispatchEvent(event);
 return event.defaultPrevented;
 """
 SAVED = """
-let href; const click = HTMLAnchorElement.prototype.click;
-HTMLAnchorElement.prototype.click = function () { href = this.href; document.title = this.download; };
-document.querySelector(".zoom button[data-do=save]").click();
-HTMLAnchorElement.prototype.click = click;
-return href;
+const click = HTMLAnchorElement.prototype.click, [panel, kind] = arguments;
+return new Promise(saved => {
+  HTMLAnchorElement.prototype.click = async function () {
+    HTMLAnchorElement.prototype.click = click;
+    const content = new Uint8Array(await (await fetch(this.href)).arrayBuffer());
+    saved([this.download, btoa([...content].map(byte => String.fromCharCode(byte)).join(""))]);
+  };
+  document.querySelector(`${panel} button[data-do=${kind}]`).click();
+});
 """
+LINES = """
+return [...document.querySelectorAll(".profile .grid canvas")].map(canvas => {
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return [canvas.height, canvas.width, [...pixels].filter((_, index) => index % 4 === 0)];
+});
+"""
+LINE_KEY = KEY.replace(".zoom .grid", ".draw")
 
 
 def pictures(shift: int = 0) -> dict[str, np.ndarray]:
@@ -61,12 +73,23 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(browser: Browser, page: Path) -> Browser:
     browser.open(page)
-    browser.run("document.querySelector('.zoom').open = true")
+    browser.run("for (const panel of document.querySelectorAll('details')) panel.open = true")
     end = time.monotonic() + 20
-    while browser.run("return document.querySelector('.zoom').dataset.built") is None:
+    while browser.run("return document.querySelectorAll('details[data-built]').length") < 2:
         assert time.monotonic() < end
         time.sleep(0.05)
     return browser
+
+
+def saved(browser: Browser, panel: str, kind: str) -> tuple[str, bytes]:
+    """Name and content of the file that a panel's button saves."""
+    name, content = browser.run(SAVED, panel, kind)
+    return name, base64.b64decode(content)
+
+
+def lines(browser: Browser) -> list[np.ndarray]:
+    """Red of the profiles, (frames, length) each."""
+    return [np.array(values).reshape(height, width) for height, width, values in browser.run(LINES)]
 
 
 def pixel(browser: Browser, number: int, x: float, y: float) -> Any:
@@ -98,26 +121,61 @@ def test_error_map(opened: Browser) -> None:
 
 def test_strip_has_the_box_and_every_crop(opened: Browser) -> None:
     opened.click('.zoom button[data-do="in"]')
-    content = base64.b64decode(opened.run(SAVED).removeprefix("data:image/png;base64,"))
+    name, content = saved(opened, ".zoom", "png")
     strip = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     width = round(256 * SIZE[1] / SIZE[0])
     assert strip.shape == (256 + 28, 4 * width + 3 * 8, 3)
     assert (strip[128, round(width / 6)] == (224, 0, 0)).all()  # of a box of 1 / 1.5 in the middle, its left edge
     for number, shade in enumerate(SHADES.values()):
         assert (strip[240, (number + 1) * (width + 8) + width // 2] == shade).all()
-    assert opened.run("return document.title") == "a_clip_crops.png"
+    assert name == "a_clip_crops.png"
 
 
-def test_line_over_time(page: Path, opened: Browser) -> None:
+def test_pdf_has_the_pixels_of_the_png(opened: Browser) -> None:
+    strip = cv2.imdecode(np.frombuffer(saved(opened, ".zoom", "png")[1], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    name, content = saved(opened, ".zoom", "pdf")
+    assert name == "a_clip_crops.pdf" and content.startswith(b"%PDF-1.4\n") and content.endswith(b"%%EOF\n")
+    xref = int(content[content.rindex(b"startxref") :].split()[1])
+    assert content[xref:].startswith(b"xref\n0 6\n")
+    places = [int(row[:10]) for row in content[xref:].splitlines()[3:8]]
+    for number, place in enumerate(places, start=1):
+        assert content[place:].startswith(b"%d 0 obj\n" % number)
+    image = content[places[4] :]
+    height, width = (int(re.search(rb"/%s (\d+)" % key, image)[1]) for key in (b"Height", b"Width"))  # type: ignore[index]
+    length = int(re.search(rb"/Length (\d+)", image)[1])  # type: ignore[index]
+    begin = image.index(b"stream\n") + len(b"stream\n")
+    assert image[begin + length :].startswith(b"\nendstream")
+    pixels = np.frombuffer(zlib.decompress(image[begin : begin + length]), np.uint8)
+    assert np.array_equal(pixels.reshape(height, width, 3), strip)
+    assert b"/MediaBox [0 0 %.2f %.2f]" % (width * 0.24, height * 0.24) in content
+
+
+def test_line_over_time(opened: Browser) -> None:
+    """The square moves by 4 pixels a frame; JPEG departs from it by some levels."""
     assert opened.texts(".profile figcaption") == ["input", "network", "sharp"]
-    text = page.read_text(encoding="utf-8")
-    panel = text[text.index('<details class="profile">') :]
-    uris = re.findall(r'src="data:image/png;base64,([^"]+)"', panel)[:3]
-    shown = cv2.imdecode(np.frombuffer(base64.b64decode(uris[2]), np.uint8), cv2.IMREAD_COLOR)
-    assert shown.shape == (PROFILE_HEIGHT, SIZE[1], 3)
-    for frame in range(4):
-        assert (shown[24 * frame + 12, 20 + 4 * frame : 44 + 4 * frame] == 255).all()
-        assert (shown[24 * frame + 12, : 20 + 4 * frame] == 100).all()
+    for shown, shade in zip(lines(opened), SHADES.values(), strict=True):
+        assert shown.shape == (4, SIZE[1])
+        for frame in range(4):
+            left = 20 + 4 * frame
+            assert abs(shown[frame, left + 2 : left + 22] - 255).max() < 12
+            assert abs(shown[frame, : left - 8] - shade).max() < 12
+    name, content = saved(opened, ".profile", "pdf")
+    assert name == "a_clip_profile.pdf" and content.startswith(b"%PDF")
+
+
+def test_reader_draws_the_line(opened: Browser) -> None:
+    opened.drag(".draw canvas", 120)  # from the middle to the right by a quarter of 480 pixels
+    assert [shown.shape for shown in lines(opened)] == [(4, SIZE[1] // 4)] * 3
+    assert opened.run(LINE_KEY, "0") and lines(opened)[0].shape == (4, SIZE[1])
+    for key in ("-",) * 8 + ("]",) * 18:  # shorter, and a quarter turn: upright, through the picture's middle
+        assert opened.run(LINE_KEY, key)
+    for _ in range(24):
+        opened.run(LINE_KEY, "ArrowLeft")
+    upright = lines(opened)[2]  # at 0.26 of the width: 33 pixels, in the square of the first four frames
+    assert upright.shape[0] == 4 and upright.shape[1] == round(SIZE[1] / 1.1**8)
+    middle = upright.shape[1] // 2
+    assert abs(upright[:, middle - 8 : middle + 8] - 255).max() < 12 and abs(upright[:, :8] - 100).max() < 12
+    assert not opened.run(LINE_KEY, "x") and opened.errors() == []
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, page: Path) -> None:
