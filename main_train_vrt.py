@@ -13,7 +13,7 @@ import argparse
 import logging
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -29,19 +29,18 @@ from data.missing_files import check_files, fetch_weights, missing_data
 from data.sampler import SampleIndex, training_batches
 from data.select_dataset import define_Dataset
 from models.model_base import TrainingStopped, check_parts
-from models.select_model import define_Model
 from models.training.dry_run import dry_run, dry_run_without_data
-from models.training.run import Run
+from models.training.run import Run, resumed
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder, NotSaved
 from utils.utils_cli import run_command
-from utils.utils_dist import Dist, all_gather_object, any_rank, attempt, close_dist, init_dist, on_main, raise_on_any
+from utils.utils_dist import Dist, any_rank, attempt, close_dist, init_dist, on_main, raise_on_any
 from utils.utils_lock import FolderLock
 from utils.utils_logger import Writer, check_logger, log_train, setup_logger
 from utils.utils_memory import keep_freed_memory
-from utils.utils_option import Options, load_options, option_changes, options_to_dict, write_options
+from utils.utils_option import Options, load_options, options_to_dict, write_options
 from utils.utils_progress import progress
-from utils.utils_signal import StopRequest, clear_preempted, mark_preempted
+from utils.utils_signal import StopRequest, clear_preempted
 from utils.utils_timer import StepProfiler
 
 logger = logging.getLogger("svrt")
@@ -90,25 +89,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopRequest, profiled_steps: int) -> None:
     """Trains from the newest checkpoint, or from the start, up to `train.total_iter` steps or a request to stop."""
-    # Build the model and restore the newest checkpoint, which rank 0 reads for all ranks, so that all restore the same.
+    # Restore the newest checkpoint. One run per folder: two would remove each other's files and mix their checkpoints.
     assert opt.datasets.train is not None
     folder, batch_size = opt.experiment_dir, opt.datasets.train.dataloader_batch_size
-    checkpoints = CheckpointFolder(folder, keep=opt.train.checkpoint_keep)
-    torch.manual_seed(opt.train.manual_seed)
-    # One run per folder: two would remove each other's files and mix their checkpoints.
     lock = FolderLock(folder)
     on_main(lambda: lock.acquire() if folder.exists() else None, dist)
-    step, state = on_main(checkpoints.load_newest, dist) or (0, {})
-    model = define_Model(opt, dist, pretrained=step == 0)
-    if step:
-        model.load_state_dict(state, folder)
-        logger.info("Resumed from step %d of %s", step, folder)
-        log_changes(state.get("options"), opt)
+    checkpoints = CheckpointFolder(folder, keep=opt.train.checkpoint_keep)
+    torch.manual_seed(opt.train.manual_seed)
+    model, step, samples = resumed(opt, dist, checkpoints)
 
     # Open the stream of global batches. It depends on the samples seen, not on the number of ranks and workers.
-    samples = state.get("samples", step * batch_size)
     batches = stream(opt, train_set, dist, consumed=samples)
-    state.clear()  # its tensors are in the model now
     if step >= opt.train.total_iter:
         logger.info(
             "Finished already: all %d steps are taken. To go on raise train.total_iter; to test: ./svrt test --opt %s",
@@ -129,9 +120,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
 
     # Finish what the last run's end left undone after its last checkpoint.
     if step:
-        on_main(lambda: checkpoints.finish(step), dist)
-        if run.test_due and on_main(lambda: checkpoints.awaits_score(step), dist):
-            run.validate()
+        run.finish_last()
 
     failure: Exception | None = None
     bars = progress(opt.train.total_iter, "training", "step", done=step, enabled=dist.is_main)
@@ -162,24 +151,10 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
     if run.step > run.saved:
         run.save()
     raise_on_any(failure, dist)
-    signals = [name for name in all_gather_object(stop.signal_name, dist) if name]
-    if signals:
-        logger.warning("Told to stop by %s: the same command goes on after step %d", signals[0], run.step)
-        on_main(lambda: mark_preempted(folder, run.step, signals[0]), dist)
+    run.tell_stop()
     profiler.close()
     writer.close()
     lock.release()
-
-
-def log_changes(before: Mapping[str, Any] | None, opt: Options) -> None:
-    """Logs the options that differ from the checkpoint's; KAIR's checkpoints hold no options."""
-    if before is None:
-        logger.warning(
-            "KAIR's files hold neither options nor a count of samples: the run goes on with this file's options, and "
-            "the count is the step times this file's batch size."
-        )
-    for change in option_changes(before, options_to_dict(opt)) if before is not None else []:
-        logger.warning("Changed since then: %s", change)
 
 
 def stream(opt: Options, train_set: Any, dist: Dist, consumed: int) -> Batches:

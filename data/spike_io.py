@@ -28,7 +28,7 @@ from data.spike.encoding import SpikeEncoding, build_encoding
 from data.spike.perturb import Perturbation, PerturbedStream
 from data.spike.registration import gray_at_size
 from data.spike.resampling import enlarge, shrink
-from data.spike.sync import ExposureWindow, SyncTable, default_window, evenly_shared
+from data.spike.sync import ExposureWindow, SyncTable, exposure_of
 from data.spike_augment import ChangedStream, SpikeChange
 from data.spike_cache import SpikeCache, description
 from data.spike_files import find_spikes
@@ -135,10 +135,6 @@ class SpikeFrames:
             return
         try:
             sync = SyncTable.load(sync_path, name) if has_sync else None
-        except UserError as error:
-            self.faults.append(str(error))
-            return
-        try:
             alignment = self._alignment(folder.parent if alone else folder)
         except UserError as error:
             self.faults.append(str(error))
@@ -153,13 +149,7 @@ class SpikeFrames:
                     # Use the first file's size for the whole clip, so that config.yaml is read once.
                     size = self.sizes[clip.name] = stream.spike_h, stream.spike_w
                     lengths[path] = len(stream)
-                if sync:
-                    window = sync.window(frame)
-                elif name is None:
-                    window = evenly_shared(clip.frames, lengths[path])[frame]
-                else:
-                    window = default_window(name, lengths[path])
-                window.check(lengths[path])
+                window = exposure_of(frame, clip.frames, name, sync, lengths[path])
             except UserError as error:
                 self.faults.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 if whole_clip and path not in lengths:

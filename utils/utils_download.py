@@ -10,10 +10,13 @@ import hashlib
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.user_error import UserError
 from utils.utils_file import atomic_write, check_sha256, write_sha256
+
+if TYPE_CHECKING:
+    import urllib.request
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +59,6 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     """
     import urllib.error  # slow to import, and commands that only name RELEASE in their --help import this module
     import urllib.parse
-    import urllib.request
 
     remedy = f"download {url} by hand to {path}"
     if urllib.parse.urlsplit(url).scheme != "https":
@@ -64,19 +66,9 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
     named = re.search(r"-([0-9a-f]{8,64})\.\w+$", path.name)
     expected = sha256.lower() if sha256 is not None else named[1] if named else ""
 
-    class HttpsOnly(urllib.request.HTTPRedirectHandler):
-        """Follows redirections to https addresses only."""
-
-        def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
-            target = arguments[-1]
-            if urllib.parse.urlsplit(target).scheme != "https":
-                raise UserError(f"{url}: the server sends on to {target}, which is no https address; {remedy}")
-            return super().redirect_request(*arguments)
-
     logger.info("downloading %s", url)
     try:
-        opener = urllib.request.build_opener(HttpsOnly)
-        with opener.open(url, timeout=TIMEOUT) as answer, atomic_write(path, "wb") as file:
+        with _https_opener(url, remedy).open(url, timeout=TIMEOUT) as answer, atomic_write(path, "wb") as file:
             if answer.status != 200:
                 raise UserError(f"{url}: the server answers {answer.status} {answer.reason}; {remedy}")
             announced = answer.headers.get("Content-Length")
@@ -96,3 +88,20 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
         raise UserError(f"{url}: cannot be reached ({getattr(error, 'reason', error)}); {remedy}") from error
     write_sha256(path, found)
     logger.info("%s: %.1f MB, SHA-256 %s", path, size / 1e6, found)
+
+
+def _https_opener(url: str, remedy: str) -> "urllib.request.OpenerDirector":
+    """Opens addresses, and follows redirections to https addresses only; `url` and `remedy` are for messages."""
+    import urllib.parse
+    import urllib.request
+
+    class HttpsOnly(urllib.request.HTTPRedirectHandler):
+        """Refuses other redirections."""
+
+        def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
+            target = arguments[-1]
+            if urllib.parse.urlsplit(target).scheme != "https":
+                raise UserError(f"{url}: the server sends on to {target}, which is no https address; {remedy}")
+            return super().redirect_request(*arguments)
+
+    return urllib.request.build_opener(HttpsOnly)

@@ -124,28 +124,22 @@ def load_strict(net: nn.Module, state_dict: Mapping[str, Tensor], path: Path | s
         raise UserError(f"{path}: holds no network's weights; give a <iter>_G.pth or an experiment's folder")
     check_tensors(state_dict, path)
     own = net.state_dict()
+    shared = [name for name in own if name in state_dict]
     missing = [name for name in own if name not in state_dict]
     unexpected = [name for name in state_dict if name not in own]
-    reshaped = [name for name in own if name in state_dict and own[name].shape != state_dict[name].shape]
-    other = [
-        name
-        for name in own
-        if name in state_dict and own[name].is_floating_point() != state_dict[name].is_floating_point()
-    ]
-    parts = [
-        _listed("missing in the checkpoint", [f"{name} {_shape(own[name])}" for name in missing]),
-        _listed("unknown to the network", [f"{name} {_shape(state_dict[name])}" for name in unexpected]),
-        _listed(
-            "of another shape",
-            [f"{name} {_shape(state_dict[name])}, network {_shape(own[name])}" for name in reshaped],
-        ),
-        _listed(
+    reshaped = [name for name in shared if own[name].shape != state_dict[name].shape]
+    other = [name for name in shared if own[name].is_floating_point() != state_dict[name].is_floating_point()]
+    shapes = {name: f"{name} {_shape(tensor)}" for name, tensor in [*own.items(), *state_dict.items()]}
+    differences = (
+        _listed("missing in the checkpoint", [shapes[name] for name in missing])
+        + _listed("unknown to the network", [shapes[name] for name in unexpected])
+        + _listed("of another shape", [f"{shapes[name]}, network {_shape(own[name])}" for name in reshaped])
+        + _listed(
             "of another kind of number",
             [f"{name} {state_dict[name].dtype}, network {own[name].dtype}" for name in other],
-        ),
-    ]
-    differences = "".join(part for part in parts if part)
-    matching = {name: value for name, value in state_dict.items() if name in own and name not in {*reshaped, *other}}
+        )
+    )
+    matching = {name: state_dict[name] for name in shared if name not in {*reshaped, *other}}
     if differences and (strict or not matching):
         raise UserError(
             f"{path}: checkpoint of another architecture; compare netG in the options with those it was trained "

@@ -163,6 +163,27 @@ class SyncTable:
         raise UserError(f"{self.path}: RGB frame {stem!r} is not among its {len(self)} frames.{hint}")
 
 
+def exposure_of(
+    frame: str, frames: Sequence[str], folder: str | None, sync: SyncTable | None, num_spike_frames: int
+) -> ExposureWindow:
+    """The exposure of one of a clip's frames in its file of spikes: by sync.json, or by the rule without one.
+
+    Args:
+        folder: name of the clip's folder; None: the spikes are one file, which `frames` share evenly.
+
+    Raises:
+        UserError: sync.json lacks the frame, or the exposure is outside the file.
+    """
+    if sync is not None:
+        window = sync.window(frame)
+    elif folder is None:
+        window = evenly_shared(frames, num_spike_frames)[frame]
+    else:
+        window = default_window(folder, num_spike_frames)
+    window.check(num_spike_frames)
+    return window
+
+
 def write_sync(
     path: str | Path, seq_name: str, frames: Mapping[str, ExposureWindow], spike_fps: float | None = None
 ) -> None:

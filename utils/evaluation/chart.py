@@ -6,7 +6,7 @@ svg = line_chart({"network": psnr}, labels)          # no script, no font, colou
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -62,14 +62,7 @@ def chart(
         y = SIZE[0] - bottom - (points[:, 1] - y_range[0]) / (y_range[1] - y_range[0]) * (SIZE[0] - top - bottom)
         return np.stack([x, y], axis=1)
 
-    for value in _ticks(*x_range, integers=True):
-        column = round(place(np.array([[value, y_range[0]]]))[0, 0])
-        cv2.line(picture, (column, top), (column, SIZE[0] - bottom), GRID, 1)
-        _write(picture, f"{value:,.0f}", (column, SIZE[0] - bottom + 16), centred=True)
-    for value in _logarithmic_ticks(*y_range) if logarithmic else _ticks(*y_range):
-        row = round(place(np.array([[x_range[0], value]]))[0, 1])
-        cv2.line(picture, (left, row), (SIZE[1] - right, row), GRID, 1)
-        _write(picture, f"{10**value if logarithmic else value:.4g}", (6, row + 4))
+    _draw_grid(picture, x_range, y_range, place, logarithmic)
     legend = SIZE[1] - right
     for index, (name, points) in enumerate(kept.items()):
         colour = COLOURS[index % len(COLOURS)]
@@ -81,6 +74,25 @@ def chart(
         legend -= width + 16
         _write(picture, name, (legend, top - 10), colour)
     return picture
+
+
+def _draw_grid(
+    picture: np.ndarray,
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    place: Callable[[np.ndarray], np.ndarray],
+    logarithmic: bool,
+) -> None:
+    """Draws the lines of both axes' ticks and their numbers; `place` maps points (N, 2) to pixels."""
+    top, right, bottom, left = MARGIN
+    for value in _ticks(*x_range, integers=True):
+        column = round(place(np.array([[value, y_range[0]]]))[0, 0])
+        cv2.line(picture, (column, top), (column, SIZE[0] - bottom), GRID, 1)
+        _write(picture, f"{value:,.0f}", (column, SIZE[0] - bottom + 16), centred=True)
+    for value in _logarithmic_ticks(*y_range) if logarithmic else _ticks(*y_range):
+        row = round(place(np.array([[x_range[0], value]]))[0, 1])
+        cv2.line(picture, (left, row), (SIZE[1] - right, row), GRID, 1)
+        _write(picture, f"{10**value if logarithmic else value:.4g}", (6, row + 4))
 
 
 def _usable(points: Series, logarithmic: bool) -> np.ndarray:

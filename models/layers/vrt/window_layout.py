@@ -156,24 +156,7 @@ def window_layout(
         pairs: see `fit_window`.
     """
     window, shift = fit_window(size, window, shift, pairs)
-    # Per axis, the source coordinate of every place, (windows, places); coordinates >= `length` are padding.
-    axes = []
-    for length, extent, step in zip(size, window, shift, strict=True):
-        count = -(-length // extent)
-        axes.append(((torch.arange(count * extent, device=device) + step) % (count * extent)).view(count, extent))
-    padded = any(axis.numel() > length for axis, length in zip(axes, size, strict=True))
-    missing = [axis >= length for axis, length in zip(axes, size, strict=True)]
-    # Padding is shorter than a window, so every window has a token. Its first one is the stand-in of padded places.
-    firsts = [absent.int().argmin(1, keepdim=True) for absent in missing]
-    own = [
-        torch.where(absent, first, torch.arange(absent.shape[1], device=device))
-        for absent, first in zip(missing, firsts, strict=True)
-    ]
-    axes = [axis.gather(1, places) for axis, places in zip(axes, own, strict=True)]
-    grid = _combine(axes, size)
-    outside = _combine([absent.long() for absent in missing], (2, 2, 2)) > 0
-    stand_in = _combine(own, window)
-
+    grid, outside, stand_in = _places(size, window, shift, device)  # (windows per axis..., places of a window) each
     tokens, per_window = size[0] * size[1] * size[2], window[0] * window[1] * window[2]
     first_token = torch.arange(batch, device=device) * tokens
     index, padding, stand_ins, samples, segments = [], [], [], [], []
@@ -191,6 +174,7 @@ def window_layout(
         segments.append((bits[0] * 4 + bits[1] * 2 + bits[2], batch * windows.shape[1]))
 
     all_index, all_padding = torch.cat(index), torch.cat(padding)
+    padded = any(length % extent for length, extent in zip(size, window, strict=True))
     places = torch.arange(all_index.numel(), device=device)
     # Padded places write into an extra entry at the end: a boolean mask would synchronise with the GPU.
     inverse = torch.empty(batch * tokens + 1, dtype=torch.int64, device=device)
@@ -207,6 +191,25 @@ def window_layout(
         shift=shift,
         inverse=inverse[:-1],
     )
+
+
+def _places(size: Size3, window: Size3, shift: Size3, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+    """For every place of every window of one grid: its token, whether it is padding, and the place that stands in."""
+    # Per axis, the source coordinate of every place, (windows, places); coordinates >= `length` are padding.
+    axes = []
+    for length, extent, step in zip(size, window, shift, strict=True):
+        count = -(-length // extent)
+        axes.append(((torch.arange(count * extent, device=device) + step) % (count * extent)).view(count, extent))
+    missing = [axis >= length for axis, length in zip(axes, size, strict=True)]
+    # Padding is shorter than a window, so every window has a token. Its first one is the stand-in of padded places.
+    firsts = [absent.int().argmin(1, keepdim=True) for absent in missing]
+    own = [
+        torch.where(absent, first, torch.arange(absent.shape[1], device=device))
+        for absent, first in zip(missing, firsts, strict=True)
+    ]
+    axes = [axis.gather(1, places) for axis, places in zip(axes, own, strict=True)]
+    outside = _combine([absent.long() for absent in missing], (2, 2, 2)) > 0
+    return _combine(axes, size), outside, _combine(own, window)
 
 
 def _combine(axes: list[Tensor], size: Size3) -> Tensor:
