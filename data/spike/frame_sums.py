@@ -1,6 +1,5 @@
-"""Weighted sums of spike frames, exact in integers and so independent of the order of additions; the same of the rates
-between spikes (`utils/charge.py`); and the firing rate from the time between spikes at one instant
-(`utils/spike_interval.py`).
+"""Weighted sums of spike frames, exact in integers and so independent of the order of additions; and the firing rate
+from the time between spikes at one instant (`utils/spike_interval.py`).
 
 Spikes are 0 or 1, so a representation that is a weighted sum over time can be computed in integers and scaled once at
 the end. The result then does not depend on the crop, on flips of time or space, or on the machine, as
@@ -11,16 +10,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from utils.charge import interpolated_rates
 from utils.spike_interval import doubled_spikes_and_time
 
 EXACT_FLOAT32 = 2**24  # float32 represents every integer up to this
 GAUSSIAN_REACH = 4.0  # in sigmas; beyond it, weights are below 4e-4 of the centre's
 FRAMES_AT_ONCE = 16  # bounds the float32 copy of the spikes in `weighted_sums`
-PIXELS_AT_ONCE = 16384  # whose rates of some hundred frames stay in the processor's cache
-RATE_UNITS = 2**20  # per spike; rates are rounded to them, so that sums in float64 are exact in any order
 
 
 class BinSums(NamedTuple):
@@ -101,24 +96,6 @@ def weighted_sums(spikes: np.ndarray, weights: np.ndarray) -> np.ndarray:
         frames = spikes[begin : begin + FRAMES_AT_ONCE].astype(np.float32)
         sums += weights[:, begin : begin + FRAMES_AT_ONCE] @ frames.reshape(len(frames), -1)
     return sums.reshape(-1, height, width)
-
-
-def weighted_rates(spikes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """sum over t of weights[s, t] * rate[t], the rates between spikes of `utils/charge.py`, (S, h, w) float32.
-
-    Args:
-        spikes: (L, h, w) uint8.
-        weights: (S, L) from `integer_weights`.
-    """
-    rows, flat = (
-        torch.from_numpy(weights).double(),
-        torch.from_numpy(np.ascontiguousarray(spikes)).flatten(1),
-    )  # (S, L), (L, h*w)
-    sums = []
-    for part in flat.split(PIXELS_AT_ONCE, dim=1):
-        rates = interpolated_rates(part).mul_(RATE_UNITS).round_()  # (L, pixels)
-        sums.append((rows @ rates.double()).div_(RATE_UNITS).float())  # (S, pixels)
-    return torch.cat(sums, 1).view(len(weights), *spikes.shape[1:]).numpy()
 
 
 def interval_rate(spikes: np.ndarray, center: int, order: int, reach: int) -> np.ndarray:

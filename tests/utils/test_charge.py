@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.spike.frame_sums import gaussian_weights, weighted_rates, weighted_sums
+from data.spike.frame_sums import gaussian_weights, weighted_sums
+from data.spike.weighted_rates import weighted_rates
 from utils.charge import interpolated_rates
 
 
