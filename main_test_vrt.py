@@ -8,6 +8,7 @@
     python main_test_vrt.py --opt options/demo/quickstart.json --sweep threshold=1,2,4 drop=0.2,1
     python main_test_vrt.py --task guided --folder_lq clip.mp4 --folder_spike clip.dat --times 0:1:1/16 --save_video
     python main_test_vrt.py --task guided --folder_lq clip.mp4 --folder_spike clip.dat --trust
+    python main_test_vrt.py --task spike_refine --folder_spike clip.dat --save_video                 # spikes alone
     python main_test_vrt.py --opt options/demo/quickstart.json --compare results/guided  # of a test by --save_result
 
 Frames are read, restored and written as they come, so a clip may be of any length; `--resume` goes on with an
@@ -71,7 +72,9 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     """Restores and scores the clips; writes what was asked for; prints the table."""
     # Check flags, options and data, and load the weights, before anything is restored or written.
     if opt.datasets.test is None:
-        raise UserError("datasets.test: missing; name the clips in the option file or by --folder_lq")
+        raise UserError(
+            "datasets.test: missing; name the clips in the option file, by --folder_lq or (spikes alone) --folder_spike"
+        )
     dist = init_dist()
     keep_freed_memory()
     if arguments.adapt and dist.world_size > 1:
@@ -85,7 +88,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     swept = conditions(arguments.sweep, opt.datasets.test) if arguments.sweep else []
     lpips, left_out = find_lpips(arguments.lpips)
     video = CVVDP(device) if arguments.cvvdp else None
-    writer = result_writer(folder, clips, opt.datasets.test.dataroot_lq, arguments)
+    writer = result_writer(folder, clips, getattr(opt.datasets.test, "dataroot_lq", None), arguments)
     trust = TrustMeter(folder, clips) if arguments.trust else None
     checkpoint = checkpoint_of(opt, arguments)
     network = trained_network(opt, checkpoint, arguments)
@@ -114,15 +117,15 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
         print("\n".join([tables, *([left_out] if scores.rows and left_out else []), *writer.places()]))
 
 
-def result_writer(folder: Path, clips: Any, root: str, arguments: argparse.Namespace) -> ResultWriter:
-    """The writer of the files that the flags ask for; `root` is where the blurred frames are read from."""
-    source = Path(root).expanduser()
+def result_writer(folder: Path, clips: Any, root: str | None, arguments: argparse.Namespace) -> ResultWriter:
+    """The writer of the files that the flags ask for; `root` is that of the blurred frames, or None."""
+    source = None if root is None else Path(root).expanduser()
     return ResultWriter(
         folder,
         save_result=arguments.save_result,
         save_video=arguments.save_video,
         fps=arguments.fps or clips.fps or 25.0,
-        sound=source if source.is_file() and not arguments.times else None,  # slow motion outlasts the sound
+        sound=source if source and source.is_file() and not arguments.times else None,  # slow motion outlasts the sound
         resume=arguments.resume,
         training_free=training_free(clips) if arguments.times else None,
     )

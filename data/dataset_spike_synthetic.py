@@ -50,6 +50,8 @@ class SpikeSyntheticDataset(Dataset[dict[str, Any]]):
     """
 
     packs_spikes: ClassVar[str | None] = "window"
+    tested_by: ClassVar[str] = "SpikeStreamTestDataset"
+    """The data set for testing networks trained on this one on clips named on the command line."""
 
     window: int = 241
     """Spike frames around an instant, W."""

@@ -7,7 +7,7 @@ demand, from videos or pictures. A spike has the value of the camera's threshold
 Test: `python -m pytest tests/data/test_dataset_spikling.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -43,6 +43,8 @@ class SpiklingDataset(Dataset[dict[str, Any]]):
     """
 
     packs_spikes: ClassVar[str | None] = "window"
+    tested_by: ClassVar[str] = "SpikeStreamTestDataset"
+    """The data set for testing networks trained on this one on clips named on the command line."""
     split: ClassVar[str] = "train"
 
     dataroot: str
@@ -156,6 +158,8 @@ class SpiklingTestDataset(SpiklingDataset):
     """Whole pairs for testing, the same in every run; items have "folder" and "lq_path" instead of "key"."""
 
     split: ClassVar[str] = "test"
+    fps: ClassVar[float | None] = None
+    """Pairs are no film."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,13 +168,21 @@ class SpiklingTestDataset(SpiklingDataset):
     def __getitem__(self, index: SampleIndex | int) -> dict[str, Any]:
         return self.load(index.index if isinstance(index, SampleIndex) else index)
 
+    def content(self, index: int) -> Iterator[bytes]:
+        """The spikes and the threshold of pair `index`."""
+        pair = self._whole(index)
+        yield repr((pair.spikes.shape, pair.threshold)).encode()
+        yield pair.spikes.tobytes()
+
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
         """The pair `index`, as a clip of one picture: [0, 1) is its only range of frames."""
         assert begin == 0 and end in (1, None), (begin, end)
-        box = Box(0, 0, *self.source.size(index))
-        pair = self.source.read(index, box, sample_rng(self.seed, SampleIndex(0, index)))
         clip = self.clips[index]
-        return {**self._tensors(pair, Augmentation()), "folder": clip.name, "lq_path": [clip.frames[0]]}
+        return {**self._tensors(self._whole(index), Augmentation()), "folder": clip.name, "lq_path": [clip.frames[0]]}
+
+    def _whole(self, index: int) -> SpikePair:
+        box = Box(0, 0, *self.source.size(index))
+        return self.source.read(index, box, sample_rng(self.seed, SampleIndex(0, index)))
 
 
 def _size(spike_h: int | None, spike_w: int | None) -> Faults:

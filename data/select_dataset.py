@@ -6,6 +6,7 @@ Importing this module registers all data sets and spike representations, as `loa
 from typing import Any, Protocol
 
 import data.dataset_guided_synthetic
+import data.dataset_spike_stream
 import data.dataset_spike_synthetic
 import data.dataset_spikling
 import data.dataset_video_denoise

@@ -88,6 +88,9 @@ class SpikeRefine(nn.Module):
     partial_windows = True
     """Whether frames at the ends of the input may be missing."""
 
+    tile_multiple = (1, MULTIPLE, MULTIPLE)
+    """Frames, rows, columns: tiles that begin at multiples of these are halved at the same places as the picture."""
+
     centered: Tensor
     beside: Tensor
     times: Tensor

@@ -12,6 +12,7 @@ one network serves all thresholds. The result is (B,T,1,H,W') in about [0,1]: th
 Legend: B batch, T pictures, N = B*T, W spike frames of a window, H height, W' width.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,15 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils.spike_loader import SpikeStream
-from utils.spike_windows import light_window
+from utils.spike_windows import SpikeWindows
 from utils.user_error import UserError
 from utils.utils_image import tensor2uint
 from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
 
 BATCH_VALUES = 2**27  # of the windows of a batch, 0.5 GB; a picture may have more
-WELL_LIT = 0.06  # mean rate of the pooled frames; below, fine motion is lost to noise anyway
-POOLED = (1, 3, 5, 7)  # frames read as one; the shipped weights gain up to 7 at a rate of 0.01
-RATED = 64  # frames that the mean rate is taken from
 MULTIPLE = 4  # the Semi-UNet halves height and width twice
 
 
@@ -43,6 +41,9 @@ class SemiUNet(nn.Module):
     Args:
         in_chans: W, spike frames in a window.
     """
+
+    whole_pictures = True
+    """Whether a tile's result differs from the whole picture's: the normalisation is over the picture."""
 
     def __init__(self, *, in_chans: int = 32) -> None:
         raise_faults("netG.", self.faults(locals()))
@@ -133,60 +134,25 @@ def generate_stream(
         UserError: as `generate`, when the batch with that window comes.
     """
     pixels = seq.shape[1] * seq.shape[2]
-    size = max(1, min(batch_size, BATCH_VALUES // (int(network.in_chans) * pixels)))  # type: ignore[arg-type]
-    pooled = pooled_frames(network, seq)
-    batch: list[int] = []
-    for start in starts:
-        batch.append(int(start))
-        if len(batch) == size:
-            yield from _generate_batch(network, seq, batch, threshold, pooled)
-            batch = []
-    if batch:
-        yield from _generate_batch(network, seq, batch, threshold, pooled)
+    windows = windows_of(network, seq, threshold)
+    size = max(1, min(batch_size, BATCH_VALUES // (windows.length * pixels)))
+    moments = (int(start) + windows.length // 2 for start in starts)
+    while batch := list(itertools.islice(moments, size)):
+        yield from _generate_batch(network, windows, batch)
 
 
-def _generate_batch(
-    network: nn.Module, seq: np.ndarray | SpikeStream, starts: list[int], threshold: float, pooled: int
-) -> Iterator[np.ndarray]:
-    windows = torch.from_numpy(np.stack([_window(network, seq, start, threshold, pooled) for start in starts]))
+def _generate_batch(network: nn.Module, windows: SpikeWindows, moments: list[int]) -> Iterator[np.ndarray]:
+    light = torch.from_numpy(np.stack([windows.around(moment) for moment in moments]))  # (B,W,H,W')
     device = next(network.parameters()).device
     with torch.inference_mode():
-        pictures = network(windows.to(device).unsqueeze(1))
+        pictures = network(light.to(device).unsqueeze(1))  # (B,1,1,H,W')
     return (tensor2uint(picture) for picture in pictures[:, 0])
 
 
-def _window(network: nn.Module, seq: np.ndarray | SpikeStream, start: int, threshold: float, pooled: int) -> np.ndarray:
-    """Frames [start, start + W) of the stream as light, (W,H,W') float32."""
+def windows_of(network: nn.Module, seq: np.ndarray | SpikeStream, threshold: float) -> SpikeWindows:
+    """The windows of a stream that a network takes; arguments as in `generate`."""
     length = int(network.in_chans)  # type: ignore[arg-type]
-    first, last = possible_starts(network, len(seq))
-    if not first <= start <= last:
-        raise UserError(
-            f"the window [{start}, {start + length}) reaches outside the stream's [0, {len(seq)}); "
-            f"a network of {length} frames can begin from {first} to {last}"
-        )
-    return light_window(seq, start, length, threshold, pooled)
-
-
-def pooled_frames(network: nn.Module, seq: np.ndarray | SpikeStream) -> int:
-    """Odd number of spike frames that a network with `partial_windows` reads as one: more than 1 in little light.
-
-    A window then covers more time and has the firing rates that the network is best at. Streams that are no longer than
-    the window stay as they are.
-    """
-    if not getattr(network, "partial_windows", False) or len(seq) <= int(network.in_chans):  # type: ignore[arg-type]
-        return 1
-    frames = np.linspace(0, len(seq) - 1, RATED).astype(int)
-    single = (seq.get_block_spikes(int(f), 1) if isinstance(seq, SpikeStream) else seq[f] for f in frames)
-    rate = float(np.mean([frame.mean() for frame in single]))
-    return next((odd for odd in POOLED if odd * rate >= WELL_LIT), POOLED[-1])
-
-
-def possible_starts(network: nn.Module, length: int) -> tuple[int, int]:
-    """First and last frame that a window of the network may begin at, in a stream of `length` frames."""
-    window = int(network.in_chans)  # type: ignore[arg-type]
-    if getattr(network, "partial_windows", False):
-        return -(window // 2), length - 1 - window // 2
-    return 0, length - window
+    return SpikeWindows(seq, length, threshold, partial=getattr(network, "partial_windows", False))
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

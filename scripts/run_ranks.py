@@ -36,7 +36,6 @@ from torch.distributed.run import main as torchrun
 from utils.utils_signal import heeded_signals
 
 PASSED_ON = heeded_signals()
-MISTAKE = 2  # exit code of a mistake in options or data
 QUIET = {  # loggers of torchrun, and from which level on they are heard
     "torch.distributed.elastic.multiprocessing.api": logging.ERROR,  # a line for each rank that it ends
     "torch.distributed.elastic.multiprocessing.errors.error_handler": logging.CRITICAL,  # the error again, as JSON
@@ -58,10 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         code = failure.exitcode
-        # Last, below what the other ranks and torchrun have to say of the same. A user's mistake is told once
-        # (`utils.utils_cli.run_command`), by whichever rank finds it first.
-        message = "the error above is its message" if code == MISTAKE else failure.message
-        sys.stderr.write(f"Rank {rank} failed first: {message}\n")
+        # Last, below what the other ranks and torchrun have to say of the same.
+        sys.stderr.write(f"Rank {rank} failed first: {failure.message}\n")
         return code if code > 0 else 128 - code
     except SignalException as error:
         return 128 + error.sigval

@@ -17,6 +17,7 @@ from tests.tiny import TinyRun, alone, close, differing, environment, interprete
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(main_train_vrt.__file__).parent
 DEFAULT = "options/vrt/006_train_vrt_videodeblurring_gopro_rgbspike.json"
 # Notes what it is asked to run; a command that holds FAKE_FAILS ends with code 7, one for a module that lacks with 1.
 FAKE_PYTHON = """#!/usr/bin/env bash
@@ -355,9 +356,45 @@ def test_a_mistake_under_torchrun_has_its_code_and_message(tmp_path: Path, real:
     result = launch(real, 2, run.options, "--", "--set", "datasets.train.dataloader_batch_size=3")
     assert result.returncode == 2
     assert result.stderr.count("3 samples per step can't be shared equally by 2 processes") == 1
-    assert re.search(r"Rank \d failed first: the error above is its message\n$", result.stderr)
+    assert re.search(r"Rank \d failed first: its message is the error above, on standard error\n$", result.stderr)
     assert "Traceback" not in result.stderr and "error.json" not in result.stderr
     assert not run.folder.exists()
+
+
+def plain_torchrun(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Two ranks by torchrun itself, whose summary prints what it knows of each."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, *arguments]
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+    )
+
+
+def test_a_mistake_of_all_ranks_is_told_once_by_plain_torchrun(tmp_path: Path) -> None:
+    """Found after the ranks have met."""
+    run = TinyRun.make(tmp_path)
+    changes = ["--set", "datasets.train.dataloader_batch_size=3"]
+    done = plain_torchrun(ROOT / "main_train_vrt.py", "--opt", run.options, *changes)
+    assert done.returncode != 0
+    assert (done.stdout + done.stderr).count("3 samples per step can't be shared equally by 2 processes") == 1
+    assert "exitcode  : 2" in done.stderr and done.stderr.count("Traceback") == 1  # torchrun's own
+
+
+def test_a_mistake_of_one_rank_is_told_by_that_rank(tmp_path: Path) -> None:
+    script = tmp_path / "rank.py"
+    script.write_text(
+        "import os, sys, time\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from utils.user_error import UserError\n"
+        "from utils.utils_cli import run_command\n"
+        "def work():\n"
+        "    if os.environ['RANK'] == '1':\n"
+        "        raise UserError('a.png: damaged')\n"
+        "    time.sleep(120)  # ends by torchrun's SIGTERM\n"
+        "sys.exit(run_command(work))\n"
+    )
+    done = plain_torchrun(script)
+    assert "[rank 1] Error: a.png: damaged\n" in done.stderr
+    assert (done.stdout + done.stderr).count("a.png: damaged") == 1
 
 
 def test_a_mistake_of_one_process_has_its_code(tmp_path: Path, real: Path) -> None:

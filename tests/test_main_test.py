@@ -275,12 +275,14 @@ def test_a_published_model_that_is_not_there(
 
 
 def test_clips_of_the_command_line_where_the_options_have_no_test_set(trained: TinyRun, tmp_path: Path) -> None:
-    """Class, spikes and the like follow from the training set: the pictures are the same."""
+    """Class, spikes and the like follow from the training set, also where `--set` names a key of the test set: the
+    pictures are the same."""
     data = trained.test_data
     flags = ["--folder_lq", data.lq, "--folder_gt", data.gt, "--folder_spike", data.spike]
     expected = restore(trained, tmp_path / "named", *flags)
     tree = json.loads(trained.options.read_text())
     options = tmp_path / "train_only.json"
     options.write_text(json.dumps({**tree, "datasets": {**tree["datasets"], "test": None}}))
+    flags += ["--set", "datasets.test.pair_by=name"]
     assert run_test("--opt", options, "--output", tmp_path / "derived", "--save_result", *flags) == 0
     assert same(expected, pictures(tmp_path / "derived" / "tiny"))

@@ -22,6 +22,8 @@ PACKAGES = ("data", "models", "scripts", "utils")  # of this project
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left, quota exceeded, file larger than allowed
 # Messages of gloo and NCCL on a rank whose peer has ended; torch has no exception type for it.
 LOST_RANK = re.compile(r"Connection (closed|reset) by peer|Broken pipe|ncclRemoteError|NCCL communicator was aborted")
+# What torchrun is told of a failure whose message is printed; its summary would repeat a message for every rank.
+TOLD = "its message is the error above, on standard error"
 # Beginning of the text that PyTorch puts before an error raised in a loader's worker.
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.")
 
@@ -98,7 +100,7 @@ def run_command(command: Callable[[], None], go_on: str = "") -> int:
         rank = os.environ.get("RANK", "0")
         if _is_first_to_tell(message):
             sys.stderr.write(f"{'' if rank == '0' else f'[rank {rank}] '}Error: {message}\n")
-        _note_failure(message)
+        _note_failure(TOLD)
         # The traceback keeps loaders alive; if the garbage collector removes them, each worker takes 5 s to end.
         traceback.clear_frames(error.__traceback__)
         return 1 if isinstance(error, OSError) and error.errno in DISK_FULL else 2
@@ -131,7 +133,7 @@ def _is_first_to_tell(message: str) -> bool:
 
 
 def _note_failure(message: str) -> None:
-    """Writes the message for torchrun, which prints that of the rank that failed first (`scripts.run_ranks`)."""
+    """Writes the message for torchrun, which prints those of all ranks, or that of the first (`scripts.run_ranks`)."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         with open(path, "w", encoding="utf-8") as file:

@@ -64,19 +64,26 @@ logger = logging.getLogger(__name__)
 SectionType = TypeVar("SectionType", bound=Section)
 
 
-def load_options(path: str | Path, overrides: Sequence[str] = (), *, registries: Registries | None = None) -> Options:
+def load_options(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    registries: Registries | None = None,
+    replaced: Sequence[Keys] = (),
+) -> Options:
     """Loads an option file with its bases, applies `--set` overrides, and checks everything.
 
     Args:
         path: JSON with `//` comments, or YAML (.yml, .yaml).
         overrides: "section.key=value" each; the value is JSON, or else text.
         registries: the registered parts; by default the project's.
+        replaced: sections of which only the overrides count, for example ("datasets", "test").
 
     Raises:
         OptionError: all faults of the file, each with its dotted name, place and remedy.
     """
     path = Path(path)
-    checker = _Checker(load_layers(path, overrides), registries or Registries())
+    checker = _Checker(load_layers(path, overrides, replaced), registries or Registries())
     opt = checker.options()
     if opt is None:
         raise OptionError(path, checker.sentences())

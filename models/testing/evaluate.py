@@ -18,7 +18,7 @@ from utils.evaluation.scores import Scores
 from utils.user_error import UserError
 from utils.utils_dist import Dist, all_gather_object, any_rank, attempt, raise_on_any
 from utils.utils_file import read_bytes
-from utils.utils_image import decode_rgb, tensor2uint, to_8_bits
+from utils.utils_image import as_rgb, decode_rgb, tensor2uint, to_8_bits
 
 Finished = Callable[[str, str], Path | None]
 """By a clip's and a frame's name."""
@@ -32,10 +32,10 @@ class ClipSet(Protocol):
         """Per clip `name`, `frames` (the frames' names), and `target`: the name of the one frame that is to be made,
         the middle one of what the network makes (the first of two), shown beside the input frame number `middle`; None
         where every frame is to be restored. A set that restores several instants of each exposure also has `times`
-        (`FrameResult.times`)."""
+        (`FrameResult.times`). Where `packs_spikes` is "window", `L` are the spike frames of each picture."""
 
     def load(self, index: int, begin: int = 0, end: int | None = None) -> dict[str, Any]:
-        """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H` and `L_spike`."""
+        """Frames [begin, end) of a clip: `L` (T,C,H,W), and where there are any `H`, `L_spike` and `blurred`."""
 
 
 class ClipReader:
@@ -131,8 +131,7 @@ def restore_clip(
                 raise UserError(f"{clip.name}/{name}, restored by {source}: {error}") from error
         else:
             restored = decode_rgb(read_bytes(file), str(file), most_bits=16)
-        times = tuple(getattr(test_set, "times", ()))
-        yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored, times)
+        yield _result(clip.name, name, (place, len(names)), reader.frame(number), restored, test_set)
 
 
 def _middle(restored: Iterator[tuple[int, Tensor]], number: int) -> Iterator[tuple[int, Tensor]]:
@@ -147,21 +146,26 @@ def _result(
     place: tuple[int, int],
     frame: Mapping[str, Any],
     restored: np.ndarray,
-    times: tuple[float, ...],
+    test_set: ClipSet,
 ) -> FrameResult:
     """A restored frame with what it was made of, as pictures."""
-    planes = frame.get("L_spike", frame["L"][3:])
+    window = getattr(test_set, "packs_spikes", None) == "window"  # `L` are spike frames, not a picture
+    if window:
+        # Light of frames outside the stream is negative.
+        blurred, planes = frame.get("blurred"), frame["L"].clamp(min=0)
+    else:
+        blurred, planes = frame["L"][:3], frame.get("L_spike", frame["L"][3:])
     return FrameResult(
         clip=clip,
         frame=name,
         index=place[0],
         length=place[1],
-        blurred=tensor2uint(frame["L"][:3]),
-        restored=to_8_bits(restored),
+        blurred=None if blurred is None else tensor2uint(blurred),
+        restored=as_rgb(to_8_bits(restored)),
         restored_deep=restored if restored.dtype == np.uint16 else None,
-        sharp=tensor2uint(frame["H"]) if "H" in frame else None,
+        sharp=as_rgb(tensor2uint(frame["H"])) if "H" in frame else None,
         spikes=tensor2uint(_visible(planes).unsqueeze(0)) if len(planes) else None,
-        times=times,
+        times=tuple(getattr(test_set, "times", ())),
     )
 
 
@@ -254,9 +258,10 @@ def _score(
     if result.sharp is None:
         return
     pictures = {"": result.restored}
-    comparable = result.blurred.shape == result.sharp.shape
-    if input_scores and comparable:
-        pictures["input"] = result.blurred
+    blurred = result.blurred
+    comparable = blurred is None or blurred.shape == result.sharp.shape
+    if input_scores and comparable and blurred is not None:
+        pictures["input"] = blurred
     more = functools.partial(baselines, result) if baselines is not None and comparable else None
     scorer.add(result.clip, result.frame, result.sharp, pictures, more, result.time)
 

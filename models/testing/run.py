@@ -16,6 +16,7 @@ from utils.evaluation.report import Report, training_free
 from utils.evaluation.results import ResultWriter, check_same_run
 from utils.evaluation.scorer import Scorer
 from utils.evaluation.scores import Scores
+from utils.options.tester_flags import input_root
 from utils.utils_checkpoint import write_plain
 from utils.utils_dist import Dist, on_main
 from utils.utils_option import Options
@@ -66,7 +67,7 @@ class Run:
             UserError: `resume` would mix frames of two runs.
         """
         assert self.opt.datasets.test is not None
-        identity = {"task": self.opt.task, "data": self.opt.datasets.test.dataroot_lq, "tile": self.opt.val.tile_size}
+        identity = {"task": self.opt.task, "data": input_root(self.opt.datasets.test), "tile": self.opt.val.tile_size}
         origin = describe(self.checkpoint, self.network, command, **identity)
         if not resume:
             on_main(lambda: start_results(self.folder, origin), self.dist)

@@ -74,15 +74,15 @@ def _parameters(method: str) -> list[str]:
 def _generated(source: Source, args: argparse.Namespace, frames: Sequence[int] | None) -> Moments:
     """By a network; moments are those whose window it takes, by default all of them."""
     # Here, since importing networks takes longer than most pictures.
-    from models.network_spikling import generate_stream, possible_starts
+    from models.network_spikling import generate_stream, windows_of
     from scripts.spikes.networks import load_generator
 
     network = load_generator(args.opt, args.checkpoint)
     before = int(network.in_chans) // 2  # type: ignore[arg-type]
     if frames is None:
-        first, last = (start + before for start in possible_starts(network, len(source)))
-        end = last + 1 if args.end is None else args.end
-        frames = frame_range(source, max(args.begin, first), end, args.stride)
+        moments = windows_of(network, source.stream, source.threshold).moments
+        end = moments.stop if args.end is None else args.end
+        frames = frame_range(source, max(args.begin, moments.start), end, args.stride)
     pictures = generate_stream(network, source.stream, [time - before for time in frames], source.threshold)
     return Moments(frames, (shades(picture / np.float32(255), args.light) for picture in pictures))
 

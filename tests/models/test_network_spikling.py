@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.network_spikling import SemiUNet, generate, generate_stream, pooled_frames
+from models.network_spikling import SemiUNet, generate, generate_stream, windows_of
 from utils.spike_loader import SpikeStream, write_spikes
 
 
@@ -93,7 +93,7 @@ def test_windows_may_reach_outside_where_the_network_takes_them():
         expected = round(255 * (0.8 * present - (5 - present)) / 5)
         assert abs(generate(Filled(5), seq, start, threshold=0.8).astype(int) - expected).max() <= 1
     for start in (-3, 4):
-        with pytest.raises(ValueError, match=r"from -2 to 3"):
+        with pytest.raises(ValueError, match=r"moments 0 to 5"):
             generate(Filled(5), seq, start)
 
 
@@ -101,12 +101,12 @@ def test_frames_are_pooled_in_little_light():
     network = Middle(3)
     dark = np.zeros((100, 5, 10), np.uint8)
     dark[:, 0, 0] = 1  # a mean rate of 0.02
-    assert pooled_frames(network, dark) == 1
+    assert windows_of(network, dark, 1.0).pooled == 1
     network.partial_windows = True  # type: ignore[assignment]
-    assert pooled_frames(network, dark) == 3
-    assert pooled_frames(network, 0 * dark) == 7 and pooled_frames(network, dark[:3]) == 1
+    assert windows_of(network, dark, 1.0).pooled == 3
+    assert windows_of(network, 0 * dark, 1.0).pooled == 7 and windows_of(network, dark[:3], 1.0).pooled == 1
     dark[:, :2] = 1
-    assert pooled_frames(network, dark) == 1
+    assert windows_of(network, dark, 1.0).pooled == 1
 
 
 def test_windows_of_large_pictures_come_one_at_a_time(monkeypatch: pytest.MonkeyPatch):
@@ -120,5 +120,5 @@ def test_generate_takes_the_threshold_and_names_windows_outside():
     seq = spikes_of(10, 4, 4)
     np.testing.assert_array_equal(generate(Middle(3), seq, 4, threshold=0.2), 51 * seq[5])
     for start in (-1, 8):
-        with pytest.raises(ValueError, match=r"outside the stream's \[0, 10\).* from 0 to 7"):
+        with pytest.raises(ValueError, match=r"outside the stream's \[0, 10\).* moments 1 to 8"):
             generate(Middle(3), seq, start)

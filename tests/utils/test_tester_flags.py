@@ -9,7 +9,7 @@ import pytest
 import data.select_dataset  # noqa: F401  (registers the data sets)
 import models.select_network  # noqa: F401  (registers the networks)
 from utils.options.flags import duration
-from utils.options.tester_flags import options, parse, set_name
+from utils.options.tester_flags import input_root, options, parse, set_name
 from utils.user_error import UserError
 from utils.utils_option import OptionError, Options
 
@@ -58,10 +58,46 @@ def test_durations() -> None:
             duration(text)
 
 
-def test_a_network_of_spikes_alone_is_sent_where_it_is_tested() -> None:
-    """`SpiklingDataset` has no frames; flags that name some change nothing about it."""
-    for flags in ([], ["--folder_lq", "clips"]):
-        with pytest.raises(UserError, match=r"pictures of spikes alone.*--method gen.*evaluate_reconstruction"):
-            options(parse(["--opt", "options/spikling/train_spikling.json", *flags], ""))
-        with pytest.raises(UserError, match=r"pictures of spikes alone"):
-            options(parse(["--task", "spike_refine", *flags], ""))
+@pytest.mark.parametrize("which", [["--opt", "options/spikling/train_spikling.json"], ["--task", "spike_refine"]])
+def test_clips_of_a_network_of_spikes_alone(which: list[str]) -> None:
+    """The test set's class, window and tiles follow from the network, whatever test set the options have."""
+    refine = which[0] == "--task"
+    opt = options(parse([*which, "--folder_spike", "clip.dat", "--set", "datasets.test.stride=3"], ""))
+    assert opt.datasets.test is not None and opt.datasets.test.dataset_type == "SpikeStreamTestDataset"
+    named = opt.datasets.test.arguments()
+    assert named["dataroot_spike"] == "clip.dat" and named["dataroot_lq"] is None is named["dataroot_gt"]
+    assert (named["window"], named["partial_windows"], named["stride"]) == (241 if refine else 32, refine, 3)
+    assert opt.val.tile_size == (1, 0, 0)
+    auto = options(parse([*which, "--folder_spike", "clip.dat", "--tile", "auto"], "")).val.tile_size
+    assert auto == ("auto" if refine else (1, 0, 0))  # semi_unet normalises pictures as a whole
+    flags = ["--folder_lq", "clip.mp4", "--folder_spike", "clip.dat", "--folder_gt", "sharp"]
+    section = options(parse([*which, *flags], "")).datasets.test
+    assert section is not None and section.arguments()["dataroot_lq"] == "clip.mp4"
+    assert section.arguments()["dataroot_gt"] == "sharp"
+
+
+def test_a_network_of_spikes_alone_is_tested_on_its_own_test_set() -> None:
+    opt = options(parse(["--task", "spike_refine"], ""))
+    assert opt.datasets.test is not None and opt.datasets.test.dataset_type == "SpiklingTestDataset"
+    assert input_root(opt.datasets.test) == "testsets/REDS_BASE"
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--folder_lq", "clips"], "--folder_spike: this network makes pictures of spikes alone"),
+        (["--folder_spike", "a.dat", "--times", "0:1:1/4"], "--times: for networks that restore blurred frames"),
+        (["--folder_spike", "a.dat", "--trust"], "--trust: for networks"),
+        (["--folder_spike", "a.dat", "--sweep", "drop=1"], "--sweep: for networks"),
+        (["--folder_spike", "a.dat", "--tile", "1", "8", "8"], "--tile: .* normalises each picture as a whole"),
+    ],
+)
+def test_flags_that_a_network_of_spikes_alone_refuses(flags: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        options(parse(["--opt", "options/spikling/train_spikling.json", *flags], ""))
+
+
+def test_spikes_and_sharp_frames_need_the_blurred_ones() -> None:
+    for flag in ("--folder_spike", "--folder_gt"):
+        with pytest.raises(UserError, match=f"{flag}: it goes with the blurred frames"):
+            options(parse(["--task", "guided", flag, "x"], ""))

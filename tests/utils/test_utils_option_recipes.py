@@ -159,8 +159,8 @@ def test_misspelt_options_of_the_projects_parts() -> None:
     with pytest.raises(OptionError) as raised:
         load_options(GOPRO, overrides)
     told = "\n".join(raised.value.faults)
-    takers = "VideoInstantsTestDataset, VideoRecurrentTestDatasetRGBSpike, VideoRecurrentTrainDatasetRGBSpike"
-    assert f"but of {takers}" in told
+    takers = "SpikeStreamTestDataset, VideoInstantsTestDataset, VideoRecurrentTestDatasetRGBSpike"
+    assert f"but of {takers}, VideoRecurrentTrainDatasetRGBSpike" in told
     assert "did you mean 'deformable_groups'?" in told
     assert "train.gt_size (--set): unknown here; did you mean datasets.*.gt_size?" in told
     assert "Did you mean 'vrt'?" in told

@@ -12,7 +12,8 @@ class FrameResult:
     Attributes:
         clip, frame: names.
         index, length: index of the frame, and number of frames restored of the clip; frames come in order of index.
-        blurred: the input frame. restored: the network's result. sharp: the ground truth, None without one.
+        blurred: the input frame, None where there are spikes alone. restored: the network's result.
+        sharp: the ground truth, None without one.
         spikes: a view of the frame's spikes (h,w) gray, None without spikes.
         times: instants at which each blurred frame is restored, as shares of its exposure; frames are then these
             instants, exposure after exposure. (): the centre only.
@@ -23,7 +24,7 @@ class FrameResult:
     frame: str
     index: int
     length: int
-    blurred: np.ndarray
+    blurred: np.ndarray | None
     restored: np.ndarray
     sharp: np.ndarray | None
     spikes: np.ndarray | None

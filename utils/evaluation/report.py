@@ -30,7 +30,7 @@ INSTANTS = 16  # of an exposure
 class SpikeViews(Protocol):
     """A test set with spikes (`data/dataset_video_rgbspike.py`)."""
 
-    def training_free(self, clip: str, frame: str, blurred: np.ndarray) -> dict[str, np.ndarray]:
+    def training_free(self, clip: str, frame: str, blurred: Any) -> dict[str, np.ndarray]:
         """Restorations without a network, by name."""
 
     def instants(self, clip: str, frame: str, count: int) -> np.ndarray:
@@ -95,12 +95,13 @@ class Report:
         if not (result.is_middle or (result.is_of_middle and result.times)):
             return
         baselines = self.baselines(result)
-        if result.time is not None:
+        if result.time is not None and result.blurred is not None:
             pictures = {name: baselines[name] for name in ("sdm",) if name in baselines} | {"": result.restored}
             self.gallery.add_instant(result.clip, result.frame, result.time, result.blurred, pictures)
         if not result.is_middle:
             return
-        pictures = {"input": result.blurred, **baselines, "": result.restored}
+        pictures = {} if result.blurred is None else {"input": result.blurred}
+        pictures |= {**baselines, "": result.restored}
         optional = {"sharp": result.sharp, "spikes": result.spikes}
         pictures |= {name: picture for name, picture in optional.items() if picture is not None}
         instants = None if self._spikes is None else self._spikes.instants(result.clip, result.frame, INSTANTS)

@@ -136,8 +136,9 @@ def measured(instants: Sequence[FrameResult], clips: Exposures) -> tuple[torch.T
     offsets = sorted(by_offset)
     pictures = np.stack([by_offset[offset] for offset in offsets])
     spikes = torch.from_numpy(clips.exposed_spikes(instants[0].clip, frame)).float()
-    blurred = _planes(instants[0].blurred[None])[0]
-    return _planes(pictures), Measured(blurred, spikes, clips.spike_threshold, offsets)
+    blurred = instants[0].blurred
+    assert blurred is not None  # `Exposures` are of frames
+    return _planes(pictures), Measured(_planes(blurred[None])[0], spikes, clips.spike_threshold, offsets)
 
 
 def painted(picture: np.ndarray, contradiction: np.ndarray) -> np.ndarray:

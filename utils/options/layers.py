@@ -45,14 +45,21 @@ SECRETS = {
 """Keys that are never stored, and the remedy for each."""
 
 
-def load_layers(path: Path, overrides: Sequence[str] = ()) -> Document:
+def load_layers(path: Path, overrides: Sequence[str] = (), replaced: Sequence[Keys] = ()) -> Document:
     """An option file merged with its bases and the command line's overrides, with canonical key names.
+
+    Args:
+        replaced: sections of which only the overrides count.
 
     Raises:
         OptionError: a file is missing or no JSON/YAML, or bases form a circle. Other faults (a key given twice, a key
             and its alias with different values) are in the document's `faults`.
     """
     document = _read_with_bases(path, ())
+    for keys in replaced:
+        section = document.find(keys[:-1])
+        if isinstance(section, dict):
+            section.pop(keys[-1], None)
     _merge(document, _canonical(parse_overrides(overrides)))
     complete(document)
     return document

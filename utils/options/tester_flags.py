@@ -14,7 +14,7 @@ from utils.options.parts import Registries
 from utils.user_error import UserError
 from utils.utils_download import published_weights
 from utils.utils_file import check_sha256
-from utils.utils_option import Options, load_options
+from utils.utils_option import DatasetOptions, Options, load_options
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +25,9 @@ MODEL_ZOO = Path("model_zoo/vrt")
 
 INSTANTS = "VideoInstantsTestDataset"
 """The data set of `--times`."""
+
+STREAMS = "SpikeStreamTestDataset"
+"""The data set of clips for networks that take spikes alone."""
 
 TRUST_TIMES = "0:1:1/8"
 """Default of `--trust` and `--adapt`: between neighbours, light must be nearly linear, so motion must be small."""
@@ -53,9 +56,17 @@ def options(arguments: argparse.Namespace) -> Options:
     path = arguments.opt or task_file(arguments.task)
     if not path.is_file():
         raise UserError(f"There is no option file {path}.")
+    tree = load_layers(path, arguments.set).tree
+    alone = takes_spikes_alone(tree)
     flags: dict[str, Any] = {}
-    if arguments.folder_lq is not None:
+    if alone:
+        check_spikes_alone(arguments, tree)
+        flags |= stream_flags(arguments, tree)
+    elif arguments.folder_lq is not None:
         flags |= folder_flags(arguments)
+    elif arguments.folder_gt is not None or arguments.folder_spike is not None:
+        given = "--folder_gt" if arguments.folder_gt is not None else "--folder_spike"
+        raise UserError(f"{given}: it goes with the blurred frames; name them too, by --folder_lq")
     if arguments.tile is not None:
         flags["val.tile"] = arguments.tile[0] if arguments.tile == ["auto"] else arguments.tile
     if arguments.tile_overlap is not None:
@@ -79,16 +90,17 @@ def options(arguments: argparse.Namespace) -> Options:
         flags |= {"datasets.test.dataset_type": INSTANTS, "datasets.test.times": arguments.times}
     if arguments.folder_instants is not None:
         flags["datasets.test.dataroot_instants"] = arguments.folder_instants
-    tree = load_layers(path, arguments.set).tree
-    check_restores(tree, path)
-    if arguments.folder_lq is not None:
+    if arguments.folder_lq is not None and not alone:
         flags = {**_as_trained(tree), **flags}
     if arguments.times is not None:
         check_instants(tree)
     if (arguments.trust or arguments.adapt) and (arguments.times[0] != 0 or arguments.times[-1] != 1):
         raise UserError("--times: must begin at 0 and end at 1, as 0:1:1/8, for --trust and --adapt")
     flags = _without_unknown(flags, tree)
-    opt = load_options(path, [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set])
+    changes = [*(f"{key}={json.dumps(value)}" for key, value in flags.items()), *arguments.set]
+    # Keys of another class of test set mean nothing to that of spikes alone.
+    other = alone and arguments.folder_spike is not None and _dataset_type(tree, "test") != STREAMS
+    opt = load_options(path, changes, replaced=[("datasets", "test")] if other else [])
     if getattr(opt.netG, "spynet_path", None) is None:
         return opt
     # The checkpoint includes SpyNet's weights, so its file is not needed.
@@ -122,27 +134,81 @@ def check_instants(tree: Mapping[str, Any]) -> None:
         )
 
 
-def check_restores(tree: Mapping[str, Any], path: Path) -> None:
+def takes_spikes_alone(tree: Mapping[str, Any]) -> bool:
+    """Whether the network of the options turns spikes into pictures, without frames."""
+    registry = Registries().datasets
+    named = _dataset_type(tree, "test") or _dataset_type(tree, "train")
+    return named in registry.names() and getattr(registry.get(named), "packs_spikes", None) == "window"
+
+
+def check_spikes_alone(arguments: argparse.Namespace, tree: Mapping[str, Any]) -> None:
     """
     Raises:
-        UserError: the options are of a network that makes pictures of spikes alone.
+        UserError: flags that a network of spikes alone can't do anything with, or clips without spikes.
     """
-    registry, datasets = Registries().datasets, tree.get("datasets")
-    section = (datasets.get("test") or datasets.get("train")) if isinstance(datasets, Mapping) else None
-    named = str(section.get("dataset_type")) if isinstance(section, Mapping) else ""
-    if named in registry.names() and getattr(registry.get(named), "packs_spikes", None) == "window":
+    network = _network_class(tree)
+    for flag in ("times", "trust", "adapt", "folder_instants", "sweep", "sigma"):
+        if getattr(arguments, flag):
+            raise UserError(
+                f"--{flag}: for networks that restore blurred frames; this one makes pictures of spikes alone (at "
+                "other moments: --folder_spike without --folder_lq, --set datasets.test.stride=1)"
+            )
+    if arguments.folder_spike is None and (arguments.folder_lq is not None or arguments.folder_gt is not None):
+        raise UserError("--folder_spike: this network makes pictures of spikes alone; name the frames' spikes")
+    if not getattr(network, "whole_pictures", False) or arguments.tile is None:
+        return
+    if arguments.tile == ["auto"]:
+        arguments.tile = [1, 0, 0]  # the only ones
+    elif any(arguments.tile[1:]):
         raise UserError(
-            f"{path}: this network makes pictures of spikes alone, there are no frames to restore; "
-            f"./svrt spikes render clip.dat out.mp4 --method gen --opt {path} --checkpoint PATH shows them, "
-            f"./svrt python -m scripts.evaluate_reconstruction --network NAME {path} PATH scores them"
+            "--tile: this network normalises each picture as a whole, so parts would differ; use --tile 1 0 0"
         )
+
+
+def stream_flags(arguments: argparse.Namespace, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for a network of spikes alone: its clips if the command line names them, and pictures one by one."""
+    val = tree.get("val")
+    tiled = isinstance(val, Mapping) and ("tile" in val or "num_frame_testing" in val)
+    # A picture's window of spikes takes as much memory as a hundred frames, and pictures do not depend on each other.
+    flags: dict[str, Any] = {} if tiled else {"val.tile": [1, 0, 0], "val.tile_overlap": [0, 20, 20]}
+    if arguments.folder_spike is None:
+        return flags
+    network, section = _network_class(tree), _section(tree, "test" if _dataset_type(tree, "test") else "train")
+    assert section is not None  # `takes_spikes_alone`
+    window = section.get("window", Registries().datasets.parameters(str(section.get("dataset_type")))["window"].default)
+    roots = {"spike": arguments.folder_spike, "lq": arguments.folder_lq, "gt": arguments.folder_gt}
+    return {
+        **flags,
+        "datasets.test.dataset_type": STREAMS,
+        "datasets.test.window": window,
+        "datasets.test.partial_windows": getattr(network, "partial_windows", False),
+        **{f"datasets.test.dataroot_{name}": root for name, root in roots.items()},
+    }
+
+
+def _section(tree: Mapping[str, Any], phase: str) -> Mapping[str, Any] | None:
+    """`datasets.train` or `datasets.test` of an option file; None if it has none."""
+    datasets = tree.get("datasets")
+    section = datasets.get(phase) if isinstance(datasets, Mapping) else None
+    return section if isinstance(section, Mapping) else None
+
+
+def _dataset_type(tree: Mapping[str, Any], phase: str) -> str | None:
+    """Of `datasets.train` or `datasets.test`; None also where `--set` alone names keys of the section."""
+    named = (_section(tree, phase) or {}).get("dataset_type")
+    return None if named is None else str(named)
+
+
+def _network_class(tree: Mapping[str, Any]) -> Any:
+    """The class of the network that the options name; None if there is none of that name."""
+    networks, section = Registries().networks, tree.get("netG")
+    named = section.get("net_type") if isinstance(section, Mapping) else None
+    return networks.get(str(named)) if named in networks.names() else None
 
 
 def _names_noise(path: Path) -> bool:
     """Whether an option file sets a noise level. Only then does `--sigma 0`, KAIR's default, override it."""
-    datasets = load_layers(path).tree.get("datasets")
-    test = datasets.get("test") if isinstance(datasets, dict) else None
-    return isinstance(test, dict) and "sigma" in test
+    return "sigma" in (_section(load_layers(path).tree, "test") or {})
 
 
 def folder_flags(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -201,9 +267,9 @@ def shipped_weights(opt: Options) -> Path:
 
 def _as_trained(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Flags for a test set like the training set (class, spikes and so on), if the options have no test set."""
-    registry, datasets = Registries().datasets, tree.get("datasets")
-    train = datasets.get("train") if isinstance(datasets, Mapping) and datasets.get("test") is None else None
-    named = str(train.get("dataset_type")) if isinstance(train, Mapping) else ""
+    registry = Registries().datasets
+    train = None if _dataset_type(tree, "test") else _section(tree, "train")
+    named = str((train or {}).get("dataset_type"))
     tested_by = getattr(registry.get(named), "tested_by", None) if named in registry.names() else None
     if train is None or tested_by is None:
         return {}
@@ -215,12 +281,16 @@ def _as_trained(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_unknown(flags: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     """Removes flags that set null for an option that the test set does not have."""
-    registry, datasets = Registries().datasets, tree.get("datasets")
-    section = datasets.get("test") if isinstance(datasets, Mapping) else None
-    named = section.get("dataset_type") if isinstance(section, Mapping) else None
-    chosen = str(flags.get("datasets.test.dataset_type", named))
+    registry = Registries().datasets
+    chosen = str(flags.get("datasets.test.dataset_type", _dataset_type(tree, "test")))
     known = registry.parameters(chosen) if chosen in registry.names() else {}
     return {key: value for key, value in flags.items() if value is not None or key.rpartition(".")[2] in known}
+
+
+def input_root(section: DatasetOptions) -> str:
+    """Where a test set's input is read from: its blurred frames, or else its spikes."""
+    arguments = section.arguments()
+    return next(str(arguments[key]) for key in ("dataroot_lq", "dataroot_spike", "dataroot") if arguments.get(key))
 
 
 def check_noise(opt: Options) -> None:
