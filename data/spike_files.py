@@ -22,6 +22,21 @@ class ClipFiles:
     missing: str
 
 
+def clip_folder(root: Path, clip: str, single: bool) -> Path:
+    """The folder (or file) of a clip's spikes: `root`/`clip`; for the only clip (`single`) also `root` itself.
+
+    A folder of the clip's name may hold its frames, as where frames lie beside their stream.
+    """
+    own = root / clip
+    if single and (not own.is_dir() or (_holds_spikes(root) and not _holds_spikes(own))):
+        return root
+    return own
+
+
+def _holds_spikes(folder: Path) -> bool:
+    return (folder / "spike").is_dir() or bool(list_folder(folder, (".dat",)))
+
+
 def find_spikes(clip: Clip, folder: Path) -> ClipFiles:
     """Finds <folder>/spike/<frame>.dat, or a single `.dat`: in <folder>/spike, in <folder>, or `folder` itself."""
     if folder.is_file():

@@ -31,7 +31,7 @@ from data.spike.resampling import enlarge, shrink
 from data.spike.sync import ExposureWindow, SyncTable, exposure_of
 from data.spike_augment import ChangedStream, SpikeChange
 from data.spike_cache import SpikeCache, description
-from data.spike_files import find_spikes
+from data.spike_files import clip_folder, find_spikes
 from data.video_clips import Clip
 from utils.spike_loader import SpikeStream
 from utils.user_error import UserError
@@ -94,8 +94,7 @@ class SpikeFrames:
         self.ratio = Fraction(0)
         self._files: dict[tuple[str, str], SpikeFile] = {}
         for clip in clips:
-            folder = self.root if single and not (self.root / clip.name).is_dir() else self.root / clip.name
-            self._add_clip(clip, folder, (spike_h, spike_w))
+            self._add_clip(clip, clip_folder(self.root, clip.name, single), (spike_h, spike_w))
 
     @classmethod
     def plain(

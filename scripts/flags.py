@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from utils.options.flags import add_option_arguments, exposure_times
+from utils.options.flags import add_option_arguments, exposure_times, positive_float
 from utils.utils_cli import program
 from utils.utils_download import RELEASE
 
@@ -147,8 +147,12 @@ def restore_parser(description: str) -> argparse.ArgumentParser:
     add("--spikes", type=Path, metavar="FILE", help="its spike stream (.dat), or a folder of streams per frame")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the film to write, .mp4")
     add("--side_by_side", type=Path, metavar="FILE", help="another one: input | spikes | restored")
-    add("--threshold", type=float, help="of the spike camera: intensity = firing rate x threshold [the recipe's]")
-    add("--fps", type=float, help="frames per second [the clip's, or 25]")
+    add(
+        "--threshold",
+        type=positive_float,
+        help="of the spike camera: intensity = firing rate x threshold [the recipe's]",
+    )
+    add("--fps", type=positive_float, help="frames per second [the clip's, or 25]")
     add(
         "--times",
         type=exposure_times,

@@ -284,7 +284,8 @@ def _resolve_geometry(
     else:
         raise SpikeFormatError(
             f"{path}: {size} bytes, geometry not given and no config.yaml with spike_h and spike_w in its folder or "
-            f"above. Known geometries that fit: {_listed_fits(size, head_columns)}. Give spike_h and spike_w."
+            f"above. Known geometries that fit: {_listed_fits(size, head_columns)}. Give spike_h and spike_w, "
+            f"or write them into {path.parent / 'config.yaml'}: two lines, spike_h: HEIGHT and spike_w: WIDTH."
         )
     if geometry.spike_h < 1 or geometry.spike_w < 1:
         raise SpikeFormatError(f"{path}: {geometry.spike_h}x{geometry.spike_w} (from {source}) is no picture size.")

@@ -5,7 +5,8 @@
     simulate clip.mp4 out/clip.dat --spike_ratio 2 --exposure 57 --gap 7 --pictures out/pictures
     simulate photographs out/demo.dat --size 240 320 --frames 88          moving photographs of scikit-image
 
-Beside the stream comes config.yaml with its size and spike_threshold, and with --exposure sync.json.
+Beside the stream comes config.yaml with its size and spike_threshold, and with --exposure sync.json; pictures of an
+earlier run in the same place are replaced as a whole.
 """
 
 import argparse
@@ -22,14 +23,16 @@ from data.spike.simulation.noise import SensorNoise
 from data.spike.simulation.presets import PRESETS, SensorModel
 from data.spike.simulation.simulate import ExposedFrame, IntegrateAndFire, Shutter, expose
 from data.spike.simulation.video import spike_frames, write_frames
-from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow, write_sync
+from data.spike.sync import GOPRO_SPIKES_PER_FRAME, ExposureWindow, SyncTable, write_sync
 from data.spike.video_source import FrameSize, FrameSource
 from utils.options.flags import positive_int
 from utils.spike_writer import check_config, write_config
 from utils.user_error import UserError
-from utils.utils_image import imwrite_rgb
+from utils.utils_file import list_folder
+from utils.utils_image import PICTURE_SUFFIXES, imwrite_rgb
 from utils.utils_progress import track
 
+SIDES = ("blur", "sharp")  # folders of the pictures
 PHOTOGRAPHS = ("chelsea.png", "coffee.png")  # background and moving object
 PHOTOGRAPH_SIZE = (240, 320)
 PHOTOGRAPH_SPEED = 6.0  # pixels per 8 spike frames
@@ -80,11 +83,14 @@ def run(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(args.seed)
     frames, count = clock_frames(args, rng)
     sizes: list[tuple[int, int]] = []
+    folder = args.pictures or args.out.parent
 
     def make_sensor(size: tuple[int, int]) -> IntegrateAndFire:
         sizes.append(size)
         if not args.no_config:
             check_config(args.out.parent / "config.yaml", *size, model.spike_threshold)
+        if args.exposure is not None:
+            remove_earlier(args.out, folder)
         return model.sensor(size, rng, noise)
 
     bar = track(frames, count, "simulating", "picture")
@@ -96,7 +102,8 @@ def run(args: argparse.Namespace) -> None:
         shutter = Shutter(args.exposure, args.gap)
         if count < shutter.period:
             raise UserError(f"{args.video}: {count} spike frames are fewer than an exposure and gap, {shutter.period}")
-        folder = args.pictures or args.out.parent
+        if args.video.resolve() in [(folder / side).resolve() for side in SIDES]:
+            raise UserError(f"{args.video}: pictures are written there; choose another folder for them by --pictures")
         pictures = write_exposed(expose(bar, shutter, make_sensor=make_sensor, **seen), shutter, args.out, folder)
         written = pictures * shutter.period
         what_else = f"; {pictures} pictures in {folder / 'blur'} and {folder / 'sharp'}"
@@ -155,17 +162,54 @@ def clock_frames(args: argparse.Namespace, rng: np.random.Generator) -> tuple[It
 
 
 def write_exposed(exposed: Iterable[ExposedFrame], shutter: Shutter, out: Path, folder: Path) -> int:
-    """Writes the blocks' spikes as one stream, their pictures and sync.json; returns the number of pictures."""
+    """Writes the blocks' spikes as one stream, their pictures and sync.json; returns the number of pictures.
+
+    What breaks in the middle, Ctrl-C too, leaves no pictures, which would be taken for frames of the clip.
+    """
     windows: dict[str, ExposureWindow] = {}
+    begun: list[Path] = []
 
     def spikes() -> Iterator[np.ndarray]:
         for index, frame in enumerate(exposed):
             name = f"{index:06d}"
-            imwrite_rgb(folder / "blur" / f"{name}.png", frame.blurred)
-            imwrite_rgb(folder / "sharp" / f"{name}.png", frame.sharp)
+            blurred, sharp = paths = picture_paths(folder, name)
+            begun.extend(paths)
+            imwrite_rgb(blurred, frame.blurred)
+            imwrite_rgb(sharp, frame.sharp)
             windows[name] = ExposureWindow(0, shutter.end, shutter.center).shifted(index * shutter.period)
             yield from frame.spikes
 
-    write_frames(out, spikes())
-    write_sync(out.parent / "sync.json", out.parent.resolve().name, windows)
+    try:
+        write_frames(out, spikes())
+        write_sync(out.parent / "sync.json", out.parent.resolve().name, windows)
+    except BaseException:
+        remove(begun)
+        raise
     return len(windows)
+
+
+def picture_paths(folder: Path, name: str) -> list[Path]:
+    """Files of a blurred and of a sharp picture."""
+    return [folder / side / f"{name}.png" for side in SIDES]
+
+
+def remove_earlier(out: Path, folder: Path) -> None:
+    """Removes the stream, its sync.json and the pictures that this lists, of an earlier run in the same place.
+
+    Raises:
+        UserError: other pictures are among them, which would be taken for frames of the clip.
+    """
+    sync = out.parent / "sync.json"
+    earlier = [
+        path for name in (SyncTable.load(sync).windows if sync.exists() else ()) for path in picture_paths(folder, name)
+    ]
+    for side in SIDES:
+        for path in list_folder(folder / side, PICTURE_SUFFIXES) if (folder / side).is_dir() else []:
+            if path not in earlier:
+                raise UserError(f"{path}: not a picture of {out}, but beside its pictures; choose another folder")
+    remove([*earlier, sync, out])
+
+
+def remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

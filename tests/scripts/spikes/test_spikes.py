@@ -47,6 +47,45 @@ def video_frames(path: Path) -> list[np.ndarray]:
     return frames
 
 
+def test_simulate_replaces_an_earlier_run_as_a_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures left by a longer run, or by one that broke, would be taken for frames of the clip."""
+    command = [
+        "simulate",
+        "photographs",
+        str(tmp_path / "a.dat"),
+        "--size",
+        "16",
+        "16",
+        "--exposure",
+        "5",
+        "--gap",
+        "3",
+    ]
+
+    def names() -> list[list[str]]:
+        return [sorted(path.name for path in (tmp_path / side).iterdir()) for side in ("blur", "sharp")]
+
+    assert main([*command, "--frames", "32"]) == 0 and names() == [[f"{n:06d}.png" for n in range(4)]] * 2
+    assert main([*command, "--frames", "16"]) == 0 and names() == [["000000.png", "000001.png"]] * 2
+    assert len(SyncTable.load(tmp_path / "sync.json")) == 2
+    imwrite_rgb(tmp_path / "blur" / "mine.png", np.zeros((4, 4, 3), np.uint8))
+    assert main([*command, "--frames", "8"]) == 2
+    assert "mine.png: not a picture of" in capsys.readouterr().err
+    assert names() == [["000000.png", "000001.png", "mine.png"], ["000000.png", "000001.png"]]
+    (tmp_path / "blur" / "mine.png").unlink()
+    assert main(["simulate", str(tmp_path / "sharp"), *command[2:]]) == 2
+    assert "pictures are written there" in capsys.readouterr().err
+
+    def broken(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scripts.spikes.simulate.write_sync", broken)
+    assert main([*command, "--frames", "16"]) == 130
+    assert names() == [[], []] and not (tmp_path / "sync.json").exists()
+
+
 def test_simulate_writes_stream_pictures_and_their_times(simulated: Path) -> None:
     stream = SpikeStream(simulated / "demo.dat")
     assert stream.shape == (72, *SIZE) and find_threshold(simulated) == 2.0
