@@ -11,6 +11,7 @@ communicate by gloo. See docs/training.md.
 
 import argparse
 import logging
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ def train(opt: Options, dist: Dist, train_set: Any, test_set: Any, stop: StopReq
     if step >= opt.train.total_iter:
         logger.info(
             "Finished already: all %d steps are taken. To go on raise train.total_iter; to test: ./svrt test --opt %s",
-            opt.train.total_iter, folder / "options" / "resolved.json",
+            opt.train.total_iter, shlex.quote(str(folder / "options" / "resolved.json")),
         )  # fmt: skip
 
     # All checks have passed: create the experiment's folder, log and curves.

@@ -93,7 +93,7 @@ def demo(arguments: argparse.Namespace) -> None:
     compared = [f"{name}={RESULTS / task}" for name, task in names.items()]
     says = "all of them in one table and one report"
     command("test", "--opt", str(arguments.opt), "--save_result", "--compare", *compared, *changes, says=says)
-    print(NEXT.format(opt=arguments.opt))
+    print(NEXT.format(opt=shlex.quote(str(arguments.opt))))
 
 
 def train(path: Path, changes: Sequence[str]) -> None:

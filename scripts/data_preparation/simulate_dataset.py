@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -231,7 +232,7 @@ def tell(args: argparse.Namespace, clips: Sequence[SimulatedClip]) -> None:
 def how_to_train(args: argparse.Namespace) -> str:
     """The command that trains on the data set."""
     recipe = args.root / RECIPE if args.video else DEMO_RECIPE.relative_to(ROOT)
-    return f"train on it: ./svrt train --opt {recipe}"
+    return f"train on it: ./svrt train --opt {shlex.quote(str(recipe))}"
 
 
 def write_recipe(root: Path, args: argparse.Namespace, tests: bool) -> None:

@@ -169,10 +169,10 @@ def test_an_option_file_trains_on_it(
     frames: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["--root", "sets/mine", "--video", str(frames("still", 30)), "--n", "3", "--threshold", "1.5"]
+    arguments = ["--root", "my sets/mine", "--video", str(frames("still", 30)), "--n", "3", "--threshold", "1.5"]
     assert main(arguments) == 0
-    assert capsys.readouterr().out.endswith("train on it: ./svrt train --opt sets/mine/train.json\n")
-    opt = load_options("sets/mine/train.json")
+    assert capsys.readouterr().out.endswith("train on it: ./svrt train --opt 'my sets/mine/train.json'\n")
+    opt = load_options("my sets/mine/train.json")
     assert opt.task == "mine" and opt.netG.net_type == "vrt"
     for section in (opt.datasets.train, opt.datasets.test):
         assert section is not None and section.arguments()["spike_threshold"] == 1.5
@@ -181,7 +181,7 @@ def test_an_option_file_trains_on_it(
         assert len(define_Dataset(section.model_copy(update=shrink), **build)) == 1 or section is opt.datasets.train
     # It is part of the set: the same command keeps it, and one with other parameters may replace it.
     assert main(arguments) == 0 and main([*arguments, "--seed", "1", "--force", "--split", "train"]) == 0
-    assert load_options("sets/mine/train.json").datasets.test is None
+    assert load_options("my sets/mine/train.json").datasets.test is None
 
 
 def numbers(root: Path, split: str, clip: str) -> list[int]:

@@ -5,6 +5,7 @@ python main_test_vrt.py --opt FILE --compare results/guided "light network=resul
 """
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class ComparedResults:
                     if not frame_path(folder, clip.name, frame).is_file():
                         raise UserError(
                             f"--compare: {frame_path(folder, clip.name, frame)} is missing; restore the same clips "
-                            f"there by ./svrt test ... --save_result --output {folder.parent}"
+                            f"there by ./svrt test ... --save_result --output {shlex.quote(str(folder.parent))}"
                         )
 
     def pictures(self, result: FrameResult) -> dict[str, np.ndarray]:
