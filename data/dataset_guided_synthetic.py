@@ -44,6 +44,7 @@ class GuidedSyntheticDataset(Dataset[dict[str, Any]]):
     """
 
     packs_spikes: ClassVar[str | None] = "dual"
+    tested_by: ClassVar[str] = "VideoRecurrentTestDatasetRGBSpike"
 
     spike: dict[str, Any]
     """{"representation": name, **its parameters}."""

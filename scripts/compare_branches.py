@@ -2,27 +2,30 @@
 
     python -m scripts.compare_branches --steps 400
     python -m scripts.compare_branches --name gpu --steps 1000 --set datasets.train.gt_size=128
+    python -m scripts.compare_branches --name equal --seconds 900 --also guided=options/demo/guided.json --benchmark \\
+        --set path.pretrained_netG=null
 
-RGB only is the concat branch's option file without spikes; --set changes all three. Steps, seed and data are the same,
-so the networks see the same frames in the same order. Each trains in a process of its own by `main_train_vrt.py`, as
-`experiments/compare_NAME_VARIANT`; the same command again goes on from there, and trains nothing that is trained. Then
-steps of the three are timed in turn within one process, the held-out clips restored by the tester's code, intact and
-with spikes made worse, and the section NAME of --output and a figure beside it written. Needs the data of the option
-files, for the default ones `python -m scripts.data_preparation.simulate_dataset`.
+RGB only is the concat branch's option file without spikes; --also adds networks trained on the same clips, --set is for
+all. Steps, seed and data of the branches are the same, so they see the same frames in the same order; with --seconds
+each takes the steps that fit into this processor time (on a GPU: time), by their median cost. Each trains in a process
+of its own by `main_train_vrt.py`, as `experiments/compare_NAME_VARIANT`; the same command again goes on from there, and
+trains nothing that is trained. Then steps of all are timed in turn within one process, the held-out clips restored by
+the tester's code, intact and with spikes made worse, and the section NAME of --output and a figure beside it written.
+--benchmark runs them on the frozen clips too (docs/benchmark.md). Needs the data of the option files, for the default
+ones `python -m scripts.data_preparation.simulate_dataset`.
 """
 
 import argparse
 import json
+import math
 import os
 import re
 import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +47,19 @@ from models.model_base import amp_dtype
 from models.select_model import define_Model
 from models.select_network import define_G, load_weights
 from models.testing.evaluate import FrameResult, Testing, evaluate
+from scripts import benchmark_restoration
 from scripts.comparison_report import Comparison, Row, machine, markdown, put_section, write_figure
+from scripts.comparison_variants import Variant, check_alike, check_unchanged, variants_of
 from utils.evaluation.scores import Scores
 from utils.user_error import UserError
 from utils.utils_checkpoint import CheckpointFolder
 from utils.utils_cli import run_command, without_secrets
 from utils.utils_dist import init_dist
 from utils.utils_file import read_json
-from utils.utils_option import DatasetOptions, Options, load_options, option_changes, options_to_dict, write_options
+from utils.utils_option import load_options, option_changes, options_to_dict, write_options
 from utils.utils_registry import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
-RGB_DATASETS = {"train": "VideoRecurrentTrainDataset", "test": "VideoRecurrentTestDataset"}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "none (zero)": {"kind": "zero"},
     "shuffled in time": {"kind": "shuffle"},
@@ -63,51 +67,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "8 spike frames late": {"kind": "shift", "amount": 8},
     "half of them dropped": {"kind": "drop", "amount": 0.5},
 }
-SAME = {  # what has to agree for a comparison to be one
-    "train": ("total_iter", "manual_seed"),
-    "datasets.train": ("dataroot_gt", "dataroot_lq", "num_frame", "gt_size", "dataloader_batch_size"),
-    "datasets.test": ("dataroot_gt", "dataroot_lq", "num_frame"),
-}
 FIGURE_CLIPS = 2
 WARM_UP = 2
-
-
-@dataclass
-class Variant:
-    """One of the networks compared.
-
-    Attributes:
-        title: its name in tables.
-        opt: its options.
-        results: folder of its option file and scores.
-        middles: pictures of the first clips' middle frames by clip and title, once scored.
-    """
-
-    title: str
-    opt: Options
-    results: Path
-    middles: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-
-    @property
-    def options_file(self) -> Path:
-        """All its options, for `main_train_vrt.py` and `main_test_vrt.py`."""
-        return self.results / "options.json"
-
-    @property
-    def train_section(self) -> DatasetOptions:
-        """`datasets.train`, which is there (`check_alike`)."""
-        assert self.opt.datasets.train is not None
-        return self.opt.datasets.train
-
-    @property
-    def test_section(self) -> DatasetOptions:
-        """`datasets.test`, likewise."""
-        assert self.opt.datasets.test is not None
-        return self.opt.datasets.test
-
-    def shared(self) -> dict[str, int]:
-        """What data sets are given besides their section."""
-        return {"seed": self.opt.train.manual_seed, "scale": self.opt.scale, "n_channels": self.opt.n_channels}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,14 +89,18 @@ def compare(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         raise UserError(f"--name {arguments.name!r}: letters, digits, '_', '-' and '.' make a name")
     if arguments.timed_steps < 1:
         raise UserError(f"--timed_steps {arguments.timed_steps}: at least 1 is needed")
-    variants = variants_of(arguments)
-    check_alike(variants)
+    if arguments.seconds is not None and (arguments.steps is not None or not arguments.seconds > 0):
+        raise UserError(f"--seconds {arguments.seconds:g}: above 0, and without --steps, which it replaces")
+    variants = variants_of(arguments, {})
+    check_alike(variants, same_steps=arguments.seconds is None)
+    if arguments.seconds is not None:
+        variants = variants_of(arguments, steps_within(arguments.seconds, variants, arguments.timed_steps))
     for variant in variants:
         check_unchanged(variant)
     for variant in variants:
         write_options(variant.opt, variant.options_file)
 
-    memory = [train(variant) for variant in variants]
+    costs = [train(variant) for variant in variants]
     seconds = time_steps(variants, arguments.timed_steps)
     means = [score(variant, "intact").mean_over_frames() for variant in variants]
     ablation = {"intact": {v.title: mean["psnr"] for v, mean in zip(variants, means, strict=True) if has_spikes(v)}}
@@ -145,14 +110,18 @@ def compare(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         }
 
     rows = [
-        Row(v.title, mean["psnr"], mean["ssim"], count_parameters(v), seconds_of, gb, spikes_of(v))
-        for v, mean, seconds_of, gb in zip(variants, means, seconds, memory, strict=True)
+        Row(v.title, mean["psnr"], mean["ssim"], count_parameters(v), seconds_of, cost.get("gb"), spikes_of(v))
+        for v, mean, seconds_of, cost in zip(variants, means, seconds, costs, strict=True)
     ]
     figure = Path("figures") / f"comparison_{arguments.name}.jpg"
     found = Comparison(
         name=arguments.name,
         command=shlex.join(["python", "-m", "scripts.compare_branches", *without_secrets(argv)]),
-        settings=settings_of(variants, rows, arguments.timed_steps),
+        settings=[
+            f"Machine: {machine()}.",
+            training_of(variants, costs, arguments.seconds),
+            *settings_of(variants, rows, arguments.timed_steps),
+        ],
         input_psnr=means[0]["input_psnr"],
         input_ssim=means[0]["input_ssim"],
         rows=rows,
@@ -163,115 +132,64 @@ def compare(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     text = markdown(found)
     put_section(arguments.output, arguments.name, text)
     print(f"\n{text}\nwritten to {arguments.output}; scores: {arguments.results / f'compare_{arguments.name}'}")
+    if arguments.benchmark:
+        benchmark(variants, arguments)
 
 
-def variants_of(arguments: argparse.Namespace) -> list[Variant]:
-    """RGB only, concat and voxel with the changes of the command line; writes nothing."""
-    changes = [*arguments.set, *([] if arguments.steps is None else [f"train.total_iter={arguments.steps}"])]
-    folder = arguments.results / f"compare_{arguments.name}"
+def benchmark(variants: Sequence[Variant], arguments: argparse.Namespace) -> None:
+    """All networks on the frozen benchmark: tables with intervals in a section of the same file.
 
-    def loaded(path: Path, kind: str) -> Options:
-        return load_options(path, [*changes, f"task=compare_{arguments.name}_{kind}"])
-
-    concat, voxel = loaded(arguments.opt_concat, "concat"), loaded(arguments.opt_voxel, "voxel")
-    rgb = without_spikes(options_to_dict(loaded(arguments.opt_concat, "rgb")))
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "rgb.json"
-        path.write_text(json.dumps(rgb), encoding="utf-8")
-        plain = load_options(path)
-    return [
-        Variant("RGB only", plain, folder / "rgb"),
-        Variant("concat", concat, folder / "concat"),
-        Variant("voxel", voxel, folder / "voxel"),
-    ]
-
-
-def without_spikes(tree: dict[str, Any]) -> dict[str, Any]:
-    """All options of a concat run as those of the same run with frames alone."""
-    datasets = dict(tree["datasets"])
-    for phase, dataset_type in RGB_DATASETS.items():
-        if datasets.get(phase) is not None:
-            kept = set(DATASETS.parameters(dataset_type)) | set(DatasetOptions.model_fields)
-            section = {key: value for key, value in datasets[phase].items() if key in kept}
-            datasets[phase] = {**section, "dataset_type": dataset_type}
-    network = {key: value for key, value in tree["netG"].items() if key != "in_chans"}
-    return {**tree, "datasets": datasets, "netG": network}
-
-
-def check_alike(variants: Sequence[Variant]) -> None:
-    """
     Raises:
-        UserError: a set is missing, or steps, seed, data or the like differ, so that there is nothing to compare.
+        UserError: the benchmark can't be run; its message is above.
     """
-    trees = [options_to_dict(variant.opt) for variant in variants]
-    faults = []
-    for name, keys in SAME.items():
-        sections = [find(tree, name) for tree in trees]
-        if None in sections:
-            raise UserError(f"{name}: missing in the options of {variants[sections.index(None)].title}")
-        for key in keys:
-            values = [section.get(key) for section in sections]
-            if any(value != values[0] for value in values):
-                faults.append(
-                    f"{name}.{key}: {', '.join(f'{v.title} {x}' for v, x in zip(variants, values, strict=True))}"
-                )
-        if name == "datasets.test" and sections[0].get("dataroot_gt") is None:
-            raise UserError("datasets.test.dataroot_gt: null; scores need sharp frames")
-    if faults:
-        raise UserError(f"the networks would not be trained and tested alike; set the same: {'; '.join(faults)}")
+    named = [word for v in variants for word in ("--opt", str(v.options_file), "--name", v.title)]
+    places = ["--output", str(arguments.output), "--section", f"benchmark_{arguments.name}"]
+    places += ["--json", str(arguments.results / f"compare_{arguments.name}" / "benchmark.json")]
+    if benchmark_restoration.main([*named, *places]):
+        raise UserError("the benchmark was not run; the trainings are kept, and the same command goes on")
 
 
-def find(tree: Mapping[str, Any], name: str) -> Any:
-    """The value at a dotted name."""
-    for key in name.split("."):
-        tree = tree[key]
-    return tree
+def steps_within(seconds: float, variants: Sequence[Variant], rounds: int) -> dict[str, int]:
+    """Steps that each network takes in a processor time, by title; a training that has begun keeps its number."""
+    steps = {v.title: read_json(v.begun_with)["train"]["total_iter"] for v in variants if v.begun_with.is_file()}
+    fresh = [variant for variant in variants if variant.title not in steps]
+    # A GPU's work is no time of the process, which waits for it.
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    costs = time_steps(fresh, rounds, clock)
+    return steps | {v.title: max(1, round(seconds / cost)) for v, cost in zip(fresh, costs, strict=True)}
 
 
-def check_unchanged(variant: Variant) -> None:
-    """
-    Raises:
-        UserError: its experiment was begun with other options, so that going on would mix the two.
-    """
-    path = variant.opt.experiment_dir / "options" / "resolved.json"
-    if not path.is_file():
-        return
-    now = options_to_dict(variant.opt)
-    now["datasets"] = {**now["datasets"], "test": None}
-    changes = option_changes(read_json(path), now)
-    if changes:
-        raise UserError(
-            f"{variant.opt.experiment_dir} was trained with other options ({'; '.join(changes)}); choose another "
-            "--name, or remove that folder"
-        )
-
-
-def train(variant: Variant) -> float | None:
-    """Trains what is left to train; the peak memory in GB, None where it is not known."""
-    opt, peak = variant.opt, variant.opt.experiment_dir / "peak_memory.json"
+def train(variant: Variant) -> dict[str, Any]:
+    """Trains what is left to train; what it cost, as `scripts.comparison_training` writes it, empty where not known."""
+    opt, cost = variant.opt, variant.opt.experiment_dir / "cost.json"
     if opt.train.total_iter not in CheckpointFolder(opt.experiment_dir).steps():
         print(f"{variant.title}: trains in {opt.experiment_dir}", flush=True)
         # Testing comes later, and is not to count in the peak memory.
         flags = ["--opt", str(variant.options_file), "--set", "datasets.test=null"]
-        command = [sys.executable, "-m", "scripts.comparison_training", "--peak_memory", str(peak), *flags]
+        command = [sys.executable, "-m", "scripts.comparison_training", "--cost", str(cost), *flags]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         code = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
         if code:
             raise UserError(f"{variant.title}: training ended with exit code {code}; its last lines above say why")
         if opt.train.total_iter not in CheckpointFolder(opt.experiment_dir).steps():
             raise UserError(f"{variant.title}: training was told to stop; the same command goes on with it")
-    return read_json(peak)["gb"] if peak.is_file() else None
+    return read_json(cost) if cost.is_file() else {}
 
 
-def time_steps(variants: Sequence[Variant], rounds: int) -> list[float]:
-    """Median seconds of a training step of every variant, loading included; the variants take turns."""
+def time_steps(variants: Sequence[Variant], rounds: int, clock: Callable[[], float] | None = None) -> list[float]:
+    """Median seconds of a training step of every variant, loading included; the variants take turns.
+
+    Args:
+        clock: what time is read from; None: `time.perf_counter`.
+    """
+    clock = clock or time.perf_counter
     steps = [step_of(variant) for variant in variants]
     seconds: list[list[float]] = [[] for _ in variants]
     for index in range(WARM_UP + rounds):
         for step, kept in zip(steps, seconds, strict=True):
-            begin = time.perf_counter()
+            begin = clock()
             step()
-            elapsed = time.perf_counter() - begin
+            elapsed = clock() - begin
             if index >= WARM_UP:
                 kept.append(elapsed)
     return [statistics.median(kept) for kept in seconds]
@@ -339,21 +257,31 @@ def spikes_of(variant: Variant) -> str:
     return f"{name} ({', '.join(rest)})" if rest else name
 
 
-def settings_of(variants: Sequence[Variant], rows: Sequence[Row], rounds: int) -> list[str]:
-    """What has to be known to read the tables."""
+def training_of(variants: Sequence[Variant], costs: Sequence[Mapping[str, Any]], seconds: float | None) -> str:
+    """How long all were trained, on what."""
     opt, section = variants[0].opt, variants[0].train_section
     batch, size = section.dataloader_batch_size, section.gt_size
+    seen = f"{batch} x {section.num_frame} frames, crops of {size} x {size}, seed {opt.train.manual_seed}, widths "
+    seen += f"{opt.netG.embed_dims}; the same frames in the same order for all three."
+    if seconds is None:
+        return f"Training: {opt.train.total_iter} steps of {seen}"
+    spent = "; ".join(
+        f"{v.title} {v.opt.train.total_iter:,} steps, {cost.get('processor_seconds', math.nan):.0f} s"
+        for v, cost in zip(variants, costs, strict=True)
+    )
+    return f"Training: {seconds:g} processor seconds of each ({spent}, start and loading included); branches: {seen}"
+
+
+def settings_of(variants: Sequence[Variant], rows: Sequence[Row], rounds: int) -> list[str]:
+    """What else has to be known to read the tables."""
     memory_of = "tensors on the GPU" if torch.cuda.is_available() else "resident memory of the training process"
     differing = option_changes(options_to_dict(variants[1].opt), options_to_dict(variants[2].opt))
-    further = [change for change in differing if change.startswith(("train.", "val."))]
+    further = [c for c in differing if c.startswith(("train.", "val.")) and not c.startswith("train.total_iter:")]
     return [
-        f"Machine: {machine()}.",
-        f"Training: {opt.train.total_iter} steps of {batch} x {section.num_frame} frames, crops of {size} x {size}, "
-        f"seed {opt.train.manual_seed}, widths {opt.netG.embed_dims}; the same frames in the same order for all three.",
         f"Spikes: {'; '.join(f'{row.title}: {row.spikes}' for row in rows)}.",
         *([f"Options that differ between concat and voxel: {'; '.join(further)}."] if further else []),
         "PSNR and SSIM: means over all frames of the held-out clips (`main_test_vrt.py`).",
-        f"Seconds: median of {rounds} steps, loading included, the three taking turns in one process. "
+        f"Seconds: median of {rounds} steps, loading included, the networks taking turns in one process. "
         f"Peak memory: {memory_of}.",
     ]
 

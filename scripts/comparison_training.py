@@ -1,16 +1,19 @@
 """One training of a comparison, in a process of its own, so that its peak memory is its own.
 
-    python -m scripts.comparison_training --peak_memory FILE --opt OPTIONS [--set KEY=VALUE ...]
+    python -m scripts.comparison_training --cost FILE --opt OPTIONS [--set KEY=VALUE ...]
 
-Trains as `main_train_vrt.py` does with the same flags, and writes {"gb": ..., "of": "GPU" or "RAM"} to FILE: the most
-memory that tensors took on the GPU, or without one the most that the process had resident (loader workers apart). A
-run that is continued keeps the larger of its parts.
+Trains as `main_train_vrt.py` does with the same flags, and writes {"gb": ..., "of": "GPU" or "RAM",
+"processor_seconds": ...} to FILE: the most memory that tensors took on the GPU, or without one the most that the
+process had resident, and the processor time of all its threads (loader workers apart). Of a run that is continued, the
+larger memory and the sum of the times.
 """
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -35,18 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, training = comparison_training_parser(__doc__ or "").parse_known_args(argv)
     code = main_train_vrt.main(training)
     if code == 0:
-        write_peak(arguments.peak_memory)
+        write_cost(arguments.cost)
     return code
 
 
-def write_peak(path: Path) -> None:
-    """Writes this process's peak memory, or keeps what the file says where that is more."""
+def write_cost(path: Path) -> None:
+    """Writes this process's peak memory, or what the file says where that is more, and adds its processor time."""
     of = "GPU" if torch.cuda.is_available() else "RAM"
     gb = peak_gpu_gigabytes(torch.device("cuda")) if of == "GPU" else resident_peak()
     before = read_json(path) if path.exists() else {}
-    if gb is not None and gb > before.get("gb", 0):
-        with atomic_write(path) as file:
-            json.dump({"gb": gb, "of": of}, file)
+    cost: dict[str, Any] = {"processor_seconds": before.get("processor_seconds", 0.0) + time.process_time()}
+    if gb is not None:
+        cost |= {"gb": max(gb, before.get("gb", 0.0)), "of": of}
+    with atomic_write(path) as file:
+        json.dump(cost, file)
 
 
 def resident_peak() -> float | None:

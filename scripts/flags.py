@@ -175,7 +175,11 @@ def compare_branches_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
     parser.add_argument("--opt_concat", type=Path, default=Path("options/demo/quickstart.json"), metavar="FILE")
     parser.add_argument("--opt_voxel", type=Path, default=Path("options/demo/quickstart_voxel.json"), metavar="FILE")
-    parser.add_argument("--steps", type=int, help="train.total_iter of all three [the option files']")
+    parser.add_argument("--steps", type=int, help="train.total_iter of all [the option files']")
+    parser.add_argument("--seconds", type=float, metavar="S", help="processor time of each, instead of --steps")
+    also = "a further network on the same clips; may be given again"
+    parser.add_argument("--also", action="append", default=[], metavar="TITLE=FILE", help=also)
+    parser.add_argument("--benchmark", action="store_true", help="run all on the frozen benchmark too")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", help="change options of all")
     parser.add_argument("--name", default="demo", help="of the section and the experiments [demo]")
     output = Path("results/comparison.md")
@@ -197,7 +201,7 @@ def demo_parser(description: str) -> argparse.ArgumentParser:
 def comparison_training_parser(description: str) -> argparse.ArgumentParser:
     """`scripts.comparison_training`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=RAW)
-    parser.add_argument("--peak_memory", type=Path, required=True, metavar="FILE", help="where the peak memory goes")
+    parser.add_argument("--cost", type=Path, required=True, metavar="FILE", help="where memory and time are written")
     return parser
 
 

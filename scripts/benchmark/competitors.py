@@ -31,7 +31,6 @@ from utils.evaluation.origin import weights_digest
 from utils.options.tester_flags import checkpoint_of, options, parse
 from utils.user_error import UserError
 from utils.utils_image import imread_rgb, tensor2uint
-from utils.utils_registry import DATASETS
 
 
 @dataclass(frozen=True)
@@ -153,17 +152,19 @@ class OptionNetwork(_Network):
         checkpoint = checkpoint_of(opt, arguments)
         load_weights(network, checkpoint, prefer_ema=True)
         self.flags = flags
+        sections = (opt.datasets.test, opt.datasets.train)
+        self.with_spikes = any(hasattr(section, "spike") for section in sections)
         testing = Testing.from_options(opt.val, opt.scale, amp_dtype(opt.train.amp_dtype, device), opt.netG)
         super().__init__(name, network, testing, device)
         self.origin |= {"flags": " ".join(flags), "checkpoint": str(checkpoint)}
 
     def open(self, clips: ClipFolder) -> ClipSet:
-        opt = options(parse([*self.flags, "--folder_lq", str(clips.blurred), "--folder_gt", str(clips.sharp)], ""))
+        folders = ["--folder_lq", str(clips.blurred), "--folder_gt", str(clips.sharp)]
+        spikes = ["--folder_spike", str(clips.spikes)] if self.with_spikes else []
+        opt = options(parse([*self.flags, *folders, *spikes], ""))
         section = opt.datasets.test
         assert section is not None
-        known = DATASETS.parameters(section.dataset_type)
-        spikes = {"dataroot_spike": str(clips.spikes), "spike_threshold": clips.threshold}
-        changed = section.model_copy(update={key: value for key, value in spikes.items() if key in known})
+        changed = section.model_copy(update={"spike_threshold": clips.threshold} if self.with_spikes else {})
         result: ClipSet = define_Dataset(
             changed, seed=opt.train.manual_seed, scale=opt.scale, n_channels=opt.n_channels
         )

@@ -1,13 +1,16 @@
 """Makes a training set of generated scenes, recorded as the restoration benchmark's are, of other photographs.
 
     python -m scripts.data_preparation.generate_scenes
-    python -m scripts.compare_branches --name scenes --set \\
+    python -m scripts.compare_branches --name scenes --seconds 3600 --benchmark \\
+        --also guided=options/demo/guided.json --set path.pretrained_netG=null \\
         datasets.train.dataroot_gt=trainsets/scenes/GOPRO_Large/train_GT \\
         datasets.train.dataroot_lq=trainsets/scenes/GOPRO_Large/train_GT_blurred \\
         datasets.train.dataroot_spike=trainsets/scenes/GOPRO_Large_spike_seq/train
 
-Networks that restore videos train on it; the light one draws its own samples (`GuidedSyntheticDataset`). Layout:
-data/spike/simulation/gopro_layout.py. A set that is there with the same parameters is kept. Exit code 2: a mistake.
+The second trains RGB only, concat, voxel and the light network for equal processor time, and scores them on the
+benchmark; the same command again goes on. The weights of the light network that come with the code had samples of
+their own (`GuidedSyntheticDataset`). Layout: data/spike/simulation/gopro_layout.py. A set that is there with the same
+parameters is kept. Exit code 2: a mistake.
 """
 
 import argparse

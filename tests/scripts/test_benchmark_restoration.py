@@ -154,10 +154,17 @@ def test_networks_of_option_files(run: Any, tmp_path: Path) -> None:
         weights = define_G(load_options(tmp_path / f"{name}.json").netG).state_dict()
         torch.save({"params": weights}, tmp_path / f"{name}.pth")
         flags += ["--opt", str(tmp_path / f"{name}.json"), str(tmp_path / f"{name}.pth")]
+    # Trained on generated samples, without a test set in its options.
+    netG = {"net_type": "nafnet", "channels": 2, "encoder": [1], "middle": 1, "decoder": [1], "init_type": "identity"}
+    train = {"dataset_type": "GuidedSyntheticDataset", "spike": {"representation": "guided"}}
+    tree = {"task": "nafnet", "model": "vrt", "datasets": {"train": train}, "netG": netG}
+    (tmp_path / "nafnet.json").write_text(json.dumps(tree))
+    torch.save({"params": define_G(load_options(tmp_path / "nafnet.json").netG).state_dict()}, tmp_path / "nafnet.pth")
+    flags += ["--opt", str(tmp_path / "nafnet.json"), str(tmp_path / "nafnet.pth")]
     code, found = run(*flags)
-    assert code == 0 and list(found["competitors"])[2:] == ["rgb", "concat"]
+    assert code == 0 and list(found["competitors"])[2:] == ["rgb", "concat", "nafnet"]
     blurred = found["competitors"]["blurred"]["frames"]
-    for name in sets:
+    for name in (*sets, "nafnet"):
         assert found["competitors"][name]["frames"] == blurred
         assert found["competitors"][name]["parameters"].replace(",", "").isdecimal()
 

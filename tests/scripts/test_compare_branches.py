@@ -16,10 +16,12 @@ import pytest
 import data.select_dataset  # noqa: F401  registers the data sets
 import models.select_model  # noqa: F401  registers the networks
 from scripts import compare_branches
-from scripts.compare_branches import ABLATIONS, main, without_spikes
+from scripts.compare_branches import ABLATIONS, main, steps_within
 from scripts.comparison_report import CROP, Comparison, Row, markdown, put_section
-from scripts.comparison_training import resident_peak, write_peak
+from scripts.comparison_training import resident_peak, write_cost
+from scripts.comparison_variants import Variant, without_spikes
 from tests.tiny import TinyRun, alone, run_test
+from utils.user_error import UserError
 from utils.utils_image import most_different
 from utils.utils_option import load_options, option_changes, options_to_dict
 
@@ -120,7 +122,7 @@ def check_running_again(tiny: Tiny, root: Path) -> None:
 
 def test_rgb_only_is_the_concat_recipe_without_spikes(repository: Path) -> None:
     concat = load_options(repository / "options/demo/quickstart.json")
-    tree = without_spikes(options_to_dict(concat))
+    tree = without_spikes(concat)
     assert "in_chans" not in tree["netG"]
     for phase in ("train", "test"):
         assert not [key for key in tree["datasets"][phase] if "spike" in key]
@@ -167,6 +169,39 @@ def test_variants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds == [4 * 6 + 1, 4 * 7 + 1]
 
 
+def test_steps_within_a_processor_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the cost of a step; a training that has begun keeps its number."""
+    opt = load_options(TinyRun.make(tmp_path).options)
+    begun = Variant("c", opt.model_copy(update={"task": "begun"}), tmp_path)
+    begun.begun_with.parent.mkdir(parents=True)
+    begun.begun_with.write_text(json.dumps({"train": {"total_iter": 7}}))
+    fresh = [Variant(title, opt, tmp_path) for title in ("a", "b")]
+    monkeypatch.setattr(compare_branches, "time_steps", lambda variants, *_: [0.5, 200.0][: len(variants)])
+    assert steps_within(90, [*fresh, begun], 3) == {"a": 180, "b": 1, "c": 7}
+
+
+def test_equal_time_and_a_further_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = Tiny(tmp_path)
+    del tiny.argv[tiny.argv.index("--steps") : tiny.argv.index("--steps") + 2]
+    trained: dict[str, int] = {}
+
+    def train(variant: Variant) -> dict[str, Any]:
+        trained[variant.title] = load_options(variant.options_file).train.total_iter
+        raise UserError("not today")
+
+    monkeypatch.setattr(compare_branches, "train", train)
+    monkeypatch.setattr(compare_branches, "time_steps", lambda variants, *_: [0.25 * (k + 1) for k in range(4)])
+    assert tiny("--seconds", "60", "--also", f"wide={tiny.run.options}") == 2
+    assert trained == {"RGB only": 240} and "not today" in capsys.readouterr().err
+    steps = {
+        kind: json.loads((tiny.results / "compare_tiny" / kind / "options.json").read_text())["train"]["total_iter"]
+        for kind in ("rgb", "concat", "voxel", "wide")
+    }
+    assert steps == {"rgb": 240, "concat": 120, "voxel": 80, "wide": 60}
+
+
 def comparison(name: str, gain: float) -> Comparison:
     rows = [
         Row("RGB only", 20.0, 0.5, 1000, 0.25, None, "none"),
@@ -198,18 +233,21 @@ def test_the_crop_is_where_pictures_differ_most() -> None:
 
 
 @pytest.mark.skipif(resident_peak() is None, reason="the system does not tell a process's peak memory")
-def test_the_larger_peak_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_larger_peak_stays_and_times_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    path = tmp_path / "peak.json"
-    write_peak(path)
+    path = tmp_path / "cost.json"
+    write_cost(path)
     found = json.loads(path.read_text())
     assert found["of"] == "RAM" and 0.05 < found["gb"] < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    path.write_text('{"gb": 1000000.0, "of": "RAM"}')
-    write_peak(path)
-    assert json.loads(path.read_text())["gb"] == 1e6
+    path.write_text('{"gb": 1000000.0, "of": "RAM", "processor_seconds": 1000.0}')
+    write_cost(path)
+    after = json.loads(path.read_text())
+    assert after["gb"] == 1e6 and 1000 < after["processor_seconds"] - found["processor_seconds"] < 1100
 
 
-@pytest.mark.parametrize("flags", [["--name", "a/b"], ["--timed_steps", "0"]])
+@pytest.mark.parametrize(
+    "flags", [["--name", "a/b"], ["--timed_steps", "0"], ["--seconds", "60"], ["--also", "voxel=a.json"]]
+)
 def test_flags_out_of_range(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: Sequence[str]) -> None:
     assert Tiny(tmp_path)(*flags) == 2
     assert flags[0] in capsys.readouterr().err

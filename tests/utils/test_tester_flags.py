@@ -51,6 +51,16 @@ def test_the_folders_own_name(folder: str, name: str) -> None:
     assert set_name(folder) == name
 
 
+@pytest.mark.parametrize("name", ["train_guided_s", "train_nafnet_s"])
+def test_what_was_trained_on_generated_samples_is_tested_on_folders(repository: Path, name: str) -> None:
+    flags = ["--folder_lq", "clips", "--folder_spike", "spikes"]
+    opt = options(parse(["--opt", str(repository / f"options/svrt/{name}.json"), *flags], ""))
+    test = opt.datasets.test
+    assert test is not None and test.dataset_type == "VideoRecurrentTestDatasetRGBSpike"
+    assert (test.input_pack_mode, test.spike.representation) == ("dual", "guided")  # type: ignore[attr-defined]
+    assert opt.netG.spike_bins == 23  # type: ignore[attr-defined]
+
+
 def test_durations() -> None:
     assert [duration(text) for text in ("60s", "90", "1.5min")] == [60, 90, 90]
     for text in ("0s", "1h", "-5", ""):

@@ -276,6 +276,9 @@ def _as_trained(tree: Mapping[str, Any]) -> dict[str, Any]:
     own = ("dataset_type", "num_frame", "meta_info_file")  # valid for training only, or set by the command line
     kept = {key: value for key, value in train.items() if key in registry.parameters(tested_by) and key not in own}
     kept = {key: value for key, value in kept.items() if not key.startswith("dataroot")}
+    packing = getattr(registry.get(named), "packs_spikes", None)
+    if packing is not None and "input_pack_mode" in registry.parameters(tested_by):
+        kept.setdefault("input_pack_mode", packing)  # generated samples have no option for it
     return {f"datasets.test.{key}": value for key, value in {"dataset_type": tested_by, **kept}.items()}
 
 
