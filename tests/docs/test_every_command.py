@@ -96,6 +96,7 @@ TESTS = {
     },
     "tests/scripts/test_benchmark_restoration.py": {
         r"python -m scripts\.benchmark_restoration .*--audit": "test_audit_finds_a_test_frame_in_a_training_set",
+        r"python -m scripts\.benchmark_restoration .*--opt": "test_networks_of_option_files",
     },
     "tests/scripts/test_simulate_dataset.py": {
         r"python -m scripts\.data_preparation\.simulate_dataset +#": "test_the_layout_is_that_of_the_gopro_set",
