@@ -72,9 +72,7 @@ def test(opt: Options, arguments: argparse.Namespace) -> None:
     """Restores and scores the clips; writes what was asked for; prints the table."""
     # Check flags, options and data, and load the weights, before anything is restored or written.
     if opt.datasets.test is None:
-        raise UserError(
-            "datasets.test: missing; name the clips in the option file, by --folder_lq or (spikes alone) --folder_spike"
-        )
+        raise UserError("datasets.test: missing; name clips there, by --folder_lq or (spikes alone) --folder_spike")
     dist = init_dist()
     keep_freed_memory()
     if arguments.adapt and dist.world_size > 1:

@@ -21,7 +21,8 @@ import numpy as np
 from data.array_cache import ArrayCache
 from data.picture_crop import Box
 
-SOURCES = ("data/spike/**/*.py", "data/spike_io.py", "data/spike_cache.py", "utils/spike_*.py")  # code in the key
+# Code in the key: what the encoding of spikes depends on.
+SOURCES = ("data/spike/**/*.py", "data/spike_io.py", "data/spike_cache.py", "utils/charge.py", "utils/spike_*.py")
 
 
 class SpikeCache:

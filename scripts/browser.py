@@ -81,7 +81,7 @@ class Browser:
         """What the window shows, (H,W,3) RGB."""
         return self._captured({})
 
-    def whole(self, selector: str) -> np.ndarray:
+    def element(self, selector: str) -> np.ndarray:
         """The first element that a CSS selector finds, (H,W,3) RGB, where it is taller than the window as well."""
         place = (
             "const box = document.querySelector(arguments[0]).getBoundingClientRect();"

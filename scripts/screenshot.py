@@ -72,7 +72,7 @@ def take(arguments: argparse.Namespace) -> None:
         if not browser.run("return Boolean(document.querySelector(arguments[0]))", arguments.selector):
             raise UserError(f"--selector {arguments.selector}: nothing on {page} has it")
         browser.run("document.querySelector(arguments[0]).scrollIntoView()", arguments.selector)
-        picture = browser.whole(arguments.selector) if arguments.selector != "html" else browser.window()
+        picture = browser.element(arguments.selector) if arguments.selector != "html" else browser.window()
     imwrite_rgb(arguments.output, picture, QUALITY)
     print(f"{arguments.output}: {picture.shape[0]}x{picture.shape[1]}")
 

@@ -44,15 +44,15 @@ def patches(net: Any, lq: Tensor, tile: Sizes, overlap: Sizes, window: Sizes, sc
     side, shared = tile[1], overlap[1]
     rows, columns = lq.shape[3:]
     if side == 0:
-        whole = net(mirrored(mirrored(lq, 3, window[1]), 4, window[2]))
-        return whole[..., : rows * scale, : columns * scale]
+        entire = net(mirrored(mirrored(lq, 3, window[1]), 4, window[2]))
+        return entire[..., : rows * scale, : columns * scale]
     down = [*range(0, rows - side, side - shared), max(0, rows - side)]
     right = [*range(0, columns - side, side - shared), max(0, columns - side)]
     total = torch.zeros(*lq.shape[:2], 3, rows * scale, columns * scale)
     count = torch.zeros_like(total)
     for top, left in itertools.product(down, right):
-        made = net(lq[..., top : top + side, left : left + side])
-        keep = torch.ones(made.shape[-2:])
+        created = net(lq[..., top : top + side, left : left + side])
+        keep = torch.ones(created.shape[-2:])
         before, after = shared // 2, shared - shared // 2
         if top != down[0]:
             keep[:before] = 0
@@ -63,6 +63,6 @@ def patches(net: Any, lq: Tensor, tile: Sizes, overlap: Sizes, window: Sizes, sc
         if left != right[-1]:
             keep[:, keep.shape[1] - after :] = 0
         box = (..., slice(top * scale, (top + side) * scale), slice(left * scale, (left + side) * scale))
-        total[box] += made * keep
+        total[box] += created * keep
         count[box] += keep
     return total / count

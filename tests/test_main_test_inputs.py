@@ -69,7 +69,7 @@ def test_an_interrupted_run_goes_on(
     """The disk fills up after three of eight frames; then the rest is restored, and all of it is as in one go."""
     flags = ["--save_result", "--save_video", "--tile", 2, 16, 16, "--tile_overlap", 0, 8, 8]
     assert restored_by(tiny, tmp_path / "whole", *flags) == 0
-    whole = frames_in(tmp_path / "whole" / "tiny")
+    entire = frames_in(tmp_path / "whole" / "tiny")
     write, written = utils_results.imwrite_rgb, []
 
     def until_full(path: Path, picture: np.ndarray) -> None:
@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on(
     assert restored_by(tiny, tmp_path / "parts", *flags, "--resume") == 0
     assert sum(path.parent.name != "panels" for path in written) == 5
     parts = frames_in(tmp_path / "parts" / "tiny")
-    assert parts.keys() == whole.keys() and all((parts[name] == whole[name]).all() for name in whole)
+    assert parts.keys() == entire.keys() and all((parts[name] == entire[name]).all() for name in entire)
     metrics = [(tmp_path / name / "tiny" / "metrics.csv").read_text() for name in ("whole", "parts")]
     assert metrics[0] == metrics[1]
     assert len(list((tmp_path / "parts").rglob("*.mp4"))) == 4

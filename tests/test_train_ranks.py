@@ -51,13 +51,13 @@ def global_batches(run: TinyRun, world_size: int) -> list[list[tuple[int, int]]]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, TinyRun]:
     """Four steps on 1, 2 and 4 ranks."""
-    made = {}
+    created = {}
     for world_size in (1, 2, 4):
-        run = made[world_size] = TinyRun.make(tmp_path_factory.mktemp(f"ranks{world_size}"))
+        run = created[world_size] = TinyRun.make(tmp_path_factory.mktemp(f"ranks{world_size}"))
         setup = partial(record_samples, folder=run.options.parent)
         with start_ranks(run, world_size, *STEPS, setup=setup) as ranks:
             assert ranks.wait(TIMEOUT) == [0] * world_size, ranks.text()
-    return made
+    return created
 
 
 def test_every_step_has_the_same_samples(runs: dict[int, TinyRun]) -> None:

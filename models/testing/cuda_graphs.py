@@ -113,9 +113,9 @@ class GraphedNetwork:
         limit = LIMITS[autocast or torch.float32]
 
         def error() -> tuple[float, float]:
-            # Other inputs than those of the capture, for which what it has left in memory would be right.
-            others = tuple(tensor.flip(-1) for tensor in inputs)
-            return relative_error(graph.replay(others), self.network(*others)), limit
+            # Not the inputs of the capture: its results are still in memory and would hide a graph that does nothing.
+            flipped = tuple(tensor.flip(-1) for tensor in inputs)
+            return relative_error(graph.replay(flipped), self.network(*flipped)), limit
 
         candidates = [
             Candidate(CALLS, lambda: (0.0, limit), [(1, lambda: [self.network(*inputs)])]),

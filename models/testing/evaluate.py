@@ -39,7 +39,7 @@ class ClipSet(Protocol):
 
 
 class ClipReader:
-    """Reads a clip's frames once each, ahead of their use where there are threads, and forgets those of before.
+    """Reads a clip's frames once each, ahead of their use where there are threads; drops those no longer needed.
 
     Args:
         test_set, index: the clip.
@@ -58,7 +58,7 @@ class ClipReader:
         return frame.result() if isinstance(frame, Future) else frame
 
     def window(self, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
-        """`L` and, where there is one, `L_spike` of frames [begin, end), (1,t,...); frames before are forgotten."""
+        """`L` and, where there is one, `L_spike` of frames [begin, end), (1,t,...); earlier frames are dropped."""
         self.forget(begin)
         self._request(begin, end)
         frames = [self.frame(number) for number in range(begin, end)]
@@ -67,7 +67,7 @@ class ClipReader:
         return torch.stack([frame["L"] for frame in frames])[None], spike
 
     def forget(self, before: int) -> None:
-        """Lets go of the frames before a number."""
+        """Drops cached frames with an index below `before`."""
         for number in [number for number in self._frames if number < before]:
             del self._frames[number]
 

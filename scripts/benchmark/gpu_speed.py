@@ -43,15 +43,15 @@ def speed(setting: Setting, backend: str, first: bool) -> Rows:
         variant(setting, "006", backend, "bf16", step=True),
         variant(setting, "006", backend + GRAPHS, "bf16", step=False),
     ]
-    others = [
+    later = [
         variant(setting, "voxel", backend, "bf16", step=True),
         variant(setting, "voxel", backend, "bf16", step=False),
         *(variant(setting, "006", backend, kind, step) for kind in ("tf32", "fp32") for step in (False, True)),
         replace(variant(setting, "006", backend, "bf16", step=True), compile=True),
     ]
-    chosen = half if first else others
+    chosen = half if first else later
     for one in chosen[:1] if setting.tiny else chosen:
-        if setting.in_time and not (one.compile and backend == "eager"):  # whose compiled blocks are those of nobody
+        if setting.in_time and not (one.compile and backend == "eager"):  # nobody compiles eager's blocks
             yield measured(one, repeats(setting))
 
 

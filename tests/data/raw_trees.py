@@ -21,11 +21,11 @@ def raw_gopro(root: Path, frames: int = 4, size: tuple[int, int] = (32, 48)) -> 
     gopro, spikes = root / "GOPRO_Large", root / "GOPRO_Large_spike_seq"
     for phase, names in CLIPS.items():
         plain = {"frames": frames, "size": size, "sync": False, "seed": len(names)}
-        made = make_gopro_tree(root / "made", phase=phase, clips=len(names), center=8, **plain)
-        for old, new in zip(made.clips, names, strict=True):
-            for kind, side in (("sharp", made.gt), ("blur", made.lq), ("blur_gamma", made.lq)):
-                _renumber(made, side / old, gopro / phase / new / kind, "png")
-            _renumber(made, made.spike / old / "spike", spikes / phase / new / "spike", "dat")
+        created = make_gopro_tree(root / "made", phase=phase, clips=len(names), center=8, **plain)
+        for old, new in zip(created.clips, names, strict=True):
+            for kind, side in (("sharp", created.gt), ("blur", created.lq), ("blur_gamma", created.lq)):
+                _renumber(created, side / old, gopro / phase / new / kind, "png")
+            _renumber(created, created.spike / old / "spike", spikes / phase / new / "spike", "dat")
     return gopro, spikes
 
 

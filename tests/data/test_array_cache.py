@@ -10,17 +10,17 @@ from data.array_cache import ArrayCache
 ARRAY = np.random.default_rng(0).random((3, 8, 10), np.float32)
 
 
-def counted(made: list[int]) -> np.ndarray:
-    made.append(1)
+def counted(created: list[int]) -> np.ndarray:
+    created.append(1)
     return ARRAY
 
 
 def test_an_array_is_made_once_for_a_key(tmp_path: Path) -> None:
-    made: list[int] = []
+    created: list[int] = []
     cache = ArrayCache(tmp_path / "cache")
     for key, count in (("a", 1), ("a", 1), ("b", 2)):
-        array = cache.read("x", key, lambda: counted(made))
-        assert np.array_equal(array, ARRAY) and isinstance(array, np.memmap) and len(made) == count
+        array = cache.read("x", key, lambda: counted(created))
+        assert np.array_equal(array, ARRAY) and isinstance(array, np.memmap) and len(created) == count
     turned = cache.read("x", "turned", lambda: np.asfortranarray(ARRAY))
     assert np.array_equal(turned, ARRAY)
 

@@ -92,8 +92,8 @@ def test_voxel_branch_runs_as_the_table_says(page: str) -> None:
     assert run(network, [row[0] for row in rows], clip("3"), clip("K", SYMBOLS["R"])) == expected(rows)
     # The table leaves out nothing but parts of its rows, normalisation, and what has no weights.
     named = tuple(row[0].partition("[")[0] for row in rows)
-    others = {name.rpartition(".")[0] for name, _ in network.named_parameters() if not name.startswith(named)}
-    assert others == {"vrt.norm"}
+    remaining = {name.rpartition(".")[0] for name, _ in network.named_parameters() if not name.startswith(named)}
+    assert remaining == {"vrt.norm"}
 
 
 def test_concat_branch_runs_as_the_table_says(page: str) -> None:

@@ -112,14 +112,14 @@ def test_without_decay_there_is_no_average() -> None:
 
 
 def test_parts_of_a_step_make_the_same_step() -> None:
-    whole, parted = make(), make(accumulate_grad=2)
-    for model in (whole, parted):
+    entire, parted = make(), make(accumulate_grad=2)
+    for model in (entire, parted):
         steps(model, 1, 2, 3)
-    for name, value in weights(whole).items():
+    for name, value in weights(entire).items():
         if name != "seen":
             torch.testing.assert_close(weights(parted)[name], value, rtol=1e-5, atol=1e-6)
     for name in ("G_loss", "G_pixel", "G_other"):
-        torch.testing.assert_close(parted.log[name], whole.log[name])
+        torch.testing.assert_close(parted.log[name], entire.log[name])
 
 
 def test_gradients_are_clipped_and_their_norm_told() -> None:
@@ -215,14 +215,14 @@ def test_noise_is_a_function_of_the_step() -> None:
 
 def test_a_state_continues_bit_for_bit() -> None:
     settings: dict[str, Any] = {"E_decay": 0.9, "fix_iter": 4, "fix_keys": ["spynet"], "fix_lr_mul": 0.5}
-    whole, first, second = make(**settings), make(**settings), make(**settings)
-    steps(whole, 1, 2, 3, 4, 5)
+    entire, first, second = make(**settings), make(**settings), make(**settings)
+    steps(entire, 1, 2, 3, 4, 5)
     steps(first, 1, 2)
     second.load_state_dict(first.state_dict(), "experiments/x")
     steps(second, 3, 4, 5)
-    assert not moved(weights(whole), weights(second))
-    assert not moved(whole.state_dict()["netE"], second.state_dict()["netE"])
-    assert torch.equal(_flat(whole.state_dict()["optimizerG"]), _flat(second.state_dict()["optimizerG"]))
+    assert not moved(weights(entire), weights(second))
+    assert not moved(entire.state_dict()["netE"], second.state_dict()["netE"])
+    assert torch.equal(_flat(entire.state_dict()["optimizerG"]), _flat(second.state_dict()["optimizerG"]))
 
 
 def test_fix_lr_mul_0_is_no_1() -> None:

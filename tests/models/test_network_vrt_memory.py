@@ -103,8 +103,8 @@ def test_the_smallest_chunks_of_the_spike_branch(
     expected = run()
     smallest_chunks(monkeypatch)
     with torch.no_grad():
-        for chunked, whole in zip(run(), expected, strict=True):
-            torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-11)
+        for chunked, entire in zip(run(), expected, strict=True):
+            torch.testing.assert_close(chunked, entire, rtol=0, atol=1e-11)
 
 
 def smallest_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

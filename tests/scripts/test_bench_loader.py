@@ -20,12 +20,12 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def tiles(roots: dict[str, str]) -> dict[str, str]:
-    made = {}
+    created = {}
     for side in ("gt", "lq"):
         source = Path(roots[f"dataroot_{side}"])
         tile_frames(FolderFrames(source, side), source.with_name(f"{side}_tiles"), workers=1)
-        made[f"dataroot_{side}"] = f"{source}_tiles"
-    return made
+        created[f"dataroot_{side}"] = f"{source}_tiles"
+    return created
 
 
 @pytest.fixture(scope="module")

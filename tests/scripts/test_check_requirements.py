@@ -93,5 +93,5 @@ def test_it_runs_without_anything_installed(repository: Path, tmp_path: Path) ->
     assert (told.returncode, told.stdout, told.stderr) == (1, "no-such-package: not installed\n", "")
     quiet = subprocess.run([*command, "--quiet"], capture_output=True, text=True, timeout=60)
     assert (quiet.returncode, quiet.stdout) == (1, "")
-    nothing = write(tmp_path, "# nothing\n")
-    assert subprocess.run([*command[:-1], str(nothing)], timeout=60).returncode == 0
+    empty = write(tmp_path, "# nothing\n")
+    assert subprocess.run([*command[:-1], str(empty)], timeout=60).returncode == 0

@@ -213,7 +213,7 @@ def test_every_key_of_the_documents_is_converted_or_named(tmp_path: Path, capsys
 
 def test_each_converted_key_makes_a_difference(tmp_path: Path) -> None:
     """A key that the conversion forgot would leave the same file without it."""
-    whole = json.loads(run(tmp_path, TEMPLATE).read_text())
+    entire = json.loads(run(tmp_path, TEMPLATE).read_text())
     told = dict(convert_options.leaves(TEMPLATE))
     alike = {*NOT_CONVERTED, *convert_options.BINS, *convert_options.PARTS} - {"TRAIN.OPTIM.TYPE"}
     # Values that are the only one possible, or those of the recipe.
@@ -230,15 +230,15 @@ def test_each_converted_key_makes_a_difference(tmp_path: Path) -> None:
     alike |= {"MODEL.FUSE.MAX_BATCH_TOKENS", "MODEL.FUSE.ADAPTIVE_CHUNK", "MODEL.SPIKE_TSA.ADAPTIVE_CHUNK"}
     for key in told.keys() - alike:
         fewer, left_out = convert_options.convert({k: v for k, v in told.items() if k != key}, Path("x.yaml"))
-        assert fewer != {k: v for k, v in whole.items() if k not in ("base", "task")}, key
+        assert fewer != {k: v for k, v in entire.items() if k not in ("base", "task")}, key
         assert key not in left_out
 
 
 def test_an_empty_template_is_the_recipe(tmp_path: Path) -> None:
     target = run(tmp_path, {"SEED": 0})
     assert json.loads(target.read_text())["train"] == {"manual_seed": 0}
-    made, recipe = load_options(target).model_dump(), load_options(convert_options.BASE).model_dump()
-    assert {**made, "task": recipe["task"]} == recipe
+    created, recipe = load_options(target).model_dump(), load_options(convert_options.BASE).model_dump()
+    assert {**created, "task": recipe["task"]} == recipe
 
 
 def test_unknown_keys_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,9 +38,9 @@ def test_layout(raw: Path, flags: list[str], capsys: pytest.CaptureFixture[str])
     assert run(raw, *flags) == 0
     root, spikes = raw / "GOPRO_Large", raw / "GOPRO_Large_spike_seq"
     for kind, source in (("GT", "sharp"), ("GT_blurred", "blur")):
-        made = root / f"train_{kind}" / CLIP
-        assert made.is_symlink() != bool(flags)
-        assert (made / "000048.png").read_bytes() == (root / "train" / CLIP / source / "000048.png").read_bytes()
+        created = root / f"train_{kind}" / CLIP
+        assert created.is_symlink() != bool(flags)
+        assert (created / "000048.png").read_bytes() == (root / "train" / CLIP / source / "000048.png").read_bytes()
     lines = (root / "meta_info_train.txt").read_text().splitlines()
     assert lines == ["GOPR0001_03_00 4 (32,48,3) 47", "GOPR0002_03_00 4 (32,48,3) 47"]
     assert (root / "meta_info_test.txt").read_text() == "GOPR0003_03_00 4 (32,48,3) 47\n"

@@ -128,14 +128,14 @@ def test_a_whole_data_set_is_kept_and_another_not_overwritten(
     root = tmp_path / "set"
     assert main(["--root", str(root), *SMALL]) == 0
     sharp = root / "GOPRO_Large/train_GT/demo00_03_00/000000.png"
-    made = sharp.stat().st_ino
+    created = sharp.stat().st_ino
     assert main(["--root", str(root), *SMALL]) == 0
-    assert "kept" in capsys.readouterr().out and sharp.stat().st_ino == made
+    assert "kept" in capsys.readouterr().out and sharp.stat().st_ino == created
     assert main(["--root", str(root), *SMALL, "--light", "linear"]) == 2
     said = capsys.readouterr().err
-    assert "light srgb -> linear" in said and "--force" in said and sharp.stat().st_ino == made
+    assert "light srgb -> linear" in said and "--force" in said and sharp.stat().st_ino == created
     assert main(["--root", str(root), *SMALL, "--light", "linear", "--force"]) == 0
-    assert sharp.stat().st_ino != made
+    assert sharp.stat().st_ino != created
     assert json.loads((root / "simulation.json").read_text())["parameters"]["light"] == "linear"
     sharp.unlink()
     assert main(["--root", str(root), *SMALL, "--light", "linear"]) == 2
@@ -224,9 +224,9 @@ def test_a_longer_stride_leaves_a_gap_and_the_sensor_integrates_through_it(
     )
     corner = np.stack([np.full((1, 1), level / 8 / 255) for level in range(96)])  # the number's gray grows evenly
     charge = 2 * np.random.default_rng(np.random.SeedSequence((0, 0))).random((20, 26))[0, 0]
-    whole = integrate_and_fire(corner, 2.0, np.full((1, 1), charge))[:, 0, 0]
-    assert abs(int(first.get_spike_matrix()[:, 0, 0].sum()) - int(whole[:24].sum())) <= 1
-    assert abs(int(second.get_spike_matrix()[:, 0, 0].sum()) - int(whole[32:56].sum())) <= 1
+    entire = integrate_and_fire(corner, 2.0, np.full((1, 1), charge))[:, 0, 0]
+    assert abs(int(first.get_spike_matrix()[:, 0, 0].sum()) - int(entire[:24].sum())) <= 1
+    assert abs(int(second.get_spike_matrix()[:, 0, 0].sum()) - int(entire[32:56].sum())) <= 1
 
 
 @pytest.mark.parametrize(

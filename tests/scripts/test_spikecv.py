@@ -33,9 +33,9 @@ def test_reading_with_and_without_the_head(recording: tuple[Path, np.ndarray]) -
     stream = SpikeStream(offline=True, print_dat_detail=False, **data_parameter_dict(path, "raw"))
     assert (stream.spike_height, stream.spike_width, stream.filename, stream.camera_type) == (8, 416, str(path), 1)
     assert stream.SpikeMatrix is None
-    whole = stream.get_spike_matrix(flipud=True, with_head=True)
-    np.testing.assert_array_equal(whole, spikes[:, :, :400])
-    np.testing.assert_array_equal(stream.SpikeMatrix, whole)
+    entire = stream.get_spike_matrix(flipud=True, with_head=True)
+    np.testing.assert_array_equal(entire, spikes[:, :, :400])
+    np.testing.assert_array_equal(stream.SpikeMatrix, entire)
     block = stream.get_block_spikes(begin_idx=2, block_len=3, flipud=False, with_head=True)
     np.testing.assert_array_equal(block, spikes[2:5, ::-1, :400])
     np.testing.assert_array_equal(stream.SpikeMatrix, block)

@@ -249,10 +249,10 @@ def test_data_parameter_dict(spikecv_set: Path, monkeypatch: pytest.MonkeyPatch)
         "labeled_data_dir": str(labels / "000.txt"),
         "label_root_list": None,
     }
-    whole = data_parameter_dict(path.parent, "detection")
-    assert whole["filepath"] == str(path) and whole["filelist"] == [str(path), str(path.with_name("001.dat"))]
-    assert whole["labeled_data_dir"] == [str(labels / "000.txt"), str(labels / "001.txt")]
-    for parameters in (single, whole):
+    entire = data_parameter_dict(path.parent, "detection")
+    assert entire["filepath"] == str(path) and entire["filelist"] == [str(path), str(path.with_name("001.dat"))]
+    assert entire["labeled_data_dir"] == [str(labels / "000.txt"), str(labels / "001.txt")]
+    for parameters in (single, entire):
         np.testing.assert_array_equal(SpikeStream(**parameters).get_spike_matrix(), random_spikes(3, 6, 8))
     stream = SpikeStream(offline=True, print_dat_detail=False, **single)
     np.testing.assert_array_equal(stream.get_block_spikes(begin_idx=1, block_len=2), random_spikes(3, 6, 8)[1:])
@@ -357,9 +357,9 @@ def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
     path = tmp_path / "a.dat"
     path.write_bytes(bytes(range(256)) * 40)
     stream = SpikeStream(path, 8, 8)
-    whole = stream.get_block_spikes(1000, 2)
+    entire = stream.get_block_spikes(1000, 2)
     os.truncate(path, 8 * 1001)
-    np.testing.assert_array_equal(stream.get_block_spikes(1000, 1), whole[:1])
+    np.testing.assert_array_equal(stream.get_block_spikes(1000, 1), entire[:1])
     with pytest.raises(SpikeFormatError, match=r"a\.dat: shorter than when it was opened, 8 bytes of frames"):
         stream.get_block_spikes(1000, 2)
     path.unlink()

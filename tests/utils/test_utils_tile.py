@@ -76,13 +76,13 @@ def test_a_local_network_equals_its_whole_output_where_the_halo_covers_its_radiu
     lq = video(2, 9, 3, 30, 35)
     overlap = tuple(b + 2 for b in blend)
     with torch.no_grad():
-        whole = local(lq)
+        entire = local(lq)
         for tile in ((5, 12, 13), (0, 10, 0), (6, 0, 35)):
             tiled = restore_tiled(local, lq, tile=tile, overlap=overlap, blend=blend)
-            torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-6)
+            torch.testing.assert_close(tiled, entire, rtol=0, atol=1e-6)
         # One pixel of halo less must show, or the test above says nothing.
         tight = restore_tiled(local, lq, tile=(0, 12, 0), overlap=(0, 1, 0), blend=(0, 1, 0))
-        assert (tight - whole).abs().max() > 1e-3
+        assert (tight - entire).abs().max() > 1e-3
 
 
 def test_a_network_that_knows_its_place_gets_it() -> None:

@@ -85,8 +85,8 @@ class Scores:
         scored = self.metrics()
         known = [method for method in METHODS if any(key_of(method, metric) in scored for metric in METRICS)]
         compared = [name.removesuffix("_psnr") for name in scored if name.endswith("_psnr")]
-        others = [method for method in compared if method not in METHODS]
-        return [*filter(None, known), *others, *(method for method in known if not method)]
+        of_other_tests = [method for method in compared if method not in METHODS]
+        return [*filter(None, known), *of_other_tests, *(method for method in known if not method)]
 
     def title(self, method: str) -> str:
         """Title of a method in tables."""

@@ -295,8 +295,8 @@ def _judged(clip: _Clip, fit: _Fit, doubt: str) -> Found:
     found, refinement = fit.equations, fit.refinement
     model = found.model
     by_variance, by_frames = deviations(found, refinement.free)
-    few = (found.pixels > 0).sum() < FEW
-    error = SAFETY * (by_variance if few else np.maximum(by_variance, by_frames))
+    has_few_frames = (found.pixels > 0).sum() < FEW
+    error = SAFETY * (by_variance if has_few_frames else np.maximum(by_variance, by_frames))
     errors = {
         "center": float(error[CENTER]) + LEAST_CENTER_ERROR,
         "period": float(error[PERIOD]),
@@ -312,7 +312,7 @@ def _judged(clip: _Clip, fit: _Fit, doubt: str) -> Found:
         space = time = Verdict(True)
         if errors["homography"] > SPACE_TOLD:
             space = Verdict(False, "too little texture: record a scene with detail all over the picture")
-        if few and not fit.shared_lens:
+        if has_few_frames and not fit.shared_lens:
             doubt = "a clip of a frame or two does not tell time from place"
         if doubt or errors["center"] > TIME_TOLD * model.period:
             time = Verdict(False, f"{doubt or 'hardly anything moves'}: record {LIVELY}")

@@ -50,10 +50,10 @@ def test_crop_of_a_stream_equals_the_whole(
     spikes, window = stream.get_spike_matrix(), WINDOW
     if time_reversed:
         spikes, window = spikes[::-1], WINDOW.reversed(len(stream))
-    whole = encoding(spikes, window)
+    entire = encoding(spikes, window)
     crop = encoding.encode_crop(stream, WINDOW, top, left, h, w, time_reversed=time_reversed)
     assert crop.flags.c_contiguous
-    np.testing.assert_array_equal(crop, whole[:, top : top + h, left : left + w])
+    np.testing.assert_array_equal(crop, entire[:, top : top + h, left : left + w])
 
 
 def test_hot_pixels_become_their_neighbours_median(stream: SpikeStream) -> None:
@@ -78,9 +78,9 @@ def test_hot_pixels_become_their_neighbours_median(stream: SpikeStream) -> None:
 def test_hot_pixel_filter_commutes_with_flips_and_transposes(stream: SpikeStream, spike: dict) -> None:
     encoding = build_encoding(spike, 2.0, hot_pixel_filter=0.9)
     spikes = stream.get_spike_matrix()
-    whole = encoding(spikes, WINDOW)
-    np.testing.assert_array_equal(encoding(spikes[:, ::-1, ::-1], WINDOW), whole[:, ::-1, ::-1])
-    np.testing.assert_array_equal(encoding(spikes.transpose(0, 2, 1), WINDOW), whole.transpose(0, 2, 1))
+    entire = encoding(spikes, WINDOW)
+    np.testing.assert_array_equal(encoding(spikes[:, ::-1, ::-1], WINDOW), entire[:, ::-1, ::-1])
+    np.testing.assert_array_equal(encoding(spikes.transpose(0, 2, 1), WINDOW), entire.transpose(0, 2, 1))
 
 
 def test_hot_pixel_filter_leaves_a_saturated_area_alone() -> None:
@@ -97,13 +97,13 @@ def test_hot_pixel_filter_leaves_a_saturated_area_alone() -> None:
 def test_normalisation(stream: SpikeStream) -> None:
     spikes = stream.get_spike_matrix()
     plain = build_encoding({"representation": "tfp"}, 2.0)
-    whole = build_encoding({"representation": "tfp"}, 2.0, {"mean": 0.5, "std": 0.25})
+    entire = build_encoding({"representation": "tfp"}, 2.0, {"mean": 0.5, "std": 0.25})
     each = build_encoding({"representation": "tfp"}, 2.0, {"mean": [0.1, 0.2, 0.3, 0.4], "std": [1, 2, 3, 4]})
     expected = plain(spikes, WINDOW)
-    np.testing.assert_allclose(whole(spikes, WINDOW), (expected - 0.5) / 0.25, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(entire(spikes, WINDOW), (expected - 0.5) / 0.25, rtol=1e-6, atol=1e-6)
     mean, std = np.float32([0.1, 0.2, 0.3, 0.4]), np.float32([1, 2, 3, 4])
     np.testing.assert_array_equal(each(spikes, WINDOW), (expected - mean[:, None, None]) / std[:, None, None])
-    assert plain.brightness_true and not whole.brightness_true
+    assert plain.brightness_true and not entire.brightness_true
 
 
 def test_bool_spikes_and_untouched_input(stream: SpikeStream) -> None:

@@ -169,12 +169,12 @@ def test_no_noise_changes_nothing() -> None:
 def test_noise_does_not_depend_on_the_pieces_or_the_back_end() -> None:
     model = SensorNoise(50, 0.02, 0.1, 0.1, 0.1, 0.1, 0.05)
     light = gray_frames(0) / 255
-    whole = noisy(model, light)
+    entire = noisy(model, light)
     pieces = IntegrateAndFire(SHAPE, noise=PixelNoise(model, SHAPE, np.random.default_rng(0)))
-    np.testing.assert_array_equal(np.concatenate([pieces.step(light[:7]), pieces.step(light[7:])]), whole)
+    np.testing.assert_array_equal(np.concatenate([pieces.step(light[:7]), pieces.step(light[7:])]), entire)
     by_torch = IntegrateAndFire(SHAPE, noise=PixelNoise(model, SHAPE, np.random.default_rng(0)))
-    np.testing.assert_array_equal(by_torch.step(torch.from_numpy(light)).numpy(), whole)
-    assert (noisy(model, light, seed=1) != whole).any()
+    np.testing.assert_array_equal(by_torch.step(torch.from_numpy(light)).numpy(), entire)
+    assert (noisy(model, light, seed=1) != entire).any()
 
 
 def test_shot_noise_has_the_variance_of_photons() -> None:
@@ -221,10 +221,10 @@ def test_noise_out_of_range_is_refused(keywords: dict) -> None:
 def test_any_exposure_and_gap_lie_on_the_clock_of_the_spikes(exposure: int, gap: int) -> None:
     frames = [np.full((2, 4, 3), tick, np.uint8) for tick in range(100)]
     shutter = Shutter(exposure, gap)
-    made: list[ExposedFrame] = list(expose(frames, shutter))
-    assert len(made) == 100 // (exposure + gap)
+    created: list[ExposedFrame] = list(expose(frames, shutter))
+    assert len(created) == 100 // (exposure + gap)
     spikes = integrate_and_fire(np.stack([sensor_light(frame) for frame in frames]))
-    for index, frame in enumerate(made):
+    for index, frame in enumerate(created):
         begin = index * (exposure + gap)
         assert (frame.sharp == begin + exposure // 2).all()
         assert (frame.blurred == np.rint(begin + (exposure - 1) / 2)).all()
@@ -239,8 +239,8 @@ def test_a_shutter_that_cannot_be_is_refused() -> None:
 
 def test_expose_takes_another_sensor() -> None:
     frames = [np.full((2, 4, 3), 200, np.uint8)] * 10
-    (made,) = expose(
+    (created,) = expose(
         frames, Shutter(10), make_sensor=lambda size: PRESETS["spcs"].sensor(size, np.random.default_rng())
     )
     gray = np.full((10, 1, 2), 200, np.uint8)
-    np.testing.assert_array_equal(made.spikes, PRESETS["spcs"].sensor((1, 2), np.random.default_rng()).step(gray))
+    np.testing.assert_array_equal(created.spikes, PRESETS["spcs"].sensor((1, 2), np.random.default_rng()).step(gray))

@@ -152,8 +152,8 @@ def test_finished_frames_are_taken_and_not_computed(tmp_path: Path) -> None:
     seen = results(clips, network, settings, finished=finished)
     assert network.frames == 3 and [result.frame for result in seen] == [f"{k:06d}" for k in range(9)]
     assert all((result.restored == kept).all() for result in seen[:6])
-    whole = results(Clips(9), Darker(), settings)
-    for result, expected in zip(seen[6:], whole[6:], strict=True):
+    entire = results(Clips(9), Darker(), settings)
+    for result, expected in zip(seen[6:], entire[6:], strict=True):
         np.testing.assert_array_equal(result.restored, expected.restored)
     network.frames = 0
     (tmp_path / "000003.png").unlink()

@@ -33,9 +33,9 @@ def clip(frames: int, size: tuple[int, int] = (16, 20)) -> Tensor:
 def restore(network: nn.Module, lq: Tensor, settings: Settings) -> Tensor:
     """The whole restored clip, (1,T,C,H,W)."""
     restorer = Restorer(network, settings, CPU)
-    made = list(restorer.frames(lambda begin, end: (lq[:, begin:end], None), lq.shape[1]))
-    assert [index for index, _ in made] == list(range(lq.shape[1]))
-    return torch.stack([frame for _, frame in made])[None]
+    created = list(restorer.frames(lambda begin, end: (lq[:, begin:end], None), lq.shape[1]))
+    assert [index for index, _ in created] == list(range(lq.shape[1]))
+    return torch.stack([frame for _, frame in created])[None]
 
 
 class Causal(nn.Module):
@@ -189,10 +189,10 @@ def test_automatic_tiles_leave_room_for_graphs(monkeypatch: pytest.MonkeyPatch) 
     rooms: list[float] = []
     graphed = GraphedNetwork(Greedy().eval())
 
-    def choose(cost: TileCost, *others: Any) -> tuple[int, int, int]:
-        rooms.append(others[-1])
+    def choose(cost: TileCost, *remaining: Any) -> tuple[int, int, int]:
+        rooms.append(remaining[-1])
         assert not graphed._seen
-        return choose_tile(cost, *others)
+        return choose_tile(cost, *remaining)
 
     monkeypatch.setattr(restore_module, "choose_tile", choose)
     monkeypatch.setattr(restore_module, "used_memory", lambda _: 0)
@@ -214,8 +214,8 @@ COST = TileCost(fixed=1e6, per_pixel=100.0, per_host_pixel=10.0)
 
 def test_what_is_chosen_fits_and_computes_least() -> None:
     tiling, size = Tiling(overlap=(2, 16, 16), window=(6, 8, 8)), (720, 1280)
-    whole = choose_tile(COST, 30, size, (8, 8), tiling, 1e12)
-    assert whole == (30, *size)
+    entire = choose_tile(COST, 30, size, (8, 8), tiling, 1e12)
+    assert entire == (30, *size)
     assert choose_tile(COST, 1000, size, (8, 8), tiling, 1e12) == (42, *size)  # a clip's length is no excuse
     shares = []
     for room in (2e9, 1e9, 0.5e9):

@@ -47,10 +47,10 @@ def make(network: dict[str, Any], train: dict[str, Any], device: str = "cpu") ->
 
 def batch(model: ModelVRT, clips: int = 1, frames: int = 3, side: int = SIZE) -> dict[str, Tensor]:
     clip = torch.rand(clips, frames, 3, side, side, device=model.dist.device)
-    made = {"L": clip, "H": clip.clone()}
+    created = {"L": clip, "H": clip.clone()}
     if hasattr(model.netG, "spike_encoder"):
-        made["L_spike"] = torch.rand(clips, frames, 8, side // 2, side // 2, device=model.dist.device)
-    return made
+        created["L_spike"] = torch.rand(clips, frames, 8, side // 2, side // 2, device=model.dist.device)
+    return created
 
 
 def step(model: ModelVRT, clips: int) -> None:

@@ -49,10 +49,10 @@ def test_equals_features_taken_by_torchvision(weights, clips):
 
 def test_chunks_change_neither_loss_nor_gradient(weights, clips):
     restored, sharp = clips
-    whole = VGGLoss(vgg_path=weights)(restored, sharp)
-    gradient = torch.autograd.grad(whole, restored)[0]
+    entire = VGGLoss(vgg_path=weights)(restored, sharp)
+    gradient = torch.autograd.grad(entire, restored)[0]
     chunked = VGGLoss(vgg_path=weights, vgg_max_frames=2)(restored, sharp)
-    torch.testing.assert_close(chunked, whole)
+    torch.testing.assert_close(chunked, entire)
     torch.testing.assert_close(torch.autograd.grad(chunked, restored)[0], gradient)
 
 

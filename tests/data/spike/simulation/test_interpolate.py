@@ -36,12 +36,12 @@ def test_a_still_scene_stays_as_it_is() -> None:
 def test_a_shift_is_followed_in_proportion_to_time(time: float) -> None:
     picture = texture(1)
     first, second = picture[8:108, 8:128], picture[4:104, 16:136]
-    there = picture[8 - round(4 * time) :, 8 + round(8 * time) :][:100, :120]
-    made = FrameInterpolator(first, second).at(time)
+    existing = picture[8 - round(4 * time) :, 8 + round(8 * time) :][:100, :120]
+    created = FrameInterpolator(first, second).at(time)
     inside = np.s_[10:-10, 12:-12]
-    assert psnr(made[inside], there[inside]) > 38
+    assert psnr(created[inside], existing[inside]) > 38
     faded = (1 - time) * first.astype(float) + time * second
-    assert psnr(faded[inside], there[inside]) < 25
+    assert psnr(faded[inside], existing[inside]) < 25
 
 
 def test_time_reversed_frames_give_the_same_picture() -> None:
@@ -68,21 +68,21 @@ def moving_square() -> tuple[np.ndarray, list[np.ndarray], tuple[np.ndarray, np.
 
 def test_what_an_object_hides_is_taken_from_the_frame_that_shows_it() -> None:
     background, frames, flows = moving_square()
-    made = FrameInterpolator(frames[0], frames[2], flows).at(0.5)
+    created = FrameInterpolator(frames[0], frames[2], flows).at(0.5)
     uncovered, covered_later = np.s_[64:156, 80:83], np.s_[64:156, 185:188]
     for hidden in (uncovered, covered_later):  # in the first frame, in the last
-        assert psnr(made[hidden], background[hidden]) > 30
+        assert psnr(created[hidden], background[hidden]) > 30
         assert psnr((frames[0][hidden].astype(float) + frames[2][hidden]) / 2, background[hidden]) < 25
     meeting = np.s_[64:156, 176:182]  # where the square and the background behind it both arrive
-    assert psnr(made[meeting], frames[1][meeting]) > 60
+    assert psnr(created[meeting], frames[1][meeting]) > 60
 
 
 def test_the_edge_of_a_moving_object_stays_whole() -> None:
     _, frames, flows = moving_square()
     for given, least in ((flows, 36), (None, 32)):
-        made = FrameInterpolator(frames[0], frames[2], given).at(0.5)
+        created = FrameInterpolator(frames[0], frames[2], given).at(0.5)
         around = np.s_[50:170, 70:200]
-        assert psnr(made[around], frames[1][around]) > least
+        assert psnr(created[around], frames[1][around]) > least
 
 
 def test_frames_too_small_for_flow_are_refused() -> None:

@@ -46,9 +46,9 @@ def test_the_background_moves_as_the_path_says() -> None:
 
 def test_the_object_moves_over_a_still_background() -> None:
     white, black = np.full((300, 300, 3), 255, np.uint8), np.zeros((300, 300, 3), np.uint8)
-    made = CameraScene(white, black, (64, 64), 2.0, np.random.default_rng(3))
+    created = CameraScene(white, black, (64, 64), 2.0, np.random.default_rng(3))
     centers = []
-    for picture in (made.render(time) for time in (0.0, 3.0, 6.0)):
+    for picture in (created.render(time) for time in (0.0, 3.0, 6.0)):
         dark = np.argwhere(picture[..., 0] < 128)
         assert 0.02 < len(dark) / 64**2 < 0.5
         centers.append(dark.mean(axis=0))

@@ -60,8 +60,8 @@ def kept_everything(block: TMSA, layout: WindowLayout, x: Tensor, seed: int = 5)
         return pass_through(block, layout, x, seed=seed)
 
 
-def assert_same(got: list[Tensor | None], wanted: list[Tensor | None]) -> None:
-    for a, b in zip(got, wanted, strict=True):
+def assert_same(got: list[Tensor | None], reference: list[Tensor | None]) -> None:
+    for a, b in zip(got, reference, strict=True):
         assert (a is None) == (b is None)
         if a is not None and b is not None:
             torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
@@ -137,10 +137,10 @@ def test_under_autocast(small_chunks: None) -> None:
 
     exact, outside = pass_through(block, layout, x), pass_through(block, layout, x, halved)
     with laid_out_for("cuda"):
-        whole = pass_through(block, layout, x, halved)
+        entire = pass_through(block, layout, x, halved)
     with torch.autocast("cpu", torch.bfloat16):
         inside = pass_through(block, layout, x)
-    for a, b, c, d in zip(outside, inside, whole, exact, strict=True):
+    for a, b, c, d in zip(outside, inside, entire, exact, strict=True):
         assert a is not None and b is not None and c is not None and d is not None
         assert a.dtype is torch.float32 and torch.equal(a, b)
         # The gradient of a key's bias is zero but for rounding.

@@ -35,9 +35,9 @@ def test_gradients_are_those_of_the_composition(rows: int, learns: str) -> None:
     bias = None if learns == "xw" else tensors["b"]
     factor = torch.randn(rows, 2, 5)
     y = F.linear(tensors["x"].double(), tensors["w"].double(), None if bias is None else bias.double())
-    wanted = torch.autograd.grad((y * factor).sum(), leaves)
+    reference = torch.autograd.grad((y * factor).sum(), leaves)
     got = torch.autograd.grad(linear(tensors["x"], tensors["w"], bias), leaves, factor)
-    for a, b in zip(got, wanted, strict=True):
+    for a, b in zip(got, reference, strict=True):
         assert a.dtype is torch.float32
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5 * rows**0.5)
 

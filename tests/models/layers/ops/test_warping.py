@@ -111,8 +111,8 @@ def test_deformable_convolution_equals_torchvision(
     got = deform_conv3x3(x, offset, mask, weight, bias)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-11)
     factor = normal(*expected.shape)
-    wanted = torch.autograd.grad((expected * factor).sum(), leaves)
-    for a, b in zip(torch.autograd.grad((got * factor).sum(), leaves), wanted, strict=True):
+    reference = torch.autograd.grad((expected * factor).sum(), leaves)
+    for a, b in zip(torch.autograd.grad((got * factor).sum(), leaves), reference, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
@@ -140,10 +140,10 @@ def test_alignment_equals_one_frame_at_a_time(pa_frames: int, frames: int) -> No
             if not 0 <= first < frames:
                 assert not result[:, t].any()
                 continue
-            others = [t + k if direction == 0 else t - k for k in range(1, reach + 1)]
-            there = [pictures[:, o] if 0 <= o < frames else torch.zeros_like(pictures[:, 0]) for o in others]
+            remaining = [t + k if direction == 0 else t - k for k in range(1, reach + 1)]
+            existing = [pictures[:, o] if 0 <= o < frames else torch.zeros_like(pictures[:, 0]) for o in remaining]
             flow = flows[direction, :, t if direction == 0 else t - 1].unbind(1)
-            warped = [flow_warp(a, b) for a, b in zip(there, flow, strict=True)]
+            warped = [flow_warp(a, b) for a, b in zip(existing, flow, strict=True)]
             raw = module.conv_offset(torch.cat([*warped, pictures[:, t], *flow], 1))
             o1, o2, mask = raw.chunk(3, 1)
             offset = 10 / scale * torch.tanh(torch.cat((o1, o2), 1))
@@ -152,7 +152,7 @@ def test_alignment_equals_one_frame_at_a_time(pa_frames: int, frames: int) -> No
                 for part, f in zip(offset.chunk(reach, 1), flow, strict=True)
             ]
             expected = deform_conv2d(
-                torch.cat(there, 1), torch.cat(parts, 1), module.weight, module.bias, padding=1, mask=mask.sigmoid()
+                torch.cat(existing, 1), torch.cat(parts, 1), module.weight, module.bias, padding=1, mask=mask.sigmoid()
             )
             torch.testing.assert_close(result[:, t].permute(0, 3, 1, 2), expected, rtol=0, atol=1e-10)
 
@@ -272,8 +272,8 @@ class TestSpyNet:
         expected = network(clip)
         monkeypatch.setattr(chunks, "FRAMES", Budget(cpu=limit, accelerator=1))
         with torch.no_grad():
-            for chunked, whole in zip(network(clip), expected, strict=True):
-                torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-12)
+            for chunked, entire in zip(network(clip), expected, strict=True):
+                torch.testing.assert_close(chunked, entire, rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize("wrapped", [False, True])
     def test_weights_file(self, wrapped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

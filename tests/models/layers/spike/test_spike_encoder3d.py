@@ -53,8 +53,8 @@ def test_pyramid_equals_its_definition() -> None:
     # Channels are in the order (column, row, channel), as in VRT.
     pixels = wide.unflatten(2, (2, 2, -1)).permute(0, 4, 1, 5, 3, 6, 2).flatten(5, 6).flatten(3, 4)
     with torch.no_grad():
-        for features, wanted in zip(network(spikes, (16, 24), (16, 24)), [pixels, *levels], strict=True):
-            torch.testing.assert_close(features, wanted.permute(0, 2, 3, 4, 1), rtol=0, atol=1e-12)
+        for features, reference in zip(network(spikes, (16, 24), (16, 24)), [pixels, *levels], strict=True):
+            torch.testing.assert_close(features, reference.permute(0, 2, 3, 4, 1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("ratio", [1, 2, 4, 8])
@@ -110,10 +110,10 @@ def test_resizing_keeps_places(spike_size: tuple[int, int], ratio: int) -> None:
 
     spikes = ramp(spike_size[0], 48)[:, None] + 100 * ramp(spike_size[1], 48)
     grid = fit_to_grid(spikes[None, None, None], (48, 48), (48, 56), ratio)[0, 0, 0]
-    wanted = ramp(48 // ratio, 48)[:, None] + 100 * ramp(48 // ratio, 48)
+    reference = ramp(48 // ratio, 48)[:, None] + 100 * ramp(48 // ratio, 48)
     inside = slice(8 // ratio, 40 // ratio)  # the border's pixels have no neighbour beyond it
     slack = 1e-9 if spike_size[0] in (48, 24, 12) or ratio < 4 else 0.2 * 101
-    torch.testing.assert_close(grid[inside, inside], wanted[inside, inside], rtol=0, atol=slack)
+    torch.testing.assert_close(grid[inside, inside], reference[inside, inside], rtol=0, atol=slack)
     beyond = grid[:, 48 // ratio :]
     torch.testing.assert_close(beyond, beyond[:, :1].expand_as(beyond), rtol=0, atol=1e-9)
 

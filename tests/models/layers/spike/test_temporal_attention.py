@@ -86,8 +86,8 @@ def test_block_equals_its_definition(cross: bool) -> None:
         attended = x + by_loops(layer.attn, queries, keys)
         hidden = layer.mlp[0](normal(attended, layer.norm2))
         hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
-        wanted = attended + layer.mlp[2](hidden)
-        torch.testing.assert_close(layer(x, spikes if cross else None), wanted, rtol=0, atol=1e-12)
+        reference = attended + layer.mlp[2](hidden)
+        torch.testing.assert_close(layer(x, spikes if cross else None), reference, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 7, 10, 20, 35, 69, 70, 105])
@@ -208,7 +208,7 @@ class TestFusion:
 
     def test_learns_at_once_and_then_everything_behind_it(self) -> None:
         fusion = self.fusion(window=3)
-        frames, wanted = (
+        frames, reference = (
             noise(1, 4, 3, 3, DIM, dtype=torch.float32),
             noise(1, 4, 3, 3, DIM, seed=2, dtype=torch.float32),
         )
@@ -220,7 +220,7 @@ class TestFusion:
         for step in (1, 2):
             optimizer.zero_grad()
             spikes.grad = None
-            (fusion(0, frames, spikes) - wanted).square().sum().backward()
+            (fusion(0, frames, spikes) - reference).square().sum().backward()
             optimizer.step()
             moved = {name for name, p in fusion.scales[0].named_parameters() if not torch.equal(p, start[name])}
             assert moved == (zero if step == 1 else set(start))

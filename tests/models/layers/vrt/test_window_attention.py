@@ -105,9 +105,9 @@ def plain_attention(block: TMSA, tokens: Tensor, places: list, labels: list) -> 
     return attn.proj(torch.cat((torch.cat((first, second)), result), 1))
 
 
-def plain_heads(attn, qkv, queries: Tensor, others: Tensor, bias: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def plain_heads(attn, qkv, queries: Tensor, remaining: Tensor, bias: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
     q = qkv(queries).view(-1, 3, attn.num_heads, queries.shape[1] // attn.num_heads)[:, 0]
-    k, v = qkv(others).view(-1, 3, attn.num_heads, queries.shape[1] // attn.num_heads)[:, 1:].unbind(1)
+    k, v = qkv(remaining).view(-1, 3, attn.num_heads, queries.shape[1] // attn.num_heads)[:, 1:].unbind(1)
     scores = torch.einsum("nhd,mhd->hnm", q, k) * attn.scale + bias
     return torch.einsum("hnm,mhd->nhd", scores.softmax(-1), v).flatten(1)
 
@@ -126,8 +126,8 @@ def test_block_equals_plain_block(
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     factor = torch.randn_like(expected)
     leaves = [x, *block.parameters()]
-    wanted = torch.autograd.grad((expected * factor).sum(), leaves)
-    for a, b in zip(torch.autograd.grad((got * factor).sum(), leaves), wanted, strict=True):
+    reference = torch.autograd.grad((expected * factor).sum(), leaves)
+    for a, b in zip(torch.autograd.grad((got * factor).sum(), leaves), reference, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
     with torch.no_grad():
         tokens = x.reshape(-1, 8).clone()
@@ -143,9 +143,9 @@ def test_chunks_of_windows_equal_all_at_once(monkeypatch: pytest.MonkeyPatch) ->
     layout = window_layout(2, (5, 12, 9), (2, 4, 4), (1, 2, 2), pairs=True)
     x = torch.randn(2 * 5 * 12 * 9, 8, dtype=torch.float64)
     with torch.no_grad():
-        whole = SDPA.run(block, x, layout)
+        entire = SDPA.run(block, x, layout)
         monkeypatch.setattr(chunks, "ROWS", Budget(cpu=3 * 32 * 24 * 8, accelerator=1))
-        torch.testing.assert_close(SDPA.run(block, x, layout), whole, rtol=0, atol=1e-12)
+        torch.testing.assert_close(SDPA.run(block, x, layout), entire, rtol=0, atol=1e-12)
 
 
 def test_first_and_last_frame_attend_to_each_other_in_shifted_mutual_blocks() -> None:
@@ -243,8 +243,8 @@ def test_attend_equals_softmax(bias: str) -> None:
     got = attend(q, k, v, added, 0.3)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
     factor = torch.randn_like(expected)
-    wanted = torch.autograd.grad((expected * factor).sum(), leaves)
-    for a, b in zip(torch.autograd.grad((got * factor).sum(), leaves), wanted, strict=True):
+    reference = torch.autograd.grad((expected * factor).sum(), leaves)
+    for a, b in zip(torch.autograd.grad((got * factor).sum(), leaves), reference, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
@@ -255,9 +255,9 @@ def test_attend_backward_in_chunks_equals_one(monkeypatch: pytest.MonkeyPatch) -
         bias = torch.randn(1, 2, 6, 6, dtype=torch.float64, requires_grad=True)
         yield from torch.autograd.grad(attend(q, k, v, bias, 0.5).pow(2).sum(), (q, k, v, bias))
 
-    whole = list(gradients())
+    entire = list(gradients())
     monkeypatch.setattr(chunks, "SCORES", Budget(cpu=3 * 2 * 36 * 8, accelerator=1))
-    for a, b in zip(gradients(), whole, strict=True):
+    for a, b in zip(gradients(), entire, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
@@ -327,9 +327,9 @@ def test_a_compiled_block_equals_the_block() -> None:
     x = torch.randn(3 * 8 * 8, 8, requires_grad=True)
     expected = SDPA.run(block, x, layout)
     torch.testing.assert_close(SDPA.run(compiled, x, layout), expected, rtol=0, atol=1e-5)
-    wanted = torch.autograd.grad(expected.square().sum(), [x, *block.parameters()])
+    reference = torch.autograd.grad(expected.square().sum(), [x, *block.parameters()])
     leaves = [x, *compiled.parameters()]
-    for a, b in zip(torch.autograd.grad(SDPA.run(compiled, x, layout).square().sum(), leaves), wanted, strict=True):
+    for a, b in zip(torch.autograd.grad(SDPA.run(compiled, x, layout).square().sum(), leaves), reference, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         torch.testing.assert_close(SDPA.run(compiled, x, layout), expected, rtol=0, atol=1e-5)

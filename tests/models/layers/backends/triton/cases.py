@@ -110,9 +110,9 @@ def compare(case: tuple, dtype: torch.dtype, tolerance: float, monkeypatch: pyte
     out, _ = window_attention(*given, window, shift, HEADS, scale, mutual)
     torch.testing.assert_close(out.double(), expected, rtol=tolerance, atol=tolerance)
     factor = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    wanted = torch.autograd.grad((expected * factor).sum(), [x for x in exact if x is not None])
+    reference = torch.autograd.grad((expected * factor).sum(), [x for x in exact if x is not None])
     got = torch.autograd.grad((out * factor).sum(), [x for x in given if x is not None])
-    for a, b in zip(got, wanted, strict=True):
+    for a, b in zip(got, reference, strict=True):
         assert a.dtype == dtype
         largest = max(1.0, float(b.abs().max()))
         torch.testing.assert_close(a.double() / largest, b / largest, rtol=0, atol=tolerance)
@@ -170,22 +170,22 @@ def test_block() -> None:
 
     expected, triton = results(EagerBackend()), choose_backend("triton", x.device, x.dtype)
     assert isinstance(triton, TritonBackend)
-    whole = results(triton)
-    for a, b in zip(whole, expected, strict=True):
+    entire = results(triton)
+    for a, b in zip(entire, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(
-            triton.run(block, x.detach().clone(), layout), whole[0].detach(), rtol=1e-5, atol=1e-5
+            triton.run(block, x.detach().clone(), layout), entire[0].detach(), rtol=1e-5, atol=1e-5
         )
     block.checkpoint_attn = True
-    for a, b in zip(results(triton), whole, strict=True):
+    for a, b in zip(results(triton), entire, strict=True):
         assert torch.equal(a, b)
     block.checkpoint_attn = False
     traced = torch.compile(_run_whole, backend="aot_eager", fullgraph=True)
-    for a, b in zip(results(triton, lambda *args: traced(*args, BranchFactors())), whole, strict=True):
+    for a, b in zip(results(triton, lambda *args: traced(*args, BranchFactors())), entire, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         halved = results(triton)
-    for a, b in zip(halved, whole, strict=True):
+    for a, b in zip(halved, entire, strict=True):
         assert a.dtype == torch.float32
         assert (a - b).norm() < 0.03 * b.norm()

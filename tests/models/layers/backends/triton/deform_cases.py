@@ -83,12 +83,12 @@ def inputs(case: Case, reach: float = 2.0) -> Inputs:
 
 def compare(given: Inputs, exact: Inputs, tolerance: float, parts: tuple[int, ...] = (0, 1)) -> None:
     """Results and, of `parts` of them together, gradients."""
-    got, wanted = given.run(plain=False), exact.run(plain=True)
-    for a, b in zip(got, wanted, strict=True):
+    got, reference = given.run(plain=False), exact.run(plain=True)
+    for a, b in zip(got, reference, strict=True):
         torch.testing.assert_close(a.double() / b.abs().max(), b / b.abs().max(), rtol=0, atol=tolerance)
     generator = torch.Generator().manual_seed(1)
-    factors = [torch.randn(wanted[i].shape, generator=generator).bfloat16().double() for i in parts]
-    sums = [sum((out[i].double() * f).sum() for i, f in zip(parts, factors, strict=True)) for out in (got, wanted)]
+    factors = [torch.randn(reference[i].shape, generator=generator).bfloat16().double() for i in parts]
+    sums = [sum((out[i].double() * f).sum() for i, f in zip(parts, factors, strict=True)) for out in (got, reference)]
     grads = torch.autograd.grad(sums[0], given.leaves), torch.autograd.grad(sums[1], exact.leaves)
     for leaf, a, b in zip(given.leaves, *grads, strict=True):
         assert a.dtype == leaf.dtype
@@ -187,19 +187,19 @@ def test_alignment(pa_frames: int, frames: int, monkeypatch: pytest.MonkeyPatch)
         out = torch.stack(run(module, x, flows))
         return [out, *torch.autograd.grad((out * factor).sum(), leaves)]
 
-    whole = results(back_end)
-    for a, b in zip(whole, results(DeformableAlignment.forward), strict=True):
+    entire = results(back_end)
+    for a, b in zip(entire, results(DeformableAlignment.forward), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * float(b.detach().abs().max()))
     with torch.autocast("cpu", torch.bfloat16):
         half = torch.stack(back_end(module, x, flows))
-    assert half.dtype == torch.float32 and (half - whole[0]).norm() < 0.03 * whole[0].norm()
+    assert half.dtype == torch.float32 and (half - entire[0]).norm() < 0.03 * entire[0].norm()
     monkeypatch.setattr(chunks, "PAIRS", Budget(cpu=1, accelerator=1))
     with torch.no_grad():
         chunked = torch.stack(back_end(module, x, flows))
-    torch.testing.assert_close(chunked, whole[0].detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(chunked, entire[0].detach(), rtol=1e-5, atol=1e-5)
     if pa_frames == 2:
         traced = torch.compile(align, backend="aot_eager", fullgraph=True)
-        for a, b in zip(results(traced), whole, strict=True):
+        for a, b in zip(results(traced), entire, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 

@@ -60,15 +60,15 @@ def compare(case: tuple[int, int, int, int], types: tuple[torch.dtype, torch.dty
     expected = plain(exact[0], exact[1:], None if keep is None else keep.double())
     out = add_gated_mlp(*given, None if keep is None else keep.to(types[0]), 1e-5)
     factor = torch.randn(out.shape).to(types[0])
-    wanted = [expected, *torch.autograd.grad((expected * factor).sum(), exact)]
+    reference = [expected, *torch.autograd.grad((expected * factor).sum(), exact)]
     got = [out, *torch.autograd.grad((out * factor).sum(), given)]
     assert [value.dtype for value in got] == [types[0], *kinds]
-    assert_close(got, wanted, tolerance)
+    assert_close(got, reference, tolerance)
 
 
-def assert_close(got: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
+def assert_close(got: list[Tensor], reference: list[Tensor], tolerance: float) -> None:
     """Each relative to its largest value."""
-    for a, b in zip(got, wanted, strict=True):
+    for a, b in zip(got, reference, strict=True):
         largest = float(b.detach().abs().max())
         torch.testing.assert_close(a.double() / largest, b / largest, rtol=0, atol=tolerance)
 
@@ -93,9 +93,9 @@ def test_chunks_of_the_backward_pass_repeat_bit_for_bit(monkeypatch: pytest.Monk
         monkeypatch.setattr(chunks, "BACKWARD", Budget(cpu=4 * 48 * rows, accelerator=1))
         return torch.autograd.grad(add_gated_mlp(*leaves, None, 1e-5).square().sum(), leaves)
 
-    for a, b, whole in zip(gradients(7), gradients(7), gradients(50), strict=True):
+    for a, b, entire in zip(gradients(7), gradients(7), gradients(50), strict=True):
         assert torch.equal(a, b)
-        torch.testing.assert_close(a, whole, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(a, entire, rtol=1e-5, atol=1e-5)
 
 
 def test_operator_is_registered_as_torch_wants_it() -> None:
@@ -127,10 +127,10 @@ def test_projection(
     expected = F.linear(F.layer_norm(exact[0], [channels], *exact[1:3]), *exact[3:])
     out = norm_linear(*given, *bias, 1e-5)
     factor = torch.randn(out.shape).to(dtype)
-    wanted = [expected, *torch.autograd.grad((expected * factor).sum(), exact)]
+    reference = [expected, *torch.autograd.grad((expected * factor).sum(), exact)]
     got = [out, *torch.autograd.grad((out * factor).sum(), given)]
     assert [value.dtype for value in got] == [dtype, *(leaf.dtype for leaf in given)]
-    assert_close(got, wanted, tolerance)
+    assert_close(got, reference, tolerance)
 
 
 def test_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,17 +151,17 @@ def test_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(fused, TritonFusedBackend)
     for module in (GatedMlp, nn.LayerNorm):
         monkeypatch.setattr(module, "forward", None)
-    whole = results(fused)
-    for a, b in zip(whole, expected, strict=True):
+    entire = results(fused)
+    for a, b in zip(entire, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        torch.testing.assert_close(fused.run(block, x.detach(), layout), whole[0].detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(fused.run(block, x.detach(), layout), entire[0].detach(), rtol=1e-5, atol=1e-5)
     traced = torch.compile(_run_whole, backend="aot_eager", fullgraph=True)
-    for a, b in zip(results(fused, lambda *given: traced(*given, BranchFactors(keep, keep))), whole, strict=True):
+    for a, b in zip(results(fused, lambda *given: traced(*given, BranchFactors(keep, keep))), entire, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         halved = results(fused)
-    for a, b in zip(halved, whole, strict=True):
+    for a, b in zip(halved, entire, strict=True):
         assert a.dtype == torch.float32
         assert (a - b).norm() < 0.03 * b.norm()
 

@@ -73,8 +73,8 @@ def test_relative_bias_equals_that_of_the_codes(window: tuple[int, int, int]) ->
     expected, bias = codes.relative_bias(table, window), relative_bias(table, codes.window, window)
     assert torch.equal(bias, expected)
     factor = torch.randn_like(bias)
-    (wanted,), (grad,) = (torch.autograd.grad((x * factor).sum(), table) for x in (expected, bias))
-    torch.testing.assert_close(grad, wanted, rtol=0, atol=1e-12)
+    (reference,), (grad,) = (torch.autograd.grad((x * factor).sum(), table) for x in (expected, bias))
+    torch.testing.assert_close(grad, reference, rtol=0, atol=1e-12)
 
 
 @pytest.mark.skipif(interpreted(), reason="TRITON_INTERPRET=1 makes it run on a CPU")
