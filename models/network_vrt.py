@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from models.layers.backends import eager, flex, sdpa  # noqa: F401  (register their back ends)
 from models.layers.backends.automatic import AutomaticBackend
 from models.layers.backends.backend import AUTO, backend_fault, choose_backend, compute_dtype
-from models.layers.backends.cpu import native_attention  # noqa: F401
+from models.layers.backends.cpu import native  # noqa: F401
 from models.layers.backends.triton import backend as triton_backend  # noqa: F401
 from models.layers.ops import chunks
 from models.layers.ops.chunks import add_to, in_chunks, over_frames

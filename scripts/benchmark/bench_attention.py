@@ -5,9 +5,12 @@
     python scripts/benchmark/bench_attention.py --device cuda --step --compare triton --tiles 64x64x4x2,64x128x8x2
     python scripts/benchmark/bench_attention.py --size 2x16x16 --compare eager,sdpa,native
     python scripts/benchmark/bench_attention.py --device cuda --half mlp --step --compare triton,triton_fused
+    python scripts/benchmark/bench_attention.py --half core --size 6x32x32 --compare sdpa,native
     TRITON_INTERPRET=1 python scripts/benchmark/bench_attention.py --size 2x8x16 --compare eager,triton --repeats 1
 
-LayerNorm and linear layers are part of both halves, the attention half's residual is not. Windows, shifts and channels
+LayerNorm and linear layers are part of both halves, the attention half's residual is not. `--half core` is
+softmax(q kT * scale + bias) v alone, in the attention half's sizes, with a column of the GFLOP/s of its two products
+(with --step seven); back ends that fuse it with other parts have none. Windows, shifts and channels
 are those of VRT 006, at one size; blocks that don't fit the clip (a window longer than it) shrink theirs. Each back
 end's result and gradients are first compared with those of `eager` in float64: the largest errors, as shares of the
 largest value, are printed, and the exit code is 1 where one is above the limit of the precision. Then they take turns;
@@ -40,6 +43,7 @@ from torch import Tensor, nn
 
 import models.network_vrt  # noqa: F401  (registers the back ends)
 from models.layers.backends.backend import COMPUTE_BACKENDS, Backend
+from models.layers.backends.eager import EagerBackend
 from models.layers.backends.measure import timed
 from models.layers.backends.problem import Problem
 from models.layers.backends.token_backend import TokenBackend
@@ -102,6 +106,7 @@ class TiledProblem(Problem):
     """
 
     gradient_limits: ClassVar = LIMITS
+    flop = 0  # of a forward pass; 0: not told
 
     def __init__(self, module: nn.Module, inputs: list[Tensor], tile_function: str) -> None:
         super().__init__(module, inputs)
@@ -173,6 +178,42 @@ def mlp_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tupl
         yield f"MLP, {channels} channels", MlpProblem(channels, size, batch, device)
 
 
+class CoreProblem(TiledProblem):
+    """softmax(q kT * scale + bias) v for windows of `tokens`, all in one call, with queries, keys and values as a
+    projection leaves them."""
+
+    def __init__(
+        self, tokens: int, dim: int, biased: bool, size: Size3, batch: int, device: torch.device, heads: int = 6
+    ) -> None:
+        torch.manual_seed(0)
+        windows = max(1, batch * math.prod(size) // tokens)
+        self.shape = (windows, tokens, 3, heads, dim // heads)
+        self.scale = (dim // heads) ** -0.5
+        self.flop = 4 * windows * tokens**2 * dim
+        bias = nn.ParameterList([torch.randn(1, heads, tokens, tokens, device=device)] if biased else [])
+        super().__init__(bias, [torch.randn(self.shape, device=device)], f"{triton_attention.__name__}.attention_tiles")
+
+    def apply(self, backend: Backend) -> Tensor:
+        """See `Problem.apply`: (windows, heads, N, head_dim)."""
+        q, k, v = self.inputs[0].permute(2, 0, 3, 1, 4)  # (windows, heads, N, head_dim) each
+        bias: Tensor | None = next(self.module.parameters(), None)
+        if bias is not None and not torch.is_grad_enabled():
+            bias = bias.detach()  # as in a block; SDPA would fall back to the math kernel
+        if isinstance(backend, WindowBackend):
+            keys_first = bias is not None and backend.keys_first
+            return backend.attend(q, k, v, bias.mT.contiguous() if keys_first else bias, self.scale)  # type: ignore[union-attr]
+        if not isinstance(backend, EagerBackend):
+            raise UserError("--half core: this back end's kernel holds other parts of the block too")
+        scores = q * self.scale @ k.mT
+        return (scores if bias is None else scores + bias).softmax(-1) @ v
+
+
+def core_problems(size: Size3, batch: int, device: torch.device) -> Iterator[tuple[str, TiledProblem]]:
+    """One for each size of windows and width of heads in VRT 006; mutual attention has no bias."""
+    for tokens, dim, biased in ((384, 96, True), (384, 120, True), (128, 96, True), (64, 120, True), (64, 96, False)):
+        yield f"{tokens} tokens, head {dim // 6}", CoreProblem(tokens, dim, biased, size, batch, device)
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is compared.
@@ -191,7 +232,11 @@ class Subject:
 SUBJECTS = dict(
     zip(
         HALVES,
-        (Subject("the attention half", attention_problems), Subject("the MLP half", mlp_problems, "triton_fused")),
+        (
+            Subject("the attention half", attention_problems),
+            Subject("the MLP half", mlp_problems, "triton_fused"),
+            Subject("attention alone", core_problems),
+        ),
         strict=True,
     )
 )
@@ -244,6 +289,9 @@ def compare(name: str, problem: TiledProblem, arguments: argparse.Namespace, amo
         peak = max(memory for _, memory in sample) / 1e9
         memory = f"{peak:9.3f}" if device.type == "cuda" else f"{'-':>9}"
         line = f"{name:26}{contender.name:25}{median:10.3f}{first / median:7.2f}{memory}"
+        # The backward pass computes the scores once more, and four products of its own.
+        flop = problem.flop * (3.5 if step else 1)
+        line += f"{flop / median / 1e6:9.1f}" if flop else f"{'-':>9}"
         line += "".join(f"{max(part):10.1e}" for part in (wrong[:1], wrong[1:]) if part)
         print(line + ("" if right(wrong) else "  WRONG"), flush=True)
     return all(right(wrong) for wrong in errors)
@@ -268,7 +316,7 @@ def run(arguments: argparse.Namespace, subject: Subject) -> bool:
         f"{what} of {subject.name} of [{arguments.batch},{arguments.size}], {arguments.precision}, {hardware}, "
         f"torch {torch.__version__}; medians of {arguments.repeats} interleaved repeats"
     )
-    columns = f"{'case':26}{'back end':25}{'ms':>10}{'ratio':>7}{'peak GB':>9}{'error':>10}"
+    columns = f"{'case':26}{'back end':25}{'ms':>10}{'ratio':>7}{'peak GB':>9}{'GFLOP/s':>9}{'error':>10}"
     print(columns + f"{'gradients':>10}" * arguments.step)
     found = subject.problems((frames, height, width), arguments.batch, device)
     return all([compare(name, problem, arguments, among) for name, problem in found])

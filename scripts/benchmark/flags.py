@@ -7,15 +7,15 @@ from utils.options.flags import positive_int
 
 RAW = argparse.RawDescriptionHelpFormatter
 
-HALVES = ("attention", "mlp")
-"""Halves of a block that `bench_attention` can measure."""
+HALVES = ("attention", "mlp", "core")
+"""Parts of a block that `bench_attention` can measure: its halves, and what attention is without linear layers."""
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def bench_attention_parser(description: str) -> argparse.ArgumentParser:
     """`scripts.benchmark.bench_attention`."""
     parser = bench_alignment_parser(description)
-    parser.add_argument("--half", choices=HALVES, default="attention", help="of a block")
+    parser.add_argument("--half", choices=HALVES, default="attention", help="of a block; core: the attention alone")
     return parser
 
 

@@ -17,8 +17,6 @@ from models.layers.ops.chunks import processor
 
 # With fewer rows, calling oneDNN through Python costs more time than it saves.
 _ROWS = 256
-# Rows are laid out as a batch of images of 64 pixels for `convolution_backward`, which PyTorch passes to oneDNN.
-_IMAGE_ROWS = 64
 
 
 def linear(
@@ -119,17 +117,6 @@ class _Linear(torch.autograd.Function):
         rows = grad.flatten(0, -2)
         return (
             _onednn(grad, weight.t(), None, None, "none") if for_x else None,
-            _grad_of_weight(x.flatten(0, -2), rows) if for_weight else None,
+            rows.t() @ x.flatten(0, -2) if for_weight else None,
             rows.sum(0) if for_bias else None,
         )
-
-
-def _grad_of_weight(x: Tensor, grad: Tensor) -> Tensor:
-    """gradT x, (out, in), of x (rows, in) and grad (rows, out), as the gradient of a 1x1 convolution's weight: this
-    oneDNN kernel sums over rows without transposed copies."""
-    if x.shape[0] % _IMAGE_ROWS:
-        return grad.t() @ x
-    images, grads = (rows.view(-1, _IMAGE_ROWS, 1, rows.shape[1]).permute(0, 3, 1, 2) for rows in (x, grad))
-    weight = x.new_empty(grad.shape[1], x.shape[1], 1, 1)
-    settings = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
-    return torch.ops.aten.convolution_backward(grads, images, weight, None, *settings)[1].view(weight.shape[:2])

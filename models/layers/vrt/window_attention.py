@@ -144,7 +144,7 @@ class BlockSettings:
     checkpoint_ffn: bool = False
 
 
-def _joined(heads: Tensor) -> Tensor:
+def joined_heads(heads: Tensor) -> Tensor:
     """(windows, heads, N, head_dim) to tokens (windows * N, C)."""
     return heads.transpose(1, 2).flatten(2).flatten(0, 1)
 
@@ -215,9 +215,9 @@ class WindowAttention(nn.Module):
             result = None
             if self.mutual:
                 mutual = attend(other_q[pairs], other_k[pairs], other_v[pairs], mutual_bias, self.scale)
-                result = linear(_joined(mutual), of_mutual[0], None)  # (count * N, C)
+                result = linear(joined_heads(mutual), of_mutual[0], None)  # (count * N, C)
             own = attend(q[part], k[part], v[part], own_bias, self.scale)  # (count, heads, N, head_dim)
-            results.append(linear(_joined(own), of_own, self.proj.bias, plus=result))  # (count * N, C)
+            results.append(linear(joined_heads(own), of_own, self.proj.bias, plus=result))  # (count * N, C)
             start += count
         return results[0] if len(results) == 1 else torch.cat(results)  # (windows * N, C)
 

@@ -29,6 +29,16 @@ constexpr int VECTORS = 2, TILE = VECTORS * LANES;
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef float Loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef float Four __attribute__((vector_size(16)));
+typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
+
+// Floats i, j, k, l of the eight of a and b. GCC has Clang's function from version 12 on only.
+#if defined(__clang__)
+#define PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int32_t FourInts __attribute__((vector_size(16)));
+#define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, FourInts{i, j, k, l})
+#endif
 
 constexpr float LOG2E = 1.44269504088896340736f;
 
@@ -123,30 +133,56 @@ static inline void product(int64_t rows, const float *a, int64_t row, int64_t te
 
 // Copies n rows of d channels into adjacent memory: with a large power of two as stride, they would share cache sets.
 static Rows gather(const Rows &x, const Sizes &s, float *out) {
-    for (int64_t j = 0; j < s.n; j++)
-        for (int64_t c = 0; c < s.d; c++) out[j * s.d + c] = x[j][c];
+    for (int64_t j = 0; j < s.n; j++) {
+        // Whole vectors, of which the last one may overlap: a call of memcpy for each row would take longer.
+        int64_t c = 0;
+        for (; c + LANES <= s.d; c += LANES) store(out + j * s.d + c, load(x[j] + c));
+        if (c && c < s.d) store(out + (j + 1) * s.d - LANES, load(x[j] + s.d - LANES));
+        if (!c) std::memcpy(out + j * s.d, x[j], s.d * sizeof(float));
+    }
     return {out, s.d};
+}
+
+// Four rows of four floats, `step` floats apart, transposed and times `factor`.
+static inline void transpose4(const float *x, int64_t step, float factor, float *out, int64_t out_step) {
+    const Four a = *(const LooseFour *)x, b = *(const LooseFour *)(x + step), c = *(const LooseFour *)(x + 2 * step),
+               d = *(const LooseFour *)(x + 3 * step);
+    const Four ab = PICK(a, b, 0, 4, 1, 5), cd = PICK(c, d, 0, 4, 1, 5);
+    const Four ab_end = PICK(a, b, 2, 6, 3, 7), cd_end = PICK(c, d, 2, 6, 3, 7);
+    *(LooseFour *)out = PICK(ab, cd, 0, 1, 4, 5) * factor;
+    *(LooseFour *)(out + out_step) = PICK(ab, cd, 2, 3, 6, 7) * factor;
+    *(LooseFour *)(out + 2 * out_step) = PICK(ab_end, cd_end, 0, 1, 4, 5) * factor;
+    *(LooseFour *)(out + 3 * out_step) = PICK(ab_end, cd_end, 2, 3, 6, 7) * factor;
+}
+
+// Rows of `columns` floats, `step` floats apart, to their transpose, times `factor`.
+static void transpose_all(const float *x, int64_t step, int64_t rows, int64_t columns, float factor, float *out,
+                          int64_t out_step) {
+    const int64_t whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
+    for (int64_t i = 0; i < whole_rows; i += 4)
+        for (int64_t c = 0; c < whole_columns; c += 4)
+            transpose4(x + i * step + c, step, factor, out + c * out_step + i, out_step);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = i < whole_rows ? whole_columns : 0; c < columns; c++)
+            out[c * out_step + i] = x[i * step + c] * factor;
 }
 
 // `valid` rows of d channels, times `factor`, to (d, TILE), padded with zeros.
 static void transpose(const Rows &x, int64_t valid, int64_t d, float factor, float *out) {
     if (valid < TILE) std::memset(out, 0, d * TILE * sizeof(float));
-    for (int64_t i = 0; i < valid; i++)
-        for (int64_t c = 0; c < d; c++) out[c * TILE + i] = x[i][c] * factor;
+    transpose_all(x.data, x.step, valid, d, factor, out, TILE);
 }
 
 // (d, TILE) to `valid` rows of d channels.
 static void transpose_back(const float *x, int64_t valid, int64_t d, const Rows &out) {
-    for (int64_t i = 0; i < valid; i++)
-        for (int64_t c = 0; c < d; c++) out[i][c] = x[c * TILE + i];
+    transpose_all(x, TILE, d, valid, 1, out.data, out.step);
 }
 
 // (d, TILE) to (TILE, wide), padded with zeros.
 static void widen(const float *x, const Sizes &s, float *out) {
-    for (int64_t i = 0; i < TILE; i++) {
-        for (int64_t c = 0; c < s.d; c++) out[i * s.wide + c] = x[c * TILE + i];
+    transpose_all(x, TILE, s.d, TILE, 1, out, s.wide);
+    for (int64_t i = 0; i < TILE; i++)
         for (int64_t c = s.d; c < s.wide; c++) out[i * s.wide + c] = 0;
-    }
 }
 
 // Scores (n, TILE) of a tile, times log2(e), and the largest of each query. bias: rows of m, or null.
@@ -271,7 +307,7 @@ static void differentiate_head(const Sizes &s, const Work &t, const Rows (&heads
 }
 
 static void differentiate_all(const Sizes &s, const Tensor (&tensors)[8], const float *bias, int64_t bias_step,
-                              const float *lse, float scale, float *grad_bias, int64_t parts) {
+                              const float *lse, int64_t lse_step, float scale, float *grad_bias, int64_t parts) {
 #pragma omp parallel
     {
         Scratch scratch(2 * s.n * (TILE + s.d + s.wide) + TILE * (3 * s.d + 2 * s.wide), 11);
@@ -289,7 +325,7 @@ static void differentiate_all(const Sizes &s, const Tensor (&tensors)[8], const 
                 for (int i = 0; i < 8; i++) heads[i] = tensors[i].at(w, h);
                 heads[1] = gather(heads[1], s, t.keys), heads[2] = gather(heads[2], s, t.values);
                 differentiate_head(s, t, heads, bias ? bias + h * bias_step : nullptr,
-                                   lse + (w * s.heads + h) * s.n, scale,
+                                   lse + w * lse_step + h * s.n, scale,
                                    grad_bias ? grad_bias + (part * s.heads + h) * s.n * s.m : nullptr);
             }
         }
@@ -329,13 +365,15 @@ void native_attention(const int64_t *sizes, void *const *data, const int64_t *st
     }
 }
 
-// data, strides: of q, k, v, out, the gradient of out, and the gradients of q, k and v to be written. grad_bias: zeros
-// (parts, heads, n, m) or null: one partial sum for each of `parts` groups of windows.
+// data, strides: of q, k, v, out, the gradient of out, and the gradients of q, k and v to be written. lse: as above,
+// lse_step floats from window to window. grad_bias: (parts, heads, n, m) or null: the gradient of each of `parts` groups
+// of windows is added to one of them.
 void native_attention_backward(const int64_t *sizes, void *const *data, const int64_t *strides, const float *bias,
-                               int64_t bias_step, const float *lse, float scale, float *grad_bias, int64_t parts) {
+                               int64_t bias_step, const float *lse, int64_t lse_step, float scale, float *grad_bias,
+                               int64_t parts) {
     const Sizes s(sizes);
     Tensor t[8];
     describe(data, strides, t);
-    differentiate_all(s, t, bias, bias_step, lse, scale, grad_bias, parts);
+    differentiate_all(s, t, bias, bias_step, lse, lse_step, scale, grad_bias, parts);
 }
 }

@@ -1,7 +1,7 @@
-"""The back end "native" of `netG.compute_backend`: window attention on a CPU by `native_attention.cpp`.
+"""Window attention on a CPU by `native_attention.cpp`.
 
-When the back end is first used, the system's compiler (CXX, or c++) compiles the C++ file for this processor, in
-seconds; the library is kept in the user's cache. If that fails, the back end is refused and "sdpa" is used instead.
+When it is first used, the system's compiler (CXX, or c++, with CXXFLAGS) compiles the C++ file for this processor, in
+seconds; the library is kept in the user's cache.
 
 Scores never leave the cache; each costs two multiply-adds per channel and one exponential. The backward pass recomputes
 the weights from the saved sums of exponentials, and sums the bias' gradient in an order that does not depend on the
@@ -15,6 +15,7 @@ Legend: N tokens of a window, shapes (windows, heads, N, head_dim).
 import ctypes
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -27,9 +28,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import register_flop_formula, sdpa_backward_flop_count, sdpa_flop_count
 
-from models.layers.backends.backend import COMPUTE_BACKENDS
 from models.layers.backends.cpu.library_cache import cached_library
-from models.layers.backends.window_backend import WindowBackend
 
 SOURCE = Path(__file__).with_suffix(".cpp")  # the kernel, which has this module's name
 # Only compiled with OpenMP (-c), not linked: the library then uses PyTorch's OpenMP, and so its threads.
@@ -41,25 +40,11 @@ _WINDOWS_PER_PART = 4  # at least: with fewer windows, adding up the partial sum
 _TOLERANCE = 1e-4  # far above float32's rounding of the trial's sums, far below the effect of a wrong kernel
 
 
-@COMPUTE_BACKENDS.register("native")
-class NativeBackend(WindowBackend):
-    """Attention of windows by a kernel of our own, on CPUs."""
-
-    keys_first = True
-
-    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        """See `Backend.refusal`."""
-        if device.type != "cpu":
-            return f"its kernel is for CPUs, and the tensors are on {device.type}"
-        if dtype != torch.float32:
-            return f"its kernel computes in float32, not in {dtype}"
-        return _trial()
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-        """See `WindowBackend.attend`."""
-        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v, bias)):
-            return _NativeAttention.apply(q, k, v, bias, scale)
-        return torch.ops.s_vrt.native_attention(q, k, v, bias, scale, False)[0]
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """See `WindowBackend.attend`; the bias' keys come before its queries."""
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v, bias)):
+        return _NativeAttention.apply(q, k, v, bias, scale)
+    return torch.ops.s_vrt.native_attention(q, k, v, bias, scale, False)[0]
 
 
 class _NativeAttention(torch.autograd.Function):
@@ -85,6 +70,10 @@ _operators.define(
 _operators.define(
     "native_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor out, Tensor sums, "
     "float scale, bool bias_wanted) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+_operators.define(
+    "native_attention_gradients(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor out, Tensor sums, "
+    "float scale, Tensor(a!) of_q, Tensor(b!) of_k, Tensor(c!) of_v, Tensor(d!)? of_bias) -> ()"
 )
 
 
@@ -121,23 +110,60 @@ def _attention_backward(
     bias_wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and, where wanted, of a bias per head."""
-    grad, q, k, v = (_dense(x) for x in (grad, q, k, v))
     of_q, of_k, of_v = (_outputs(q, False)[0] for _ in range(3))
-    bias = _in_tiles(bias)
-    parts, heads, tokens = max(1, min(_MOST_PARTS, q.shape[0] // _WINDOWS_PER_PART)), *q.shape[1:3]
-    sums_of_bias = q.new_zeros((parts, heads, *bias.shape[2:]) if bias is not None and bias_wanted else (0,))
-    _library().native_attention_backward(
-        *_arguments(q, k, v, out, grad, of_q, of_k, of_v), *_bias(bias), _address(sums), ctypes.c_float(scale),
-        _address(sums_of_bias), ctypes.c_int64(parts),
-    )  # fmt: skip
     if bias is None or not bias_wanted:
-        return of_q, of_k, of_v, sums_of_bias
-    grad_bias = sums_of_bias.sum(0, keepdim=True)[..., :tokens]
+        _attention_gradients(grad, q, k, v, bias, out, sums, scale, of_q, of_k, of_v, None)
+        return of_q, of_k, of_v, q.new_zeros(0)
+    tokens = q.shape[2]
+    of_bias = zeros_for_bias(q, q.shape[0])
+    _attention_gradients(grad, q, k, v, bias, out, sums, scale, of_q, of_k, of_v, of_bias)
+    grad_bias = of_bias.sum(0, keepdim=True)[..., :tokens]
     return of_q, of_k, of_v, grad_bias.sum_to_size(1, bias.shape[1], tokens, tokens).contiguous()
+
+
+def zeros_for_bias(q: Tensor, windows: int) -> Tensor:
+    """Zeros to which `native_attention_gradients` adds the bias' gradient, for up to `windows` windows in a call.
+
+    Args:
+        q: (any, heads, N, head_dim).
+
+    Returns:
+        (partial sums, heads, N, N rounded up to a tile), keys before queries. The number of partial sums does not
+        depend on the number of threads, so that the result does not either.
+    """
+    heads, tokens = q.shape[1:3]
+    parts = max(1, min(_MOST_PARTS, windows // _WINDOWS_PER_PART))
+    return q.new_zeros(parts, heads, tokens, tokens + -tokens % _tile())
+
+
+def _attention_gradients(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    sums: Tensor,
+    scale: float,
+    of_q: Tensor,
+    of_k: Tensor,
+    of_v: Tensor,
+    of_bias: Tensor | None,
+) -> None:
+    """Writes the gradients of q, k and v into tensors with any strides but adjacent channels, and adds the bias'
+    gradient to `of_bias` (`zeros_for_bias`)."""
+    grad, q, k, v, out = (_dense(x) for x in (grad, q, k, v, out))
+    bias = _in_tiles(bias)
+    parts = 1 if of_bias is None else max(1, min(of_bias.shape[0], q.shape[0] // _WINDOWS_PER_PART))
+    _library().native_attention_backward(
+        *_arguments(q, k, v, out, grad, of_q, of_k, of_v), *_bias(bias), _address(sums), ctypes.c_int64(sums.stride(0)),
+        ctypes.c_float(scale), ctypes.c_void_p(None) if of_bias is None else _address(of_bias), ctypes.c_int64(parts),
+    )  # fmt: skip
 
 
 _operators.impl("native_attention", _attention, "CPU")
 _operators.impl("native_attention_backward", _attention_backward, "CPU")
+_operators.impl("native_attention_gradients", _attention_gradients, "CPU")
 
 
 def _outputs(q: Tensor, keep_sums: bool) -> tuple[Tensor, Tensor]:
@@ -156,12 +182,17 @@ def _(grad, q, k, v, bias, out, sums, scale, bias_wanted):  # type: ignore[no-un
     return *(_outputs(q, False)[0] for _ in range(3)), q.new_empty(bias.shape if bias_wanted else (0,))
 
 
+@torch.library.register_fake("s_vrt::native_attention_gradients")
+def _(*_args):  # type: ignore[no-untyped-def]
+    return None
+
+
 @register_flop_formula(torch.ops.s_vrt.native_attention)
 def _flop(q, k, v, *_args, **_kwargs):  # type: ignore[no-untyped-def]
     return sdpa_flop_count(q, k, v)
 
 
-@register_flop_formula(torch.ops.s_vrt.native_attention_backward)
+@register_flop_formula([torch.ops.s_vrt.native_attention_backward, torch.ops.s_vrt.native_attention_gradients])
 def _backward_flop(grad, q, k, v, *_args, **_kwargs):  # type: ignore[no-untyped-def]
     return sdpa_backward_flop_count(grad, q, k, v)
 
@@ -216,14 +247,15 @@ def _library() -> ctypes.CDLL:
     compiler = shutil.which(os.environ.get("CXX") or "c++")
     if compiler is None:
         raise RuntimeError("no C++ compiler found; install one (Debian: apt install g++) or name it in CXX")
+    flags = (*_FLAGS, *shlex.split(os.environ.get("CXXFLAGS", "")))
     version = _output_of([compiler, "--version"])
     # The meaning of -march=native is part of the key, as machines with different processors may share a cache.
     native = _output_of([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    content = "\0".join((SOURCE.read_text(encoding="utf-8"), *_FLAGS, version, native, platform.platform()))
+    content = "\0".join((SOURCE.read_text(encoding="utf-8"), *flags, version, native, platform.platform()))
 
     def build(path: Path) -> None:
         unlinked = path.with_name("kernel.o")
-        _output_of([compiler, *_FLAGS, str(SOURCE), "-o", str(unlinked)])
+        _output_of([compiler, *flags, str(SOURCE), "-o", str(unlinked)])
         _output_of([compiler, "-shared", str(unlinked), "-o", str(path)])
         unlinked.unlink()
 
@@ -240,7 +272,7 @@ def _output_of(command: Sequence[str]) -> str:
 
 
 @cache
-def _trial() -> str | None:
+def trial() -> str | None:
     """Why the kernel can't be used (no library, or a wrong result on a small case); None if it works."""
     plain = torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False)
     with _disable_current_modes(), plain[0], plain[1], plain[2]:
@@ -261,7 +293,7 @@ def _difference() -> float:
     bias = torch.randn(1, 2, 21, 21, generator=generator)
     leaves = [leaf.requires_grad_() for leaf in (q, k, v, bias)]
     expected = (q @ k.mT * 0.3 + bias.mT).softmax(-1) @ v
-    got = NativeBackend().attend(q, k, v, bias, 0.3)
+    got = attend(q, k, v, bias, 0.3)
     expected_results = [expected, *torch.autograd.grad(expected, leaves, grad)]
     results = [got, *torch.autograd.grad(got, leaves, grad)]
     return max(float((a - b).detach().abs().max()) for a, b in zip(results, expected_results, strict=True))

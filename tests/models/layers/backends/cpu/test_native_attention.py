@@ -15,7 +15,7 @@ from torch import Tensor
 from models.layers.backends import backend
 from models.layers.backends.backend import choose_backend
 from models.layers.backends.cpu import native_attention
-from models.layers.backends.cpu.native_attention import NativeBackend
+from models.layers.backends.cpu.native import NativeBackend
 from models.layers.backends.sdpa import SdpaBackend
 from models.layers.vrt.window_layout import Size3, window_layout
 from tests.models.layers.vrt.test_window_attention import CASES as WINDOWS
@@ -172,7 +172,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
     """Nothing compiled yet, and an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     known = (
-        native_attention._library, native_attention._trial, native_attention._tile,
+        native_attention._library, native_attention.trial, native_attention._tile,
         backend._warn_once, backend._tell_once,
     )  # fmt: skip
     for function in known:
