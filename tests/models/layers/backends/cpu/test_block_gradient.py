@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from models.layers.backends.cpu.native import NativeBackend
@@ -112,3 +113,16 @@ def test_what_would_give_wrong_gradients_is_refused() -> None:
         block.mlp.fc2.bias += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+def test_tensors_without_data_are_enough_to_estimate_memory() -> None:
+    """A step is counted on fake tensors; with drop path, whose draws then have no values."""
+    block, layout, _ = make(*SHIFTED)
+    mode = FakeTensorMode()
+    with FakeCopyMode(mode):
+        twin, places = deepcopy((block.float(), layout))
+    with mode:
+        x = torch.empty(len(layout.inverse), 8, requires_grad=True)
+        NATIVE.run(twin, x, places).sum().backward()
+    assert x.grad is not None and x.grad.shape == x.shape
+    assert all(parameter.grad is not None for parameter in twin.parameters())
