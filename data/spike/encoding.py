@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import data.spike.charge
 import data.spike.guidance  # noqa: F401  (these register themselves)
 from data.spike.representations import Representation
 from data.spike.sync import ExposureWindow

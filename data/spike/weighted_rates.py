@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from utils.charge import interpolated_rates
 
@@ -16,12 +17,31 @@ def weighted_rates(spikes: np.ndarray, weights: np.ndarray) -> np.ndarray:
         spikes: (L, h, w) uint8.
         weights: (S, L) from `integer_weights`.
     """
-    rows, flat = (
-        torch.from_numpy(weights).double(),
-        torch.from_numpy(np.ascontiguousarray(spikes)).flatten(1),
-    )  # (S, L), (L, h*w)
-    sums = []
-    for part in flat.split(PIXELS_AT_ONCE, dim=1):
-        rates = interpolated_rates(part).mul_(RATE_UNITS).round_()  # (L, pixels)
+    return weighted_rate_planes(torch.from_numpy(np.ascontiguousarray(spikes)), weights).numpy()
+
+
+def weighted_rate_planes(spikes: Tensor, weights: np.ndarray, begin: int = 0, longest: int | None = None) -> Tensor:
+    """As `weighted_rates`, of a tensor and of some of its frames.
+
+    Args:
+        spikes: (T, h, w) uint8.
+        weights: (S, L) from `integer_weights`, of the frames [begin, begin + L).
+        longest: intervals of more frames have the rate 0, as have pixels without a spike; None: no limit.
+    """
+    rows = torch.from_numpy(weights).to(spikes.device, torch.float64)  # (S, L)
+    asked, sums = slice(begin, begin + weights.shape[1]), []
+    for part in spikes.flatten(1).split(PIXELS_AT_ONCE, dim=1):
+        rates = interpolated_rates(part, longest=longest, asked=asked).mul_(RATE_UNITS).round_()  # (L, pixels)
         sums.append((rows @ rates.double()).div_(RATE_UNITS).float())  # (S, pixels)
-    return torch.cat(sums, 1).view(len(weights), *spikes.shape[1:]).numpy()
+    return torch.cat(sums, 1).view(len(weights), *spikes.shape[1:])
+
+
+def rates_support(begin: int, end: int, longest: int, length: int) -> tuple[int, int]:
+    """Frames, in a stream of `length`, on which the rates of its frames [begin, end) depend.
+
+    Args:
+        longest: as in `weighted_rate_planes`. An interval cut by an end of the stream takes the length of its
+            neighbour, which ends within twice as many frames.
+    """
+    edge = 2 * longest + 1
+    return max(0, min(begin - longest, length - edge)), min(length, max(end + longest, edge))

@@ -11,9 +11,9 @@ NETWORK = ("network", "gen")
 PARAMETERS = {"length": int, "reach": int, "order": int, "sigma": float}
 HELP = {
     "length": "window: frames (default: chosen from the stream's noise and motion)",
-    "reach": "interval, k_interval: frames looked at on either side (default 256, 64)",
+    "reach": "interval, k_interval: frames looked at on either side; charge: longest interval (default 256, 64, 512)",
     "order": "k_interval: k (default 2)",
-    "sigma": "gaussian: frames (default: chosen from the stream's noise and motion)",
+    "sigma": "gaussian, charge: frames (default: chosen from the stream's noise and motion)",
 }
 
 

@@ -1,4 +1,4 @@
 """Pictures from spikes without training."""
 
-METHOD_NAMES = ("window", "interval", "k_interval", "gaussian", "plasticity")
+METHOD_NAMES = ("window", "interval", "k_interval", "gaussian", "charge", "plasticity")
 """The names of reconstruct.METHODS, for the help of commands without importing torch."""

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.spike.frame_sums import gaussian_support, gaussian_weights
+from data.spike.frame_sums import GAUSSIAN_REACH, gaussian_support, gaussian_weights
+from data.spike.weighted_rates import rates_support, weighted_rate_planes
 from utils.spike_interval import doubled_spikes_and_time
 from utils.user_error import UserError
 
@@ -178,6 +179,44 @@ class GaussianRate(LocalMethod):
             for weight, frame in zip(weights.tolist(), spikes[begin:end], strict=True):
                 total.add_(frame, alpha=weight)
             yield total * float(np.float32(1 / weights.sum(dtype=np.float64)))
+
+
+@dataclass(frozen=True)
+class ChargeRate(LocalMethod):
+    """Gaussian mean of the rates between spikes (`utils/charge.py`): as sharp as `GaussianRate`, with less noise.
+
+    Attributes:
+        sigma: of the Gaussian, in frames, cut at 4 sigma.
+        reach: longest interval, in frames; longer ones have the rate 0.
+    """
+
+    sigma: float = 4.0
+    reach: int = 512
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < math.inf:
+            raise UserError(f"charge: sigma is {self.sigma}; more than 0 frames are needed")
+        _at_least("charge: reach", self.reach, 1)
+        farthest = FARTHEST - BLOCK  # so that times in a block fit into int16
+        if math.ceil(GAUSSIAN_REACH * self.sigma) + self.reach > farthest:
+            raise UserError(
+                f"charge: sigma is {self.sigma} and reach {self.reach}; {GAUSSIAN_REACH:g} * sigma + reach is at most "
+                f"{farthest} frames"
+            )
+
+    def support(self, time: int, length: int) -> tuple[int, int]:
+        return rates_support(*gaussian_support(time, self.sigma, length), self.reach, length)
+
+    def block_rates(self, spikes: Tensor, times: Sequence[int]) -> Iterator[Tensor]:
+        begin = gaussian_support(times[0], self.sigma, len(spikes))[0]
+        end = gaussian_support(times[-1], self.sigma, len(spikes))[1]
+        weights = np.zeros((len(times), end - begin), np.float32)
+        for row, time in zip(weights, times, strict=True):
+            first, last = gaussian_support(time, self.sigma, len(spikes))
+            row[first - begin : last - begin] = gaussian_weights(time, self.sigma, first, last)
+        sums = weighted_rate_planes(spikes, weights, begin, self.reach)  # (N, h, w)
+        for total, rate in zip(weights.sum(1, dtype=np.float64).tolist(), sums, strict=True):
+            yield rate / total
 
 
 @dataclass(frozen=True)

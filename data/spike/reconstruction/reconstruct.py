@@ -1,4 +1,4 @@
-"""Pictures from spikes without training: window, interval, k-interval, Gaussian, short-term plasticity.
+"""Pictures from spikes without training: window, interval, k-interval, Gaussian, charge, short-term plasticity.
 
     from data.spike.reconstruction.reconstruct import gaussian, k_interval
     picture = k_interval(stream, t=40, threshold=2.0)         # (h, w) float32 in [0, 1]
@@ -8,6 +8,7 @@
     interval     1 / (time from the last spike to the next)                          texture from interval, TFI
     k_interval   (2k - 1) / (time from the k-th last spike to the k-th next)         DSFT of Spike2Flow and BSF
     gaussian     mean of the frames with Gaussian weights of `sigma` frames around t
+    charge       the same Gaussian of the rates between spikes                       utils/charge.py
     short_term_plasticity      rate whose steady state a synapse model is in         TFSTP
 
 Each returns firing rate x threshold, clipped to [0, 1]: the scene's intensity, if `threshold` is the camera's (GoPro
@@ -16,7 +17,8 @@ in all of them min(1, threshold). Frames beyond the stream's ends are left out o
 
 `stream` is a `SpikeStream`, of which only the frames needed are decoded, a uint8 or bool array (T, h, w), or such a
 tensor; tensors give tensors, on their device. `t` is a spike frame, several, or None for all; a picture does not depend
-on the other frames of a call. Intervals are taken at the beginning of frame t, window and Gaussian at its middle.
+on the other frames of a call. Intervals are taken at the beginning of frame t, window, Gaussian and charge at its
+middle.
 `reconstruct_frames` yields one picture after another, for streams larger than memory.
 
 The conventions of spikling and SpikeCV, with their uint8 results, are in data/spike/reconstruction/compat.py.
@@ -32,6 +34,7 @@ from torch import Tensor
 
 from data.spike.reconstruction import METHOD_NAMES
 from data.spike.reconstruction.methods import (
+    ChargeRate,
     GaussianRate,
     IntervalRate,
     KIntervalRate,
@@ -50,6 +53,7 @@ METHODS: dict[str, type[RateMethod]] = {
     "interval": IntervalRate,
     "k_interval": KIntervalRate,
     "gaussian": GaussianRate,
+    "charge": ChargeRate,
     "plasticity": PlasticityRate,
 }
 """By the names used in commands."""
@@ -78,6 +82,11 @@ def k_interval(stream: Spikes, t: Times = None, threshold: float = 1.0, *, order
 def gaussian(stream: Spikes, t: Times = None, threshold: float = 1.0, *, sigma: float = 6.0) -> Any:
     """Mean of the frames with weights exp(-(frame - t)^2 / (2 sigma^2)), cut at 4 sigma."""
     return reconstruct(stream, GaussianRate(sigma), t, threshold)
+
+
+def charge(stream: Spikes, t: Times = None, threshold: float = 1.0, *, sigma: float = 4.0, reach: int = 512) -> Any:
+    """Gaussian mean of the rates between spikes, as `gaussian` of the spikes; see `ChargeRate`."""
+    return reconstruct(stream, ChargeRate(sigma, reach), t, threshold)
 
 
 def short_term_plasticity(stream: Spikes, t: Times = None, threshold: float = 1.0, **parameters: Any) -> Any:

@@ -26,6 +26,10 @@ EVERY = [
     {"representation": "interval"},
     {"representation": "gaussian", "sigma": 2.5},
     {"representation": "contrast", "sigma": 2.5},
+    {"representation": "charge", "sigma": 2.5},
+    {"representation": "charge", "sigma": 1.5, "reach": 7},
+    {"representation": "charge_count"},
+    {"representation": "charge_count", "reach": 7},
     {"representation": "guided", "sigmas": [1.5, 4.0], "bins": 5, "reach": 9},
 ]
 
@@ -91,7 +95,7 @@ def test_time_reversal(spike: dict, length: int, seed: int, data: st.DataObject)
         np.testing.assert_array_equal(backward, forward[[1, 0, 2, 3]] * np.float32([1, 1, -1, 1])[:, None, None])
     elif name == "centroid":
         np.testing.assert_array_equal(backward, -forward)
-    elif name in ("count", "gaussian", "contrast"):
+    elif name in ("count", "gaussian", "contrast", "charge", "charge_count"):
         np.testing.assert_array_equal(backward, forward)
     elif name == "interval":
         later = ExposureWindow(window.begin, window.end, center + 1)
@@ -250,12 +254,14 @@ def test_raw_at_the_streams_ends() -> None:
         ({"representation": "interval", "orders": [2, 0]}, "interval: orders is 0"),
         ({"representation": "interval", "reach": 0}, "interval: reach is 0"),
         ({"representation": "gaussian", "sigma": 0.0}, "gaussian: sigma is 0"),
+        ({"representation": "charge", "sigma": 0.0}, "spike representation charge: sigma is 0"),
+        ({"representation": "charge_count", "reach": 0}, "spike representation charge: reach is 0"),
         ({"representation": "ema", "decays": []}, "ema: number of decays is 0"),
         ({"representation": "ema", "decays": [-1.0]}, "ema: decays are"),
         ({"representation": "tpf"}, "no spike representation is called 'tpf'. Did you mean 'tfp'"),
         ({"representation": "tfp", "bin": 4}, "'tfp' has no parameter bin; it has: bins"),
         ({"representation": "count", "bins": 4}, "'count' has no parameter bins; it has: none"),
-        ({"bins": 4}, '"representation" is missing; choices: centroid, contrast, count'),
+        ({"bins": 4}, '"representation" is missing; choices: centroid, charge, charge_count, contrast, count'),
     ],
 )
 def test_faulty_options(spike: dict, message: str) -> None:

@@ -12,6 +12,7 @@ from data.spike.encoding import build_encoding
 from data.spike.frame_sums import interval_rate
 from data.spike.reconstruction.methods import (
     BLOCK,
+    ChargeRate,
     GaussianRate,
     IntervalRate,
     KIntervalRate,
@@ -20,6 +21,7 @@ from data.spike.reconstruction.methods import (
     WindowRate,
 )
 from data.spike.reconstruction.reconstruct import (
+    charge,
     gaussian,
     interval,
     k_interval,
@@ -30,9 +32,19 @@ from data.spike.reconstruction.reconstruct import (
 )
 from data.spike.simulation.simulate import integrate_and_fire
 from data.spike.sync import ExposureWindow
+from utils.charge import interpolated_rates
 from utils.spike_loader import SpikeStream, write_spikes
 
-ALL = [WindowRate(7), IntervalRate(), KIntervalRate(2, 9), KIntervalRate(3), GaussianRate(2.0), PlasticityRate()]
+ALL = [
+    WindowRate(7),
+    IntervalRate(),
+    KIntervalRate(2, 9),
+    KIntervalRate(3),
+    GaussianRate(2.0),
+    ChargeRate(2.0),
+    ChargeRate(1.0, 9),
+    PlasticityRate(),
+]
 
 
 def random_spikes(seed: int, length: int = 40, size: tuple[int, int] = (3, 8)) -> np.ndarray:
@@ -74,11 +86,43 @@ def test_k_interval_is_that_of_the_representation(seed: int, order: int, reach: 
 
 
 @pytest.mark.parametrize("t", [0, 5, 39])
-def test_gaussian_is_that_of_the_representation(t: int) -> None:
+def test_gaussian_and_charge_are_those_of_the_representations(t: int) -> None:
     spikes = random_spikes(1)
-    encoding = build_encoding({"representation": "gaussian", "sigma": 3.0}, 2.0)
-    expected = encoding(spikes, ExposureWindow(0, 40, t))[0]
-    np.testing.assert_array_equal(gaussian(spikes, t, 2.0, sigma=3.0), np.clip(expected, 0, 1))
+    for method, name in ((gaussian, "gaussian"), (charge, "charge")):
+        encoding = build_encoding({"representation": name, "sigma": 3.0}, 2.0)
+        expected = encoding(spikes, ExposureWindow(0, 40, t))[0]
+        np.testing.assert_array_equal(method(spikes, t, 2.0, sigma=3.0), np.clip(expected, 0, 1))
+
+
+def test_charge_is_the_gaussian_mean_of_the_rates_between_spikes() -> None:
+    spikes = random_spikes(4, 60)
+    weights = np.stack([np.exp(-((np.arange(60) - t) ** 2) / 18.0) for t in range(60)])
+    weights[abs(np.arange(60) - np.arange(60)[:, None]) > 12] = 0
+    rates = interpolated_rates(torch.from_numpy(spikes)).numpy() * spikes.any(0)
+    expected = np.einsum("st,thw->shw", weights / weights.sum(1, keepdims=True), rates)
+    np.testing.assert_allclose(charge(spikes, sigma=3.0), expected, atol=1e-6)
+
+
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 200), reach=st.integers(1, 30), data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_charge_depends_on_its_support_only(seed: int, length: int, reach: int, data: st.DataObject) -> None:
+    spikes, method = random_spikes(seed, length), ChargeRate(data.draw(st.sampled_from([0.5, 1.5, 4.0])), reach)
+    video = reconstruct(spikes, method)
+    t = data.draw(st.integers(0, length - 1))
+    begin, end = method.support(t, length)
+    assert begin <= t < end and (begin, end) <= method.support(min(t + 1, length - 1), length)
+    changed = spikes.copy()
+    changed[:begin] ^= 1
+    changed[end:] ^= 1
+    np.testing.assert_array_equal(reconstruct(changed, method, t), video[t])
+    np.testing.assert_array_equal(reconstruct(spikes[::-1], method, length - 1 - t), video[t])
+
+
+def test_intervals_longer_than_the_reach_are_dark() -> None:
+    spikes = np.zeros((200, 1, 2), np.uint8)
+    spikes[::10, 0, 0] = 1
+    spikes[::11, 0, 1] = 1
+    assert charge(spikes, 100, sigma=2.0, reach=10)[0].tolist() == pytest.approx([0.1, 0.0], rel=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 4, 7, 100])
@@ -122,7 +166,10 @@ def test_result_does_not_depend_on_how_it_is_asked_for(method: RateMethod, tmp_p
         np.testing.assert_array_equal(picture.numpy(), reconstruct(spikes, method, moment, 2.0))
 
 
-@pytest.mark.parametrize("method", [WindowRate(7), IntervalRate(9), KIntervalRate(2, 9), GaussianRate(2.0)], ids=str)
+NARROW = [WindowRate(7), IntervalRate(9), KIntervalRate(2, 9), GaussianRate(2.0), ChargeRate(0.5, 7)]
+
+
+@pytest.mark.parametrize("method", NARROW, ids=str)
 def test_only_the_frames_around_a_moment_are_read(
     method: RateMethod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +264,9 @@ def test_bad_input_is_refused(spikes: np.ndarray, t: object, threshold: float, s
         lambda: IntervalRate(10**6),
         lambda: GaussianRate(0.0),
         lambda: GaussianRate(float("inf")),
+        lambda: ChargeRate(0.0),
+        lambda: ChargeRate(1.0, 0),
+        lambda: ChargeRate(2000.0),
         lambda: PlasticityRate(u0=1.0),
         lambda: PlasticityRate(D=0.0),
     ],
