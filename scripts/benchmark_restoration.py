@@ -5,7 +5,7 @@
         --module mine.network:build --name mine --pictures results/other --name other --clips walk 2 sets/walk
 
 Restores the clips of data/meta_info/benchmark_restoration.json (made below --root where they are missing, and checked
-by their SHA-256), and those of --clips. Competitors are the blurred frames, the training-free restoration, and those
+by their SHA-256), and those of --clips. Competitors are the blurred frames, the training-free restorations, and those
 named; --name is that of the competitor before it. Prints tables with 95 % intervals (bootstrap over scenes), and
 writes them as a section of --output and everything as one JSON file. A picture that is missing, has another size or is
 not a number ends it with code 2; so does a test frame that a training of --audit shows. docs/benchmark.md explains.
@@ -40,6 +40,7 @@ from scripts.benchmark.benchmark_clips import audit, check_frozen, digests, free
 from scripts.benchmark.benchmark_tables import Clips, Result, competitor_table, factor_table, speed_table, summary
 from scripts.benchmark.competitors import (
     Blurred,
+    Charge,
     ClipFolder,
     Competitor,
     ModuleNetwork,
@@ -61,6 +62,7 @@ from utils.utils_memory import peak_memory, reset_peak, used_memory
 from utils.utils_progress import progress
 
 Build = Callable[[], Competitor]
+FREE: tuple[type[Blurred], ...] = (Blurred, TrainingFree, Charge)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,11 +135,10 @@ def competitors_of(named: Sequence[Sequence[Any]], device: torch.device) -> list
         return Pictures(name or words.name, words)
 
     names = [name or default_name(kind, words) for kind, words, name in named]
-    twice = {name for name in names if names.count(name) > 1 or name in (Blurred.name, TrainingFree.name)}
+    twice = {name for name in names if names.count(name) > 1 or name in [competitor.name for competitor in FREE]}
     if twice:
         raise UserError(f"{', '.join(sorted(twice))}: two competitors of one name; give another with --name")
-    free: list[Build] = [Blurred, TrainingFree]
-    return free + [lambda each=each: build(*each) for each in named]
+    return [*FREE, *(lambda each=each: build(*each) for each in named)]
 
 
 def default_name(kind: str, words: Any) -> str:

@@ -1,6 +1,6 @@
 """What the restoration benchmark compares: each competitor restores clips frame by frame.
 
-    Blurred, TrainingFree         need nothing
+    Blurred, TrainingFree, Charge need nothing
     OptionNetwork                 a network of an option file with a checkpoint, or a shipped one by its name
     ModuleNetwork                 any torch.nn.Module by `module:callable`
     Pictures                      another program's results: PNG files
@@ -107,12 +107,18 @@ class Blurred:
 class TrainingFree(Blurred):
     """The blurred frame times a ratio of firing rates (`data/spike/reconstruction/baselines.py`)."""
 
-    name, computes = "training-free", True
+    name, computes, method = "training-free", True, "sdm"
 
     def restore(self, opened: VideoRecurrentTestDatasetRGBSpike, index: int) -> Iterator[tuple[str, np.ndarray]]:
         clip = opened.clips[index]
         for frame, blurred in super().restore(opened, index):
-            yield frame, opened.training_free(clip.name, frame, blurred)["sdm"]
+            yield frame, opened.training_free(clip.name, frame, blurred)[self.method]
+
+
+class Charge(TrainingFree):
+    """The same with the rates between spikes."""
+
+    name, method = "training-free, charge", "charge"
 
 
 class _Network:

@@ -79,6 +79,7 @@ def test_tables_name_what_there_is(page: str) -> None:
         "interval",
         "k_interval",
         "gaussian",
+        "charge",
         "short_term_plasticity",
     ]
     assert re.findall(r"`(\w+)`", " ".join(presets)) == list(PRESETS)

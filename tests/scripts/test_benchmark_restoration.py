@@ -125,7 +125,7 @@ def test_table_and_json(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     text = capsys.readouterr().out
     assert code == 0
     competitors = found["competitors"]
-    assert list(competitors) == ["blurred", "training-free", "ratio", f"{module}:Plain"]
+    assert list(competitors) == ["blurred", "training-free", "training-free, charge", "ratio", f"{module}:Plain"]
     # A module that gives the frames back scores as they do, number by number.
     for key in ("frames", "clips", "psnr_by_speed", "interval_over_clips"):
         assert competitors[f"{module}:Plain"][key] == competitors["blurred"][key]

@@ -62,6 +62,11 @@ DEFINITIONS = [
         "The blurred frame times the spikes' rate at the middle of the exposure over their rate during it.",
         "模糊帧乘以曝光中点与整个曝光期间脉冲发放率之比。",
     ),
+    (
+        "training-free, charge",
+        "The same with rates from the time between spikes, which have less noise than their number.",
+        "同上，但发放率取自相邻脉冲的间隔，噪声小于脉冲计数。",
+    ),
 ]
 VIEWS = ("sharp", "spikes")  # beside the methods
 CURVES = {"input": "input", "sdm": "sdm", "network": ""}
@@ -167,8 +172,8 @@ def _method_tables(scores: Scores) -> str:
 def _clip_table(scores: Scores) -> str:
     """The clips, a line each, and both means: metric by metric, what was scored side by side."""
     columns = [
-        ("psnr", ("input", "sdm", "")),
-        ("ssim", ("input", "sdm", "")),
+        ("psnr", ("input", "sdm", "charge", "")),
+        ("ssim", ("input", "sdm", "charge", "")),
         ("lpips", ("",)),
         ("tof", ("",)),
         ("cvvdp", ("",)),

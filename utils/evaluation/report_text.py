@@ -5,6 +5,7 @@ import html
 CHINESE = {
     "input": "输入",
     "training-free": "免训练",
+    "training-free, charge": "免训练（脉冲间隔）",
     "spikes alone, Gaussian": "仅脉冲（高斯）",
     "spikes alone, interval": "仅脉冲（间隔）",
     "network": "网络",

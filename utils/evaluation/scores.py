@@ -29,6 +29,7 @@ METRICS = {
 METHODS = {
     "input": "input",
     "sdm": "training-free",
+    "charge": "training-free, charge",
     "gaussian": "spikes alone, Gaussian",
     "interval": "spikes alone, interval",
     "": "network",

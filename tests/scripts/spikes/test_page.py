@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.spike.reconstruction.reconstruct import gaussian, k_interval, window
+from data.spike.reconstruction.reconstruct import charge, gaussian, k_interval, window
 from data.spike.simulation.presets import PRESETS
 from data.spike.simulation.simulate import to_uint8
 from scripts.spikes.__main__ import main
@@ -39,6 +39,7 @@ def test_page_shows_what_python_computes(tmp_path: Path, monkeypatch: pytest.Mon
     for time in (0, 30, 71):
         assert (shown("spikes", time) == 255 * spikes[time]).all()
         for method, expected in (
+            ("charge", charge(spikes, time, 2.0, sigma=sigma)),
             ("gaussian", gaussian(spikes, time, 2.0, sigma=sigma)),
             ("window", window(spikes, time, 2.0, length=length)),
             ("k_interval", k_interval(spikes, time, 2.0)),
