@@ -162,7 +162,7 @@ def test_networks_of_option_files(run: Any, tmp_path: Path) -> None:
     torch.save({"params": define_G(load_options(tmp_path / "nafnet.json").netG).state_dict()}, tmp_path / "nafnet.pth")
     flags += ["--opt", str(tmp_path / "nafnet.json"), str(tmp_path / "nafnet.pth")]
     code, found = run(*flags)
-    assert code == 0 and list(found["competitors"])[2:] == ["rgb", "concat", "nafnet"]
+    assert code == 0 and list(found["competitors"])[3:] == ["rgb", "concat", "nafnet"]
     blurred = found["competitors"]["blurred"]["frames"]
     for name in (*sets, "nafnet"):
         assert found["competitors"][name]["frames"] == blurred
