@@ -27,6 +27,7 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
 import numpy as np
 
 from data.spike.reconstruction.methods import (
+    ChargeRate,
     GaussianRate,
     IntervalRate,
     KIntervalRate,
@@ -54,6 +55,9 @@ METHODS: dict[str, RateMethod] = {
     "Gaussian 4": GaussianRate(4.0),
     "Gaussian 6": GaussianRate(6.0),
     "Gaussian 8": GaussianRate(8.0),
+    "charge 3": ChargeRate(3.0),
+    "charge 4": ChargeRate(4.0),
+    "charge 6": ChargeRate(6.0),
 }
 
 

@@ -26,7 +26,7 @@ if __name__ == "__main__":  # --help and mistakes in flags are answered before t
 
 import numpy as np
 
-from data.spike.reconstruction.methods import GaussianRate, RateMethod
+from data.spike.reconstruction.methods import ChargeRate, GaussianRate, RateMethod
 from data.spike.simulation.exposures import LUMA, fire
 from data.spike.simulation.motion import TEST_PHOTOGRAPHS, CameraScene, load_photograph
 from data.spike.simulation.noise import SensorNoise
@@ -38,7 +38,12 @@ from utils.utils_cli import run_command
 
 KEPT = (1, 2, 4, 8)
 SIGMAS = (3, 5, 7, 10, 12, 16, 20, 24, 32, 48)
-FREE: dict[str, RateMethod] = {**METHODS, **{f"Gaussian {sigma}": GaussianRate(float(sigma)) for sigma in SIGMAS}}
+CHARGE_SIGMAS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+FREE: dict[str, RateMethod] = {
+    **METHODS,
+    **{f"Gaussian {sigma}": GaussianRate(float(sigma)) for sigma in SIGMAS},
+    **{f"charge {sigma}": ChargeRate(float(sigma)) for sigma in CHARGE_SIGMAS},
+}
 
 RATES = (0.01, 0.03, 0.1)
 SIZE, LENGTH, THRESHOLD = (192, 256), 401, 2.0

@@ -62,9 +62,18 @@ def summary(source: Source, report: StreamReport) -> dict[str, Any]:
         "geometry_in_doubt": report.geometry_in_doubt,
         "geometry_suggested": other_geometry(source) if report.geometry_in_doubt else None,
         "width_in_doubt": report.width_in_doubt,
+        "charge_sigma": None if report.geometry_in_doubt else picture_width(source),
         "hot": pixels(report.hot),
         "dead": pixels(report.dead),
     }
+
+
+def picture_width(source: Source) -> float:
+    """Width of the Gaussian of pictures for which no method is given, in frames."""
+    # Here, so that --help does not wait for OpenCV.
+    from data.spike.reconstruction.automatic import automatic_sigma, charge_sigma
+
+    return charge_sigma(automatic_sigma(source.block, len(source)))
 
 
 def other_geometry(source: Source) -> list[int] | None:
@@ -113,6 +122,10 @@ def text(content: dict[str, Any]) -> str:
         lines.append("width: PROBABLY WRONG, rows do not continue one another; check --spike_h, --spike_w")
     if content["geometry_in_doubt"]:
         return "\n".join([*lines, "hot and dead pixels: cannot be told before the size is right"])
+    lines.append(
+        f"pictures without --method: charge, by a Gaussian of {content['charge_sigma']:g} frames, chosen from the "
+        "stream's noise and motion"
+    )
     for kind in ("hot", "dead"):
         found = content[kind]
         listed = ", ".join(f"({row}, {column}) {rate}" for row, column, rate in found["pixels"])

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
 def make_page(source: Source, frames: range) -> str:
     """The page's text with spike frames `frames` of a stream."""
     # Here, so that --help does not wait for OpenCV.
-    from data.spike.reconstruction.automatic import automatic_sigma
+    from data.spike.reconstruction.automatic import automatic_sigma, charge_sigma
 
     _, height, width = source.shape
     meta = {
@@ -56,7 +56,7 @@ def make_page(source: Source, frames: range) -> str:
         "width": width,
         "first": frames.start,
         "threshold": source.threshold,
-        "sigma": automatic_sigma(source.block, len(source)),
+        "sigma": charge_sigma(automatic_sigma(source.block, len(source))),
     }
     content = {
         "title": html.escape(source.path.name),

@@ -3,12 +3,14 @@
 import argparse
 from pathlib import Path
 
-from data.spike.reconstruction import METHOD_NAMES
+from data.spike.reconstruction import DEFAULT_METHOD, METHOD_NAMES
 
 NETWORK = ("network", "gen")
 """Methods that mean a network; the second is spikling's name."""
 
 PARAMETERS = {"length": int, "reach": int, "order": int, "sigma": float}
+WIDTHS = {"charge": "sigma", "gaussian": "sigma", "window": "length"}
+"""The parameter of a method that is its averaging time, chosen from the stream unless it is given."""
 HELP = {
     "length": "window: frames (default: chosen from the stream's noise and motion)",
     "reach": "interval, k_interval: frames looked at on either side; charge: longest interval (default 256, 64, 512)",
@@ -20,7 +22,8 @@ HELP = {
 def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     """Which moments, by which method, in what light."""
     add = parser.add_argument
-    add("--method", choices=(*METHOD_NAMES, "raw", *NETWORK), default="k_interval", help="(default k_interval)")
+    methods = (*METHOD_NAMES, "raw", *NETWORK)
+    add("--method", choices=methods, default=DEFAULT_METHOD, help=f"(default {DEFAULT_METHOD})")
     for name, kind in PARAMETERS.items():
         add(f"--{name}", type=kind, help=HELP[name])
     add("--opt", type=Path, help="network: its recipe (default options/spikling/train_spike_refine.json)")

@@ -2,14 +2,15 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from data.spike.reconstruction.automatic import automatic_sigma, window_length
+from data.spike.reconstruction.automatic import automatic_sigma, charge_sigma, window_length
 from data.spike.reconstruction.methods import (
+    ChargeRate,
     GaussianRate,
     IntervalRate,
     KIntervalRate,
@@ -19,7 +20,7 @@ from data.spike.reconstruction.methods import (
 )
 from data.spike.reconstruction.reconstruct import METHODS, reconstruct_frames
 from data.spike.simulation.simulate import linear_to_srgb, to_uint8
-from scripts.spikes.picture_arguments import NETWORK, PARAMETERS
+from scripts.spikes.picture_arguments import NETWORK, PARAMETERS, WIDTHS
 from scripts.spikes.sources import Source, frame_range
 from utils.user_error import UserError
 from utils.utils_image import panel
@@ -52,17 +53,25 @@ def moments(source: Source, args: argparse.Namespace, frames: Sequence[int] | No
     times = frame_range(source, args.begin, args.end, args.stride) if frames is None else frames
     if args.method == "raw":
         return Moments(times, raw_pictures(source, times))
-    chosen = automatic_widths(source) if args.method in ("gaussian", "window") and not given else {}
-    method = METHODS[args.method](**given, **{name: chosen[name] for name in known if name in chosen})
+    method = METHODS[args.method](**_width(source, args.method, given), **given)
     return Moments(times, method_pictures(source, method, times, args.light))
 
 
 def automatic_widths(source: Source) -> dict[str, Any]:
-    """Width of a Gaussian (`sigma`) and of a window (`length`) chosen from the stream, told to the user; in frames."""
+    """Averaging times chosen from the stream, told to the user: by method (`WIDTHS`), in frames."""
     sigma = automatic_sigma(source.block, len(source))
-    widths = {"sigma": sigma, "length": window_length(sigma)}
-    print(f"Chosen from the stream's noise and motion: Gaussian of {sigma:g} frames, window of {widths['length']}")
+    widths = {"charge": charge_sigma(sigma), "gaussian": sigma, "window": window_length(sigma)}
+    print(
+        f"Chosen from the stream's noise and motion: charge of {widths['charge']:g} frames, Gaussian of {sigma:g}, "
+        f"window of {widths['window']}"
+    )
     return widths
+
+
+def _width(source: Source, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The averaging time of a method that has one, chosen unless it is given."""
+    name = WIDTHS.get(method)
+    return {} if name is None or name in given else {name: automatic_widths(source)[method]}
 
 
 def _parameters(method: str) -> list[str]:
@@ -105,7 +114,7 @@ def raw_pictures(source: Source, times: Sequence[int]) -> Iterator[np.ndarray]:
 
 
 def make_sheet(
-    source: Source, frame: int, light: str, picture: np.ndarray | None = None, *, length: int, sigma: float
+    source: Source, frame: int, light: str, widths: Mapping[str, Any], picture: np.ndarray | None = None
 ) -> np.ndarray:
     """One moment by all methods.
 
@@ -113,19 +122,19 @@ def make_sheet(
         source: the stream.
         frame: spike frame.
         light: "srgb" or "linear", what the pixels added up.
+        widths: averaging times by method, as of `automatic_widths`.
         picture: (H,W,3) uint8 RGB, shown at the stream's size after the first row; None: none.
-        length: frames of the window.
-        sigma: width of the Gaussian in frames.
 
     Returns:
         (H',W',3) uint8 RGB.
     """
     sheet: list[list[tuple[str, RateMethod | None]]] = [
-        [("spikes", None), (f"window {length}", WindowRate(length)), ("interval", IntervalRate())],
+        [("spikes", None), (f"window {widths['window']}", WindowRate(widths["window"])), ("interval", IntervalRate())],
         [
             ("short-term plasticity", PlasticityRate()),
             ("2-interval", KIntervalRate()),
-            (f"Gaussian {sigma:g}", GaussianRate(sigma)),
+            (f"Gaussian {widths['gaussian']:g}", GaussianRate(widths["gaussian"])),
+            (f"charge {widths['charge']:g}", ChargeRate(widths["charge"])),
         ],
     ]
     rows = []

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from scripts.spikes.picture_arguments import HELP, PARAMETERS, add_light_argument
+from scripts.spikes.picture_arguments import HELP, PARAMETERS, WIDTHS, add_light_argument
 from scripts.spikes.sources import add_source_arguments, frame_range, open_source
 from utils.utils_image import imread_rgb, imwrite_rgb
 
@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> None:
     frame_range(source, frame, frame + 1)
     out = args.out or Path(f"{source.path.stem}_{frame:06d}.png")
     picture = None if args.picture is None else imread_rgb(args.picture)
-    widths = {name: value for name in ("length", "sigma") if (value := getattr(args, name)) is not None}
-    if len(widths) < 2:
+    widths = {method: value for method, name in WIDTHS.items() if (value := getattr(args, name)) is not None}
+    if len(widths) < len(WIDTHS):
         widths = automatic_widths(source) | widths
-    imwrite_rgb(out, make_sheet(source, frame, args.light, picture, **widths))
+    imwrite_rgb(out, make_sheet(source, frame, args.light, widths, picture))
     print(f"{out}: spike frame {frame} of {len(source)}, {source.brightness}")

@@ -42,6 +42,12 @@ BRIGHT_RATE, BRIGHT_SIGMA = 0.2, 8.0
 BRIGHT_SIGMA * (BRIGHT_RATE / rate)^2 frames below BRIGHT_RATE and BRIGHT_SIGMA * BRIGHT_RATE / rate above: 8 and less
 for the GoPro and REDS streams, whose best widths are 5 to 7, and no limit at the rates of low light, below 0.07."""
 
+CHARGE_SCALE, CHARGE_POWER = 1.1, 0.75
+"""The rates between spikes have less noise, so that less averaging is best: 1.1 sigma^0.75 frames where sigma is best
+for the spikes, 4.2 for 6 and 28 for 72. Fitted to the best widths of both on the GoPro and REDS streams and in the
+scenes of low light of scripts/benchmark/threshold_table.py. Cross-validation of these rates themselves would choose
+widths for the scene's fine texture, which is stronger than their noise."""
+
 MOMENTS = 12  # instants at which the error is estimated and averaged
 REFERENCE_SIGMA = 1.5  # of the interpolated rate: the smallest width, too short for motion blur
 DEFECT = 2.0  # a pixel above twice or below half the median around it counts as defective; texture seldom does
@@ -91,6 +97,11 @@ def automatic_sigma(blocks: Blocks, length: int) -> float:
     if 0 < best < len(sigmas) - 1:
         sigma = _minimum(np.log(sigmas[best - 1 : best + 2]), errors[best - 1 : best + 2])
     return float(f"{sigma:.2g}")
+
+
+def charge_sigma(sigma: float) -> float:
+    """Width for the rates between spikes (`ChargeRate`), in frames, where that for spikes is `sigma`."""
+    return float(f"{CHARGE_SCALE * sigma**CHARGE_POWER:.2g}")
 
 
 def window_length(sigma: float) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data.spike.reconstruction.reconstruct import gaussian, k_interval, window
+from data.spike.reconstruction.reconstruct import charge, gaussian, k_interval, window
 from data.spike.simulation.simulate import integrate_and_fire, to_uint8
 from data.spike.spikling_npz import load_spike_numpy
 from data.spike.sync import SyncTable
@@ -166,6 +166,7 @@ def test_view(simulated: Path, spikes: np.ndarray, tmp_path: Path) -> None:
     np.testing.assert_array_equal(cell(1, 1), to_uint8(k_interval(spikes, 32, 2.0)))
     np.testing.assert_array_equal(cell(1, 2), to_uint8(gaussian(spikes, 32, 2.0)))
     np.testing.assert_array_equal(cell(0, 3), imread_rgb(picture)[..., 0])
+    np.testing.assert_array_equal(cell(1, 3), to_uint8(charge(spikes, 32, 2.0, sigma=6.0)))
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mp4", ".gif"])

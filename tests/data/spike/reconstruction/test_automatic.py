@@ -5,8 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.spike.reconstruction.automatic import SIGMAS, WHITE, automatic_sigma, automatic_threshold, window_length
-from data.spike.reconstruction.reconstruct import gaussian
+from data.spike.reconstruction.automatic import (
+    SIGMAS,
+    WHITE,
+    automatic_sigma,
+    automatic_threshold,
+    charge_sigma,
+    window_length,
+)
+from data.spike.reconstruction.reconstruct import charge, gaussian
 from data.spike.simulation.motion import CameraScene, load_photograph
 from data.spike.simulation.noise import SensorNoise
 from data.spike.simulation.presets import PRESETS
@@ -41,6 +48,22 @@ def test_width_is_within_half_a_decibel_of_the_best(speed: float, white_rate: fl
 
     chosen = psnr(automatic_sigma(lambda begin, end: spikes[begin:end], FRAMES))
     assert chosen > max(psnr(sigma) for sigma in SIGMAS) - 0.5
+
+
+@pytest.mark.parametrize(("speed", "white_rate"), [(0.3, 0.06), (1.0, 0.06)])
+def test_width_of_charge_is_within_half_a_decibel_of_the_best(speed: float, white_rate: float) -> None:
+    """And better than the Gaussian at its own width."""
+    light = moving_scene(speed)
+    spikes, times = recording(light, white_rate), [150, 180]
+
+    def psnr(pictures: np.ndarray) -> float:
+        return float(-10 * np.log10(np.mean((pictures - light[times]) ** 2)))
+
+    sigma = automatic_sigma(lambda begin, end: spikes[begin:end], FRAMES)
+    threshold = 1 / white_rate
+    chosen = psnr(charge(spikes, times, threshold, sigma=charge_sigma(sigma)))
+    assert chosen > max(psnr(charge(spikes, times, threshold, sigma=width)) for width in SIGMAS[3:9]) - 0.5
+    assert chosen > psnr(gaussian(spikes, times, threshold, sigma=sigma)) + 0.5
 
 
 @pytest.mark.parametrize("white_rate", [0.02, 0.1, 0.5])
