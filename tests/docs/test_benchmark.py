@@ -40,7 +40,7 @@ def test_example_and_commands(
         assert benchmark_restoration.main([*words, "--list", "list.json"]) == 0
     sys.modules.pop("competitor")
     found = json.loads((tmp_path / "results" / "benchmark" / "restoration.json").read_text())
-    assert list(found["competitors"]) == ["blurred", "training-free", "guided", "mine"]
+    assert list(found["competitors"]) == ["blurred", "training-free", "training-free, charge", "guided", "mine"]
     assert found["competitors"]["mine"]["spike"] == "{'representation': 'tfp', 'bins': 9}"
     assert "| mine |" in capsys.readouterr().out
 
