@@ -29,6 +29,7 @@ def test_benchmark_has_a_row_per_method(tmp_path: Path) -> None:
         "interval",
         "k_interval",
         "gaussian",
+        "charge",
         "plasticity",
         "single",
         "loop",
