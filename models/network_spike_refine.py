@@ -1,6 +1,7 @@
 """`spike_refine`: the picture at the middle of a run of spike frames, for every threshold and firing rate.
 
-    planes     rates around the middle, from sharp to low noise, and intervals    (`models/layers/spike/rates.py`)
+    planes     rates around the middle, from sharp to low noise, and intervals    (`models/layers/spike/rates.py`);
+               Gaussians are of the rates between spikes (`utils/charge.py`), which have less noise than the spikes
     motion     of each pixel before and after the middle, by Lucas and Kanade (`models/layers/spike/warp.py`), weighted
                and corrected by a small U-Net
     aligned    bins of a few frames, warped along the motion and averaged: little noise without motion blur
@@ -27,7 +28,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.spike.naf import NAFUNet, block_faults
-from models.layers.spike.rates import gaussian_weights, interval_rates, present_frames, weighted_rates
+from models.layers.spike.rates import (
+    gaussian_weights,
+    interpolated_light,
+    interval_rates,
+    present_frames,
+    weighted_rates,
+)
 from models.layers.spike.warp import tracked, warped
 from models.network_spikling import check_window
 from utils.utils_registry import NETWORKS, Faults, check_rules, raise_faults
@@ -174,7 +181,7 @@ class SpikeRefine(nn.Module):
         """(N,W,H,W') to planes (N,P,H,W'), bins (N,K,H,W') and their present shares (N,K), noise (N,1,H,W')."""
         present = present_frames(light)  # (N,W)
         weights = torch.cat([self.centered, self.beside])  # (S+K,W)
-        rates, shares = weighted_rates(light, weights, present)  # (N,S+K,H,W'), (N,S+K)
+        rates, shares = weighted_rates(interpolated_light(light, present), weights, present)  # (N,S+K,H,W'), (N,S+K)
         centered, bins = rates.split([len(SIGMAS), len(BINS)], 1)  # (N,S,H,W'), (N,K,H,W')
         shares = shares[:, len(SIGMAS) :]  # (N,K)
         here = shares[:, :, None, None] > HERE  # (N,K,1,1)

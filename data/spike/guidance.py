@@ -10,6 +10,7 @@
     place       position of t in the exposure, 0 at its beginning and 1 at its end
     length      log2 of the exposure's spike frames, over 8
 
+Gaussians, mean and bins are of the rates between spikes (`utils/charge.py`), which have less noise than the spikes.
 All but the last two are rate x threshold. The last three are constant over the picture; as channels, they make crops,
 tiles and exported networks independent of further inputs. `models/layers/spike/ratios.py` reads them.
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from data.spike.frame_sums import gaussian_support, gaussian_weights, interval_rate, weighted_sums
 from data.spike.sync import ExposureWindow
+from data.spike.weighted_rates import weighted_rates
 from utils.user_error import UserError
 from utils.utils_registry import REPRESENTATIONS
 
@@ -39,6 +41,7 @@ class Guided:
         orders: k of the intervals.
         bins: number of bins, odd, so that the middle one is at t.
         reach: largest number of spike frames of the intervals on either side of t.
+        counted: Gaussians, mean and bins are of the spikes themselves, as in the published methods.
     """
 
     brightness_true = False  # as place and length are no intensities
@@ -50,6 +53,7 @@ class Guided:
         orders: Sequence[int] = (1, 2, 3),
         bins: int = 11,
         reach: int = 64,
+        counted: bool = False,
     ) -> None:
         if not sigmas or min(sigmas) <= 0:
             raise UserError(f"spike representation guided: sigmas are {list(sigmas)}; numbers above 0 are needed.")
@@ -60,6 +64,7 @@ class Guided:
         if bins < 1 or bins % 2 == 0:
             raise UserError(f"spike representation guided: bins is {bins}; an odd number is needed.")
         self.sigmas, self.orders, self.bins, self.reach = list(sigmas), list(orders), bins, reach
+        self.sums = weighted_sums if counted else weighted_rates
         self.channels = len(self.sigmas) + 1 + len(self.orders) + bins + 3
 
     def support(self, window: ExposureWindow, length: int) -> tuple[int, int]:
@@ -72,7 +77,7 @@ class Guided:
         center = min(max(window.center, EDGE), last - EDGE) if last >= 2 * EDGE else window.center
         weights = np.stack(self._weights(window, center, len(spikes)))
         scale = (threshold / weights.sum(axis=1, dtype=np.float64)).astype(np.float32)
-        rates = weighted_sums(spikes, weights) * scale[:, None, None]
+        rates = self.sums(spikes, weights) * scale[:, None, None]
         intervals = [interval_rate(spikes, center, order, self.reach) for order in self.orders]
         place = (window.center - window.begin + 0.5) / exposure
         constants = [threshold / exposure, place, math.log2(exposure) / 8]

@@ -55,6 +55,7 @@ ONE_WIDTH = ("datasets.train.spike.sigmas=[6.0]", "netG.widths=1", "netG.start=0
 VARIANTS = (
     Variant("as it is"),
     Variant("starts as the blurred frame", ("netG.start=10",)),
+    Variant("rates of counted spikes", ("datasets.train.spike.counted=true",)),
     Variant("one width", ONE_WIDTH),
     Variant("no bins beside the instant", ("datasets.train.spike.bins=1",)),
     Variant("no noise channel", ("netG.noise_channel=false",)),

@@ -5,8 +5,9 @@
 
 Each video is brought to the spike clock by optical flow, blurred and seen by a simulated sensor, once for every row:
 blurs of different length, thresholds, ratios of sizes, little light, linear light. A row gives mean PSNR over clips of
-the blurred frames, of the best training-free ratio (the best single width for the whole row, docs/evaluation.md) and of
-the network; the gain over the ratio, and the smallest gain of a clip.
+the blurred frames, of two training-free ratios, each with the best single width for the whole row, and of the network;
+the gain over each, with the smallest gain of a clip in brackets. The ratios are of counted spikes, as published
+(docs/evaluation.md), and of the rates between spikes, from which the network starts.
 """
 
 import argparse
@@ -48,6 +49,7 @@ from utils.utils_memory import keep_freed_memory
 from utils.utils_option import load_options
 
 GUIDED: dict[str, Any] = {"representation": "guided"}
+SIGMAS: list[float] = build_encoding(GUIDED, 1.0).representation.sigmas  # type: ignore[attr-defined]
 TICKS = 264  # spike frames simulated of each video: four exposures of 7 sharp frames, two of 13
 MULTIPLE = 4  # frames are cut to multiples of the largest ratio of sizes
 
@@ -100,11 +102,12 @@ SENSORS = (
 
 @dataclass(frozen=True)
 class ClipScore:
-    """PSNR of a clip in dB: blurred, network, and the ratio of each width."""
+    """PSNR of a clip in dB: blurred, network, and the ratio of each width, of counted spikes and between them."""
 
     blurred: float
     network: float
-    ratios: tuple[float, ...]
+    counted: tuple[float, ...]
+    between: tuple[float, ...]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +135,8 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.rows == ["speed"]:
         return
     sources = [FrameSource(path, FrameSize(scale=arguments.scale, multiple=MULTIPLE)) for path in arguments.videos]
-    print("| | blurred | best ratio (sigma) | network | gain | least gain of a clip |\n|---|---|---|---|---|---|")
+    print("| | blurred | counted spikes (sigma) | rates between (sigma) | network | gain over counted | over between |")
+    print("|---" * 7 + "|")
     for number, blur in enumerate(BLURS):
         sensors = [USUAL] if "blurs" in arguments.rows or number == 0 else []
         sensors += SENSORS if number == 1 and "sensors" in arguments.rows else []
@@ -191,22 +195,31 @@ def score_clip(
     if sensor.alone:
         shown = (replace(frame, spikes=frame.spikes[: exposure.end]) for frame in islice(shown, 1))
     encoding = build_encoding(spike, sensor.threshold)
-    rows = [list(psnrs(network, frame, window, encoding)) for frame in shown]
+    formulas = [build_encoding({**GUIDED, "counted": counted}, sensor.threshold) for counted in (True, False)]
+    rows = [list(psnrs(network, frame, window, encoding, formulas)) for frame in shown]
     blurred, restored, *ratios = np.mean(rows, axis=0).tolist()
-    return ClipScore(blurred, restored, tuple(ratios))
+    return ClipScore(blurred, restored, tuple(ratios[: len(ratios) // 2]), tuple(ratios[len(ratios) // 2 :]))
 
 
-def psnrs(network: Guided, frame: ExposedFrame, window: ExposureWindow, encoding: SpikeEncoding) -> Iterator[float]:
-    """PSNR of the blurred frame, of the network, and of the ratio of each width."""
+def psnrs(
+    network: Guided,
+    frame: ExposedFrame,
+    window: ExposureWindow,
+    encoding: SpikeEncoding,
+    formulas: Sequence[SpikeEncoding],
+) -> Iterator[float]:
+    """PSNR of the blurred frame, of the network, and of the ratio of each width of each formula."""
     spikes = torch.from_numpy(encoding(frame.spikes, window))[None]  # (1,K,h,w)
     blurred, sharp = (_planes(picture) for picture in (frame.blurred, frame.sharp))  # (1,3,H,W)
     yield psnr(blurred, sharp)
     with torch.inference_mode():
         yield psnr(network.restore(blurred, spikes), sharp)
-    # As data/spike/reconstruction/baselines.py: quotients at the sensor's size, enlarged bilinearly.
-    ratios = resized(spike_features(spikes, network.widths).log_ratios.exp(), (sharp.shape[-2], sharp.shape[-1]))
-    for ratio in ratios[0]:
-        yield psnr(blurred * ratio, sharp)
+    for formula in formulas:
+        channels = torch.from_numpy(formula(frame.spikes, window))[None]  # (1,K,h,w)
+        # As data/spike/reconstruction/baselines.py: quotients at the sensor's size, enlarged bilinearly.
+        log_ratios = spike_features(channels, len(SIGMAS)).log_ratios  # (1,S,h,w)
+        for ratio in resized(log_ratios.exp(), (sharp.shape[-2], sharp.shape[-1]))[0]:  # (H,W)
+            yield psnr(blurred * ratio, sharp)
 
 
 def psnr(picture: Tensor, sharp: Tensor) -> float:
@@ -217,15 +230,15 @@ def psnr(picture: Tensor, sharp: Tensor) -> float:
 
 def table_row(name: str, clips: Sequence[ClipScore]) -> str:
     """A row of the table in Markdown."""
-    ratios = np.mean([clip.ratios for clip in clips], axis=0)
-    best = int(np.argmax(ratios))
-    gains = [clip.network - clip.ratios[best] for clip in clips]
     blurred, restored = (float(np.mean([getattr(clip, key) for clip in clips])) for key in ("blurred", "network"))
-    sigma = build_encoding(GUIDED, 1.0).representation.sigmas[best]  # type: ignore[attr-defined]
-    return (
-        f"| {name} | {blurred:.2f} | {ratios[best]:.2f} ({sigma:g}) | {restored:.2f} | {np.mean(gains):+.2f} "
-        f"| {min(gains):+.2f} |"
-    )
+    formulas, gains = [], []
+    for formula in ("counted", "between"):
+        ratios = np.mean([getattr(clip, formula) for clip in clips], axis=0)
+        best = int(np.argmax(ratios))
+        each = [clip.network - getattr(clip, formula)[best] for clip in clips]
+        formulas.append(f"{ratios[best]:.2f} ({SIGMAS[best]:g})")
+        gains.append(f"{np.mean(each):+.2f} ({min(each):+.2f})")
+    return f"| {name} | {blurred:.2f} | {' | '.join(formulas)} | {restored:.2f} | {' | '.join(gains)} |"
 
 
 def _planes(picture: np.ndarray) -> Tensor:

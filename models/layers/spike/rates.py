@@ -1,6 +1,7 @@
 """Firing rates around the middle of a run of spike frames, as input planes for a network: estimates without training.
 
-    Gaussian   sum over frames of w(t) * light(t), w a normalised Gaussian around the middle or beside it
+    Gaussian   sum over frames of w(t) * light(t), w a normalised Gaussian around the middle or beside it; light(t) is
+               the spikes', or the rates' between them times the threshold (`interpolated_light`)
     interval   threshold * number of spikes / time to the k-th spike on either side (`utils/spike_interval.py`)
 
 Every spike has the value of the camera's threshold, so every plane is an estimate of the scene's intensity. Wide
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.charge import interpolated_rates
 from utils.spike_interval import doubled_spikes_and_time
 from utils.spike_windows import MISSING
 
@@ -39,6 +41,23 @@ def gaussian_weights(frames: int, sigmas: Sequence[float], centers: Sequence[flo
 def present_frames(light: Tensor) -> Tensor:
     """(N,W) float32: 1 for the frames of (N,W,H,W') in the stream, 0 for those with the value MISSING."""
     return (light[:, :, 0, 0] >= 0).float()
+
+
+def interpolated_light(light: Tensor, present: Tensor) -> Tensor:
+    """Threshold times the rates between spikes (`utils/charge.py`), of which Gaussians have less noise than of spikes.
+
+    Args:
+        light: (N,W,H,W'), MISSING in missing frames, which must be at the ends; W below 2^14.
+        present: (N,W) of 0 and 1.
+
+    Returns:
+        (N,W,H,W'), MISSING in missing frames.
+    """
+    threshold = light.amax(dim=(1, 2, 3), keepdim=True)  # (N,1,1,1)
+    begin = present.argmax(1).to(torch.int16)[:, None, None]  # (N,1,1)
+    end = begin + present.sum(1).to(torch.int16)[:, None, None]  # (N,1,1)
+    rates = interpolated_rates(light.transpose(0, 1), (begin, end)).transpose(0, 1)  # (N,W,H,W')
+    return torch.where(light >= 0, threshold * rates, MISSING)
 
 
 def weighted_rates(light: Tensor, weights: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:

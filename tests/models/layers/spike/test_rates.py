@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from data.spike.frame_sums import interval_rate
-from models.layers.spike.rates import gaussian_weights, interval_rates, present_frames, weighted_rates
+from models.layers.spike.rates import (
+    gaussian_weights,
+    interpolated_light,
+    interval_rates,
+    present_frames,
+    weighted_rates,
+)
+from utils.charge import interpolated_rates
 from utils.spike_windows import MISSING
 
 
@@ -36,3 +43,14 @@ def test_interval_rates_are_those_of_the_representation(frames: int) -> None:
     np.testing.assert_allclose(found, np.stack(expected), rtol=1e-6)
     assert (found[:, 0, 0] == 0).all() and not np.isnan(found).any()
     assert (interval_rates(torch.zeros(1, 8, 2, 2), [1], torch.ones(1, 8)) == 0).all()
+
+
+def test_interpolated_light_is_that_of_the_frames_present() -> None:
+    """Each picture of a batch has its own threshold and its own missing frames."""
+    spikes = (torch.rand(2, 20, 3, 4, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    light = spikes * torch.tensor([2.0, 5.0]).view(2, 1, 1, 1)
+    light[0, :4], light[1, 15:] = MISSING, MISSING
+    rates = interpolated_light(light, present_frames(light))
+    assert (rates[0, :4] == MISSING).all() and (rates[1, 15:] == MISSING).all()
+    assert torch.equal(rates[0, 4:], 2 * interpolated_rates(spikes[0, 4:]))
+    assert torch.equal(rates[1, :15], 5 * interpolated_rates(spikes[1, :15]))
