@@ -86,6 +86,14 @@ def test_clips_of_a_network_of_spikes_alone(which: list[str]) -> None:
     assert section.arguments()["dataroot_gt"] == "sharp"
 
 
+def test_a_network_of_spikes_alone_without_any_data_set(tmp_path: Path) -> None:
+    """Its `model` says what it is."""
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({"task": "own", "model": "spikling", "netG": {"net_type": "semi_unet"}}))
+    section = options(parse(["--opt", str(path), "--folder_spike", "clip.dat"], "")).datasets.test
+    assert section is not None and section.arguments()["window"] == 32
+
+
 def test_a_network_of_spikes_alone_is_tested_on_its_own_test_set() -> None:
     opt = options(parse(["--task", "spike_refine"], ""))
     assert opt.datasets.test is not None and opt.datasets.test.dataset_type == "SpiklingTestDataset"

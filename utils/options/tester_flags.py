@@ -138,6 +138,8 @@ def takes_spikes_alone(tree: Mapping[str, Any]) -> bool:
     """Whether the network of the options turns spikes into pictures, without frames."""
     registry = Registries().datasets
     named = _dataset_type(tree, "test") or _dataset_type(tree, "train")
+    if named is None:
+        return tree.get("model") == "spikling"
     return named in registry.names() and getattr(registry.get(named), "packs_spikes", None) == "window"
 
 
@@ -173,14 +175,15 @@ def stream_flags(arguments: argparse.Namespace, tree: Mapping[str, Any]) -> dict
     flags: dict[str, Any] = {} if tiled else {"val.tile": [1, 0, 0], "val.tile_overlap": [0, 20, 20]}
     if arguments.folder_spike is None:
         return flags
-    network, section = _network_class(tree), _section(tree, "test" if _dataset_type(tree, "test") else "train")
-    assert section is not None  # `takes_spikes_alone`
-    window = section.get("window", Registries().datasets.parameters(str(section.get("dataset_type")))["window"].default)
+    network, phase = _network_class(tree), "test" if _dataset_type(tree, "test") else "train"
+    named, window = _dataset_type(tree, phase), (_section(tree, phase) or {}).get("window")
+    if window is None and named is not None:
+        window = Registries().datasets.parameters(named)["window"].default
     roots = {"spike": arguments.folder_spike, "lq": arguments.folder_lq, "gt": arguments.folder_gt}
     return {
         **flags,
         "datasets.test.dataset_type": STREAMS,
-        "datasets.test.window": window,
+        **({} if window is None else {"datasets.test.window": window}),
         "datasets.test.partial_windows": getattr(network, "partial_windows", False),
         **{f"datasets.test.dataroot_{name}": root for name, root in roots.items()},
     }
