@@ -111,6 +111,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     spikes = (torch.rand(SPIKE_FRAMES, height // 2, width // 2, generator=generator) < 0.2).numpy().astype(np.uint8)
 
     def without_training(result: FrameResult) -> Pictures:
+        assert result.blurred is not None  # a `NoiseClip` has frames
         window = ExposureWindow(0, SPIKE_FRAMES - 7, SPIKE_FRAMES // 2)
         return training_free(result.blurred, lambda section: build_encoding(section, 2.0)(spikes, window)[0], 0.04)
 
