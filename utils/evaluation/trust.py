@@ -1,17 +1,18 @@
 """Consistency of an exposure's restored instants with its measurements: the blurred frame and the spikes.
 
     re-blur    the mean of the instants over the exposure, against the blurred frame B
-    spikes     the light of the instants on a spike pixel, integrated over a span, against the spikes in it
+    spikes     the rates between the spikes (`utils/charge.py`) at `MOMENTS`, against those of the spikes that a pixel
+               would fire in the light of the instants
 
-Light is assumed to be linear between instants. A pixel that integrates a charge of c thresholds, from an unknown
-initial charge, fires floor(c) or floor(c) + 1 times, with a variance of f (1 - f), f = c - floor(c); a greater residual
-contradicts the picture. Neither comparison needs the sharp frame. Both miss errors that change neither frame nor
-spikes, such as detail that is finer than a spike pixel and lost in the blur.
+Light is assumed to be linear between instants. The charge at the exposure's beginning is unknown: spikes are simulated
+with `PHASES` of it, and the variance over them is what any picture's rates differ by; a greater residual contradicts
+the picture. Neither comparison needs the sharp frame. Both miss errors that change neither frame nor spikes, such as
+detail that is finer than a spike pixel and lost in the blur.
 
 Cameras average stored values or linear light; the one with the better fit is used. The spikes' gain, which depends on
 the threshold, is fitted for each frame.
 
-    D^2 = mean over colours of (re-blur - B)^2 + 1/3 (excess of the spikes' squared residual, as light)
+    D^2 = mean over colours of (re-blur - B)^2 + 1/3 (excess of the rates' squared residual, as light)
 
 Legend: N instants, L spike frames of the exposure, H, W of the frame, h, w of the sensor.
 """
@@ -24,11 +25,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.charge import interpolated_rates
+
 LUMA = (0.299, 0.587, 0.114)  # BT.601, of stored values
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear light, IEC 61966-2-1
 SPIKE_SHARE = 1 / 3  # one gray residual beside the mean of three colours'
 NEIGHBOURHOOD = 9  # side in pixels of the square over which contradictions are averaged, as single counts are noisy
 SPANS = 2  # of the exposure; shorter ones have too few spikes, and the whole exposure has no timing
+MOMENTS = 5  # of the exposure, from its first spike frame to its last
+# Standard deviation of the Gaussians over rates at the moments: half of the distance of neighbours, as a share of the
+# exposure; below the least one, in frames, rates of few spikes have no more than their noise.
+MOMENT_WIDTH, LEAST_WIDTH = 1 / 8, 3.0
+PHASES = 4  # initial charges, equidistant
 PAINTED = 0.06  # D from which a pixel is said to contradict; restorations of simulated clips stay below
 PEAK = 10 * math.log10(255**2 * 12)  # dB, of pictures that differ only by rounding to 8 bits
 CERTAIN = 1e-3  # least probability of a spike and of none: with noise, neither is impossible
@@ -93,7 +101,7 @@ def _judge(instants: Tensor, measured: Measured, linear: bool) -> Trust:
     gain = fitted_gain(charge, measured.spikes)
     square = blur_error.square().mean(0, keepdim=True)  # (1,H,W)
     excess = F.interpolate(
-        spike_excess(charge * gain, measured)[None, None], square.shape[1:], mode="bilinear", align_corners=False
+        rate_excess(charge * gain, measured)[None, None], square.shape[1:], mode="bilinear", align_corners=False
     )[0]  # (1,H,W)
     contradiction = (_mean_around(square) + SPIKE_SHARE * _mean_around(excess).clamp(min=0)).sqrt()[0]
     mse = float(square.mean())
@@ -142,8 +150,31 @@ def fitted_gain(charge: Tensor, spikes: Tensor) -> float:
     return float(spikes.sum()) / total if total > 0 else 1.0
 
 
+def rate_excess(charge: Tensor, measured: Measured) -> Tensor:
+    """Squared difference of the rates of recorded and simulated spikes minus its variance, as squared light (h,w)."""
+    length = len(charge)
+    moments = torch.linspace(0, length - 1, MOMENTS, device=charge.device)
+    weights = _gaussians(moments, length, max(LEAST_WIDTH, MOMENT_WIDTH * length))  # (M,L)
+    recorded = torch.tensordot(weights, interpolated_rates(measured.spikes), 1)  # (M,h,w)
+    total = charge.cumsum(0)  # (L,h,w)
+    phases = [(phase + 0.5) / PHASES for phase in range(PHASES)]
+    counts = [(total + phase).floor() for phase in phases]  # (L,h,w)
+    fired = [count.diff(dim=0, prepend=torch.zeros_like(count[:1])) for count in counts]  # (L,h,w)
+    # (PHASES,M,h,w)
+    rates = torch.stack([torch.tensordot(weights, interpolated_rates(spikes), 1) for spikes in fired])
+    # The recorded rates vary as each of the simulated ones, and so does, less, the mean of these.
+    variance = rates.var(0) * (1 + 1 / PHASES)  # (M,h,w)
+    excess: Tensor = ((recorded - rates.mean(0)).square() - variance).mean(0)  # (h,w)
+    return excess * measured.threshold**2
+
+
 def spike_excess(charge: Tensor, measured: Measured) -> Tensor:
-    """Squared difference of spans' counts and charges minus its expected variance, as squared light (h,w)."""
+    """Squared difference of spans' counts and charges minus its expected variance, as squared light (h,w).
+
+    Less sensitive than `rate_excess`, but differentiable by the charge: a part of the loss of models/testing/adapt.py.
+    A pixel that integrates a charge of c thresholds, from an unknown initial charge, fires floor(c) or floor(c) + 1
+    times, with a variance of f (1 - f), f = c - floor(c).
+    """
     length = len(charge)
     bounds = [round(part * length / (2 * SPANS)) for part in range(2 * SPANS + 1)]
     excess = []
@@ -157,10 +188,16 @@ def spike_excess(charge: Tensor, measured: Measured) -> Tensor:
 
 def own_rate(spikes: Tensor, sigma: float = 5.0) -> Tensor:
     """Probability of a spike in every spike frame, the rate with Gaussian weights, (L,h,w)."""
-    clock = torch.arange(len(spikes), dtype=torch.float32, device=spikes.device)
-    weights = torch.exp(-((clock[:, None] - clock) ** 2) / (2 * sigma**2))  # (L,L)
-    result: Tensor = torch.tensordot(weights / weights.sum(1, keepdim=True), spikes.float(), 1)
+    moments = torch.arange(len(spikes), dtype=torch.float32, device=spikes.device)
+    result: Tensor = torch.tensordot(_gaussians(moments, len(spikes), sigma), spikes.float(), 1)
     return result
+
+
+def _gaussians(moments: Tensor, length: int, sigma: float) -> Tensor:
+    """(M,L) weights of the spike frames around moments (M,), each row of sum 1."""
+    clock = torch.arange(length, dtype=torch.float32, device=moments.device)
+    weights = torch.exp(-((moments[:, None] - clock) ** 2) / (2 * sigma**2))
+    return weights / weights.sum(1, keepdim=True)
 
 
 def log_likelihood(charge: Tensor, spikes: Tensor) -> float:

@@ -15,6 +15,7 @@ from utils.evaluation.trust import (
     interpolation,
     judge,
     log_likelihood,
+    rate_excess,
     reblurred,
     spike_excess,
     to_light,
@@ -120,6 +121,9 @@ def test_charges_spans_and_likelihood() -> None:
     assert torch.allclose(charge, torch.full((16, 2, 2), 0.25))
     assert torch.allclose(spike_excess(charge, measured), torch.zeros(2, 2), atol=1e-6)
     assert torch.allclose(spike_excess(2 * charge, measured), torch.full((2, 2), 0.25), atol=1e-6)  # twice 0.5
+    # At a constant light, the rate between spikes is the light's, whatever the phase.
+    assert torch.allclose(rate_excess(charge, measured), torch.zeros(2, 2), atol=1e-4)
+    assert torch.allclose(rate_excess(2 * charge, measured), torch.full((2, 2), 0.25), atol=0.02)
     expected = 4 * np.log(0.25) + 12 * np.log(0.75)
     assert log_likelihood(charge, spikes) == pytest.approx(expected, rel=1e-5)
 
