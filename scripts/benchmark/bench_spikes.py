@@ -20,16 +20,16 @@ from typing import Any
 if not __package__:  # started by path, not by -m
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utils.utils_cli import tell_missing_packages
+from scripts.benchmark.flags import bench_spikes_parser
+from utils.options.flags import answer_first
 
-if __name__ == "__main__":  # before what is installed is imported
-    tell_missing_packages()
+if __name__ == "__main__":  # --help and mistakes in flags are answered before the imports below, which take seconds
+    answer_first(bench_spikes_parser(__doc__ or ""))
 
 import numpy as np
 
 from data.spike.encoding import build_encoding
 from data.spike.sync import ExposureWindow
-from scripts.benchmark.flags import stream_parser
 from scripts.benchmark.stream_benchmark import run_benchmark
 from utils.spike_loader import SpikeStream, write_spikes
 from utils.user_error import UserError
@@ -131,7 +131,7 @@ def measure(path: Path, height: int, width: int, repeats: int) -> list[dict[str,
 
 def main() -> None:
     measured = run_benchmark(
-        stream_parser(__doc__ or "", repeats=15),
+        bench_spikes_parser(__doc__ or ""),
         lambda stream, repeats: measure(stream.filepath, *stream.shape[1:], repeats),
         synthetic_stream,
     )

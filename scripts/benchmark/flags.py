@@ -44,6 +44,11 @@ def stream_parser(description: str, repeats: int) -> argparse.ArgumentParser:
     return parser
 
 
+def bench_spikes_parser(description: str) -> argparse.ArgumentParser:
+    """`scripts.benchmark.bench_spikes`."""
+    return stream_parser(description, repeats=15)
+
+
 def bench_reconstruct_parser(description: str) -> argparse.ArgumentParser:
     """`scripts.benchmark.bench_reconstruct`."""
     return stream_parser(description, repeats=5)
